@@ -1,0 +1,31 @@
+"""`import tinygrad_llm` stays light: nothing heavy is imported before it is used."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = {"numba", "llvmlite", "torch", "transformers", "matplotlib", "tokenizers", "huggingface_hub", "hypothesis"}
+LIGHT = ["tinygrad_llm", "kernels", "tinygrad_llm.testing.pytest_plugin", "tinygrad_llm.cli"]
+
+
+def modules_after(statement: str) -> set[str]:
+    """Names in sys.modules after `statement` in a fresh interpreter that has no site hooks of ours loaded."""
+    code = f"import sys, json; {statement}; print(json.dumps(sorted(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert out.returncode == 0, out.stderr
+    return set(json.loads(out.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_import_brings_nothing_heavy(module):
+    loaded = modules_after(f"import {module}")
+    assert module in loaded
+    assert not loaded & HEAVY, f"`import {module}` also imported {sorted(loaded & HEAVY)}; import them where used"
+
+
+def test_the_probe_sees_a_heavy_import():
+    assert "numba" in modules_after("import numba")
