@@ -1,0 +1,96 @@
+"""The checks that every kernel makes before it touches memory; both backends share them, so both raise the same errors."""
+import numpy as np
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def float_array(name, x):
+    """An ndarray of float32 or float64 in native byte order, or a TypeError that says what to do."""
+    if not isinstance(x, np.ndarray):
+        raise TypeError(f"{name}: expected a numpy array, got {type(x).__name__}; call np.asarray first")
+    if x.dtype not in FLOATS:
+        raise TypeError(f"{name}: expected float32 or float64, got {x.dtype}; convert with .astype(np.float32)")
+    return x
+
+
+def vector(name, x, like, size):
+    """None, or a vector of `size` numbers with the dtype of `like`."""
+    if x is None:
+        return None
+    float_array(name, x)
+    if x.shape != (size,):
+        raise ValueError(f"{name}: expected shape ({size},) to match the last axis, got {x.shape}")
+    return same_dtype(name, x, like)
+
+
+def same_dtype(name, x, like):
+    if x.dtype != like.dtype:
+        raise TypeError(f"{name}: expected dtype {like.dtype} as the other inputs have, got {x.dtype}; convert one of them")
+    return x
+
+
+def like_array(name, x, like):
+    """An array with the shape and the dtype of `like`."""
+    float_array(name, x)
+    if x.shape != like.shape:
+        raise ValueError(f"{name}: expected shape {like.shape}, got {x.shape}")
+    return same_dtype(name, x, like)
+
+
+def statistics(name, x, like):
+    """One number per row of `like`, as a forward pass saved it."""
+    float_array(name, x)
+    if x.shape != like.shape[:-1]:
+        raise ValueError(f"{name}: expected one number per row, shape {like.shape[:-1]}, got {x.shape}")
+    return same_dtype(name, x, like)
+
+
+def rows(name, x):
+    """A float array with at least one axis."""
+    float_array(name, x)
+    if x.ndim == 0:
+        raise ValueError(f"{name}: expected at least one axis, got a 0-d array")
+    return x
+
+
+def axis_of(name, axis, ndim):
+    """`axis` counted from the front."""
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"{name}: axis {axis} is out of range for an array with {ndim} axes")
+    return axis % ndim
+
+
+def integers(name, ids):
+    if not isinstance(ids, np.ndarray):
+        raise TypeError(f"{name}: expected a numpy array of integers, got {type(ids).__name__}")
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected integers, got {ids.dtype}; convert with .astype(np.int64)")
+    return ids
+
+
+def index_range(name, ids, count, ignore=None):
+    """Every id lies in [0, count) or equals `ignore`."""
+    integers(name, ids)
+    wrong = (ids < 0) | (ids >= count)
+    if ignore is not None:
+        wrong &= ids != ignore
+    if wrong.any():
+        where = np.unravel_index(int(wrong.argmax()), ids.shape) if ids.ndim else ()
+        where = tuple(int(i) for i in where)
+        also = "" if ignore is None else f" or {ignore}"
+        raise IndexError(f"{name}: expected ids in [0, {count}){also}, got {ids[where]} at {where}")
+    return ids
+
+
+def writable(name, out, shape, dtype, inputs=()):
+    """A buffer a kernel may write: right shape and dtype, writeable, sharing memory with none of `inputs`."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"{name}: expected a numpy array, got {type(out).__name__}")
+    if out.shape != tuple(shape) or out.dtype != dtype:
+        raise ValueError(f"{name}: expected shape {tuple(shape)} and dtype {dtype}, got {out.shape} and {out.dtype}")
+    if not out.flags.writeable:
+        raise ValueError(f"{name}: the array is read-only; pass a writeable one or leave `{name}` out")
+    for x in inputs:
+        if x is not None and np.may_share_memory(out, x) and np.shares_memory(out, x):
+            raise ValueError(f"{name}: overlaps an input; pass a separate buffer")
+    return out

@@ -1,0 +1,133 @@
+"""Pointwise activations and gated products, plain NumPy. Part of `kernels.reference`.
+
+NumPy has no erf; the one here is W. J. Cody's (Rational Chebyshev approximations for the error function, 1969), in float64.
+"""
+import math
+
+import numpy as np
+
+from . import _check as check
+
+SQRT_HALF = math.sqrt(0.5)
+INV_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
+TANH_SCALE = math.sqrt(2.0 / math.pi)
+TANH_CUBIC = 0.044715
+
+
+def relu_forward(x):
+    """out = max(x, 0)"""
+    return np.maximum(check.float_array("x", x), x.dtype.type(0))
+
+
+def relu_backward(g, x):
+    """dx = g where x > 0, else 0"""
+    check.like_array("g", g, check.float_array("x", x))
+    return np.where(x > 0, g, x.dtype.type(0))
+
+
+def silu_forward(x):
+    """out = x · σ(x)"""
+    check.float_array("x", x)
+    with np.errstate(invalid="ignore"):
+        return _limits(x, x * _sigmoid(x))
+
+
+def silu_backward(g, x):
+    """dx = g · σ(x) · (1 + x · (1 - σ(x)))"""
+    check.like_array("g", g, check.float_array("x", x))
+    return g * _silu_slope(x)
+
+
+def gelu_forward(x, approximate="none"):
+    """out = x · Φ(x), Φ(x) = (1 + erf(x / √2)) / 2; or with approximate="tanh", Φ ≈ (1 + tanh(√(2/π)(x + 0.044715 x³))) / 2
+
+    Hendrycks and Gimpel 2016. BERT uses the first, GPT-2 the second.
+    """
+    gate = _gelu_gate(check.float_array("x", x), approximate)
+    with np.errstate(invalid="ignore"):
+        return _limits(x, x * gate)
+
+
+def gelu_backward(g, x, approximate="none"):
+    """dx = g · (Φ(x) + x Φ'(x))"""
+    check.like_array("g", g, check.float_array("x", x))
+    return g * _gelu_slope(x, approximate)
+
+
+def swiglu_forward(gate, up):
+    """out = silu(gate) · up   Shazeer 2020"""
+    return silu_forward(gate) * check.like_array("up", up, gate)
+
+
+def swiglu_backward(g, gate, up):
+    """dgate = g · up · silu'(gate),  dup = g · silu(gate)"""
+    check.like_array("g", g, check.like_array("up", up, check.float_array("gate", gate)))
+    return g * up * _silu_slope(gate), g * silu_forward(gate)
+
+
+def geglu_forward(gate, up, approximate="none"):
+    """out = gelu(gate) · up   Shazeer 2020"""
+    return gelu_forward(gate, approximate) * check.like_array("up", up, gate)
+
+
+def geglu_backward(g, gate, up, approximate="none"):
+    """dgate = g · up · gelu'(gate),  dup = g · gelu(gate)"""
+    check.like_array("g", g, check.like_array("up", up, check.float_array("gate", gate)))
+    return g * up * _gelu_slope(gate, approximate), g * gelu_forward(gate, approximate)
+
+
+def _sigmoid(x):
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-x))
+
+
+def _silu_slope(x):
+    s = _sigmoid(x)
+    with np.errstate(invalid="ignore"):
+        slope = s * (1 + x * (1 - s))
+    return np.where(np.isinf(x), s, slope)
+
+
+def _gelu_gate(x, approximate):
+    if approximate == "none":
+        return (0.5 * (1.0 + erf(x.astype(np.float64) * SQRT_HALF))).astype(x.dtype)
+    if approximate != "tanh":
+        raise ValueError(f"approximate: expected 'none' or 'tanh', got {approximate!r}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        return 0.5 * (1 + np.tanh(TANH_SCALE * (x + TANH_CUBIC * x * x * x)))
+
+
+def _gelu_slope(x, approximate):
+    gate = _gelu_gate(x, approximate)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if approximate == "none":
+            slope = gate + x * INV_SQRT_2PI * np.exp(-0.5 * x * x)
+        else:
+            inner = TANH_SCALE * (1 + 3 * TANH_CUBIC * x * x)
+            slope = gate + 2 * x * gate * (1 - gate) * inner
+    return np.where(np.abs(x) > 1e4, gate, slope)                 # beyond it x² may overflow, and the second term is 0
+
+
+def _limits(x, y):
+    """-inf · 0 is 0 here: the gate closes faster than x falls."""
+    return np.where(x == -np.inf, x.dtype.type(0), y)
+
+
+# erf = x P(x²)/Q(x²) up to 0.46875, 1 - exp(-x²) P(x)/Q(x) up to 4, 1 - exp(-x²)/x (1/√π + ...) beyond
+ERF_NEAR_P = (1.85777706184603153e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3)
+ERF_NEAR_Q = (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3)
+ERF_MID_P = (2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1,
+             2.98635138197400131e2, 8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3, 1.23033935479799725e3)
+ERF_MID_Q = (1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3,
+             3.29079923573345963e3, 4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942e3)
+
+
+def erf(x):
+    """2/√π ∫₀ˣ exp(-t²) dt, within 4 ulp in float64."""
+    x = np.asarray(x, np.float64)
+    a = np.minimum(np.abs(x), 6.0)                                # erf(6) rounds to 1
+    near = np.minimum(a, 0.46875)
+    near = near * np.polyval(ERF_NEAR_P, near * near) / np.polyval(ERF_NEAR_Q, near * near)
+    mid = np.clip(a, 0.46875, 6.0)
+    mid = 1.0 - np.exp(-mid * mid) * np.polyval(ERF_MID_P, mid) / np.polyval(ERF_MID_Q, mid)
+    return np.where(np.isnan(x), x, np.copysign(np.where(a <= 0.46875, near, mid), x))
