@@ -1,0 +1,372 @@
+"""Backward: visit the nodes, children before parents, hand each its gradient, and add what its rules return to its parents.
+
+`walk` is the whole of it. Un-broadcasting, accumulation, hooks and freeing happen here, once, and in no rule. The same
+walk serves ndarrays (the fast path) and Tensors (`create_graph`, where the gradients get a graph of their own).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from . import node as nodes
+from .node import Node
+from .op import SELECT, Op
+from .state import WATCHED, enable_grad, local, no_grad
+from .tensor import Tensor, from_node
+
+FREED = "freed"  # what `saved` says once a backward has been through
+_commit = threading.Lock()
+
+
+class GradientError(RuntimeError):
+    """A gradient rule returned something that cannot be the gradient."""
+
+
+# -- public ------------------------------------------------------------------------------------------------------------
+
+
+def backward(output: Tensor, gradient: Any = None, create_graph: bool = False, retain_graph: bool = False) -> None:
+    """See `Tensor.backward`."""
+    g = _seed(output, gradient, "backward", create_graph)
+    assert output.node is not None
+    walk([(output.node, g)], None, retain_graph or create_graph, create_graph)
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Any = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+    retain_graph: bool | None = None,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of `outputs` (summed, each weighted by its `grad_outputs`) with respect to `inputs`, as a tuple.
+
+    Touches no `.grad`. `create_graph` makes the result differentiable; an input that the outputs do not depend on is
+    an error unless `allow_unused`, which gives None for it.
+    """
+    outs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    ins = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    seeds = [grad_outputs] if isinstance(outputs, Tensor) and not isinstance(grad_outputs, (list, tuple)) else grad_outputs
+    seeds = [None] * len(outs) if seeds is None else list(seeds)
+    if len(seeds) != len(outs):
+        raise ValueError(f"grad: {len(outs)} outputs but {len(seeds)} grad_outputs")
+    for i, x in enumerate(ins):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"grad: inputs[{i}] must be a Tensor, got {type(x).__name__}")
+        if x.node is None:
+            raise RuntimeError(f"grad: inputs[{i}] ({x.dtype}{x.shape}) does not require a gradient")
+    roots = [(out.node, _seed(out, g, "grad", create_graph)) for out, g in zip(outs, seeds, strict=True)]
+    wanted: dict[Node, Any] = {x.node: None for x in ins if x.node is not None}
+    walk(roots, wanted, create_graph if retain_graph is None else retain_graph, create_graph)
+    result = []
+    for i, x in enumerate(ins):
+        found = wanted[x.node]  # type: ignore[index]
+        if found is None and not allow_unused:
+            raise RuntimeError(f"grad: the outputs do not depend on inputs[{i}] ({x.dtype}{x.shape}); allow_unused=True gives None")
+        result.append(found if found is None or isinstance(found, Tensor) else from_node(found, None))
+    return tuple(result)
+
+
+def _seed(output: Any, gradient: Any, who: str, create_graph: bool) -> Any:
+    """The gradient that the walk starts with: ones for a single element, else what the caller gave, checked."""
+    if not isinstance(output, Tensor):
+        raise TypeError(f"{who}: expected a Tensor to differentiate, got {type(output).__name__}")
+    if output.node is None:
+        why = "ints and bools have no gradient" if output.dtype.kind != "f" else "none of what it was made from requires_grad"
+        raise RuntimeError(f"{who}: this {output.dtype}{output.shape} tensor does not require a gradient: {why}")
+    if gradient is None:
+        if output.size != 1:
+            raise RuntimeError(
+                f"{who}: a gradient must be given for a non-scalar output, and its shape is {output.shape}; "
+                "reduce it first (.sum(), .mean()) or pass the gradient"
+            )
+        gradient = np.ones(output.shape, output.dtype)
+    g = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
+    if g.shape != output.shape:
+        raise ValueError(f"{who}: the output's shape is {output.shape}, the given gradient's is {g.shape}")
+    if create_graph:
+        return g if g.dtype == output.dtype else from_node(g.data.astype(output.dtype), None)
+    return g.data.astype(output.dtype, copy=False)
+
+
+# -- the walk ----------------------------------------------------------------------------------------------------------
+
+
+def walk(roots: list[tuple[Any, Any]], wanted: dict[Node, Any] | None, retain: bool, create_graph: bool) -> None:
+    """Backward from `roots` (node, gradient). Fills `wanted`, or where that is None adds to the leaves' `.grad`."""
+    pending = _count_children(roots, wanted)
+    grads: dict[Node, Any] = {}
+    owned: set[Node] = set()  # nodes whose sum so far is ours to add to in place
+    kept: list[tuple[Node, Any, bool]] = []  # gradients of leaves and retained nodes, stored when all went well
+    for node, g in roots:
+        if node in pending:
+            _accumulate(grads, owned, node, g, create_graph)
+    ready = [node for node in dict.fromkeys(node for node, _ in roots) if pending.get(node) == 0]
+    with enable_grad() if create_graph else no_grad():
+        while ready:
+            node = ready.pop()
+            g = grads.pop(node, None)
+            if node.extra is not None and g is not None:
+                g = _complete(node, g, node in owned, kept, wanted)
+            owned.discard(node)
+            if wanted is not None and g is not None and node in wanted:
+                wanted[node] = g
+            if g is not None and node.op is not None:
+                contributions = _contributions(node, g, pending, create_graph)
+                if not retain:
+                    node.saved = FREED
+            else:
+                contributions = (None,) * len(node.inputs)
+            del g
+            for parent, d in zip(node.inputs, contributions, strict=True):
+                if parent is None or parent not in pending:
+                    continue
+                if d is not None:
+                    _accumulate(grads, owned, parent, d, create_graph)
+                pending[parent] -= 1
+                if not pending[parent]:
+                    ready.append(parent)
+            del contributions
+    if wanted is None:
+        _store(kept)
+
+
+def _count_children(roots: list[tuple[Any, Any]], wanted: dict[Node, Any] | None) -> dict[Node, int]:
+    """How many children of each reachable node the walk will visit; refuses what cannot be walked before it starts.
+
+    With `wanted`, only nodes on a path to one of them are counted, and so visited.
+    """
+    pending: dict[Node, int] = {}
+    children: dict[Node, list[Node]] = {}
+    stack = []
+    for node, _ in roots:
+        if node not in pending:
+            pending[node] = 0
+            stack.append(node)
+    epoch = nodes.write_epoch
+    while stack:
+        node = stack.pop()
+        if node.op is not None and (node.saved is FREED or node.epoch != epoch):
+            _refuse_unwalkable(node)
+        for parent in node.inputs:
+            if parent is None:
+                continue
+            if wanted is not None:
+                children.setdefault(parent, []).append(node)
+            if parent in pending:
+                pending[parent] += 1
+            else:
+                pending[parent] = 1
+                stack.append(parent)
+    if wanted is None:
+        return pending
+    useful: set[Node] = set()
+    stack = [node for node in wanted if node in pending]
+    while stack:
+        node = stack.pop()
+        if node not in useful:
+            useful.add(node)
+            stack.extend(children.get(node, ()))
+    return {node: sum(child in useful for child in children.get(node, ())) for node in useful}
+
+
+def _refuse_unwalkable(node: Node) -> None:
+    if node.saved is FREED:
+        raise RuntimeError(
+            f"backward through {node.op.name} a second time: what it needs was freed by the first; "
+            "pass retain_graph=True to the first backward"
+        )
+    if isinstance(node.saved, tuple):
+        for name, value in zip(node.op.saved_names, node.saved, strict=False):
+            if nodes.overwritten(value, node.epoch):
+                raise RuntimeError(
+                    f"{node.op.name}: an array that its gradient needs ({name!r}, {value.dtype}{value.shape}) was changed in place "
+                    "after the forward; change a copy, or run backward first"
+                )
+
+
+def _accumulate(grads: dict[Node, Any], owned: set[Node], node: Node, d: Any, create_graph: bool) -> None:
+    """Add a contribution: the first is kept by reference, the second summed out of place, later ones in place."""
+    old = grads.get(node)
+    if old is None:
+        grads[node] = d
+    elif type(d) is list:  # gradients of an op with several outputs, one place each
+        grads[node] = [b if a is None else a if b is None else a + b for a, b in zip(old, d, strict=True)]
+    elif node in owned:
+        np.add(old, d, out=old)
+    else:
+        total = old + d
+        grads[node] = total if isinstance(total, (np.ndarray, Tensor)) else np.asarray(total)
+        if not create_graph and type(grads[node]) is np.ndarray:
+            owned.add(node)
+
+
+def _contributions(node: Node, g: Any, pending: dict[Node, int], create_graph: bool) -> tuple[Any, ...]:
+    """What the node's rules make of `g`: one gradient for each input, None where none is needed."""
+    op: Op = node.op
+    if op is SELECT:
+        parent = node.inputs[0]
+        places: list[Any] = [None] * len(parent.shape)
+        places[node.saved[0]] = g
+        return (places,)
+    saved = node.saved if type(node.saved) is tuple else node.saved.restore()
+    if create_graph:
+        saved = _as_tensors(node, saved)
+        if op.composite is not None:
+            return _through_composite(node, g, saved, pending)
+    watched = local.mode == WATCHED
+    start = perf_counter() if watched else 0.0
+    if op.joint is not None:
+        g = tuple(g) if type(g) is list else g
+        if op.joint_needs:
+            raw = op.joint(g, *saved, needs=tuple(parent in pending for parent in node.inputs))
+        else:
+            raw = op.joint(g, *saved)
+        if len(raw) != len(node.inputs):
+            raise GradientError(f"{op.name}: its rule returned {len(raw)} gradients for {len(node.inputs)} inputs")
+        result = tuple(
+            None if d is None or parent not in pending else _fit(op, i, d, parent)
+            for i, (parent, d) in enumerate(zip(node.inputs, raw, strict=True))
+        )
+    else:
+        result = tuple(
+            None if parent not in pending else _fit(op, i, _rule(op, i)(g, *saved), parent) for i, parent in enumerate(node.inputs)
+        )
+    if watched:
+        seconds = perf_counter() - start
+        for watcher in local.observers:
+            watcher.after_rule(node, g, result, seconds)
+    return result
+
+
+def _rule(op: Op, i: int) -> Any:
+    rule = op.rules[i]
+    if rule is None:
+        name = op.inputs[min(i, len(op.inputs) - 1)]
+        raise GradientError(f"{op.name}: no gradient rule for its input {name!r}; write @{op.name}.grad_of({name!r})")
+    return rule
+
+
+def _fit(op: Op, i: int, d: Any, parent: Node) -> Any:
+    """`d` in the parent's shape and dtype: summed over what the forward broadcast."""
+    if type(d) is not np.ndarray and not isinstance(d, Tensor):
+        if d is None:
+            return None
+        d = np.asarray(d)
+    if d.shape != parent.shape:
+        d = unbroadcast(d, parent.shape, op, i)
+    if d.dtype != parent.dtype:
+        if d.dtype.kind == "c":
+            raise GradientError(f"{op.name}: its rule for input {i} returned {d.dtype}, expected {parent.dtype}")
+        d = d.astype(parent.dtype)
+    return d
+
+
+def unbroadcast(d: Any, shape: tuple[int, ...], op: Any = None, i: int = 0) -> Any:
+    """Sum `d` over the axes along which an array of `shape` was broadcast."""
+    extra = d.ndim - len(shape)
+    ones = tuple(k + extra for k, n in enumerate(shape) if n == 1 and extra >= 0 and d.shape[k + extra] != 1)
+    if extra < 0 or any(n != 1 and n != d.shape[k + extra] for k, n in enumerate(shape)):
+        name = getattr(op, "name", "op")
+        raise GradientError(f"{name}: its rule for input {i} returned a gradient of shape {d.shape}, the input's shape is {shape}")
+    d = np.sum(d, axis=(*range(extra), *ones), keepdims=True)
+    return np.reshape(d, shape)
+
+
+def _complete(node: Node, g: Any, own: bool, kept: list[tuple[Node, Any, bool]], wanted: Any) -> Any:
+    """A gradient is complete: run its hooks, and keep it where somebody will ask for it."""
+    extra = node.extra
+    assert extra is not None
+    for hook in tuple(extra.hooks.values()):
+        seen = hook(g if isinstance(g, Tensor) else from_node(g, None))
+        if seen is not None:
+            new = seen if isinstance(seen, Tensor) else Tensor(seen)
+            if new.shape != node.shape:
+                raise ValueError(f"hook: expected a gradient of shape {node.shape}, it returned {new.shape}")
+            g = new if isinstance(g, Tensor) else new.data.astype(node.dtype, copy=False)
+        own = False
+    if wanted is None and (node.op is None or extra.retain):
+        kept.append((node, g, own and node.op is None))
+    return g
+
+
+def _store(kept: list[tuple[Node, Any, bool]]) -> None:
+    """Add the gradients to `.grad`. An array that somebody else may hold is copied first."""
+    with _commit:
+        for node, g, own in kept:
+            extra = node.extra
+            assert extra is not None
+            if isinstance(g, Tensor):
+                extra.grad = g if extra.grad is None else extra.grad + g
+            elif extra.grad is None:
+                extra.grad = from_node(g if own else g.copy(), None)
+            elif extra.grad.node is None and extra.grad.data.flags.writeable:
+                np.add(extra.grad.data, g, out=extra.grad.data)
+            else:
+                extra.grad = extra.grad + from_node(g, None)
+
+
+# -- gradients that can be differentiated again ------------------------------------------------------------------------
+
+
+def _as_tensors(node: Node, saved: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The saved values with their history: inputs hang on the inputs' nodes, `out` on this one."""
+    op = node.op
+    result = []
+    for name, value in zip(op.saved_names, saved, strict=True):
+        if op.variadic and name == op.inputs[0]:
+            value = tuple(_attach(v, parent) for v, parent in zip(value, node.inputs, strict=True))
+        elif name in op.inputs:
+            value = _attach(value, node.inputs[op.inputs.index(name)])
+        elif name == "out":
+            value = from_node(value, node)
+        elif op.strict and op.composite is None and isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind == "f":
+            raise GradientError(
+                f"{op.name}: its saved value {name!r} is neither an input nor `out`, so its rule cannot be differentiated again; "
+                f"save inputs or give a composite (@{op.name}.composite)"
+            )
+        result.append(value)
+    return tuple(result)
+
+
+def _attach(value: Any, parent: Node | None) -> Any:
+    return from_node(value, parent) if parent is not None else value
+
+
+def _through_composite(node: Node, g: Any, saved: tuple[Any, ...], pending: dict[Node, int]) -> tuple[Any, ...]:
+    """Differentiate the op's composite in place of its rule: that gradient has a graph."""
+    op = node.op
+    by_name = dict(zip(op.saved_names, saved, strict=True))
+    missing = [n for n, parent in zip(op.inputs, node.inputs, strict=False) if parent is not None and n not in by_name]
+    if missing:
+        raise GradientError(f"{op.name}: higher derivatives need {missing} among its saved values")
+    inputs = list(by_name[op.inputs[0]]) if op.variadic else [by_name.get(name) for name in op.inputs]
+    for i, parent in enumerate(node.inputs):
+        if parent is not None:  # a node of its own, so that the inner gradient stops here and joins the outer graph
+            inputs[i] = _alias(inputs[i])
+    outs = op.composite(*inputs, **(node.params or {}))
+    chosen = [i for i, parent in enumerate(node.inputs) if parent in pending]
+    if isinstance(outs, tuple):
+        pairs = [(o, gi) for o, gi in zip(outs, g, strict=True) if gi is not None and o.node is not None]
+    else:
+        pairs = [(outs, g)] if outs.node is not None else []
+    found = grad([o for o, _ in pairs], [inputs[i] for i in chosen], [gi for _, gi in pairs], create_graph=True, allow_unused=True)
+    result: list[Any] = [None] * len(node.inputs)
+    for i, d in zip(chosen, found, strict=True):
+        result[i] = None if d is None else _fit(op, i, d, node.inputs[i])
+    return tuple(result)
+
+
+def _alias(x: Tensor) -> Tensor:
+    """`x` through one node of its own."""
+    return from_node(x.data, Node(_ALIAS, (x.node,), (), {}, x.shape, x.dtype))
+
+
+_ALIAS = Op(lambda x: (x, ()), "alias", True, strict=False)
+_ALIAS.rules[0] = lambda g: g

@@ -1,0 +1,101 @@
+"""Node: one recorded call of an operation. The graph is made of nodes; Tensors only point at theirs.
+
+A node knows its parents and the values that its gradient rules asked for, nothing else: no Tensor, no child, so that
+there is no reference cycle and dropping the loss frees everything at once, without the garbage collector.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+class Extra:
+    """What few nodes have: a kept gradient, hooks, and where the call was written (noted only when watched)."""
+
+    __slots__ = ("grad", "hooks", "retain", "where")
+
+    def __init__(self) -> None:
+        self.grad: Any = None  # a Tensor, for leaves and retained nodes
+        self.hooks: dict[int, Callable[[Any], Any]] = {}
+        self.retain = False
+        self.where = ""
+
+
+class Node:
+    """One call: `op` (None for a leaf), `inputs` (a Node, or None where no gradient flows), `saved` for the rules."""
+
+    __slots__ = ("__weakref__", "dtype", "epoch", "extra", "inputs", "op", "params", "saved", "shape")
+
+    def __init__(self, op: Any, inputs: tuple[Any, ...], saved: Any, params: Any, shape: Any, dtype: Any) -> None:
+        self.op = op
+        self.inputs = inputs
+        self.saved = saved  # the tuple that the op's forward returned beside its output
+        self.params = params  # the call's static parameters
+        self.shape = shape  # of the output, and so of its gradient; a tuple of shapes where the op has several outputs
+        self.dtype = dtype
+        self.epoch = write_epoch
+        self.extra: Extra | None = None
+
+    def extras(self) -> Extra:
+        if self.extra is None:
+            self.extra = Extra()
+        return self.extra
+
+    def __repr__(self) -> str:
+        return f"<Node {'leaf' if self.op is None else self.op.name} {self.shape} {self.dtype}>"
+
+
+class HookHandle:
+    """Returned by `register_hook`; `.remove()` takes the hook back."""
+
+    def __init__(self, hooks: dict[int, Callable[[Any], Any]], hook: Callable[[Any], Any]) -> None:
+        self._hooks = hooks
+        hooks[id(self)] = hook
+
+    def remove(self) -> None:
+        self._hooks.pop(id(self), None)
+
+
+def leaf(array: np.ndarray) -> Node:
+    """The node of a tensor that no operation made."""
+    node = Node(None, (), None, None, array.shape, array.dtype)
+    node.extra = Extra()
+    return node
+
+
+# -- writes in place ---------------------------------------------------------------------------------------------------
+# One counter for the process. A node notes its value when it saves arrays; who overwrites an array counts it up and
+# notes when. Backward compares two integers, and only where they differ looks at the arrays.
+
+write_epoch = 0
+_written: dict[int, tuple[int, Any]] = {}  # id of the array that owns the memory -> (epoch of its last write, weakref)
+
+
+def memory_owner(array: np.ndarray) -> np.ndarray:
+    """The array whose memory `array` is a view of."""
+    while type(array.base) is np.ndarray:
+        array = array.base
+    return array
+
+
+def mark_written(array: np.ndarray) -> None:
+    """Say that `array` was overwritten in place: backward through a node that saved it (or a view of it) will refuse."""
+    global write_epoch
+    write_epoch += 1
+    owner = memory_owner(array)
+    key = id(owner)
+    known = _written.get(key)
+    reference = known[1] if known else weakref.ref(owner, lambda _, key=key: _written.pop(key, None))
+    _written[key] = (write_epoch, reference)
+
+
+def overwritten(value: Any, epoch: int) -> bool:
+    """True where `value` is, or holds, an array that was written after `epoch`."""
+    if isinstance(value, np.ndarray):
+        known = _written.get(id(memory_owner(value)))
+        return known is not None and known[0] > epoch
+    return isinstance(value, (tuple, list)) and any(overwritten(part, epoch) for part in value)

@@ -1,0 +1,333 @@
+"""An operation is a record: a forward, its gradient rules, and for a fused one its composite.
+
+    @op
+    def mul(a, b):
+        '''y = a · b   (broadcasts)'''
+        return np.multiply(a, b), (a, b)          # the output, and what backward will need
+
+    @mul.grad_of("a")
+    def _(g, a, b): return g * b
+
+    @mul.grad_of("b")
+    def _(g, a, b): return g * a
+
+Positional parameters are the array inputs; keyword-only ones are static. A rule takes the output's gradient, then the
+saved values by name: a name of an input is that input, `out` is the output, anything else is a constant. Rules are plain
+functions on ndarrays; written with operators and np functions alone they work on Tensors too, and that is how higher
+derivatives come for free. A fused op has one joint rule (`.grad`) and, for higher derivatives, a `.composite`.
+
+Everything that runs, runs through `call` below: the one place where watching (profiling, tracing, anomaly detection,
+checkpointing) hangs.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from .node import Node
+from .state import NO_GRAD, PLAIN, WATCHED, local
+from .tensor import Tensor, from_node, numpy_table, to_array
+
+#: every operation of the engine by name: tests, documentation and `gradcheck` enumerate it
+registry: dict[str, Op] = {}
+
+_new = Tensor.__new__
+_ndarray = np.ndarray
+
+
+class Op:
+    """The record. `rules[i]` is the rule of input i; `joint` gives all at once; at most one of the two is used."""
+
+    __slots__ = (
+        "call", "composite", "differentiable", "forward", "inputs", "joint", "joint_needs", "name", "required",
+        "rules", "saved_names", "several", "statics", "strict", "variadic",
+    )  # fmt: skip
+
+    def __init__(self, forward: Callable[..., Any], name: str, differentiable: bool, strict: bool) -> None:
+        parameters = inspect.signature(forward).parameters.values()
+        positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        star = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
+        if star and positional:
+            raise TypeError(f"op {name}: either named inputs or *{star[0]}, not both")
+        self.name = name
+        self.forward = forward
+        self.inputs: tuple[str, ...] = tuple(star or [p.name for p in positional])
+        self.variadic = bool(star)
+        self.required = sum(p.default is p.empty for p in positional)
+        self.statics: dict[str, Any] = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        self.differentiable = differentiable
+        self.strict = strict  # a custom op: its rules may hold traps that ours are tested not to hold
+        self.rules: list[Callable[..., Any] | None] = [None] * len(self.inputs)
+        self.joint: Callable[..., Any] | None = None
+        self.joint_needs = False
+        self.composite: Callable[..., Any] | None = None
+        self.saved_names: tuple[str, ...] = ()
+        self.call: Callable[..., Any] = _make_call(self)
+
+    @property
+    def doc(self) -> str:
+        return inspect.getdoc(self.forward) or ""
+
+    def __repr__(self) -> str:
+        return f"<Op {self.name}({', '.join(self.inputs)})>"
+
+    def _names_of(self, rule: Callable[..., Any]) -> tuple[str, ...]:
+        """The rule's saved names, checked against the other rules'."""
+        parameters = list(inspect.signature(rule).parameters.values())
+        names = tuple(p.name for p in parameters[1:] if p.kind is p.POSITIONAL_OR_KEYWORD)
+        if self.saved_names and names != self.saved_names:
+            raise TypeError(f"op {self.name}: all rules take the same saved values; {self.saved_names} before, {names} now")
+        self.saved_names = names
+        return names
+
+    def grad_of(self, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """``@op.grad_of("a")``: the rule `(g, *saved) -> gradient of a`. Un-broadcasting is not its business."""
+        if name not in self.inputs:
+            raise TypeError(f"op {self.name}: no input {name!r}; its inputs are {self.inputs}")
+
+        def enter(rule: Callable[..., Any]) -> Callable[..., Any]:
+            self._names_of(rule)
+            self.rules[self.inputs.index(name)] = rule
+            return rule
+
+        return enter
+
+    def grad(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        """``@op.grad``: one rule `(g, *saved) -> (gradient of each input, ...)`; `*, needs` says which are wanted."""
+        self._names_of(rule)
+        self.joint = rule
+        self.joint_needs = "needs" in inspect.signature(rule).parameters
+        return rule
+
+    def set_composite(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``@op.composite``: the same mathematics, same arguments, in elementary operations."""
+        self.composite = function
+        return function
+
+
+def op(forward: Callable[..., Any] | None = None, *, name: str = "", differentiable: bool = True, numpy: Any = None) -> Any:
+    """Enter an operation in the registry and return the function that calls it.
+
+    `numpy`: the NumPy function (or a tuple of them) that this one stands for when called with a Tensor.
+    """
+    if forward is None:
+        return lambda function: op(function, name=name, differentiable=differentiable, numpy=numpy)
+    record = Op(forward, name or forward.__name__, differentiable, strict=False)
+    if record.name in registry:
+        raise TypeError(f"op {record.name}: the registry has one of that name")
+    registry[record.name] = record
+    for function in numpy if isinstance(numpy, tuple) else (numpy,) if numpy is not None else ():
+        numpy_table[function] = record.call
+    return record.call
+
+
+def custom_op(forward: Callable[..., Any] | None = None, *, name: str = "") -> Any:
+    """Your own operation: a forward on ndarrays that returns `(output, saved)`, and gradient rules.
+
+        @tg.custom_op
+        def cube(x):
+            return x**3, (x,)
+
+        @cube.grad_of("x")
+        def _(g, x): return g * 3 * x**2
+
+    Checked by `tg.testing.gradcheck` like any other. Second derivatives work where every saved value is an input, the
+    output, or not a float; otherwise give a `@cube.composite`, or the engine refuses them.
+    """
+    if forward is None:
+        return lambda function: custom_op(function, name=name)
+    return Op(forward, name or forward.__name__, True, strict=True).call
+
+
+# -- the choke point ---------------------------------------------------------------------------------------------------
+
+
+def _make_call(record: Op) -> Callable[..., Any]:
+    """The function a user calls, made for the number of inputs: most of an operation's cost in Python is spent here."""
+    forward = record.forward
+    differentiable = record.differentiable
+    count = len(record.inputs)
+
+    def finish(result: Any, nodes: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        """Wrap the forward's result, and record the call."""
+        try:
+            out, saved = result
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{record.name}: the forward must return (output, saved tuple)") from error
+        if type(out) is tuple:
+            return _finish_several(record, out, saved, nodes, params)
+        if type(out) is not _ndarray:
+            out = np.asarray(out)
+        tensor = _new(Tensor)
+        tensor._data = out
+        tensor.node = Node(record, nodes, saved, params, out.shape, out.dtype) if nodes is not None else None
+        return tensor
+
+    def general(*args: Any, **params: Any) -> Any:
+        args, params = _bind(record, args, params)
+        if local.mode == WATCHED:
+            return _watched(record, args, params)
+        arrays, nodes, any_node = _unpack(record, args)
+        record_it = any_node and differentiable and local.mode == PLAIN
+        return finish(_run(record, arrays, params), nodes if record_it else None, params)
+
+    def unary(x: Any = _ndarray, *rest: Any, **params: Any) -> Any:
+        if type(x) is not Tensor or rest or local.mode == WATCHED:
+            return general(*((x, *rest) if x is not _ndarray else ()), **params)
+        try:
+            result = forward(x._data, **params)
+        except Exception as error:
+            raise _named(record, (x._data,), params, error) from error
+        node = x.node
+        return finish(result, (node,) if node is not None and differentiable and not local.mode else None, params)
+
+    def binary(a: Any = _ndarray, b: Any = _ndarray, *rest: Any, **params: Any) -> Any:
+        if rest or params or b is _ndarray or (mode := local.mode) == WATCHED:
+            return general(*(value for value in (a, b, *rest) if value is not _ndarray), **params)
+        if type(a) is Tensor:
+            node_a = a.node
+            x = a._data
+            if type(b) is Tensor:
+                node_b = b.node
+                y = b._data
+            elif type(b) is float or type(b) is int or type(b) is _ndarray:
+                node_b = None
+                y = b
+            else:
+                return general(a, b)
+        else:
+            return general(a, b)
+        try:
+            result = forward(x, y)
+        except Exception as error:
+            raise _named(record, (x, y), params, error) from error
+        if mode or not differentiable or (node_a is None and node_b is None):
+            return finish(result, None, params)
+        return finish(result, (node_a, node_b), params)
+
+    call = unary if count == 1 and not record.variadic else binary if count == 2 else general
+    call.__name__ = call.__qualname__ = record.name
+    call.__doc__ = forward.__doc__
+    call.__module__ = forward.__module__
+    call.__wrapped__ = forward  # type: ignore[attr-defined]
+    call.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
+    call.op, call.grad_of, call.grad, call.composite = record, record.grad_of, record.grad, record.set_composite  # type: ignore[attr-defined]
+    return call
+
+
+def _bind(record: Op, args: tuple[Any, ...], params: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Sort a call's arguments into inputs (None where left out) and static parameters."""
+    if record.variadic:
+        inputs = list(args)
+    else:
+        inputs = list(args[: len(record.inputs)])
+        extra = args[len(record.inputs) :]
+        if len(extra) > len(record.statics):
+            raise TypeError(f"{record.name}: at most {len(record.inputs) + len(record.statics)} arguments, got {len(args)}")
+        for static, value in zip(record.statics, extra, strict=False):
+            if static in params:
+                raise TypeError(f"{record.name}: {static} was given twice")
+            params[static] = value
+        if not params.keys() <= record.statics.keys():
+            for name in record.inputs[len(inputs) :]:
+                inputs.append(params.pop(name, None))
+        if len(inputs) < len(record.inputs):
+            inputs += [None] * (len(record.inputs) - len(inputs))
+        for name, value in zip(record.inputs[: record.required], inputs, strict=False):
+            if value is None:
+                raise TypeError(f"{record.name}: the input {name!r} is missing (or None)")
+    for name in params:
+        if name not in record.statics:
+            raise TypeError(f"{record.name}: no argument {name!r}; it takes {(*record.inputs, *record.statics)}")
+    return tuple(inputs), params
+
+
+def _unpack(record: Op, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...], bool]:
+    """Arrays and nodes of the inputs. Beside an array, Python numbers stay weak and keep its dtype, as in NumPy."""
+    has_array = any(isinstance(x, (Tensor, _ndarray, np.generic)) for x in args)
+    arrays, nodes = [], []
+    for x in args:
+        node = None
+        if isinstance(x, Tensor):
+            node = x.node
+            x = x._data
+        elif x is None or isinstance(x, _ndarray) or (has_array and type(x) in (int, float, bool)):
+            pass
+        else:
+            x = to_array(x)
+        if isinstance(x, _ndarray) and x.dtype.kind not in "fiub":
+            raise TypeError(f"{record.name}: dtype {x.dtype} is not supported; expected floats, integers or bools")
+        arrays.append(x)
+        nodes.append(node)
+    return tuple(arrays), tuple(nodes), any(node is not None for node in nodes)
+
+
+def _run(record: Op, arrays: tuple[Any, ...], params: dict[str, Any]) -> Any:
+    try:
+        return record.forward(*arrays, **params)
+    except Exception as error:
+        raise _named(record, arrays, params, error) from error
+
+
+def describe_value(value: Any) -> str:
+    return f"{value.dtype}{value.shape}" if isinstance(value, _ndarray) else repr(value)
+
+
+def _named(record: Op, arrays: tuple[Any, ...], params: dict[str, Any], error: Exception) -> Exception:
+    """The forward's error again, of the same kind, saying which op it was and what it was given."""
+    text = str(error)
+    if text.startswith(f"{record.name}:"):
+        return error
+    kinds = (np.exceptions.AxisError, IndexError, TypeError, ValueError, KeyError, ZeroDivisionError, OverflowError)
+    kind = next((kind for kind in kinds if isinstance(error, kind)), RuntimeError)
+    given = ", ".join([describe_value(x) for x in arrays] + [f"{k}={v!r}" for k, v in params.items()])
+    return kind(f"{record.name}: {text} (called with {given})")
+
+
+def _finish_several(
+    record: Op, outs: tuple[Any, ...], saved: Any, nodes: tuple[Any, ...] | None, params: dict[str, Any]
+) -> tuple[Tensor, ...]:
+    """Outputs of an op with several: each gets a small node that hands its gradient to the op's own."""
+    arrays = tuple(np.asarray(out) for out in outs)
+    if nodes is None:
+        return tuple(from_node(array, None) for array in arrays)
+    node = Node(record, nodes, saved, params, tuple(a.shape for a in arrays), tuple(a.dtype for a in arrays))
+    return tuple(
+        from_node(a, Node(SELECT, (node,), (i,), None, a.shape, a.dtype) if a.dtype.kind == "f" else None)
+        for i, a in enumerate(arrays)
+    )
+
+
+SELECT = Op(lambda x, *, index: (x, (index,)), "select", True, strict=False)  # never called: marks one output of several
+
+
+def _watched(record: Op, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+    """The same call with watchers: each sees it before and after, with its tensors."""
+    watchers = local.observers
+    arrays, nodes, any_node = _unpack(record, args)
+    for watcher in watchers:
+        watcher.before_op(record, args, params)
+    start = perf_counter()
+    result = _run(record, arrays, params)
+    seconds = perf_counter() - start
+    out, saved = result
+    recorded = nodes if any_node and record.differentiable and local.grad_enabled else None
+    if type(out) is tuple:
+        outputs = _finish_several(record, out, saved, recorded, params)
+        chosen = next((t.node for t in outputs if t.node is not None), None)
+        node = chosen.inputs[0] if chosen is not None else None
+    else:
+        out = np.asarray(out)
+        node = Node(record, recorded, saved, params, out.shape, out.dtype) if recorded is not None else None
+        outputs = (from_node(out, node),)
+    for watcher in watchers:
+        watcher.after_op(record, args, params, outputs, node, seconds)
+    return outputs if type(out) is tuple else outputs[0]
+
+
+assert NO_GRAD  # modes are truthy unless plain: `unary` and `binary` lean on it

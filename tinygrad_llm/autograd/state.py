@@ -1,0 +1,125 @@
+"""The engine's switches, one set per thread: is a gradient wanted, is somebody watching, which module runs.
+
+Everything that can be switched hangs here and is scoped by ``with``; nothing in this file knows Tensors.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+PLAIN, NO_GRAD, WATCHED = 0, 1, 2  # `mode`: what the choke point in op.py reads, one attribute for one `if`
+
+
+class Local(threading.local):
+    """This thread's switches. `mode` is derived from the others by `refresh`."""
+
+    mode: int = PLAIN
+    grad_enabled: bool = True
+    observers: tuple[Any, ...] = ()
+    path: tuple[str, ...] = ()  # names of the modules that are running, outermost first
+    generator: Any = None  # this thread's random generator, see random.py
+
+    def refresh(self) -> None:
+        self.mode = WATCHED if self.observers else PLAIN if self.grad_enabled else NO_GRAD
+
+
+local = Local()
+
+
+class _Switch:
+    """A context manager that is also a decorator: sets `grad_enabled`, puts the old value back."""
+
+    wanted: bool
+
+    def __init__(self) -> None:
+        self._before: list[bool] = []
+
+    def __enter__(self) -> None:
+        self._before.append(local.grad_enabled)
+        local.grad_enabled = self.wanted
+        local.refresh()
+
+    def __exit__(self, *exc: object) -> None:
+        local.grad_enabled = self._before.pop()
+        local.refresh()
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def switched(*args: Any, **kwargs: Any) -> Any:
+            with type(self)():
+                return function(*args, **kwargs)
+
+        return switched
+
+
+class no_grad(_Switch):
+    """Operations inside record nothing for backward. ``with no_grad():`` or ``@no_grad()``; this thread only."""
+
+    wanted = False
+
+
+class enable_grad(_Switch):
+    """Undoes an outer `no_grad`. ``with enable_grad():`` or ``@enable_grad()``; this thread only."""
+
+    wanted = True
+
+
+def is_grad_enabled() -> bool:
+    """True where operations on tensors that require a gradient are recorded for backward."""
+    return local.grad_enabled
+
+
+class observe:
+    """``with observe(watcher):`` shows the watcher every operation of this thread, forward and backward.
+
+    A watcher has any of these methods (see `Observer`): `before_op`, `after_op`, `after_rule`.
+    """
+
+    def __init__(self, watcher: Observer) -> None:
+        self.watcher = watcher
+
+    def __enter__(self) -> Observer:
+        local.observers = (*local.observers, self.watcher)
+        local.refresh()
+        return self.watcher
+
+    def __exit__(self, *exc: object) -> None:
+        keep = list(local.observers)
+        keep.reverse()
+        keep.remove(self.watcher)
+        keep.reverse()
+        local.observers = tuple(keep)
+        local.refresh()
+
+
+class Observer:
+    """What a watcher may override; the defaults do nothing.
+
+    `before_op` runs before the forward; `after_op` gets the call's tensors (outputs as a tuple) and the node that was
+    recorded, None where no gradient is needed; `after_rule` runs after a node's gradient rules.
+    Times are seconds of this call alone.
+    """
+
+    def before_op(self, op: Any, inputs: tuple[Any, ...], params: dict[str, Any]) -> None: ...
+
+    def after_op(
+        self, op: Any, inputs: tuple[Any, ...], params: dict[str, Any], outputs: tuple[Any, ...], node: Any, seconds: float
+    ) -> None: ...
+
+    def after_rule(self, node: Any, g: Any, gradients: tuple[Any, ...], seconds: float) -> None: ...
+
+
+class module_scope:
+    """``with module_scope("attn"):`` names what runs inside, for watchers. Modules enter it only when watched."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        local.path = (*local.path, self.name)
+
+    def __exit__(self, *exc: object) -> None:
+        local.path = local.path[:-1]

@@ -1,0 +1,268 @@
+"""Tensor: an ndarray and, where a gradient is wanted, the node that made it.
+
+A Tensor is a value: no operation changes one. What can be called on it stands in methods.py, on one screen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import node as nodes
+from .node import Node
+from .state import local
+
+#: NumPy function -> ours; filled by ``@op(numpy=np.add)`` and `implements`, read by the two protocols below
+numpy_table: dict[Any, Callable[..., Any]] = {}
+
+
+def implements(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``@implements(np.moveaxis)``: called with a Tensor, the NumPy function runs ours."""
+
+    def enter(ours: Callable[..., Any]) -> Callable[..., Any]:
+        for function in functions:
+            numpy_table[function] = ours
+        return ours
+
+    return enter
+
+
+def to_array(data: Any, dtype: Any = None) -> np.ndarray:
+    """The ndarray for what a user passed: Python floats and lists of them become float32, arrays stay as they are."""
+    if isinstance(data, Tensor):
+        array = data._data
+    elif isinstance(data, (np.ndarray, np.generic)):
+        array = np.asarray(data)
+    else:
+        try:
+            array = np.asarray(data)
+        except ValueError as error:
+            raise ValueError(f"Tensor: cannot make an array of {type(data).__name__}: {error}") from error
+        if array.dtype.kind == "f" or (array.size == 0 and array.dtype == np.float64):
+            array = array.astype(np.float32)
+    if dtype is not None:
+        array = array.astype(dtype, copy=False)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"Tensor: dtype {array.dtype} is not supported; expected floats, integers or bools (got {type(data).__name__})"
+        )
+    return array
+
+
+class Tensor:
+    """An n-dimensional array that remembers how it was made.
+
+    `data`: numbers, nested lists, an ndarray (kept as it is, not copied) or a Tensor (its array, without its history).
+    Python numbers and lists become float32; ints stay int64, bools stay bool. `requires_grad` asks `backward` for
+    a gradient in `.grad`; only floats can have one.
+    """
+
+    __slots__ = ("__weakref__", "_data", "node")
+    __array_priority__ = 1000
+
+    _data: np.ndarray
+    node: Node | None
+
+    def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None) -> None:
+        self._data = to_array(data, dtype)
+        self.node = None
+        if requires_grad:
+            self.requires_grad_()
+
+    # -- the array ---------------------------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> np.ndarray:
+        """The ndarray itself. Write to it only where no backward still needs it."""
+        return self._data
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        new = to_array(value)
+        if self.node is not None and new.shape != self._data.shape:
+            raise ValueError(f"data: expected shape {self._data.shape}, got {new.shape}; make a new Tensor to change the shape")
+        if new is self._data:  # `t.data += 1` ends here, after the array was overwritten
+            nodes.mark_written(new)
+        self._data = new
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self._data.ndim
+
+    @property
+    def size(self) -> int:
+        return self._data.size
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._data.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return self._data.nbytes
+
+    def numpy(self) -> np.ndarray:
+        """The ndarray, not a copy."""
+        return self._data
+
+    def item(self) -> Any:
+        """The one element as a Python number."""
+        if self._data.size != 1:
+            raise ValueError(f"item: expected one element, got shape {self.shape}")
+        return self._data.item()
+
+    def tolist(self) -> Any:
+        """Nested Python lists of Python numbers."""
+        return self._data.tolist()
+
+    # -- gradients ---------------------------------------------------------------------------------------------------
+
+    @property
+    def requires_grad(self) -> bool:
+        return self.node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, wanted: bool) -> None:
+        self.requires_grad_(wanted)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Ask (or stop asking) for this leaf's gradient. Returns self."""
+        if not requires_grad:
+            if not self.is_leaf:
+                raise RuntimeError("requires_grad_(False): this tensor was made by an operation; use .detach()")
+            self.node = None
+        elif self.node is None:
+            if self._data.dtype.kind != "f":
+                raise TypeError(f"requires_grad: only floats have gradients, got {self._data.dtype}; use .astype(np.float32)")
+            self.node = nodes.leaf(self._data)
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        """True where no recorded operation made this tensor."""
+        return self.node is None or self.node.op is None
+
+    @property
+    def grad(self) -> Tensor | None:
+        """What `backward` accumulated here: for leaves, and where `retain_grad` was called."""
+        return self.node.extra.grad if self.node is not None and self.node.extra is not None else None
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        if self.node is None:
+            if value is not None:
+                raise RuntimeError("grad: this tensor does not require a gradient; call requires_grad_() first")
+            return
+        if value is not None:
+            value = value if isinstance(value, Tensor) else Tensor(value)
+            if value.shape != self.shape:
+                raise ValueError(f"grad: expected shape {self.shape}, got {value.shape}")
+        self.node.extras().grad = value
+
+    def detach(self) -> Tensor:
+        """The same array without its history."""
+        return from_node(self._data, None)
+
+    def register_hook(self, hook: Callable[[Tensor], Any]) -> nodes.HookHandle:
+        """Call `hook(gradient)` when this tensor's gradient is complete; what it returns, if not None, replaces it."""
+        if self.node is None:
+            raise RuntimeError("register_hook: this tensor does not require a gradient")
+        return nodes.HookHandle(self.node.extras().hooks, hook)
+
+    def retain_grad(self) -> None:
+        """Keep `.grad` for a tensor that is not a leaf, too."""
+        if self.node is None:
+            raise RuntimeError("retain_grad: this tensor does not require a gradient")
+        self.node.extras().retain = True
+
+    # -- Python's and NumPy's protocols ------------------------------------------------------------------------------
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if self.node is not None:
+            raise RuntimeError(
+                "a Tensor that requires a gradient cannot become an ndarray silently; use .numpy() or .detach(), "
+                "or the function of the same name in tinygrad_llm"
+            )
+        array = self._data if dtype is None else self._data.astype(dtype, copy=False)
+        return array.copy() if copy else array
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method == "__call__":
+            ours = numpy_table.get(ufunc)
+        else:
+            ours = numpy_table.get((ufunc, method))  # np.add.reduce and its like
+        if ours is None or kwargs.get("out") is not None:
+            what = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
+            raise TypeError(f"{what} has no gradient rule for Tensors{' with out=' if kwargs.get('out') else ''}; use .numpy()")
+        return ours(*inputs, **kwargs)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        ours = numpy_table.get(function)
+        if ours is None:
+            raise TypeError(f"np.{function.__name__} has no gradient rule for Tensors; use .numpy() for its value alone")
+        return ours(*args, **kwargs)
+
+    def __len__(self) -> int:
+        if not self._data.ndim:
+            raise TypeError("len() of a 0-dimensional Tensor")
+        return len(self._data)
+
+    def __bool__(self) -> bool:
+        if self._data.size != 1:
+            raise ValueError(f"the truth of a Tensor of shape {self.shape} is ambiguous; use .any() or .all()")
+        return bool(self._data.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        return self._data.__index__()
+
+    def __format__(self, spec: str) -> str:
+        return format(self._data.item() if self._data.size == 1 and spec else str(self), spec)
+
+    def __repr__(self) -> str:
+        text = np.array2string(self._data, separator=", ", prefix="Tensor(", threshold=60, precision=4)
+        made = "" if self.is_leaf else f", made_by={self.node.op.name}"  # type: ignore[union-attr]
+        kind = "" if self._data.dtype in (np.float32, np.int64, np.bool_) else f", dtype={self._data.dtype}"
+        return f"Tensor({text}{kind}{', requires_grad=True' if self.is_leaf and self.requires_grad else made})"
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __reduce__(self) -> Any:
+        if not self.is_leaf:
+            raise TypeError("only leaves can be copied or pickled; use .detach() first")
+        return Tensor, (self._data, self.requires_grad)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if not self.is_leaf:
+            raise TypeError("only leaves can be copied or pickled; use .detach() first")
+        return Tensor(self._data.copy(), self.requires_grad)
+
+    def overwrite(self, value: Any, index: Any = ...) -> Tensor:
+        """Write `value` into this tensor's array (at `index`) in place. Not for a tensor whose history is recorded."""
+        if self.node is not None and local.grad_enabled:
+            raise RuntimeError(
+                "in-place change of a tensor that requires a gradient; do it under no_grad(), or build a new tensor (tg.where, +)"
+            )
+        self._data[index] = value._data if isinstance(value, Tensor) else value
+        nodes.mark_written(self._data)
+        return self
+
+
+def from_node(data: Any, node: Node | None) -> Tensor:
+    """A Tensor from an array and its node, skipping every check: the engine's own constructor."""
+    tensor = Tensor.__new__(Tensor)
+    tensor._data = data if type(data) is np.ndarray else np.asarray(data)
+    tensor.node = node
+    return tensor
