@@ -1,0 +1,126 @@
+"""Fast array kernels for transformers on a CPU: ndarray in, ndarray out, no Tensor anywhere.
+
+Every public kernel exists twice under one name: a Numba version, and the plain NumPy version in
+`kernels.reference` that says what it computes. `kernels.use` picks the side; where Numba is not installed
+the same loops run as plain Python.
+
+    import kernels
+    y = kernels.matmul(x, w, transpose_b=True, bias=b, activation="gelu_tanh")
+    with kernels.use("numpy"):
+        y = kernels.matmul(x, w, transpose_b=True, bias=b, activation="gelu_tanh")
+
+This file imports neither Numba nor a kernel: each is loaded by its first call.
+"""
+
+import contextvars
+import importlib
+import os
+
+SIDES = ("numba", "numpy")
+
+# public name -> the module that holds the Numba version under the same name
+_NUMBA_MODULES = {
+}
+
+__all__ = sorted([*_NUMBA_MODULES, "use", "warmup", "set_num_threads", "get_num_threads", "reference"])
+
+
+def _checked_side(side):
+    if side not in SIDES:
+        raise ValueError(f"kernels: expected one of {SIDES}, got {side!r}; "
+                         "the environment variable TINYGRAD_LLM_KERNELS and kernels.use() take these names")
+    return side
+
+
+_default_side = _checked_side(os.environ.get("TINYGRAD_LLM_KERNELS", "numba"))
+_side = contextvars.ContextVar("kernels_side", default=_default_side)
+
+
+class use:
+    """Choose "numba" or "numpy": for this thread from now on when called plainly, for a block under `with`."""
+
+    def __init__(self, side):
+        self._before = _side.get()
+        self._token = _side.set(_checked_side(side))
+        _match_blas_threads()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        _side.set(self._before)
+        _match_blas_threads()
+
+
+def _match_blas_threads():
+    """NumPy's BLAS gets the cores only while the NumPy side is in use; two busy pools slow each other down."""
+    from ._threads import leave_cores_to_blas, leave_cores_to_kernels
+
+    if _side.get() == "numpy":
+        leave_cores_to_blas()
+    else:
+        leave_cores_to_kernels()
+
+
+def _load(name, side):
+    if side == "numpy":
+        return getattr(importlib.import_module(".reference", __name__), name)
+    from ._threads import leave_cores_to_kernels
+
+    leave_cores_to_kernels()
+    return getattr(importlib.import_module("." + _NUMBA_MODULES[name], __name__), name)
+
+
+def _public(name):
+    """The function behind `kernels.<name>`: looks up the side in use, loads it once, calls it."""
+    loaded = {}
+    side_in_use = _side.get
+
+    def kernel(*args, **kwargs):
+        side = side_in_use()
+        try:
+            implementation = loaded[side]
+        except KeyError:
+            implementation = loaded[side] = _load(name, side)
+        return implementation(*args, **kwargs)
+
+    kernel.__name__ = kernel.__qualname__ = name
+    kernel.__doc__ = f"See `kernels.reference.{name}` for the mathematics, `kernels.{_NUMBA_MODULES[name]}` for the fast version."
+    return kernel
+
+
+globals().update({name: _public(name) for name in _NUMBA_MODULES})
+
+
+def __getattr__(name):
+    """`kernels.reference`, and the kernels that have no version faster than the reference."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    reference = importlib.import_module(".reference", __name__)
+    if name == "reference":
+        return reference
+    if name in reference.__all__:
+        return getattr(reference, name)
+    raise AttributeError(f"kernels has no kernel named {name!r}; it has {', '.join(__all__)}")
+
+
+def warmup(dtypes=("float32",)):
+    """Compile, or load from the cache, every kernel of a training step, so that no later call pauses to do so."""
+    if _side.get() == "numpy":
+        return
+    for module in sorted(set(_NUMBA_MODULES.values())):
+        importlib.import_module("." + module, __name__).warmup(dtypes)
+
+
+def set_num_threads(n):
+    """Let kernels use up to `n` threads (never more than Numba's pool, see NUMBA_NUM_THREADS)."""
+    from ._threads import set_num_threads as set_n
+
+    set_n(n)
+
+
+def get_num_threads():
+    """How many threads a large enough problem is spread over."""
+    from ._threads import get_num_threads as get_n
+
+    return get_n()

@@ -1,0 +1,93 @@
+"""One busy thread pool at a time: how many threads kernels use, and NumPy's BLAS kept out of their way.
+
+A kernel asks `get_num_threads()` and passes the number on; a launch that asks for one thread never touches
+the pool. In the child of a fork the answer is always one: GNU OpenMP's pool does not survive a fork, and
+Numba would end the process on entering it.
+"""
+
+import ctypes
+import os
+from pathlib import Path
+
+import numpy as np
+
+
+def _pool_size():
+    """Numba's own rule: NUMBA_NUM_THREADS, or the cores this process may run on."""
+    from_env = os.environ.get("NUMBA_NUM_THREADS", "")
+    if from_env:
+        return max(1, int(from_env))
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+_pool = _pool_size()
+_threads = _pool
+
+
+def set_num_threads(n):
+    """Use up to `n` threads from now on; more than the pool has means all of the pool."""
+    global _threads
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+        raise ValueError(f"set_num_threads: expected a whole number of at least 1, got {n!r}")
+    _threads = min(int(n), _pool)
+
+
+def get_num_threads():
+    return _threads
+
+
+def _alone_after_fork():
+    global _pool, _threads
+    _pool = _threads = 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_alone_after_fork)
+
+
+# -- NumPy's BLAS ---------------------------------------------------------------------------------
+
+_SETTERS = ("scipy_openblas_set_num_threads64_", "scipy_openblas_set_num_threads",
+            "openblas_set_num_threads64_", "openblas_set_num_threads")
+_blas_setter = None                   # not looked for yet; False when there is none
+_blas_now = None
+
+
+def _find_blas_setter():
+    """The thread setter of the OpenBLAS in NumPy's wheel, else threadpoolctl's, else False (Accelerate has none)."""
+    package = Path(np.__file__).parent
+    for folder in (package.parent / "numpy.libs", package / ".dylibs", package / ".libs"):
+        for library in folder.glob("*openblas*"):
+            handle = ctypes.CDLL(str(library))      # loaded already: this finds the same copy
+            for symbol in _SETTERS:
+                if hasattr(handle, symbol):
+                    setter = getattr(handle, symbol)
+                    setter.argtypes, setter.restype = [ctypes.c_int], None
+                    return setter
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return False
+    return lambda n: threadpool_limits(limits=n, user_api="blas")
+
+
+def set_blas_threads(n):
+    """Give NumPy's BLAS `n` threads where it has a setter; a no-op when it has `n` already."""
+    global _blas_setter, _blas_now
+    if _blas_now == n:
+        return
+    if _blas_setter is None:
+        _blas_setter = _find_blas_setter()
+    if _blas_setter:
+        _blas_setter(n)
+    _blas_now = n
+
+
+def leave_cores_to_kernels():
+    set_blas_threads(1)
+
+
+def leave_cores_to_blas():
+    set_blas_threads(get_num_threads())

@@ -1,0 +1,459 @@
+"""Explicit vectors for kernels: what LLVM's own vectoriser will not find, written out, on any host.
+
+A vector is a value of Numba type `Vector(float32, LANES32)` and so on; `+ - * /`, unary `-` and comparisons
+work between vectors, and between a vector and a scalar of its type. Memory is reached by int64 addresses
+(`array.ctypes.data` inside a kernel), without checks: the caller keeps inside the array.
+
+    @jit
+    def scale(src, dst, n, by):                     # addresses, a count of float32 and a scalar
+        i = 0
+        while i + LANES32 <= n:
+            store(dst + 4 * i, load_f32(src + 4 * i) * by)
+            i += LANES32
+        if i < n:
+            store_part(dst + 4 * i, load_part_f32(src + 4 * i, n - i) * by, n - i)
+
+The width follows the host: 16 float32 lanes with AVX-512, 8 with AVX2, 4 else (NEON, SSE).
+TINYGRAD_LLM_VECTORS=16|8|4 forces one. Only importable where kernels are compiled (`_jit.COMPILED`).
+"""
+
+import operator
+import os
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+
+def _host_lanes():
+    """float32 lanes of the host's widest vectors that also have a fused multiply-add."""
+    forced = os.environ.get("TINYGRAD_LLM_VECTORS", "")
+    if forced:
+        if forced not in ("4", "8", "16"):
+            raise ValueError(f"TINYGRAD_LLM_VECTORS: expected 4, 8 or 16 float32 lanes, got {forced!r}")
+        return int(forced)
+    features = llvm.get_host_cpu_features()
+    if features.get("avx512f") and features.get("avx512vl") and features.get("avx512dq"):
+        return 16
+    if features.get("avx2") and features.get("fma"):
+        return 8
+    return 4
+
+
+LANES32 = _host_lanes()
+LANES64 = LANES32 // 2
+
+
+class Vector(types.Type):
+    """`lanes` numbers of the scalar type `dtype` (a comparison's result has dtype boolean)."""
+
+    def __init__(self, dtype, lanes):
+        self.dtype, self.lanes = dtype, lanes
+        super().__init__(name=f"Vector({dtype}, {lanes})")
+
+
+_SCALAR = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), types.boolean: ir.IntType(1),
+           types.int8: ir.IntType(8), types.int16: ir.IntType(16), types.int32: ir.IntType(32),
+           types.int64: ir.IntType(64), types.uint32: ir.IntType(32), types.uint64: ir.IntType(64)}
+_SUFFIX = {types.float32: "f32", types.float64: "f64", types.int32: "i32", types.int64: "i64",
+           types.int16: "i16", types.int8: "i8", types.uint32: "i32", types.uint64: "i64"}
+
+
+def _llvm(vector):
+    return ir.VectorType(_SCALAR[vector.dtype], vector.lanes)
+
+
+def _name(vector):
+    return f"v{vector.lanes}{_SUFFIX[vector.dtype]}"
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, vector):
+        super().__init__(manager, vector, _llvm(vector))
+
+
+f32 = Vector(types.float32, LANES32)
+f64 = Vector(types.float64, LANES64)
+i32 = Vector(types.int32, LANES32)
+i64 = Vector(types.int64, LANES64)
+u32 = Vector(types.uint32, LANES32)
+mask32 = Vector(types.boolean, LANES32)
+mask64 = Vector(types.boolean, LANES64)
+
+
+def _splat(builder, scalar, vector):
+    kind = _llvm(vector)
+    first = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), [0] * vector.lanes)
+    return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros)
+
+
+def _pointer(builder, address, kind):
+    return builder.inttoptr(address, kind.as_pointer())
+
+
+def _call(builder, name, result, arguments):
+    module = builder.module
+    function = cgutils.get_or_insert_function(module, ir.FunctionType(result, [a.type for a in arguments]), name)
+    return builder.call(function, arguments)
+
+
+def _align(vector):
+    return {"f32": 4, "f64": 8, "i32": 4, "i64": 8, "i16": 2, "i8": 1}[_SUFFIX[vector.dtype]]
+
+
+# -- memory ---------------------------------------------------------------------------------------
+
+def _loader(vector):
+    @intrinsic
+    def load(typingctx, address):
+        def codegen(context, builder, sig, args):
+            return builder.load(_pointer(builder, args[0], _llvm(vector)), align=_align(vector))
+        return vector(types.int64), codegen
+    return load
+
+
+def _part_loader(vector):
+    @intrinsic
+    def load_part(typingctx, address, count):
+        def codegen(context, builder, sig, args):
+            kind = _llvm(vector)
+            pointer = _pointer(builder, args[0], kind)
+            live = _first_lanes(builder, args[1], vector)
+            return _call(builder, f"llvm.masked.load.{_name(vector)}.p0", kind,
+                         [pointer, ir.Constant(ir.IntType(32), _align(vector)), live, ir.Constant(kind, None)])
+        return vector(types.int64, types.int64), codegen
+    return load_part
+
+
+def _first_lanes(builder, count, vector):
+    """The mask of lanes below `count` (an int64)."""
+    lanes = Vector(types.int32, vector.lanes)
+    limit = _splat(builder, builder.trunc(count, ir.IntType(32)), lanes)
+    return builder.icmp_signed("<", ir.Constant(_llvm(lanes), list(range(vector.lanes))), limit)
+
+
+load_f32, load_f64, load_i32, load_i64 = (_loader(v) for v in (f32, f64, i32, i64))
+load_part_f32, load_part_f64 = _part_loader(f32), _part_loader(f64)      # lanes past `count` are 0, not read
+
+
+@intrinsic
+def store(typingctx, address, value):
+    """Write a vector at an address."""
+    def codegen(context, builder, sig, args):
+        builder.store(args[1], _pointer(builder, args[0], args[1].type), align=_align(value))
+        return context.get_dummy_value()
+    return types.void(types.int64, value), codegen
+
+
+@intrinsic
+def store_part(typingctx, address, value, count):
+    """Write the first `count` lanes of a vector."""
+    def codegen(context, builder, sig, args):
+        pointer = _pointer(builder, args[0], args[1].type)
+        _call(builder, f"llvm.masked.store.{_name(value)}.p0", ir.VoidType(),
+              [args[1], pointer, ir.Constant(ir.IntType(32), _align(value)), _first_lanes(builder, args[2], value)])
+        return context.get_dummy_value()
+    return types.void(types.int64, value, types.int64), codegen
+
+
+@intrinsic
+def store_stream(typingctx, address, value):
+    """Write a vector past the cache; the address must be a multiple of the vector's size."""
+    def codegen(context, builder, sig, args):
+        size = _align(value) * value.lanes
+        written = builder.store(args[1], _pointer(builder, args[0], args[1].type), align=size)
+        written.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+        return context.get_dummy_value()
+    return types.void(types.int64, value), codegen
+
+
+def _scalar_loader(scalar):
+    @intrinsic
+    def peek(typingctx, address):
+        def codegen(context, builder, sig, args):
+            return builder.load(_pointer(builder, args[0], _SCALAR[scalar]))
+        return scalar(types.int64), codegen
+    return peek
+
+
+peek_f32, peek_f64, peek_i64 = (_scalar_loader(s) for s in (types.float32, types.float64, types.int64))
+
+
+@intrinsic
+def poke(typingctx, address, value):
+    """Write a scalar at an address."""
+    def codegen(context, builder, sig, args):
+        builder.store(args[1], _pointer(builder, args[0], args[1].type))
+        return context.get_dummy_value()
+    return types.void(types.int64, value), codegen
+
+
+@intrinsic
+def prefetch(typingctx, address):
+    """Ask for the cache line at an address, into the first level."""
+    def codegen(context, builder, sig, args):
+        i = ir.IntType(32)
+        _call(builder, "llvm.prefetch.p0", ir.VoidType(),
+              [_pointer(builder, args[0], ir.IntType(8)), ir.Constant(i, 0), ir.Constant(i, 3), ir.Constant(i, 1)])
+        return context.get_dummy_value()
+    return types.void(types.int64), codegen
+
+
+@intrinsic
+def fetch_add(typingctx, address, step):
+    """Add `step` to the int64 at an address as one indivisible act; its value before (a task counter)."""
+    def codegen(context, builder, sig, args):
+        return builder.atomic_rmw("add", _pointer(builder, args[0], ir.IntType(64)), args[1], "monotonic")
+    return types.int64(types.int64, types.int64), codegen
+
+
+# -- making vectors -------------------------------------------------------------------------------
+
+def _splatter(vector):
+    @intrinsic
+    def splat(typingctx, scalar):
+        def codegen(context, builder, sig, args):
+            return _splat(builder, context.cast(builder, args[0], sig.args[0], vector.dtype), vector)
+        return vector(scalar), codegen
+    return splat
+
+
+splat_f32, splat_f64, splat_i32, splat_i64, splat_u32 = (_splatter(v) for v in (f32, f64, i32, i64, u32))
+
+
+def _counter(vector):
+    @intrinsic
+    def count(typingctx):
+        def codegen(context, builder, sig, args):
+            return ir.Constant(_llvm(vector), list(range(vector.lanes)))
+        return vector(), codegen
+    return count
+
+
+lane_i32, lane_i64, lane_u32 = _counter(i32), _counter(i64), _counter(u32)      # 0, 1, 2, ...
+
+
+# -- arithmetic -----------------------------------------------------------------------------------
+
+def _through_llvm(name, count):
+    """An intrinsic that is one LLVM intrinsic on `count` vectors of one type."""
+    def codegen(context, builder, sig, args):
+        return _call(builder, f"llvm.{name}.{_name(sig.args[0])}", _llvm(sig.return_type), list(args))
+
+    if count == 1:
+        @intrinsic
+        def unary(typingctx, x):
+            return x(x), codegen
+        return unary
+    if count == 2:
+        @intrinsic
+        def binary(typingctx, x, y):
+            return x(x, y), codegen
+        return binary
+
+    @intrinsic
+    def ternary(typingctx, x, y, z):
+        return x(x, y, z), codegen
+    return ternary
+
+
+fma = _through_llvm("fmuladd", 3)             # x·y + z, one rounding where the host has the instruction
+vsqrt = _through_llvm("sqrt", 1)
+vabs = _through_llvm("fabs", 1)
+vrint = _through_llvm("rint", 1)
+vfloor = _through_llvm("floor", 1)
+copysign = _through_llvm("copysign", 2)
+vmax_nan = _through_llvm("maximum", 2)        # a NaN on either side gives NaN
+vmin_nan = _through_llvm("minimum", 2)
+
+
+def _chooser(comparison):
+    """x if x <comparison> y else y: one instruction; where x is NaN it gives y."""
+    @intrinsic
+    def choose(typingctx, x, y):
+        def codegen(context, builder, sig, args):
+            return builder.select(builder.fcmp_ordered(comparison, *args), *args)
+        return x(x, y), codegen
+    return choose
+
+
+vmax, vmin = _chooser(">"), _chooser("<")
+
+
+@intrinsic
+def select(typingctx, mask, x, y):
+    """Lane by lane: x where the mask is set, else y."""
+    def codegen(context, builder, sig, args):
+        return builder.select(*args)
+    return x(mask, x, y), codegen
+
+
+@intrinsic
+def first_lanes(typingctx, count, like):
+    """The mask of the lanes below `count`, as wide as the vector `like`."""
+    def codegen(context, builder, sig, args):
+        return _first_lanes(builder, args[0], like)
+    return Vector(types.boolean, like.lanes)(types.int64, like), codegen
+
+
+def _caster(operation, target_of):
+    @intrinsic
+    def cast(typingctx, x):
+        target = target_of(x)
+
+        def codegen(context, builder, sig, args):
+            return getattr(builder, operation)(args[0], _llvm(target))
+        return target(x), codegen
+    return cast
+
+
+def _as(dtype_of):
+    return lambda x: Vector(dtype_of[x.dtype], x.lanes)
+
+
+_TO_INT = {types.float32: types.int32, types.float64: types.int64}
+_TO_FLOAT = {types.int32: types.float32, types.int64: types.float64, types.uint32: types.float32}
+bits = _caster("bitcast", _as(_TO_INT))                    # the same bits, as integers
+from_bits = _caster("bitcast", _as(_TO_FLOAT))             # the same bits, as floats
+to_int = _caster("fptosi", _as(_TO_INT))                   # value, towards zero
+to_float = _caster("sitofp", _as(_TO_FLOAT))
+unsigned_to_float = _caster("uitofp", _as(_TO_FLOAT))
+
+_FLOAT = {operator.add: "fadd", operator.sub: "fsub", operator.mul: "fmul", operator.truediv: "fdiv"}
+_INTEGER = {operator.add: "add", operator.sub: "sub", operator.mul: "mul", operator.and_: "and_",
+            operator.or_: "or_", operator.xor: "xor", operator.lshift: "shl"}
+_COMPARE = {operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=",
+            operator.eq: "==", operator.ne: "!="}
+
+
+def _vector_of(x, y):
+    """The vector type two operands meet in, or None when neither is a vector."""
+    if isinstance(x, Vector):
+        return x if x == y or isinstance(y, types.Number) else None
+    return y if isinstance(y, Vector) and isinstance(x, types.Number) else None
+
+
+def _both_as_vectors(context, builder, sig, args):
+    vector = _vector_of(*sig.args)
+    return vector, [arg if kind == vector else _splat(builder, context.cast(builder, arg, kind, vector.dtype), vector)
+                    for kind, arg in zip(sig.args, args, strict=True)]
+
+
+def _define_operator(symbol):
+    compares = symbol in _COMPARE
+
+    @infer_global(symbol)
+    class _Operator(AbstractTemplate):
+        def generic(self, args, kws):
+            vector = _vector_of(*args) if len(args) == 2 else None
+            if vector is None:
+                return None
+            return signature(Vector(types.boolean, vector.lanes) if compares else vector, *args)
+
+    def lower(context, builder, sig, args):
+        vector, (x, y) = _both_as_vectors(context, builder, sig, args)
+        floating = vector.dtype in (types.float32, types.float64)
+        if compares:
+            if floating:
+                compare = builder.fcmp_unordered if symbol is operator.ne else builder.fcmp_ordered
+            else:
+                compare = builder.icmp_unsigned if vector.dtype in (types.uint32, types.uint64) else builder.icmp_signed
+            return compare(_COMPARE[symbol], x, y)
+        if symbol is operator.rshift:
+            return (builder.lshr if vector.dtype in (types.uint32, types.uint64) else builder.ashr)(x, y)
+        return getattr(builder, (_FLOAT if floating else _INTEGER)[symbol])(x, y)
+
+    lower_builtin(symbol, Vector, Vector)(lower)
+    lower_builtin(symbol, Vector, types.Number)(lower)
+    lower_builtin(symbol, types.Number, Vector)(lower)
+
+
+for _symbol in {*_FLOAT, *_INTEGER, *_COMPARE, operator.rshift}:
+    _define_operator(_symbol)
+
+
+@infer_global(operator.neg)
+class _Negate(AbstractTemplate):
+    def generic(self, args, kws):
+        return signature(args[0], args[0]) if isinstance(args[0], Vector) else None
+
+
+@lower_builtin(operator.neg, Vector)
+def _lower_negate(context, builder, sig, args):
+    return builder.fneg(args[0]) if sig.args[0].dtype in _TO_INT else builder.neg(args[0])
+
+
+# -- across lanes ---------------------------------------------------------------------------------
+
+def _folder(combine):
+    """Halve the vector until one lane is left: the same order on every host of the same width."""
+    @intrinsic
+    def fold(typingctx, x):
+        def codegen(context, builder, sig, args):
+            value, lanes = args[0], x.lanes
+            index = ir.IntType(32)
+            while lanes > 1:
+                lanes //= 2
+                low, high = (builder.shuffle_vector(value, value, ir.Constant(
+                    ir.VectorType(index, lanes), list(range(start, start + lanes)))) for start in (0, lanes))
+                value = combine(builder, low, high)
+            return builder.extract_element(value, ir.Constant(index, 0))
+        return x.dtype(x), codegen
+    return fold
+
+
+def _larger(builder, x, y):
+    return builder.select(builder.fcmp_ordered(">", x, y), x, y)
+
+
+def _smaller(builder, x, y):
+    return builder.select(builder.fcmp_ordered("<", x, y), x, y)
+
+
+sum_lanes = _folder(lambda builder, x, y: builder.fadd(x, y))
+max_lanes, min_lanes = _folder(_larger), _folder(_smaller)
+or_lanes = _folder(lambda builder, x, y: builder.or_(x, y))
+
+
+def _transposer(vector):
+    """rows × rows block, rows = lanes: `dst[j, i] = src[i, j]`, strides in bytes, in log2(lanes) rounds of shuffles."""
+    @intrinsic
+    def transpose(typingctx, src, src_stride, dst, dst_stride):
+        def codegen(context, builder, sig, args):
+            kind, lanes = _llvm(vector), vector.lanes
+            source, source_stride, target, target_stride = args
+
+            def at(start, stride, row):
+                return _pointer(builder, builder.add(start, builder.mul(stride, ir.Constant(stride.type, row))), kind)
+
+            rows = [builder.load(at(source, source_stride, r), align=_align(vector)) for r in range(lanes)]
+            for r, row in enumerate(_transposed(builder, rows)):
+                builder.store(row, at(target, target_stride, r), align=_align(vector))
+            return context.get_dummy_value()
+        return types.void(types.int64, types.int64, types.int64, types.int64), codegen
+    return transpose
+
+
+def _transposed(builder, rows):
+    """Swap the off-diagonal halves of every 2h × 2h block, for h = 1, 2, 4, ...: a transpose in registers."""
+    lanes, half = len(rows), 1
+    index = ir.VectorType(ir.IntType(32), lanes)
+    while half < lanes:
+        upper = [c if c & half == 0 else lanes + (c ^ half) for c in range(lanes)]
+        lower = [(c | half) if c & half == 0 else lanes + c for c in range(lanes)]
+        swapped = list(rows)
+        for r in range(lanes):
+            if r & half == 0:
+                pair = rows[r], rows[r + half]
+                swapped[r] = builder.shuffle_vector(*pair, ir.Constant(index, upper))
+                swapped[r + half] = builder.shuffle_vector(*pair, ir.Constant(index, lower))
+        rows, half = swapped, half * 2
+    return rows
+
+
+transpose_f32, transpose_f64 = _transposer(f32), _transposer(f64)
