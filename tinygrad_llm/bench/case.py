@@ -1,0 +1,100 @@
+"""What a question file is made of: cases, each with its contestants."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+Timed = Callable[[], Any]
+SetUp = Callable[..., Timed]
+
+OURS = "ours"
+
+# Contestants that need a package, and the package. Any other name may be used by a question too.
+PACKAGES = {
+    "numpy": "numpy",
+    "torch": "torch",
+    "compile": "torch",
+    "transformers": "transformers",
+    "autograd": "autograd",
+    "mygrad": "mygrad",
+    "tinygrad": "tinygrad",
+    "jax": "jax",
+}
+
+
+class Skip(Exception):
+    """Raised in a contestant's set-up to stay away from this case; the reason is printed."""
+
+
+@dataclass
+class Options:
+    """What the person asked for; every question reads the same ones."""
+
+    threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    dtype: str = "float32"
+    size: tuple[int, ...] = ()
+    seconds: float = 10.0  # per case, warm-up not counted
+    seed: int = 0
+
+    def sizes(self, *default: int) -> tuple[int, ...]:
+        """The sizes from --size, or the question's own."""
+        return self.size or default
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Options:
+        return cls(**{**fields, "size": tuple(fields["size"])})
+
+
+@dataclass
+class Case:
+    """One measurement: the same work done by several contestants.
+
+    inputs      rng -> tuple of arrays that every contestant's set-up receives; made anew from the same seed in each process
+    flops       floating-point operations of one call, bytes: memory traffic it cannot avoid; for the share of the limit
+    expected    inputs -> what a call should return. Without it the first contestant that is not "ours" is the judge
+    tol         largest |difference| over largest |expected value|; None picks 1e-4 for float32 and 1e-9 for float64
+    check       False where outputs legitimately differ (then say why in the question's docstring)
+    unit, work  what a call produces ("token", 64), to report work per second
+    fresh       give each contestant a new process for this case, so that its peak memory is this case's own
+    """
+
+    name: str
+    inputs: Callable[[np.random.Generator], tuple[Any, ...]] = lambda rng: ()
+    flops: float | None = None
+    bytes: float | None = None
+    expected: Callable[..., Any] | None = None
+    tol: float | None = None
+    check: bool = True
+    unit: str | None = None
+    work: float | None = None
+    fresh: bool = False
+    contestants: dict[str, SetUp] = field(default_factory=dict)
+
+    def contestant(self, name: str) -> Callable[[SetUp], SetUp]:
+        """Register the decorated set-up: `setup(*inputs)` returns the zero-argument function that is timed."""
+
+        def register(setup: SetUp) -> SetUp:
+            if name in self.contestants:
+                raise ValueError(f"case {self.name!r} already has a contestant {name!r}")
+            self.contestants[name] = setup
+            return setup
+
+        return register
+
+
+def randn(rng: np.random.Generator, dtype: str, *shapes: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """One standard-normal array per shape."""
+    return tuple(rng.standard_normal(shape, dtype=np.float32).astype(dtype, copy=False) for shape in shapes)
+
+
+def is_ours(name: str) -> bool:
+    """ "ours", and variants such as "ours int8"."""
+    return name == OURS or name.startswith(OURS + " ")

@@ -1,0 +1,68 @@
+"""Finding question files and the contestants that can take part."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from tinygrad_llm.bench.case import PACKAGES, Case, Options, is_ours
+
+HERE = Path(__file__).resolve().parent
+
+
+def question_folder() -> Path:
+    """benchmarks/ of a source checkout, or the copy installed beside this file."""
+    for folder in (HERE / "questions", HERE.parent.parent / "benchmarks"):
+        if (folder / "__init__.py").is_file():
+            return folder
+    raise FileNotFoundError(f"no benchmark questions at {HERE / 'questions'} nor {HERE.parent.parent / 'benchmarks'}")
+
+
+def question_names() -> list[str]:
+    return sorted(p.stem for p in question_folder().glob("*.py") if not p.stem.startswith("_"))
+
+
+def find_question(name: str) -> Path:
+    """A question's name, or the path of a person's own file."""
+    if name.endswith(".py"):
+        path = Path(name)
+        if not path.is_file():
+            raise LookupError(f"no benchmark file {name!r}")
+        return path.resolve()
+    if name not in question_names():
+        raise LookupError(f"no benchmark named {name!r}; there are: {', '.join(question_names())}, or give a file.py")
+    return question_folder() / f"{name}.py"
+
+
+def load_question(path: str | Path) -> ModuleType:
+    """Import a question file by path, under a name that cannot meet another module's."""
+    path = Path(path)
+    name = f"_question_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise LookupError(f"cannot import {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
+    if not hasattr(module, "cases"):
+        raise LookupError(f"{path.name} has no function `cases(options)`; see the docstring of tinygrad_llm.bench")
+    return module
+
+
+def load_cases(path: str | Path, options: Options) -> Iterator[Case]:
+    return iter(load_question(path).cases(options))
+
+
+def missing_package(contestant: str) -> str | None:
+    """Why a contestant cannot take part here, or None."""
+    package = PACKAGES.get(contestant)
+    if package is None or is_ours(contestant) or importlib.util.find_spec(package) is not None:
+        return None
+    return f"the package {package!r} is not installed; pip install 'tinygrad-llm[peers]' brings all contestants"

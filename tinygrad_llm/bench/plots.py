@@ -1,0 +1,112 @@
+"""Pictures of a report: ratio bars with intervals, the roofline, and how time grows with size. Needs matplotlib (extra viz)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+BLUE, GREY, RED = "#2563eb", "#9ca3af", "#b91c1c"
+
+
+def need_matplotlib() -> Any:
+    """matplotlib.pyplot on the file-only backend, or an ImportError that names the pip install."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise ImportError("plots need matplotlib: pip install 'tinygrad-llm[viz]'") from None
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def draw(report: dict[str, Any], folder: Path) -> list[Path]:
+    """Every picture this report has the numbers for, as SVG."""
+    plt = need_matplotlib()
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for question in report["questions"]:
+        for kind, picture in (("ratios", ratio_bars), ("scaling", scaling)):
+            figure = picture(plt, question)
+            if figure is not None:
+                made.append(save(plt, figure, folder / f"{question['name']}-{kind}.svg"))
+    figure = roofline(plt, report)
+    return made + ([save(plt, figure, folder / "roofline.svg")] if figure is not None else [])
+
+
+def save(plt: Any, figure: Any, path: Path) -> Path:
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+    return path
+
+
+def ratio_bars(plt: Any, question: dict[str, Any]) -> Any:
+    """Their time over ours, one bar per case and contestant, with the 95% interval; the line at 1 is a draw."""
+    bars = [(f"{c['name']}, {n}", r) for c in question["cases"] for n, r in c["ratios"].items()]
+    if not bars:
+        return None
+    figure, axes = plt.subplots(figsize=(8, 0.32 * len(bars) + 1.2))
+    names, ratios = zip(*reversed(bars))
+    middle = [r["ratio"] for r in ratios]
+    spread = [[r["ratio"] - r["low"] for r in ratios], [r["high"] - r["ratio"] for r in ratios]]
+    axes.barh(names, middle, xerr=spread, color=[BLUE if m >= 1 else RED for m in middle], ecolor="black", height=0.7)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set(xlabel="their time / our time", title=question["name"])
+    axes.set_xlim(left=0)
+    axes.tick_params(axis="y", labelsize=8)
+    return figure
+
+
+def sized(question: dict[str, Any]) -> dict[str, list[tuple[float, dict[str, Any]]]]:
+    """Cases that differ in their last number only, as families: {"attention T=": [(256, case), (1024, case)]}."""
+    families: dict[str, list[tuple[float, dict[str, Any]]]] = {}
+    for case in question["cases"]:
+        if found := re.fullmatch(r"(.*?)(\d+)\D*", case["name"]):
+            families.setdefault(found[1].strip(), []).append((float(found[2]), case))
+    return {name: points for name, points in families.items() if len(points) >= 3}
+
+
+def exponent(points: list[tuple[float, float]]) -> float:
+    """Least-squares slope of log time over log size: time grows as size to this power."""
+    import numpy as np
+
+    x, y = np.log(np.array(points).T)
+    return float(np.polyfit(x, y, 1)[0])
+
+
+def scaling(plt: Any, question: dict[str, Any]) -> Any:
+    """Time over size on log axes, each family of cases a panel, with the fitted exponents."""
+    families = sized(question)
+    if not families:
+        return None
+    figure, panels = plt.subplots(1, len(families), figsize=(4.5 * len(families), 3.6), squeeze=False)
+    for axes, (family, cases) in zip(panels[0], families.items()):
+        for name in dict.fromkeys(n for _, c in cases for n in c["contestants"]):
+            points = [(size, c["contestants"][name]["median"]) for size, c in cases if name in c["contestants"]]
+            label = f"{name}, exponent {exponent(points):.2f}" if len(points) > 1 else name
+            axes.loglog(*zip(*points), "o-", label=label, color=BLUE if name == "ours" else None)
+        axes.set(xlabel="size", ylabel="seconds", title=family)
+        axes.legend(fontsize=7)
+    return figure
+
+
+def roofline(plt: Any, report: dict[str, Any]) -> Any:
+    """Our cases under the machine's roof: min(multiply-add peak, bandwidth × operations per byte)."""
+    import numpy as np
+
+    limits = report["machine"]
+    cases = [c for q in report["questions"] for c in q["cases"] if c["flops"] and c["bytes"] and "ours" in c["contestants"]]
+    if not cases or "gflops" not in limits:
+        return None
+    intensity = np.array([c["flops"] / c["bytes"] for c in cases])
+    rate = np.array([c["flops"] / c["contestants"]["ours"]["median"] / 1e9 for c in cases])
+    x = np.geomspace(min(0.1, intensity.min()), max(1000, intensity.max()), 200)
+    figure, axes = plt.subplots(figsize=(7, 4.5))
+    axes.loglog(x, np.minimum(limits["gflops"], limits["gbytes"] * x), color=GREY)
+    axes.loglog(intensity, rate, "o", color=BLUE)
+    for at, height, case in zip(intensity, rate, cases):
+        axes.annotate(case["name"], (at, height), fontsize=6, xytext=(4, -2), textcoords="offset points")
+    axes.set(xlabel="operations per byte", ylabel="GFLOP/s", title=limits["processor"])
+    return figure

@@ -1,0 +1,90 @@
+"""Validate, then time: outputs are compared before any clock starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.bench.timing import Timing, measure, timed_lap
+
+
+class ValidationError(AssertionError):
+    """A contestant's output differs from what was expected; nothing was timed."""
+
+
+def as_arrays(output: Any) -> list[np.ndarray]:
+    """Flatten what a contestant returned (array, Tensor of any library, tuple, list, dict, None) to ndarrays."""
+    if output is None:
+        return []
+    if isinstance(output, dict):
+        return [a for key in sorted(output) for a in as_arrays(output[key])]
+    if isinstance(output, tuple | list):
+        return [a for part in output for a in as_arrays(part)]
+    for method in ("detach", "numpy"):
+        if hasattr(output, method) and not isinstance(output, np.ndarray):
+            output = getattr(output, method)()
+    return [np.asarray(output)]
+
+
+def default_tolerance(dtype: str) -> float:
+    return 1e-9 if dtype == "float64" else 1e-4
+
+
+def disagreement(got: list[np.ndarray], want: list[np.ndarray], tol: float) -> str | None:
+    """None if all arrays agree, else one line that says where they do not."""
+    if len(got) != len(want):
+        return f"returned {len(got)} arrays, expected {len(want)}"
+    for i, (a, b) in enumerate(zip(got, want, strict=True)):
+        if a.shape != b.shape:
+            return f"output {i} has shape {a.shape}, expected {b.shape}"
+        if a.size == 0:
+            continue
+        x, y = a.astype(np.float64), b.astype(np.float64)
+        same = (x == y) | (np.isnan(x) & np.isnan(y))
+        gap = np.where(same, 0.0, np.abs(x - y))
+        finite = np.abs(y[np.isfinite(y)])
+        scale = max(float(finite.max(initial=0.0)), np.finfo(np.float64).tiny)
+        if not gap.max() <= tol * scale:
+            at = tuple(int(k) for k in np.unravel_index(np.argmax(np.nan_to_num(gap, nan=np.inf)), gap.shape))
+            return f"output {i} at {at} is {x[at]:.7g}, expected {y[at]:.7g} (tolerance {tol:g} of {scale:.3g})"
+    return None
+
+
+def validate(outputs: dict[str, list[np.ndarray]], want: list[np.ndarray], judge: str, tol: float) -> None:
+    """Raise ValidationError naming the first contestant that disagrees with `want`."""
+    for name, got in outputs.items():
+        if name != judge and (why := disagreement(got, want, tol)):
+            raise ValidationError(f"{name} disagrees with {judge}: {why}")
+
+
+@dataclass
+class Result:
+    """What `versus` measured."""
+
+    timing: Timing
+
+    def table(self) -> str:
+        names = list(self.timing.laps)
+        lines = ["| contestant | median ms | best ms | time / " + names[0] + " (95% interval) |", "| --- | --- | --- | --- |"]
+        for name in names:
+            ratio = self.timing.ratios.get(name)
+            shown = "1" if ratio is None else f"{ratio.ratio:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+            lines.append(f"| {name} | {1e3 * self.timing.median(name):.4g} | {1e3 * self.timing.best(name):.4g} | {shown} |")
+        return "\n".join(lines)
+
+
+def versus(functions: dict[str, Callable[[], Any]], seconds: float = 5.0, tol: float | None = 1e-4) -> Result:
+    """Time zero-argument functions against each other in this process; the first is the one compared with.
+
+    All must return the same values within `tol` of the largest (None: do not compare). A ratio above 1 means the first is faster.
+    """
+    if len(functions) < 1:
+        raise ValueError('versus needs at least one function, as in versus({"mine": f, "numpy": g})')
+    if tol is not None:
+        outputs = {name: as_arrays(f()) for name, f in functions.items()}
+        judge = list(functions)[-1]
+        validate(outputs, outputs[judge], judge, tol)
+    return Result(measure({name: timed_lap(f) for name, f in functions.items()}, seconds))

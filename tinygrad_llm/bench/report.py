@@ -1,0 +1,193 @@
+"""Results as JSON, as Markdown tables, and compared with older ones."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from tinygrad_llm.bench import machine
+from tinygrad_llm.bench.case import Options, is_ours
+
+FORMAT = 1
+CHANGED = 0.05  # a change of a median under this share is noise
+
+
+def new_report(options: Options, limits: bool = True) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": machine.describe(options.threads, limits),
+        "versions": machine.versions(),
+        "revision": machine.revision(),
+        "options": options.to_json(),
+        "questions": [],
+    }
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """A report from disk; ValueError with what to do if it is not one."""
+    try:
+        report = json.loads(Path(path).read_text("utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"no results at {path}; `tinygrad-llm bench --json {path}` writes them") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(report, dict) or report.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a result of `tinygrad-llm bench --json` (format {FORMAT})")
+    return report
+
+
+def write(report: dict[str, Any], path: str | Path) -> None:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+
+
+def duration(seconds: float) -> str:
+    """Three digits and a unit: 12.3 ms."""
+    for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds * 1e9:.3g} ns"
+
+
+def speed(case: dict[str, Any], limits: dict[str, Any], seconds: float) -> str:
+    """Work per second, and the rate of the resource that binds with its share of the limit: "93 GFLOP/s (81%)".
+
+    Which one binds is the roofline's answer: the resource that would take longer at the machine's limit.
+    """
+    parts = [f"{case['work'] / seconds:.4g} {case['unit']}/s"] if case["work"] else []
+    resources = []
+    for amount, unit, limit in (("flops", "GFLOP/s", "gflops"), ("bytes", "GB/s", "gbytes")):
+        if case[amount]:
+            rate, at_limit = case[amount] / seconds / 1e9, limits.get(limit)
+            share = rate / at_limit if at_limit else 0.0
+            resources.append((share, f"{rate:.3g} {unit}" + (f" ({share:.0%})" if at_limit else "")))
+    return ", ".join(parts + [text for _, text in sorted(resources, reverse=True)[:1]])
+
+
+def ratio_text(ratio: dict[str, Any]) -> str:
+    return f"{ratio['ratio']:.2f} ({ratio['low']:.2f}–{ratio['high']:.2f})"
+
+
+def geometric_mean(values: list[float]) -> float:
+    return math.exp(sum(map(math.log, values)) / len(values))
+
+
+def question_table(question: dict[str, Any], limits: dict[str, Any]) -> str:
+    """One question as Markdown: our time, our speed, and each contestant's time over ours."""
+    others = list(dict.fromkeys(n for c in question["cases"] for n in c["contestants"] if not n == "ours"))
+    with_speed = any(c["flops"] or c["bytes"] or c["work"] for c in question["cases"])
+    with_peak = any("peak_bytes" in r for c in question["cases"] for r in c["contestants"].values())
+    head = ["case", "ours", *(["speed (share of limit)"] if with_speed else []), *others]
+    head += ["peak memory"] if with_peak else []
+    rows = [head, ["---"] * len(head)]
+    for case in question["cases"]:
+        ours = case["contestants"].get("ours")
+        row = [case["name"], duration(ours["median"]) if ours else "–"]
+        row += [speed(case, limits, ours["median"]) if ours else "–"] if with_speed else []
+        row += [cell(case, name) for name in others]
+        rows.append(row + ([peaks(case)] if with_peak else []))
+    means = mean_row(question, others, len(head), with_speed)
+    lines = ["| " + " | ".join(row) + " |" for row in [*rows, *means]]
+    return "\n".join(lines)
+
+
+def cell(case: dict[str, Any], name: str) -> str:
+    if name in case["ratios"]:
+        return ratio_text(case["ratios"][name])
+    if name in case["contestants"]:
+        return duration(case["contestants"][name]["median"])
+    return "–"
+
+
+def peaks(case: dict[str, Any]) -> str:
+    found = {n: r["peak_bytes"] for n, r in case["contestants"].items() if "peak_bytes" in r}
+    return ", ".join(f"{n} {b / 1e6:.0f} MB" for n, b in found.items())
+
+
+def mean_row(question: dict[str, Any], others: list[str], width: int, with_speed: bool) -> list[list[str]]:
+    """Geometric mean of the ratios, where there is more than one."""
+    cells = []
+    for name in others:
+        ratios = [c["ratios"][name]["ratio"] for c in question["cases"] if name in c["ratios"]]
+        cells.append(f"**{geometric_mean(ratios):.2f}**" if len(ratios) > 1 else "")
+    if not any(cells):
+        return []
+    row = ["geometric mean", "", *([""] if with_speed else []), *cells]
+    return [row + [""] * (width - len(row))]
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The whole report; says what the numbers are before it shows them."""
+    m, o = report["machine"], report["options"]
+    versions = ", ".join(f"{k} {v}" for k, v in report["versions"].items())
+    limits = f"; limits {m['gflops']:.0f} GFLOP/s and {m['gbytes']:.0f} GB/s" if "gflops" in m else ""
+    lines = [
+        f"{m['processor']}, {o['threads']} of {m['cores']} cores, {o['dtype']}{limits}.",
+        f"{versions}; revision {report['revision'] or 'installed package'}; {report['when']}.",
+        "Ratios are their time over ours (95% interval): above 1, ours is faster.",
+    ]
+    for question in report["questions"]:
+        lines += ["", f"**{question['name']}**: {question['doc']}", "", question_table(question, m)]
+        for name, why in question.get("absent", {}).items():
+            lines.append(f"\n{name} was skipped: {why}.")
+        if question["failed"]:
+            lines.append(f"\nFAILED: {question['failed']}")
+    return "\n".join(lines)
+
+
+def update_readme(report: dict[str, Any], readme: Path) -> None:
+    """Put the tables between the two markers of the README."""
+    text = readme.read_text("utf-8")
+    block = f"<!-- benchmarks -->\n{markdown(report)}\n<!-- /benchmarks -->"
+    new, count = re.subn(r"<!-- benchmarks -->.*?<!-- /benchmarks -->", lambda _: block, text, flags=re.DOTALL)
+    if count != 1:
+        raise ValueError(f"{readme} needs one pair of <!-- benchmarks --> and <!-- /benchmarks --> markers, has {count}")
+    readme.write_text(new, "utf-8")
+
+
+def compare(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, int]:
+    """What changed, as text, and the number of regressions.
+
+    On one machine our own times are compared. Between machines times say nothing, which is said, and the ratios are compared.
+    """
+    same = machine.identity(old["machine"]) == machine.identity(new["machine"]) and old["options"] == new["options"]
+    lines = [f"old: {origin(old)}", f"new: {origin(new)}"]
+    if not same:
+        lines.append("WARNING: different machines or options; times are not comparable, only ratios to other contestants are shown")
+    before, regressions = index(old), 0
+    for key, case in index(new).items():
+        if key not in before:
+            lines.append(f"{key}: new")
+            continue
+        for what, was, now in changes(before[key], case, times=same):
+            factor = now / was
+            verdict = "same" if abs(factor - 1) < CHANGED else "better" if factor > 1 else "REGRESSION"
+            regressions += verdict == "REGRESSION"
+            lines.append(f"{key}: {what} {factor:.2f} times as good: {verdict}")
+    lines += [f"{key}: gone" for key in before if key not in index(new)]
+    lines.append(f"{regressions} regression{'' if regressions == 1 else 's'}")
+    return "\n".join(lines), regressions
+
+
+def origin(report: dict[str, Any]) -> str:
+    o, processor = report["options"], report["machine"]["processor"]
+    return f"{processor}, {o['threads']} threads, {o['dtype']}, revision {report['revision']}, {report['when']}"
+
+
+def index(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {f"{q['name']}, {c['name']}": c for q in report["questions"] for c in q["cases"]}
+
+
+def changes(old: dict[str, Any], new: dict[str, Any], times: bool) -> list[tuple[str, float, float]]:
+    """(what, old, new) where larger is better: our speed on the same machine, otherwise the ratios."""
+    if times:
+        names = [n for n in new["contestants"] if is_ours(n) and n in old["contestants"]]
+        return [(f"{n} speed", 1 / old["contestants"][n]["median"], 1 / new["contestants"][n]["median"]) for n in names]
+    shared = [n for n in new["ratios"] if n in old["ratios"] and not is_ours(n)]
+    return [(f"ratio to {n}", old["ratios"][n]["ratio"], new["ratios"][n]["ratio"]) for n in shared]

@@ -1,0 +1,130 @@
+"""A question from start to end: contestants set up, validated, timed; one record per case."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.bench.case import OURS, Case, Options, is_ours
+from tinygrad_llm.bench.discover import load_question, missing_package
+from tinygrad_llm.bench.race import ValidationError, as_arrays, default_tolerance, validate
+from tinygrad_llm.bench.team import Contestant, Failed, Skipped
+from tinygrad_llm.bench.timing import Timing, measure
+
+Say = Callable[[str], None]
+Progress = Callable[[str, float], None]
+
+
+class Question:
+    """Runs the cases of one file; keeps a process per contestant alive between cases unless a case asks for fresh ones."""
+
+    def __init__(self, path: Path, options: Options, against: list[str] | None, say: Say, progress: Progress):
+        self.path, self.options, self.against, self.say, self.progress = path, options, against, say, progress
+        self.module = load_question(path)
+        self.team: dict[str, Contestant] = {}
+        self.absent: dict[str, str] = {}
+        self.met: set[str] = set()
+
+    def run(self) -> dict[str, Any]:
+        """The question's record; "failed" holds the reason if a validation or a contestant failed, which stops it."""
+        record: dict[str, Any] = {"name": self.path.stem, "doc": first_line(self.module), "cases": [], "failed": None}
+        try:
+            for index, case in enumerate(self.module.cases(self.options)):
+                if case.fresh:
+                    self.dismiss()
+                record["cases"].append(self.run_case(index, case))
+        except (ValidationError, Failed) as reason:
+            record["failed"] = str(reason)
+        finally:
+            self.dismiss()
+        record["absent"] = self.absent
+        return record
+
+    def dismiss(self) -> None:
+        for contestant in self.team.values():
+            contestant.close()
+        self.team.clear()
+
+    def entrants(self, case: Case) -> list[str]:
+        """Ours first, then those asked for and installed; an absent one is said once, with its reason."""
+        self.met |= set(case.contestants)
+        ours = [n for n in case.contestants if is_ours(n)]
+        others = [n for n in case.contestants if not is_ours(n) and (self.against is None or n in self.against)]
+        for name in others:
+            if name not in self.absent and (why := missing_package(name)):
+                self.absent[name] = why
+                self.say(f"{self.path.stem}: {name} is skipped: {why}")
+        return [n for n in ours + others if n not in self.absent]
+
+    def run_case(self, index: int, case: Case) -> dict[str, Any]:
+        record: dict[str, Any] = {"name": case.name, "flops": case.flops, "bytes": case.bytes}
+        record |= {"unit": case.unit, "work": case.work, "skipped": {}, "contestants": {}, "ratios": {}}
+        present = self.set_up(index, case, record["skipped"])
+        record["checked"] = self.check(case, present)
+        if not present:
+            return record
+        timing = measure(
+            {name: self.team[name].lap() for name in present},
+            self.options.seconds,
+            lambda share: self.progress(case.name, share),
+        )
+        for name in present:
+            record["contestants"][name] = summary(timing, name) | self.memory(name, case)
+        record["ratios"] = {name: asdict(ratio) for name, ratio in timing.ratios.items()} if present[0] == OURS else {}
+        return record
+
+    def set_up(self, index: int, case: Case, skipped: dict[str, str]) -> list[str]:
+        present = []
+        for name in self.entrants(case):
+            if name not in self.team:
+                self.team[name] = Contestant(self.path, name, self.options)
+            try:
+                self.team[name].ask("setup", case=index)
+                present.append(name)
+            except Skipped as reason:
+                skipped[name] = str(reason)
+                self.say(f"{self.path.stem}, {case.name}: {name} is skipped: {reason}")
+        return present
+
+    def check(self, case: Case, present: list[str]) -> str | None:
+        """Compare outputs before timing; returns what they were compared with, None if nothing was there to compare with."""
+        if not case.check:
+            return None
+        outputs: dict[str, list[np.ndarray]] = {}
+        with tempfile.TemporaryDirectory() as folder:
+            for name in present:
+                outputs[name] = self.team[name].output(Path(folder))
+        if case.expected is not None:
+            judge = "the expected values"
+            want = as_arrays(case.expected(*case.inputs(np.random.default_rng(self.options.seed))))
+        else:
+            judge = next((name for name in present if not is_ours(name)), "")
+            if not judge:
+                return None
+            want = outputs[judge]
+        tol = default_tolerance(self.options.dtype) if case.tol is None else case.tol
+        try:
+            validate(outputs, want, judge, tol)
+        except ValidationError as why:
+            raise ValidationError(f"{case.name}: {why}") from None
+        return judge
+
+    def memory(self, name: str, case: Case) -> dict[str, int]:
+        """Peak memory is this case's own only when the process is."""
+        if not case.fresh:
+            return {}
+        peak = self.team[name].peak()
+        return {"peak_bytes": peak["bytes"], "bytes_before": peak["before"]}
+
+
+def summary(timing: Timing, name: str) -> dict[str, Any]:
+    return {"median": timing.median(name), "best": timing.best(name), "rounds": len(timing.laps[name])}
+
+
+def first_line(module: Any) -> str:
+    return (module.__doc__ or "").strip().split("\n")[0]

@@ -1,0 +1,127 @@
+"""Turns: contestants run one after another, round by round, until the ratio's interval is tight or time is up.
+
+A round gives one time per contestant, taken within moments of each other, so a busy spell of the machine hits all of them.
+The ratio is the median over rounds of (their time / our time); its 95% interval is the distribution-free one for a median,
+from order statistics, which assumes nothing about the noise.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Lap = Callable[[int], float]  # calls -> seconds for all of them
+
+MIN_ROUNDS, MAX_ROUNDS = 5, 400
+TIGHT = 0.03  # stop when the interval's width is under this share of the ratio
+LAP_SECONDS = 0.005  # short calls are repeated until a lap takes this long
+
+
+@dataclass
+class Ratio:
+    """Their time over ours: above 1, ours is faster."""
+
+    ratio: float
+    low: float
+    high: float
+    rounds: int
+
+
+@dataclass
+class Timing:
+    """Seconds per call of each contestant, and each one's ratio to the first ("ours")."""
+
+    laps: dict[str, list[float]]
+    ratios: dict[str, Ratio] = field(default_factory=dict)
+
+    def median(self, name: str) -> float:
+        return statistics.median(self.laps[name])
+
+    def best(self, name: str) -> float:
+        return min(self.laps[name])
+
+
+def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Order-statistic interval for the median: the narrowest symmetric one with at least this coverage.
+
+    (x_(k), x_(n+1-k)) covers with probability 1 - 2 P(Binomial(n, 1/2) < k). With fewer than six values
+    no pair reaches 95%, and the range of all values is what can be said.
+    """
+    ordered, n = sorted(values), len(values)
+    tail, k = 0.0, 0
+    while k < n // 2:
+        tail += math.comb(n, k) / 2**n
+        if 2 * tail > 1 - confidence:
+            break
+        k += 1
+    k = max(k, 1)
+    return ordered[k - 1], ordered[n - k]
+
+
+def ratio_of(theirs: Sequence[float], ours: Sequence[float]) -> Ratio:
+    """Median over rounds of theirs / ours, with its interval."""
+    values = [t / o for t, o in zip(theirs, ours, strict=True)]
+    low, high = median_interval(values)
+    return Ratio(statistics.median(values), low, high, len(values))
+
+
+def calls_per_lap(lap: Lap) -> int:
+    """How many calls make a lap long enough for the clock: 1 for anything over LAP_SECONDS."""
+    calls = 1
+    while (took := lap(calls)) < LAP_SECONDS:
+        calls *= 2 if took <= 0 else max(2, min(16, math.ceil(LAP_SECONDS / took)))
+    return calls
+
+
+def warm_up(lap: Lap, budget: float) -> int:
+    """Call until a call is no longer faster than those before (compilers, caches, page faults); calls per lap."""
+    start, best = time.perf_counter(), lap(1)
+    for _ in range(8):
+        took = lap(1)
+        if took > 0.9 * best or time.perf_counter() - start > budget:
+            break
+        best = took
+    return calls_per_lap(lap)
+
+
+def measure(laps: dict[str, Lap], seconds: float, progress: Callable[[float], Any] = lambda share: None) -> Timing:
+    """Interleave the contestants for at most `seconds` (but at least a few rounds); the first is the one compared with.
+
+    The starting contestant rotates, so that none always follows the same neighbour.
+    """
+    names = list(laps)
+    calls = {name: warm_up(laps[name], seconds) for name in names}
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    start = time.perf_counter()
+    for turn in range(MAX_ROUNDS):
+        shift = turn % len(names)
+        for name in names[shift:] + names[:shift]:
+            taken[name].append(laps[name](calls[name]) / calls[name])
+        elapsed = time.perf_counter() - start
+        progress(min(1.0, elapsed / seconds))
+        if turn + 1 < MIN_ROUNDS and elapsed < 3 * seconds:
+            continue
+        timing = Timing(taken, {name: ratio_of(taken[name], taken[names[0]]) for name in names[1:]})
+        if elapsed > seconds or (timing.ratios and turn + 1 > 6 and is_tight(timing)):
+            break
+    return Timing(taken, {name: ratio_of(taken[name], taken[names[0]]) for name in names[1:]})
+
+
+def is_tight(timing: Timing) -> bool:
+    return all(r.high - r.low < TIGHT * r.ratio for r in timing.ratios.values())
+
+
+def timed_lap(function: Callable[[], Any]) -> Lap:
+    """The lap of a function in this process."""
+
+    def lap(calls: int) -> float:
+        start = time.perf_counter()
+        for _ in range(calls):
+            function()
+        return time.perf_counter() - start
+
+    return lap

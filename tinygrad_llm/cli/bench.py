@@ -1,0 +1,127 @@
+"""`tinygrad-llm bench`: side-by-side benchmarks in one run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    parser = subparsers.add_parser(
+        "bench",
+        help="side-by-side benchmarks against what is installed",
+        description="Validates, warms up, interleaves the contestants, and reports ratios with intervals.",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="questions (default: all), or your own file.py; see --list")
+    parser.add_argument("--list", action="store_true", help="list the questions and exit")
+    parser.add_argument("--against", metavar="A,B", help="contestants besides ours (default: all that are installed)")
+    parser.add_argument("--threads", type=int, help="threads of every contestant (default: all cores)")
+    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+    parser.add_argument("--size", metavar="N,M", default="", help="problem sizes instead of the question's own")
+    parser.add_argument("--seconds", type=float, default=10.0, help="time limit per case (default 10)")
+    parser.add_argument("--json", metavar="FILE", help="write the results; - for stdout")
+    parser.add_argument("--markdown", metavar="FILE", help="write the tables")
+    parser.add_argument("--plots", metavar="DIR", help="draw the results (needs matplotlib)")
+    parser.add_argument("--compare", nargs=2, metavar=("OLD", "NEW"), help="compare two result files; exit code 1 on a regression")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    from tinygrad_llm.bench import discover, report
+
+    if args.compare:
+        text, regressions = report.compare(*map(report.read, args.compare))
+        print(text)
+        return 1 if regressions else 0
+    if args.list:
+        for name in discover.question_names():
+            print(f"{name:16} {(discover.load_question(discover.find_question(name)).__doc__ or '').splitlines()[0]}")
+        return 0
+    return run_questions(args)
+
+
+def run_questions(args: argparse.Namespace) -> int:
+    """Run, print the tables, write the files; 1 if a question failed, 2 if asked for something that is not there."""
+    from tinygrad_llm.bench import discover, plots, report
+
+    try:
+        options = parse_options(args)
+        paths = [discover.find_question(name) for name in args.names or discover.question_names()]
+        if args.plots:
+            plots.need_matplotlib()
+    except (LookupError, ValueError, ImportError) as error:
+        print(f"tinygrad-llm bench: {error}", file=sys.stderr)
+        return 2
+    against = [n.strip() for n in args.against.split(",") if n.strip()] if args.against is not None else None
+    results = report.new_report(options)
+    results["questions"] = ask_all(paths, options, against)
+    deliver(results, args)
+    return 1 if any(q["failed"] for q in results["questions"]) else 0
+
+
+def parse_options(args: argparse.Namespace) -> Any:
+    from tinygrad_llm.bench import Options
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = cores if args.threads is None else args.threads
+    if not 1 <= threads <= cores:
+        raise ValueError(f"--threads must be 1 to {cores} on this machine, got {threads}")
+    if not args.seconds > 0:
+        raise ValueError(f"--seconds must be positive, got {args.seconds}")
+    try:
+        sizes = tuple(int(part) for part in args.size.split(",") if part)
+    except ValueError:
+        raise ValueError(f"--size takes whole numbers, as in 64,256; got {args.size!r}") from None
+    if any(n < 1 for n in sizes):
+        raise ValueError(f"--size takes positive numbers, got {args.size!r}")
+    return Options(threads=threads, dtype=args.dtype, size=sizes, seconds=args.seconds)
+
+
+def ask_all(paths: list[Any], options: Any, against: list[str] | None) -> list[dict[str, Any]]:
+    """Every question's record, under one progress bar; a contestant that no question knows is said at the end."""
+    from tqdm import tqdm
+
+    from tinygrad_llm.bench.case import PACKAGES
+    from tinygrad_llm.bench.run import Question
+
+    records, met = [], set(PACKAGES)
+    for name in sorted(set(against or ()) - met):
+        print(f"{name}: not a contestant that the harness knows; used only where a question names it", file=sys.stderr)
+    with tqdm(paths, unit="question", disable=not sys.stderr.isatty(), file=sys.stderr) as bar:
+        for path in bar:
+            def show(case: str, share: float, stem: str = path.stem) -> None:
+                bar.set_postfix_str(f"{stem}: {case} {share:.0%}")
+
+            def say(text: str) -> None:
+                tqdm.write(text, file=sys.stderr)
+
+            question = Question(path, options, against, say, show)
+            records.append(question.run())
+            met |= question.met
+            if records[-1]["failed"]:
+                say(f"{path.stem} FAILED: {records[-1]['failed']}")
+    for name in sorted(set(against or ()) - met):
+        print(f"{name} was skipped: no question that ran has this contestant", file=sys.stderr)
+    return records
+
+
+def deliver(results: dict[str, Any], args: argparse.Namespace) -> None:
+    import json
+    from pathlib import Path
+
+    from tinygrad_llm.bench import plots, report
+
+    text = report.markdown(results)
+    if args.json == "-":
+        print(json.dumps(results))
+    else:
+        print(text)
+        if args.json:
+            report.write(results, args.json)
+    if args.markdown:
+        Path(args.markdown).write_text(text + "\n", "utf-8")
+    if args.plots:
+        for path in plots.draw(results, Path(args.plots)):
+            print(f"drew {path}", file=sys.stderr)
