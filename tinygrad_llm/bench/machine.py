@@ -125,7 +125,8 @@ def multiply_add_kernel(lanes: int) -> Any:
 
         return types.float32(types.int64, types.float32), codegen
 
-    return njit(lambda n, seed: chains(n, seed), nogil=True)
+    call: Any = chains  # the typing context is Numba's to pass
+    return njit(lambda n, seed: call(n, seed))
 
 
 def vector_lanes() -> int:

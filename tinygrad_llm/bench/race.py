@@ -44,7 +44,8 @@ def disagreement(got: list[np.ndarray], want: list[np.ndarray], tol: float) -> s
             continue
         x, y = a.astype(np.float64), b.astype(np.float64)
         same = (x == y) | (np.isnan(x) & np.isnan(y))
-        gap = np.where(same, 0.0, np.abs(x - y))
+        with np.errstate(invalid="ignore"):  # inf - inf where both are inf, which counts as the same
+            gap = np.where(same, 0.0, np.abs(x - y))
         finite = np.abs(y[np.isfinite(y)])
         scale = max(float(finite.max(initial=0.0)), np.finfo(np.float64).tiny)
         if not gap.max() <= tol * scale:

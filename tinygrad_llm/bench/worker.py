@@ -23,7 +23,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from tinygrad_llm.bench.case import Case, Options, Skip, is_ours
+from tinygrad_llm.bench.case import Case, Options, Skip, Timed, is_ours
 from tinygrad_llm.bench.discover import load_cases
 from tinygrad_llm.bench.race import as_arrays
 
@@ -54,13 +54,19 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
+def nothing() -> None:
+    """Stands in for a timed function between cases, so that the last case's memory can go."""
+    raise RuntimeError("no case is set up")
+
+
 class Worker:
     """Holds one contestant's timed function at a time."""
 
     def __init__(self, path: str, contestant: str, options: Options):
         self.contestant, self.options = contestant, options
         self.cases = load_cases(path, options)
-        self.index, self.timed, self.last, self.before = -1, None, 0.0, 0
+        self.index, self.last, self.before = -1, 0.0, 0
+        self.timed: Timed = nothing
 
     def case(self, index: int) -> Case:
         case = None
@@ -72,7 +78,7 @@ class Worker:
         return case
 
     def setup(self, case: int) -> dict[str, Any]:
-        self.timed = None
+        self.timed = nothing
         gc.collect()
         chosen = self.case(case)
         use_threads(self.contestant, self.options.threads)

@@ -87,8 +87,6 @@ def ask_all(paths: list[Any], options: Any, against: list[str] | None) -> list[d
     from tinygrad_llm.bench.run import Question
 
     records, met = [], set(PACKAGES)
-    for name in sorted(set(against or ()) - met):
-        print(f"{name}: not a contestant that the harness knows; used only where a question names it", file=sys.stderr)
     with tqdm(paths, unit="question", disable=not sys.stderr.isatty(), file=sys.stderr) as bar:
         for path in bar:
             def show(case: str, share: float, stem: str = path.stem) -> None:

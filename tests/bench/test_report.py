@@ -1,0 +1,117 @@
+"""Tables, comparisons and pictures of a report made by hand."""
+
+import copy
+import math
+
+import pytest
+
+from tinygrad_llm.bench import Options, plots, report
+
+
+def contestant(median):
+    return {"median": median, "best": median, "rounds": 9}
+
+
+def case(size, ours, torch):
+    ratio = torch / ours
+    return {
+        "name": f"matmul {size}",
+        "flops": 2.0 * size**3,
+        "bytes": 12.0 * size**2,
+        "unit": None,
+        "work": None,
+        "skipped": {},
+        "contestants": {"ours": contestant(ours), "torch": contestant(torch)},
+        "ratios": {"torch": {"ratio": ratio, "low": 0.9 * ratio, "high": 1.1 * ratio, "rounds": 9}},
+        "checked": "torch",
+    }
+
+
+@pytest.fixture
+def results():
+    cases = [case(n, 1e-12 * n**3, 2e-12 * n**3) for n in (64, 128, 256)] + [case(512, 1.0, 8.0) | {"name": "whole step"}]
+    return {
+        "format": report.FORMAT,
+        "when": "2026-01-01T00:00:00+00:00",
+        "machine": {"processor": "A", "cores": 2, "system": "x", "gflops": 4000.0, "gbytes": 100.0},
+        "versions": {"python": "3.11.0"},
+        "revision": "abc",
+        "options": Options(threads=2).to_json(),
+        "questions": [{"name": "matmul", "doc": "How fast?", "cases": cases, "failed": None, "absent": {"jax": "not here"}}],
+    }
+
+
+def test_table_shows_time_share_of_limit_ratio_and_mean(results):
+    text = report.markdown(results)
+    assert "| matmul 256 | 16.8 µs | 2e+03 GFLOP/s (50%) | 2.00 (1.80–2.20) |" in text
+    assert f"**{math.exp((3 * math.log(2) + math.log(8)) / 4):.2f}**" in text
+    assert "jax was skipped: not here" in text
+
+
+def test_the_limit_shown_is_the_one_that_binds():
+    limits = {"gflops": 100.0, "gbytes": 10.0}
+    streaming = {"flops": 1e9, "bytes": 1e9, "work": None, "unit": None}
+    assert report.speed(streaming, limits, 0.2) == "5 GB/s (50%)"
+    assert report.speed(streaming | {"bytes": 1e6}, limits, 0.2) == "5 GFLOP/s (5%)"
+    assert report.speed(streaming | {"work": 3, "unit": "token"}, {}, 0.5).startswith("6 token/s, 2 G")
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(2.5, "2.5 s"), (0.0123, "12.3 ms"), (4.5e-5, "45 µs"), (3e-9, "3 ns")])
+def test_durations(seconds, text):
+    assert report.duration(seconds) == text
+
+
+def test_same_machine_compares_our_times(results):
+    new = copy.deepcopy(results)
+    new["questions"][0]["cases"][0]["contestants"]["ours"]["median"] *= 2
+    new["questions"][0]["cases"][1]["contestants"]["ours"]["median"] /= 2
+    text, regressions = report.compare(results, new)
+    assert regressions == 1 and "WARNING" not in text
+    assert "matmul 64: ours speed 0.50 times as good: REGRESSION" in text
+    assert "matmul 128: ours speed 2.00 times as good: better" in text
+    assert "matmul 256: ours speed 1.00 times as good: same" in text
+
+
+def test_another_machine_is_said_and_only_ratios_are_compared(results):
+    new = copy.deepcopy(results)
+    new["machine"]["processor"] = "B"
+    for c in new["questions"][0]["cases"]:
+        for record in c["contestants"].values():
+            record["median"] *= 10
+    text, regressions = report.compare(results, new)
+    assert text.count("WARNING: different machines") == 1
+    assert regressions == 0 and "ratio to torch 1.00 times as good" in text and "speed" not in text
+
+
+def test_readme_block_is_replaced_between_its_markers(results, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- benchmarks -->\nold\n<!-- /benchmarks -->\nafter\n")
+    report.update_readme(results, readme)
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- benchmarks -->\nA, 2 of 2 cores") and text.endswith("<!-- /benchmarks -->\nafter\n")
+    assert "old" not in text
+    readme.write_text("no markers")
+    with pytest.raises(ValueError, match="needs one pair"):
+        report.update_readme(results, readme)
+
+
+@pytest.mark.parametrize("content", [None, "not json", "[]", '{"format": 99}'])
+def test_reading_something_else_says_what_it_is(tmp_path, content):
+    path = tmp_path / "r.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=r"r\.json"):
+        report.read(path)
+
+
+def test_exponent_is_the_slope_on_log_axes():
+    assert plots.exponent([(n, 3e-9 * n**2.5) for n in (10, 100, 1000)]) == pytest.approx(2.5)
+
+
+def test_pictures_show_every_case(results, tmp_path):
+    pytest.importorskip("matplotlib")
+    made = {p.name: p.read_text() for p in plots.draw(results, tmp_path)}
+    assert set(made) == {"matmul-ratios.svg", "matmul-scaling.svg", "roofline.svg"}
+    assert all("<svg" in text for text in made.values())
+    assert all(f"<!-- {c['name']}, torch -->" in made["matmul-ratios.svg"] for c in results["questions"][0]["cases"])
+    assert "<!-- ours, exponent 3.00 -->" in made["matmul-scaling.svg"]
