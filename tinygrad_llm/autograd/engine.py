@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from operator import attrgetter
 from time import perf_counter
 from typing import Any
 
@@ -15,16 +16,12 @@ import numpy as np
 
 from . import node as nodes
 from .node import Node
-from .op import SELECT, Op
+from .op import SELECT, GradientError, Op, describe_value
 from .state import WATCHED, enable_grad, local, no_grad
 from .tensor import Tensor, from_node
 
 FREED = "freed"  # what `saved` says once a backward has been through
 _commit = threading.Lock()
-
-
-class GradientError(RuntimeError):
-    """A gradient rule returned something that cannot be the gradient."""
 
 
 # -- public ------------------------------------------------------------------------------------------------------------
@@ -100,80 +97,81 @@ def _seed(output: Any, gradient: Any, who: str, create_graph: bool) -> Any:
 
 def walk(roots: list[tuple[Any, Any]], wanted: dict[Node, Any] | None, retain: bool, create_graph: bool) -> None:
     """Backward from `roots` (node, gradient). Fills `wanted`, or where that is None adds to the leaves' `.grad`."""
-    pending = _count_children(roots, wanted)
+    order, useful = _order(roots, wanted)
     grads: dict[Node, Any] = {}
     owned: set[Node] = set()  # nodes whose sum so far is ours to add to in place
     kept: list[tuple[Node, Any, bool]] = []  # gradients of leaves and retained nodes, stored when all went well
     for node, g in roots:
-        if node in pending:
-            _accumulate(grads, owned, node, g, create_graph)
-    ready = [node for node in dict.fromkeys(node for node, _ in roots) if pending.get(node) == 0]
+        _accumulate(grads, owned, node, g, create_graph)
+    plain = not create_graph and local.mode != WATCHED
     with enable_grad() if create_graph else no_grad():
-        while ready:
-            node = ready.pop()
+        for node in order:
             g = grads.pop(node, None)
-            if node.extra is not None and g is not None:
+            if g is None:
+                continue
+            if node.extra is not None:
                 g = _complete(node, g, node in owned, kept, wanted)
-            owned.discard(node)
-            if wanted is not None and g is not None and node in wanted:
+            if wanted is not None and node in wanted:
                 wanted[node] = g
-            if g is not None and node.op is not None:
-                contributions = _contributions(node, g, pending, create_graph)
-                if not retain:
-                    node.saved = FREED
-            else:
-                contributions = (None,) * len(node.inputs)
-            del g
-            for parent, d in zip(node.inputs, contributions, strict=True):
-                if parent is None or parent not in pending:
+            op, saved, shape, dtype = node.op, node.saved, node.shape, node.dtype
+            if op is None:
+                continue
+            one_by_one = plain and op.joint is None and type(saved) is tuple
+            for rule, parent in zip(op.rules if one_by_one else _contributions(node, g, useful, create_graph), node.inputs):
+                if parent is None or parent not in useful:
                     continue
-                if d is not None:
+                if one_by_one:  # run the rule now, when what the one before it made is already added
+                    d = rule(g, *saved)
+                    if not op.elementwise or parent.shape != shape or parent.dtype is not dtype:
+                        d = _fit(op, d, parent)
+                else:
+                    d = rule
+                if d is None:
+                    continue
+                old = grads.get(parent)
+                if old is None:
+                    grads[parent] = d
+                elif parent in owned:
+                    old += d
+                else:
                     _accumulate(grads, owned, parent, d, create_graph)
-                pending[parent] -= 1
-                if not pending[parent]:
-                    ready.append(parent)
-            del contributions
+            if not retain:
+                node.saved = FREED
     if wanted is None:
         _store(kept)
 
 
-def _count_children(roots: list[tuple[Any, Any]], wanted: dict[Node, Any] | None) -> dict[Node, int]:
-    """How many children of each reachable node the walk will visit; refuses what cannot be walked before it starts.
-
-    With `wanted`, only nodes on a path to one of them are counted, and so visited.
-    """
-    pending: dict[Node, int] = {}
+def _order(roots: list[tuple[Any, Any]], wanted: dict[Node, Any] | None) -> tuple[list[Node], set[Node]]:
+    """The nodes to visit, children before parents, as a list and a set: all that the roots reach, and with `wanted` only
+    those on a way to one of them. Refuses what cannot be walked before anything is changed."""
+    reached: set[Node] = {node for node, _ in roots}
+    stack = list(reached)
     children: dict[Node, list[Node]] = {}
-    stack = []
-    for node, _ in roots:
-        if node not in pending:
-            pending[node] = 0
-            stack.append(node)
-    epoch = nodes.write_epoch
+    last_write = nodes.last_write
     while stack:
         node = stack.pop()
-        if node.op is not None and (node.saved is FREED or node.epoch != epoch):
+        if node.saved is FREED or node.time < last_write:
             _refuse_unwalkable(node)
         for parent in node.inputs:
             if parent is None:
                 continue
             if wanted is not None:
                 children.setdefault(parent, []).append(node)
-            if parent in pending:
-                pending[parent] += 1
-            else:
-                pending[parent] = 1
+            if parent not in reached:
+                reached.add(parent)
                 stack.append(parent)
-    if wanted is None:
-        return pending
-    useful: set[Node] = set()
-    stack = [node for node in wanted if node in pending]
-    while stack:
-        node = stack.pop()
-        if node not in useful:
-            useful.add(node)
-            stack.extend(children.get(node, ()))
-    return {node: sum(child in useful for child in children.get(node, ())) for node in useful}
+    if wanted is not None:
+        stack = [node for node in wanted if node in reached]
+        reached = set()
+        while stack:
+            node = stack.pop()
+            if node not in reached:
+                reached.add(node)
+                stack += children.get(node, ())
+    return sorted(reached, key=_time, reverse=True), reached
+
+
+_time = attrgetter("time")
 
 
 def _refuse_unwalkable(node: Node) -> None:
@@ -184,9 +182,9 @@ def _refuse_unwalkable(node: Node) -> None:
         )
     if isinstance(node.saved, tuple):
         for name, value in zip(node.op.saved_names, node.saved, strict=False):
-            if nodes.overwritten(value, node.epoch):
+            if nodes.overwritten(value, node.time):
                 raise RuntimeError(
-                    f"{node.op.name}: an array that its gradient needs ({name!r}, {value.dtype}{value.shape}) was changed in place "
+                    f"{node.op.name}: an array that its gradient needs ({name!r}, {describe_value(value)}) was changed in place "
                     "after the forward; change a copy, or run backward first"
                 )
 
@@ -207,76 +205,57 @@ def _accumulate(grads: dict[Node, Any], owned: set[Node], node: Node, d: Any, cr
             owned.add(node)
 
 
-def _contributions(node: Node, g: Any, pending: dict[Node, int], create_graph: bool) -> tuple[Any, ...]:
+def _contributions(node: Node, g: Any, useful: set[Node], create_graph: bool) -> tuple[Any, ...]:
     """What the node's rules make of `g`: one gradient for each input, None where none is needed."""
     op: Op = node.op
     if op is SELECT:
-        parent = node.inputs[0]
-        places: list[Any] = [None] * len(parent.shape)
+        places: list[Any] = [None] * len(node.inputs[0].shape)
         places[node.saved[0]] = g
         return (places,)
     saved = node.saved if type(node.saved) is tuple else node.saved.restore()
     if create_graph:
         saved = _as_tensors(node, saved)
         if op.composite is not None:
-            return _through_composite(node, g, saved, pending)
-    watched = local.mode == WATCHED
-    start = perf_counter() if watched else 0.0
-    if op.joint is not None:
-        g = tuple(g) if type(g) is list else g
-        if op.joint_needs:
-            raw = op.joint(g, *saved, needs=tuple(parent in pending for parent in node.inputs))
-        else:
-            raw = op.joint(g, *saved)
-        if len(raw) != len(node.inputs):
-            raise GradientError(f"{op.name}: its rule returned {len(raw)} gradients for {len(node.inputs)} inputs")
-        result = tuple(
-            None if d is None or parent not in pending else _fit(op, i, d, parent)
-            for i, (parent, d) in enumerate(zip(node.inputs, raw, strict=True))
-        )
+            return _through_composite(node, g, saved, useful)
+    start = perf_counter()
+    needs = tuple(parent in useful for parent in node.inputs)
+    if op.joint is None:
+        raw = tuple(rule(g, *saved) if needed else None for rule, needed in zip(op.rules, needs, strict=True))
+    elif op.joint_needs:
+        raw = op.joint(g, *saved, needs=needs)
     else:
-        result = tuple(
-            None if parent not in pending else _fit(op, i, _rule(op, i)(g, *saved), parent) for i, parent in enumerate(node.inputs)
-        )
-    if watched:
-        seconds = perf_counter() - start
-        for watcher in local.observers:
-            watcher.after_rule(node, g, result, seconds)
+        raw = op.joint(g, *saved)
+    if len(raw) != len(needs):
+        raise GradientError(f"{op.name}: its rule returned {len(raw)} gradients for {len(needs)} inputs")
+    result = tuple(_fit(op, d, parent) if needed else None for d, parent, needed in zip(raw, node.inputs, needs, strict=True))
+    seconds = perf_counter() - start
+    for watcher in local.observers:
+        watcher.after_rule(node, g, result, seconds)
     return result
 
 
-def _rule(op: Op, i: int) -> Any:
-    rule = op.rules[i]
-    if rule is None:
-        name = op.inputs[min(i, len(op.inputs) - 1)]
-        raise GradientError(f"{op.name}: no gradient rule for its input {name!r}; write @{op.name}.grad_of({name!r})")
-    return rule
-
-
-def _fit(op: Op, i: int, d: Any, parent: Node) -> Any:
+def _fit(op: Op, d: Any, parent: Node) -> Any:
     """`d` in the parent's shape and dtype: summed over what the forward broadcast."""
+    if d is None:
+        return None
     if type(d) is not np.ndarray and not isinstance(d, Tensor):
-        if d is None:
-            return None
         d = np.asarray(d)
     if d.shape != parent.shape:
-        d = unbroadcast(d, parent.shape, op, i)
+        d = unbroadcast(d, parent.shape, op.name)
     if d.dtype != parent.dtype:
-        if d.dtype.kind == "c":
-            raise GradientError(f"{op.name}: its rule for input {i} returned {d.dtype}, expected {parent.dtype}")
+        if d.dtype.kind not in "fiub":
+            raise GradientError(f"{op.name}: its rule returned {d.dtype}, the input's gradient is {parent.dtype}")
         d = d.astype(parent.dtype)
     return d
 
 
-def unbroadcast(d: Any, shape: tuple[int, ...], op: Any = None, i: int = 0) -> Any:
-    """Sum `d` over the axes along which an array of `shape` was broadcast."""
+def unbroadcast(d: Any, shape: tuple[int, ...], name: str) -> Any:
+    """Sum `d` over the axes along which an array of `shape` was broadcast by the op `name`."""
     extra = d.ndim - len(shape)
     ones = tuple(k + extra for k, n in enumerate(shape) if n == 1 and extra >= 0 and d.shape[k + extra] != 1)
     if extra < 0 or any(n != 1 and n != d.shape[k + extra] for k, n in enumerate(shape)):
-        name = getattr(op, "name", "op")
-        raise GradientError(f"{name}: its rule for input {i} returned a gradient of shape {d.shape}, the input's shape is {shape}")
-    d = np.sum(d, axis=(*range(extra), *ones), keepdims=True)
-    return np.reshape(d, shape)
+        raise GradientError(f"{name}: its rule returned a gradient of shape {d.shape} for an input of shape {shape}")
+    return np.reshape(np.sum(d, axis=(*range(extra), *ones), keepdims=True), shape)
 
 
 def _complete(node: Node, g: Any, own: bool, kept: list[tuple[Node, Any, bool]], wanted: Any) -> Any:
@@ -339,7 +318,7 @@ def _attach(value: Any, parent: Node | None) -> Any:
     return from_node(value, parent) if parent is not None else value
 
 
-def _through_composite(node: Node, g: Any, saved: tuple[Any, ...], pending: dict[Node, int]) -> tuple[Any, ...]:
+def _through_composite(node: Node, g: Any, saved: tuple[Any, ...], useful: set[Node]) -> tuple[Any, ...]:
     """Differentiate the op's composite in place of its rule: that gradient has a graph."""
     op = node.op
     by_name = dict(zip(op.saved_names, saved, strict=True))
@@ -351,7 +330,7 @@ def _through_composite(node: Node, g: Any, saved: tuple[Any, ...], pending: dict
         if parent is not None:  # a node of its own, so that the inner gradient stops here and joins the outer graph
             inputs[i] = _alias(inputs[i])
     outs = op.composite(*inputs, **(node.params or {}))
-    chosen = [i for i, parent in enumerate(node.inputs) if parent in pending]
+    chosen = [i for i, parent in enumerate(node.inputs) if parent in useful]
     if isinstance(outs, tuple):
         pairs = [(o, gi) for o, gi in zip(outs, g, strict=True) if gi is not None and o.node is not None]
     else:
@@ -359,7 +338,7 @@ def _through_composite(node: Node, g: Any, saved: tuple[Any, ...], pending: dict
     found = grad([o for o, _ in pairs], [inputs[i] for i in chosen], [gi for _, gi in pairs], create_graph=True, allow_unused=True)
     result: list[Any] = [None] * len(node.inputs)
     for i, d in zip(chosen, found, strict=True):
-        result[i] = None if d is None else _fit(op, i, d, node.inputs[i])
+        result[i] = None if d is None else _fit(op, d, node.inputs[i])
     return tuple(result)
 
 
@@ -369,4 +348,4 @@ def _alias(x: Tensor) -> Tensor:
 
 
 _ALIAS = Op(lambda x: (x, ()), "alias", True, strict=False)
-_ALIAS.rules[0] = lambda g: g
+_ALIAS.grad_of("x")(lambda g: g)

@@ -6,11 +6,15 @@ there is no reference cycle and dropping the loss frees everything at once, with
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+
+tick = itertools.count().__next__
 
 
 class Extra:
@@ -26,9 +30,13 @@ class Extra:
 
 
 class Node:
-    """One call: `op` (None for a leaf), `inputs` (a Node, or None where no gradient flows), `saved` for the rules."""
+    """One call: `op` (None for a leaf), `inputs` (a Node, or None where no gradient flows), `saved` for the rules.
 
-    __slots__ = ("__weakref__", "dtype", "epoch", "extra", "inputs", "op", "params", "saved", "shape")
+    `time` is when it was recorded, on a clock that only counts: parents are older than their children, so that order
+    is a topological one; and a write in place that is younger than a node is one its saved arrays may not have seen.
+    """
+
+    __slots__ = ("dtype", "extra", "inputs", "op", "params", "saved", "shape", "time")
 
     def __init__(self, op: Any, inputs: tuple[Any, ...], saved: Any, params: Any, shape: Any, dtype: Any) -> None:
         self.op = op
@@ -37,7 +45,7 @@ class Node:
         self.params = params  # the call's static parameters
         self.shape = shape  # of the output, and so of its gradient; a tuple of shapes where the op has several outputs
         self.dtype = dtype
-        self.epoch = write_epoch
+        self.time = tick()
         self.extra: Extra | None = None
 
     def extras(self) -> Extra:
@@ -68,11 +76,11 @@ def leaf(array: np.ndarray) -> Node:
 
 
 # -- writes in place ---------------------------------------------------------------------------------------------------
-# One counter for the process. A node notes its value when it saves arrays; who overwrites an array counts it up and
-# notes when. Backward compares two integers, and only where they differ looks at the arrays.
+# Whoever overwrites an array says so, and when. Backward compares the last write's time with each node's, and only where
+# a write is younger looks at the arrays.
 
-write_epoch = 0
-_written: dict[int, tuple[int, Any]] = {}  # id of the array that owns the memory -> (epoch of its last write, weakref)
+last_write = -1
+_written: dict[int, tuple[int, Any]] = {}  # id of the array that owns the memory -> (time of its last write, weakref)
 
 
 def memory_owner(array: np.ndarray) -> np.ndarray:
@@ -84,18 +92,18 @@ def memory_owner(array: np.ndarray) -> np.ndarray:
 
 def mark_written(array: np.ndarray) -> None:
     """Say that `array` was overwritten in place: backward through a node that saved it (or a view of it) will refuse."""
-    global write_epoch
-    write_epoch += 1
+    global last_write
+    last_write = tick()
     owner = memory_owner(array)
     key = id(owner)
     known = _written.get(key)
     reference = known[1] if known else weakref.ref(owner, lambda _, key=key: _written.pop(key, None))
-    _written[key] = (write_epoch, reference)
+    _written[key] = (last_write, reference)
 
 
-def overwritten(value: Any, epoch: int) -> bool:
-    """True where `value` is, or holds, an array that was written after `epoch`."""
+def overwritten(value: Any, time: int) -> bool:
+    """True where `value` is, or holds, an array that was written after `time`."""
     if isinstance(value, np.ndarray):
         known = _written.get(id(memory_owner(value)))
-        return known is not None and known[0] > epoch
-    return isinstance(value, (tuple, list)) and any(overwritten(part, epoch) for part in value)
+        return known is not None and known[0] > time
+    return isinstance(value, (tuple, list)) and any(overwritten(part, time) for part in value)

@@ -30,13 +30,13 @@ from typing import Any
 import numpy as np
 
 from .node import Node
-from .state import NO_GRAD, PLAIN, WATCHED, local
+from .state import PLAIN, WATCHED, local, switches
 from .tensor import Tensor, from_node, numpy_table, to_array
 
 #: every operation of the engine by name: tests, documentation and `gradcheck` enumerate it
 registry: dict[str, Op] = {}
 
-_new = Tensor.__new__
+_new = object.__new__
 _ndarray = np.ndarray
 
 
@@ -44,8 +44,8 @@ class Op:
     """The record. `rules[i]` is the rule of input i; `joint` gives all at once; at most one of the two is used."""
 
     __slots__ = (
-        "call", "composite", "differentiable", "forward", "inputs", "joint", "joint_needs", "name", "required",
-        "rules", "saved_names", "several", "statics", "strict", "variadic",
+        "call", "composite", "differentiable", "elementwise", "forward", "inputs", "joint", "joint_needs", "name", "required",
+        "rules", "saved_names", "statics", "strict", "variadic",
     )  # fmt: skip
 
     def __init__(self, forward: Callable[..., Any], name: str, differentiable: bool, strict: bool) -> None:
@@ -61,8 +61,9 @@ class Op:
         self.required = sum(p.default is p.empty for p in positional)
         self.statics: dict[str, Any] = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
         self.differentiable = differentiable
+        self.elementwise = False  # the rules return arrays of g's shape and dtype: the walk need not look, see `op`
         self.strict = strict  # a custom op: its rules may hold traps that ours are tested not to hold
-        self.rules: list[Callable[..., Any] | None] = [None] * len(self.inputs)
+        self.rules: list[Callable[..., Any]] = [_no_rule(name, x) for x in self.inputs]
         self.joint: Callable[..., Any] | None = None
         self.joint_needs = False
         self.composite: Callable[..., Any] | None = None
@@ -87,8 +88,10 @@ class Op:
 
     def grad_of(self, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """``@op.grad_of("a")``: the rule `(g, *saved) -> gradient of a`. Un-broadcasting is not its business."""
-        if name not in self.inputs:
-            raise TypeError(f"op {self.name}: no input {name!r}; its inputs are {self.inputs}")
+        if name not in self.inputs or self.variadic:
+            raise TypeError(
+                f"op {self.name}: no input {name!r}; its inputs are {self.inputs}{', use .grad' if self.variadic else ''}"
+            )
 
         def enter(rule: Callable[..., Any]) -> Callable[..., Any]:
             self._names_of(rule)
@@ -110,16 +113,37 @@ class Op:
         return function
 
 
-def op(forward: Callable[..., Any] | None = None, *, name: str = "", differentiable: bool = True, numpy: Any = None) -> Any:
+def _no_rule(name: str, of: str) -> Callable[..., Any]:
+    def missing(g: Any, *saved: Any) -> Any:
+        raise GradientError(f"{name}: no gradient rule for its input {of!r}; write @{name}.grad_of({of!r})")
+
+    return missing
+
+
+class GradientError(RuntimeError):
+    """A gradient rule is missing, or returned something that cannot be the gradient."""
+
+
+def op(
+    forward: Callable[..., Any] | None = None,
+    *,
+    name: str = "",
+    differentiable: bool = True,
+    elementwise: bool = False,
+    numpy: Any = None,
+) -> Any:
     """Enter an operation in the registry and return the function that calls it.
 
-    `numpy`: the NumPy function (or a tuple of them) that this one stands for when called with a Tensor.
+    `numpy`: the NumPy function (or a tuple of them) that this one stands for when called with a Tensor. `elementwise`
+    promises that each rule returns an array of g's shape and dtype wherever the input has the output's, which spares
+    the walk two checks.
     """
     if forward is None:
-        return lambda function: op(function, name=name, differentiable=differentiable, numpy=numpy)
+        return lambda function: op(function, name=name, differentiable=differentiable, elementwise=elementwise, numpy=numpy)
     record = Op(forward, name or forward.__name__, differentiable, strict=False)
     if record.name in registry:
         raise TypeError(f"op {record.name}: the registry has one of that name")
+    record.elementwise = elementwise
     registry[record.name] = record
     for function in numpy if isinstance(numpy, tuple) else (numpy,) if numpy is not None else ():
         numpy_table[function] = record.call
@@ -148,69 +172,68 @@ def custom_op(forward: Callable[..., Any] | None = None, *, name: str = "") -> A
 
 
 def _make_call(record: Op) -> Callable[..., Any]:
-    """The function a user calls, made for the number of inputs: most of an operation's cost in Python is spent here."""
+    """The function a user calls, made for the number of inputs: most of an operation's cost in Python is spent here.
+
+    `unary` and `binary` are `general` with everything in place for the usual case; they hand over what is not usual.
+    """
     forward = record.forward
     differentiable = record.differentiable
     count = len(record.inputs)
-
-    def finish(result: Any, nodes: tuple[Any, ...], params: dict[str, Any]) -> Any:
-        """Wrap the forward's result, and record the call."""
-        try:
-            out, saved = result
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"{record.name}: the forward must return (output, saved tuple)") from error
-        if type(out) is tuple:
-            return _finish_several(record, out, saved, nodes, params)
-        if type(out) is not _ndarray:
-            out = np.asarray(out)
-        tensor = _new(Tensor)
-        tensor._data = out
-        tensor.node = Node(record, nodes, saved, params, out.shape, out.dtype) if nodes is not None else None
-        return tensor
 
     def general(*args: Any, **params: Any) -> Any:
         args, params = _bind(record, args, params)
         if local.mode == WATCHED:
             return _watched(record, args, params)
         arrays, nodes, any_node = _unpack(record, args)
-        record_it = any_node and differentiable and local.mode == PLAIN
-        return finish(_run(record, arrays, params), nodes if record_it else None, params)
+        recorded = any_node and differentiable and local.mode == PLAIN
+        return _finish(record, _run(record, arrays, params), nodes if recorded else None, params)[0]
 
-    def unary(x: Any = _ndarray, *rest: Any, **params: Any) -> Any:
-        if type(x) is not Tensor or rest or local.mode == WATCHED:
-            return general(*((x, *rest) if x is not _ndarray else ()), **params)
+    def unary(x: Any = None, *rest: Any, **params: Any) -> Any:
+        mode = local.mode if switches.threads else PLAIN
+        if type(x) is not Tensor or rest or mode == WATCHED:
+            return general(*((x, *rest) if x is not None else rest), **params)
         try:
             result = forward(x._data, **params)
         except Exception as error:
             raise _named(record, (x._data,), params, error) from error
-        node = x.node
-        return finish(result, (node,) if node is not None and differentiable and not local.mode else None, params)
+        nodes = (x.node,) if x.node is not None and differentiable and mode == PLAIN else None
+        out, saved = result
+        if type(out) is not _ndarray:
+            return _finish(record, result, nodes, params)[0]
+        tensor = _new(Tensor)
+        tensor._data = out
+        tensor.node = None if nodes is None else Node(record, nodes, saved, params, out.shape, out.dtype)
+        return tensor
 
-    def binary(a: Any = _ndarray, b: Any = _ndarray, *rest: Any, **params: Any) -> Any:
-        if rest or params or b is _ndarray or (mode := local.mode) == WATCHED:
-            return general(*(value for value in (a, b, *rest) if value is not _ndarray), **params)
-        if type(a) is Tensor:
-            node_a = a.node
-            x = a._data
-            if type(b) is Tensor:
-                node_b = b.node
-                y = b._data
-            elif type(b) is float or type(b) is int or type(b) is _ndarray:
-                node_b = None
-                y = b
-            else:
-                return general(a, b)
+    def binary(a: Any = None, b: Any = None, *rest: Any, **params: Any) -> Any:
+        mode = local.mode if switches.threads else PLAIN
+        if type(a) is not Tensor or rest or params or mode == WATCHED:
+            return general(*((a, b, *rest) if b is not None else (a,) if a is not None else ()), **params)
+        x, node_a = a._data, a.node
+        if type(b) is Tensor:
+            y, node_b = b._data, b.node
+        elif type(b) is float or type(b) is int or type(b) is _ndarray:
+            y, node_b = b, None
         else:
             return general(a, b)
         try:
             result = forward(x, y)
         except Exception as error:
             raise _named(record, (x, y), params, error) from error
-        if mode or not differentiable or (node_a is None and node_b is None):
-            return finish(result, None, params)
-        return finish(result, (node_a, node_b), params)
+        if (node_a is None and node_b is None) or mode != PLAIN or not differentiable:
+            nodes = None
+        else:
+            nodes = (node_a, node_b)
+        out, saved = result
+        if type(out) is not _ndarray:
+            return _finish(record, result, nodes, params)[0]
+        tensor = _new(Tensor)
+        tensor._data = out
+        tensor.node = None if nodes is None else Node(record, nodes, saved, params, out.shape, out.dtype)
+        return tensor
 
-    call = unary if count == 1 and not record.variadic else binary if count == 2 else general
+    usual = not record.variadic and not record.strict
+    call = unary if usual and count == 1 else binary if usual and count == 2 else general
     call.__name__ = call.__qualname__ = record.name
     call.__doc__ = forward.__doc__
     call.__module__ = forward.__module__
@@ -289,18 +312,29 @@ def _named(record: Op, arrays: tuple[Any, ...], params: dict[str, Any], error: E
     return kind(f"{record.name}: {text} (called with {given})")
 
 
-def _finish_several(
-    record: Op, outs: tuple[Any, ...], saved: Any, nodes: tuple[Any, ...] | None, params: dict[str, Any]
-) -> tuple[Tensor, ...]:
-    """Outputs of an op with several: each gets a small node that hands its gradient to the op's own."""
-    arrays = tuple(np.asarray(out) for out in outs)
+def _finish(record: Op, result: Any, nodes: tuple[Any, ...] | None, params: dict[str, Any]) -> tuple[Any, tuple[Tensor, ...], Any]:
+    """Wrap what the forward returned and record the call: (what the caller gets, the outputs as a tuple, the node).
+
+    Where there are several outputs, each gets a small node that hands its gradient to the call's own.
+    """
+    if type(result) is not tuple or len(result) != 2 or type(result[1]) is not tuple:
+        raise TypeError(f"{record.name}: its forward must return (output, tuple of what backward needs)")
+    out, saved = result
+    if type(out) is not tuple:
+        out = np.asarray(out)
+        node = Node(record, nodes, saved, params, out.shape, out.dtype) if nodes is not None else None
+        tensor = from_node(out, node)
+        return tensor, (tensor,), node
+    arrays = tuple(np.asarray(part) for part in out)
     if nodes is None:
-        return tuple(from_node(array, None) for array in arrays)
+        outputs = tuple(from_node(a, None) for a in arrays)
+        return outputs, outputs, None
     node = Node(record, nodes, saved, params, tuple(a.shape for a in arrays), tuple(a.dtype for a in arrays))
-    return tuple(
-        from_node(a, Node(SELECT, (node,), (i,), None, a.shape, a.dtype) if a.dtype.kind == "f" else None)
+    outputs = tuple(
+        from_node(a, Node(SELECT, (node,), (i,), params, a.shape, a.dtype) if a.dtype.kind == "f" else None)
         for i, a in enumerate(arrays)
     )
+    return outputs, outputs, node
 
 
 SELECT = Op(lambda x, *, index: (x, (index,)), "select", True, strict=False)  # never called: marks one output of several
@@ -315,19 +349,8 @@ def _watched(record: Op, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
     start = perf_counter()
     result = _run(record, arrays, params)
     seconds = perf_counter() - start
-    out, saved = result
     recorded = nodes if any_node and record.differentiable and local.grad_enabled else None
-    if type(out) is tuple:
-        outputs = _finish_several(record, out, saved, recorded, params)
-        chosen = next((t.node for t in outputs if t.node is not None), None)
-        node = chosen.inputs[0] if chosen is not None else None
-    else:
-        out = np.asarray(out)
-        node = Node(record, recorded, saved, params, out.shape, out.dtype) if recorded is not None else None
-        outputs = (from_node(out, node),)
+    returned, outputs, node = _finish(record, result, recorded, params)
     for watcher in watchers:
         watcher.after_op(record, args, params, outputs, node, seconds)
-    return outputs if type(out) is tuple else outputs[0]
-
-
-assert NO_GRAD  # modes are truthy unless plain: `unary` and `binary` lean on it
+    return returned

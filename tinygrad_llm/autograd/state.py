@@ -13,6 +13,19 @@ from typing import Any
 PLAIN, NO_GRAD, WATCHED = 0, 1, 2  # `mode`: what the choke point in op.py reads, one attribute for one `if`
 
 
+class Switches:
+    """How many threads have switched anything: while none has, the choke point need not ask for its thread's own."""
+
+    __slots__ = ("threads",)
+
+    def __init__(self) -> None:
+        self.threads = 0
+
+
+switches = Switches()
+_counting = threading.Lock()
+
+
 class Local(threading.local):
     """This thread's switches. `mode` is derived from the others by `refresh`."""
 
@@ -23,7 +36,10 @@ class Local(threading.local):
     generator: Any = None  # this thread's random generator, see random.py
 
     def refresh(self) -> None:
-        self.mode = WATCHED if self.observers else PLAIN if self.grad_enabled else NO_GRAD
+        before, self.mode = self.mode, WATCHED if self.observers else PLAIN if self.grad_enabled else NO_GRAD
+        if (before == PLAIN) != (self.mode == PLAIN):
+            with _counting:
+                switches.threads += 1 if before == PLAIN else -1
 
 
 local = Local()
