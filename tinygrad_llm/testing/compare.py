@@ -1,0 +1,171 @@
+"""Compare a claimed gradient with the measured one: along random directions, then element by element.
+
+An element that differs at the first measurement is a suspect, no more: the ladder (numeric.py) measures it again, and
+judge.py knows about kinks. Up to `SMALL` coordinates every element is visited, so one wrong element in a thousand is
+always found; beyond that, random directions in blocks of 256 whose tolerance is set by the largest single contribution,
+so a wrong element still shows, and a block that fails is visited element by element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .errors import GradcheckError, place
+from .hygiene import inspect, repeat
+from .judge import Judge
+from .numeric import ULP, measure
+from .problem import Problem, Tolerance
+
+SMALL = 4096  # coordinates that are all visited, unless fast
+BLOCK = 256
+FULL_OUTPUTS = 128  # up to so many outputs the whole Jacobian is compared, beyond it random combinations of outputs
+COMBINATIONS = 3
+
+
+def examine(problem: Problem, tolerance: Tolerance, fast: bool) -> bool:
+    """True, or raises GradcheckError."""
+    if not problem.active or problem.n == 0:
+        if problem.active:
+            inspect(problem, np.random.default_rng(0))
+            return True
+        raise problem.error("inputs", "no input is a float64 array, so there is no gradient to check")
+    rng = np.random.default_rng(20240229)
+    pullback, u, g = inspect(problem, rng)
+    if problem.m:
+        judge = Judge(problem, tolerance, pullback, u, g)
+        combinations, claimed = _claims(problem, pullback, u, g, rng)
+        blocks = _blocks(problem.n, fast)
+        small = problem.n <= (64 if fast else SMALL)
+        for block in blocks:
+            if small or not _direction_agrees(problem, tolerance, combinations, claimed, block, rng):
+                _visit(problem, tolerance, judge, combinations, claimed, block)
+        judge.close()
+    repeat(problem, u, g, 1)
+    return True
+
+
+def _claims(problem: Problem, pullback: Any, u: np.ndarray, g: np.ndarray, rng: Any) -> tuple[np.ndarray | None, np.ndarray]:
+    """The rows to compare: (None, the Jacobian) where it is small, else (combinations U, U · Jacobian)."""
+    if problem.m > FULL_OUTPUTS or problem.m * problem.n > 2_000_000:
+        others = [u * rng.uniform(0.5, 2.0, u.shape) * rng.choice([-1.0, 1.0], u.shape) for _ in range(COMBINATIONS - 1)]
+        combinations = np.stack([u, *others])
+        rows = [g, *(problem.join(pullback(problem.split(c))) for c in combinations[1:])]
+        return combinations, np.stack(rows)
+    rows = []
+    for j in range(problem.m):
+        one = np.zeros(problem.m)
+        one[j] = u[j]  # of either sign and any size, as a real gradient would be
+        rows.append(problem.join(pullback(problem.split(one))) / u[j] if u[j] else np.zeros(problem.n))
+    jacobian = np.stack(rows)
+    terms = u[:, None] * jacobian
+    off = np.abs(terms.sum(axis=0) - g) > 1e-9 * (np.abs(terms).sum(axis=0) + np.abs(g))
+    if off.any():
+        c = int(np.argmax(off))
+        position, index = problem.locate(c)
+        raise problem.error(
+            "nonlinear",
+            f"backward is not linear in the incoming gradient: at index {place(index) or '()'} it gives {g[c]:.10g} "
+            f"for a dense one, but {terms[:, c].sum():.10g} when the outputs come one by one (abs, a square or a sign of it in "
+            "the rule?)",
+            position, index=index, analytic=float(g[c]), numeric=float(terms[:, c].sum()),
+        )  # fmt: skip
+    return None, jacobian
+
+
+def _blocks(n: int, fast: bool) -> list[np.ndarray]:
+    if n <= SMALL and not fast:
+        return [np.arange(n)]
+    if fast:
+        return [np.arange(n)]
+    return [np.arange(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
+
+
+def _direction_agrees(
+    problem: Problem, tolerance: Tolerance, combinations: Any, claimed: np.ndarray, block: np.ndarray, rng: Any
+) -> bool:
+    """Two random directions within the block: is the slope along them what the gradient says, to within one element?"""
+    x = problem.coordinates(problem.arrays)
+    u = combinations if combinations is not None else np.eye(problem.m)
+    for _ in range(2):
+        v = np.zeros(problem.n)
+        sizes = np.where(x[block] == 0, 1.0, np.abs(x[block]))
+        v[block] = sizes * rng.uniform(0.5, 1, len(block)) * rng.choice([-1.0, 1.0], len(block))
+        ray = problem.ray(v)
+        slope = measure(lambda t, ray=ray: u @ ray(t), 0.0)
+        terms = np.abs(claimed[:, block] * v[block])
+        allowed = tolerance.atol + tolerance.rtol * terms.max(axis=1)
+        sure = 10 * slope.both_error <= allowed
+        if not (sure & (np.abs(claimed @ v - slope.both) <= allowed)).all():
+            return False
+    return True
+
+
+def _visit(problem: Problem, tolerance: Tolerance, judge: Judge, combinations: Any, claimed: np.ndarray, block: Any) -> None:
+    """Every element of the block by central differences; what differs goes to the judge."""
+    x = problem.coordinates(problem.arrays)
+    scales = [np.max(np.abs(claimed[:, a:b]), initial=0.0) for a, b in zip(problem.starts[:-1], problem.starts[1:])]
+    with np.errstate(all="ignore"):
+        for c in block:
+            line = problem.line(int(c))
+            h = tolerance.eps * max(1.0, abs(x[c]))
+            high, low = line(x[c] + h), line(x[c] - h)
+            if high.shape != (problem.m,) or low.shape != (problem.m,):
+                position, index = problem.locate(int(c))
+                raise problem.error(
+                    "inputs", f"the number of output elements changes when index {place(index)} moves by {h:.1g}",
+                    position, index=index,
+                )  # fmt: skip
+            measured = (high - low) / ((x[c] + h) - (x[c] - h))
+            size = np.fmax(np.abs(high), np.abs(low))
+            if combinations is not None:
+                measured, size = combinations @ measured, np.abs(combinations) @ size
+            scale = scales[int(np.searchsorted(problem.starts, c, side="right") - 1)]
+            allowed = tolerance.around(claimed[:, c], measured, max(scale, np.max(np.abs(measured))), 8 * ULP * size / h)
+            suspect = ~(np.abs(claimed[:, c] - measured) <= allowed)
+            if suspect.any():
+                judge.hear(int(c), suspect, combinations, claimed[:, c], scale)
+
+
+# -- public building block ---------------------------------------------------------------------------------------------
+
+
+def assert_gradients_close(
+    actual: Any, expected: Any, *, atol: float = 1e-7, rtol: float = 1e-5, names: Sequence[str] | None = None
+) -> None:
+    """Fail unless gradients agree: |actual - expected| <= atol + rtol · |expected|, same shapes, None only with None.
+
+    One array or Tensor, or a sequence of them. The message names the input and the worst index. Raises GradcheckError.
+    """
+    several = isinstance(actual, (list, tuple))
+    if several != isinstance(expected, (list, tuple)):
+        raise TypeError("assert_gradients_close: expected two sequences of gradients, or two gradients")
+    pairs = list(zip(actual, expected, strict=False)) if several else [(actual, expected)]
+    if several and len(actual) != len(expected):
+        raise GradcheckError("count", f"{len(actual)} gradients, expected {len(expected)}")
+    for i, (a, e) in enumerate(pairs):
+        label = f"gradient {i}" + (f" ({names[i]})" if names else "") if several or names else "gradient"
+        _assert_close(label, i, a, e, atol, rtol)
+
+
+def _assert_close(label: str, i: int, a: Any, e: Any, atol: float, rtol: float) -> None:
+    if a is None or e is None:
+        if a is not e:
+            raise GradcheckError("missing", f"{label}: one is None, the other is not", input=i)
+        return
+    a, e = (np.asarray(t.numpy() if hasattr(t, "numpy") else t, dtype=np.float64) for t in (a, e))
+    if a.shape != e.shape:
+        raise GradcheckError("shape", f"{label}: shape {a.shape}, expected {e.shape}", input=i)
+    off = ~((np.abs(a - e) <= atol + rtol * np.abs(e)) | (a == e))
+    if off.any():
+        gap = np.where(np.isnan(a - e), np.inf, np.abs(a - e) - rtol * np.abs(e))
+        worst = tuple(int(k) for k in np.unravel_index(int(np.argmax(gap)), a.shape)) if a.ndim else ()
+        raise GradcheckError(
+            "mismatch",
+            f"{label}: {int(off.sum())} of {a.size} elements differ; the worst is {place(worst) or 'its value'}: "
+            f"{a[worst]:.10g}, expected {e[worst]:.10g} (difference {abs(a[worst] - e[worst]):.3g}, "
+            f"allowed {atol + rtol * abs(e[worst]):.3g})",
+            input=i, index=worst, analytic=float(a[worst]), numeric=float(e[worst]),
+        )  # fmt: skip

@@ -1,0 +1,111 @@
+"""gradcheck and gradgradcheck: the check for functions of Tensors.
+
+A function is turned into a `Problem` on arrays (tensors.py), compare.py compares, judge.py judges,
+and the recorded graph of the failing call tells which operation is to blame (blame.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..autograd.tensor import Tensor
+from . import blame
+from .compare import examine
+from .errors import GradcheckError
+from .foreign import parameter_names, refuse_inexact
+from .problem import Tolerance
+from .tensors import Function, derivative_of, problem_of
+
+
+def gradcheck(
+    fn: Function,
+    inputs: Any,
+    *,
+    eps: float = 1e-6,
+    atol: float = 1e-7,
+    rtol: float = 1e-5,
+    order: int = 1,
+    fast: bool = False,
+) -> bool:
+    """Check the gradient of `fn` at `inputs`. True, or raises `GradcheckError`.
+
+        x = tg.Tensor(np.random.randn(3, 4), requires_grad=True)
+        tg.testing.gradcheck(lambda x: tg.softmax(x, axis=-1), x)
+
+    `fn(*inputs)` returns a Tensor or a tuple of them; integer and bool outputs are passed over, and so is an output that
+    requires no gradient beside one that does. `inputs`: a Tensor (or float64 ndarray) or a tuple. Those that require a
+    gradient are checked; where none does, every float64 one is. They must be float64.
+
+    An element passes if |claimed - measured| <= atol + rtol · |value|. What fails at the first central difference (step
+    `eps`) is measured again over two dozen steps with Richardson extrapolation, and judged by that: values of 1e6 or
+    steep curvature raise no false alarm. At a kink any subgradient passes. `order=2` checks the second derivatives as
+    well, and so on. `fast`: random directions, elements only where those fail.
+    """
+    values, wanted = _sort_inputs(fn, inputs)
+    check = _Check(fn, values, wanted, Tolerance(eps, atol, rtol), fast)
+    check.run("gradcheck", fn, values, wanted, level=1)
+    return order < 2 or gradgradcheck(fn, inputs, eps=eps, atol=atol, rtol=rtol, order=order, fast=fast)
+
+
+def gradgradcheck(
+    fn: Function,
+    inputs: Any,
+    *,
+    eps: float = 1e-6,
+    atol: float = 1e-7,
+    rtol: float = 1e-5,
+    order: int = 2,
+    fast: bool = False,
+) -> bool:
+    """Check the second derivatives of `fn` (up to `order`): the gradient of its gradient, as `create_graph` builds it.
+
+    The gradient with `create_graph` is first compared with the one without: fused operations compute the two by
+    different routes. Then it is differentiated with respect to the inputs and the incoming gradient. True, or raises
+    `GradcheckError`.
+    """
+    values, wanted = _sort_inputs(fn, inputs)
+    check = _Check(fn, values, wanted, Tolerance(eps, atol, rtol), fast)
+    function, given, active = fn, values, wanted
+    for level in range(2, order + 1):
+        function, given, active = derivative_of(function, given, active, check.tolerance)
+        check.run("gradgradcheck" if level == 2 else f"gradcheck of order {level}", function, given, active, level)
+    return True
+
+
+# -- inputs ------------------------------------------------------------------------------------------------------------
+
+
+def _sort_inputs(fn: Function, inputs: Any) -> tuple[list[Any], list[int]]:
+    """The inputs with Tensors as arrays, and the positions to differentiate."""
+    given = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
+    values = [x.data if isinstance(x, Tensor) else x for x in given]
+    wanted = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x.requires_grad]
+    wanted = wanted or [i for i, v in enumerate(values) if isinstance(v, np.ndarray) and v.dtype.kind == "f"]
+    if not wanted:
+        kinds = ", ".join(str(getattr(v, "dtype", type(v).__name__)) for v in values) or "none"
+        raise GradcheckError(
+            "inputs", f"gradcheck: no input can have a gradient (got {kinds}); pass float64 Tensors or arrays"
+        )
+    refuse_inexact("gradcheck", [v if i in wanted else None for i, v in enumerate(values)])
+    return values, wanted
+
+
+class _Check:
+    """One call of gradcheck: what stays the same from order to order."""
+
+    def __init__(self, fn: Function, values: list[Any], wanted: list[int], tolerance: Tolerance, fast: bool) -> None:
+        self.fn, self.tolerance, self.fast = fn, tolerance, fast
+        self.values, self.wanted = values, wanted
+        self.names = parameter_names(fn, len(values))
+
+    def run(self, what: str, fn: Function, values: list[Any], wanted: list[int], level: int) -> None:
+        title = getattr(self.fn, "__name__", type(self.fn).__name__).strip("<>")
+        names = [*self.names, *(f"gradient of output {i}" for i in range(len(values) - len(self.names)))]
+        problem = problem_of(f"{what} of {title}", fn, values, wanted, names)
+        try:
+            examine(problem, self.tolerance, self.fast)
+        except GradcheckError as error:
+            op, text = blame.find(self.fn, self.values, self.wanted, error, self.tolerance, level)
+            raise error.blame(op, text) if text else error from None

@@ -1,0 +1,129 @@
+"""check_vjp: the gradient check for anybody's code, a forward and a backward on plain ndarrays.
+
+No Tensor, no graph, no engine: NumPy in, NumPy out.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .compare import examine
+from .errors import GradcheckError
+from .problem import Arrays, Problem, Pullback, Tolerance
+
+
+def check_vjp(
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    inputs: Any,
+    *,
+    eps: float = 1e-6,
+    atol: float = 1e-7,
+    rtol: float = 1e-5,
+    fast: bool = False,
+    names: Sequence[str] | None = None,
+) -> bool:
+    """Check a hand-written backward. True, or raises `GradcheckError`.
+
+        def forward(x, w): return x @ w
+        def backward(g, x, w): return g @ w.T, x.T @ g
+        check_vjp(forward, backward, (x, w))
+
+    `forward(*inputs)` returns an array or a tuple of arrays. `backward(grads, *inputs)` gets the gradients of the outputs
+    in the same form (an array for an array, a tuple for a tuple; zeros for integer outputs) and returns the gradients of
+    the inputs in order, None where there is none; for a single input the bare array will do. Inputs to check are
+    float64; integer, bool and non-array inputs are passed along. `eps`: the step of the first measurement.
+    `fast`: random directions first, elements only where they fail. `names`: the inputs' names for messages.
+    """
+    arrays = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
+    what = f"check_vjp of {getattr(forward, '__name__', 'forward').strip('<>')}"
+    refuse_inexact(what, arrays)
+    names = list(names) if names else parameter_names(forward, len(arrays))
+    pair = _Pair(what, forward, backward)
+    problem = Problem(what, arrays, names, pair.outputs, lambda values: pair.linearize(problem, values))
+    return examine(problem, Tolerance(eps, atol, rtol), fast)
+
+
+class _Pair:
+    """The foreign pair, its answers checked for form."""
+
+    def __init__(self, what: str, forward: Callable[..., Any], backward: Callable[..., Any]) -> None:
+        self.what, self.forward, self.backward = what, forward, backward
+
+    def run(self, arrays: Arrays) -> tuple[list[np.ndarray], bool]:
+        result = self.forward(*arrays)
+        several = isinstance(result, (tuple, list))
+        return [np.asarray(r) for r in (result if several else [result])], several
+
+    def outputs(self, arrays: Arrays) -> list[np.ndarray]:
+        outs, _ = self.run(arrays)
+        kinds = [o.dtype for o in outs if o.dtype.kind not in "fiub"]
+        if kinds:
+            raise GradcheckError("dtype", f"{self.what}: forward returned {kinds[0]}; expected arrays of floats or integers")
+        floats = [o for o in outs if o.dtype.kind == "f"]
+        if not floats:
+            raise GradcheckError("dtype", f"{self.what}: forward returned {outs[0].dtype}, which has no gradient")
+        return floats
+
+    def linearize(self, problem: Problem, arrays: Arrays) -> tuple[list[np.ndarray], Pullback]:
+        outs, several = self.run(arrays)
+
+        def pullback(grads: list[np.ndarray]) -> list[Any]:
+            given = iter(grads)
+            full = tuple(next(given) if o.dtype.kind == "f" else np.zeros(o.shape) for o in outs)
+            return self._checked(problem, self.backward(full if several else full[0], *arrays))
+
+        return [o for o in outs if o.dtype.kind == "f"], pullback
+
+    def _checked(self, problem: Problem, result: Any) -> list[Any]:
+        count = len(problem.arrays)
+        if not isinstance(result, (tuple, list)):
+            if count > 1:
+                raise problem.error(
+                    "count", f"backward returned one {type(result).__name__}, expected a tuple of {count} gradients, one for each "
+                    "input in order (None where there is none)"
+                )  # fmt: skip
+            result = (result,)
+        if len(result) != count:
+            raise problem.error(
+                "count", f"backward returned {len(result)} gradients for {count} inputs; one for each input in order, None where "
+                "there is none"
+            )  # fmt: skip
+        return [None if result[i] is None else np.asarray(result[i]) for i in problem.active]
+
+
+def refuse_inexact(what: str, arrays: Sequence[Any]) -> None:
+    """Only float64 can be checked by differences; say what to do about anything else."""
+    for position, a in enumerate(arrays):
+        if not isinstance(a, np.ndarray):
+            continue
+        if a.dtype.kind == "c":
+            text = f"{what}: input {position} is {a.dtype}; complex gradients are not supported"
+            raise GradcheckError("inputs", text, input=position)
+        if a.dtype.kind == "f" and a.dtype != np.float64:
+            raise GradcheckError(
+                "inputs",
+                f"{what}: input {position} is {a.dtype}. Differences of {a.dtype} numbers lose all but two or three digits, so the "
+                "check would mean nothing. Check in float64: pass x.astype(np.float64); the rules are the same code. "
+                f"Then compare the {a.dtype} gradient with the float64 one (assert_gradients_close, rtol 1e-4).",
+                input=position,
+            )
+
+
+def parameter_names(fn: Callable[..., Any], count: int) -> list[str]:
+    """The names of the first parameters of `fn`, empty where it does not tell."""
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):  # builtins and C functions have no signature
+        return [""] * count
+    names: list[str] = []
+    for p in parameters:
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
+            names.append(p.name)
+        elif p.kind is p.VAR_POSITIONAL:
+            names += [""] * (count - len(names))
+    return (names + [""] * count)[:count]

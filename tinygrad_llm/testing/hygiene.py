@@ -1,0 +1,184 @@
+"""What can be wrong with a gradient before its numbers are compared: each is found here and reported as itself.
+
+NaN, shape, dtype, the number of gradients, inputs or incoming gradients overwritten, results that differ from run to run
+or depend on earlier calls, and float64 that passed through float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .errors import place, unravel
+from .problem import Arrays, Problem, Pullback, same
+
+
+def inspect(problem: Problem, rng: np.random.Generator) -> tuple[Pullback, np.ndarray, np.ndarray]:
+    """Run forward and backward as a careful user would, twice. Returns the pullback, a dense u and its gradient."""
+    arrays = problem.copies()
+    first = problem.outputs(arrays)
+    _unchanged(problem, arrays, "the function")
+    _look_at_outputs(problem, first)
+    y = problem.value(problem.copies())
+    if not same(np.concatenate([np.zeros(0), *(o.ravel() for o in first)]), y):
+        raise problem.error(
+            "nondeterministic", "the function gave two different values for the same inputs; seed its randomness inside"
+        )
+    u = incoming(y, rng)
+    _, pullback = problem.linearize(arrays)
+    g = _pull(problem, pullback, u, arrays, "its gradient")
+    _look_at_gradients(problem, g, u)
+    again_arrays = problem.copies()
+    again = problem.join(_pull(problem, problem.linearize(again_arrays)[1], u, again_arrays, "its gradient"))
+    if not same(problem.join(g), again):
+        _differs(problem, "nondeterministic", "gave two different gradients for the same inputs", problem.join(g), again)
+    _independent_of_other_calls(problem, pullback, u, problem.join(g), y)
+    return pullback, u, problem.join(g)
+
+
+def repeat(problem: Problem, u: np.ndarray, g: np.ndarray, times: int) -> None:
+    """The same gradient again, after all that was computed in between."""
+    for _ in range(times):
+        again = problem.join(problem.linearize(problem.copies())[1](problem.split(u)))
+        if not same(g, again):
+            _differs(problem, "nondeterministic", "gave different gradients for the same inputs", g, again)
+
+
+def incoming(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A dense gradient of the outputs: sizes 0.5 to 1.5, both signs; 0 where the output is infinite (a mask)."""
+    u = rng.uniform(0.5, 1.5, y.shape) * rng.choice([-1.0, 1.0], y.shape)
+    if u.size > 1 and (u > 0).all():
+        u[0] *= -1
+    return np.where(np.isfinite(y), u, 0.0)
+
+
+def _unchanged(problem: Problem, arrays: Arrays, who: str) -> None:
+    for position, (now, before) in enumerate(zip(arrays, problem.arrays)):
+        if isinstance(before, np.ndarray) and not np.array_equal(now, before, equal_nan=before.dtype.kind == "f"):
+            spots = np.argwhere(now != before) if now.shape == before.shape else []
+            where = f", first at {place(tuple(int(i) for i in spots[0])) or 'its value'}" if len(spots) else ""
+            raise problem.error("mutated", f"{who} overwrote this input in place{where}; work on a copy", position)
+
+
+def _look_at_outputs(problem: Problem, outputs: list[np.ndarray]) -> None:
+    problem.output_shapes = [o.shape for o in outputs]
+    problem.m = sum(o.size for o in outputs)
+    for number, out in enumerate(outputs):
+        if out.dtype != np.float64:
+            raise problem.error(
+                "dtype", f"output {number} is {out.dtype} though the inputs are float64; find the cast to {out.dtype}",
+                output=number,
+            )  # fmt: skip
+        bad = np.flatnonzero(np.isnan(out))
+        if len(bad):
+            index = unravel(int(bad[0]), out.shape)
+            raise problem.error(
+                "nan", f"the function's own value is NaN at output {number}{place(index)}; choose inputs in its domain",
+                output=number, output_index=index,
+            )  # fmt: skip
+
+
+def _pull(problem: Problem, pullback: Pullback, u: np.ndarray, arrays: Arrays, who: str) -> list[Any]:
+    """One backward, watching that it leaves its arguments alone."""
+    parts = problem.split(u)
+    gradients = [None if d is None else np.array(d, copy=True) for d in pullback(parts)]
+    _unchanged(problem, arrays, who)
+    for number, (part, before) in enumerate(zip(parts, problem.split(u))):
+        if not np.array_equal(part, before):
+            raise problem.error(
+                "mutated", f"{who} overwrote the incoming gradient of output {number} in place; work on a copy", output=number
+            )
+    return gradients
+
+
+def _look_at_gradients(problem: Problem, gradients: list[Any], u: np.ndarray) -> None:
+    for position, d in zip(problem.active, gradients, strict=True):
+        if d is None:
+            continue
+        x = problem.arrays[position]
+        if d.shape != x.shape:
+            why = " (not summed over the axes that were broadcast?)" if d.ndim >= x.ndim and d.size > x.size else ""
+            raise problem.error("shape", f"the gradient has shape {d.shape}, the input has {x.shape}{why}", position)
+        if d.dtype != x.dtype:
+            raise problem.error("dtype", f"the gradient is {d.dtype}, the input is {x.dtype}", position)
+        bad = np.flatnonzero(~np.isfinite(d))
+        if len(bad):
+            index = unravel(int(bad[0]), d.shape)
+            raise problem.error(
+                "nan", f"the gradient at index {place(index) or '()'} is {d.reshape(-1)[bad[0]]} "
+                f"({len(bad)} of {d.size} elements are not finite); the input there is {x.reshape(-1)[bad[0]]!r}",
+                position, index=index, analytic=float(d.reshape(-1)[bad[0]]),
+            )  # fmt: skip
+        if in_float32(d) and np.any(u):
+            raise problem.error(
+                "precision", "every element of the gradient is a float32 number though it must depend on a random float64 one: "
+                "somewhere the rule computes in float32 (a cast, an np.float32 constant, a buffer made without dtype)",
+                position,
+            )  # fmt: skip
+
+
+def in_float32(x: np.ndarray) -> bool:
+    """True where `x` has nonzero elements and all are exactly float32 numbers: for random float64 ones, 1 in 2^29 is."""
+    x = x[(x != 0) & np.isfinite(x)]
+    with np.errstate(over="ignore"):
+        return x.size > 0 and bool(np.all(x == x.astype(np.float32)))
+
+
+def _differs(problem: Problem, kind: str, text: str, a: np.ndarray, b: np.ndarray) -> None:
+    worst = int(np.argmax(np.abs(a - b)))
+    position, index = problem.locate(worst)
+    raise problem.error(
+        kind, f"backward {text}: {a[worst]!r} and {b[worst]!r} at index {place(index) or '()'}",
+        position, index=index, analytic=float(a[worst]),
+    )  # fmt: skip
+
+
+def elsewhere(problem: Problem, rng: np.random.Generator) -> Arrays:
+    """Inputs a fair way off that keep signs and order of magnitude: each shrunk to 70-80 percent."""
+    x = problem.coordinates(problem.arrays)
+    return problem.at(np.where(x == 0, 1e-3 * rng.uniform(0.5, 1, x.shape), x * rng.uniform(0.7, 0.8, x.shape)))
+
+
+def _independent_of_other_calls(
+    problem: Problem, pullback: Pullback, u: np.ndarray, g: np.ndarray, y: np.ndarray
+) -> None:
+    """Another forward in between must not change a backward; nor may one gradient be given for all inputs."""
+    arrays = elsewhere(problem, np.random.default_rng(7))
+    try:
+        with np.errstate(all="ignore"):
+            y_there = problem.value(arrays)
+            g_there = problem.join(problem.linearize(arrays)[1](problem.split(u))) if y_there.shape == y.shape else g
+    except Exception:  # these inputs are ours, not the user's: a function may refuse them (a domain, a norm of one)
+        return
+    later = problem.join(pullback(problem.split(u)))
+    if not same(g, later):
+        _differs(problem, "state", "depends on which forward ran last (state kept outside the call)", g, later)
+    if y_there.shape != y.shape or not np.isfinite(y_there).all():
+        return
+    moved = y_there[y_there != y]
+    if np.any(g) and in_float32(moved):
+        raise problem.error(
+            "precision", "every output is a float32 number though the inputs are random float64 ones: somewhere the function "
+            "computes in float32, and a float64 check can say nothing"
+        )  # fmt: skip
+    if np.array_equal(g, g_there) and np.any(g):
+        here, there = _along(problem, u, g, problem.arrays), _along(problem, u, g, arrays)
+        if _agree(*here) and not _agree(*there):
+            raise problem.error(
+                "state", "backward gives bit for bit the same gradient at two different points, and at the second it is "
+                f"wrong (along a direction {there[0]:.8g}, measured {there[1]:.8g}): a stale gradient or cache is returned"
+            )  # fmt: skip
+
+
+def _along(problem: Problem, u: np.ndarray, g: np.ndarray, arrays: Arrays) -> tuple[float, float]:
+    """The slope of u · outputs along a direction, as `g` has it and measured."""
+    x = problem.coordinates(arrays)
+    v = np.where(x == 0, 1.0, np.abs(x))
+    h = 1e-5
+    with np.errstate(all="ignore"):
+        return float(g @ v), float(u @ (problem.value(problem.at(x + h * v)) - problem.value(problem.at(x - h * v)))) / (2 * h)
+
+
+def _agree(claimed: float, measured: float) -> bool:
+    return not np.isfinite(measured) or abs(claimed - measured) <= 1e-3 * max(abs(claimed), abs(measured))

@@ -1,0 +1,162 @@
+"""Problem: a function and its claimed gradient, seen as plain arrays in and plain arrays out.
+
+`gradcheck` makes one from a function of Tensors, `check_vjp` from a foreign pair; everything that measures and judges
+works on this form alone. The differentiable inputs, flat and end to end, are the *coordinates* 0 … n-1; the float
+outputs, likewise, are 0 … m-1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import GradcheckError, place, unravel
+
+Arrays = list[Any]
+Pullback = Callable[[list[np.ndarray]], list[Any]]  # gradients of the outputs -> gradient of each differentiable input
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """`atol` + `rtol` · |value|; `eps` is the step of the first measurement."""
+
+    eps: float = 1e-6
+    atol: float = 1e-7
+    rtol: float = 1e-5
+
+    def around(self, analytic: Any, numeric: Any, scale: float, floor: Any = 0.0) -> Any:
+        """What may differ. Where the whole gradient is small, so is the default `atol`: else it would hide anything."""
+        atol = self.atol if self.atol > 1e-7 else np.minimum(self.atol, np.maximum(1e-4 * scale, floor))
+        return atol + self.rtol * np.fmax(np.abs(analytic), np.abs(numeric))
+
+
+class Problem:
+    """`forward(arrays)` gives the float outputs; `linearize(arrays)` the same and the pullback to check."""
+
+    def __init__(
+        self,
+        what: str,
+        arrays: Sequence[Any],
+        names: Sequence[str],
+        forward: Callable[[Arrays], list[np.ndarray]],
+        linearize: Callable[[Arrays], tuple[list[np.ndarray], Pullback]],
+    ) -> None:
+        self.what = what
+        self.arrays = [a.copy() if isinstance(a, np.ndarray) else a for a in arrays]
+        self.names = list(names)
+        self.active = [i for i, a in enumerate(arrays) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
+        self._forward = forward
+        self.linearize = linearize
+        sizes = [self.arrays[i].size for i in self.active]
+        self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(int)
+        self.n = int(self.starts[-1])
+        self.output_shapes: list[tuple[int, ...]] = []
+        self.m = 0
+
+    # -- values ------------------------------------------------------------------------------------------------------
+
+    def copies(self) -> Arrays:
+        return [a.copy() if isinstance(a, np.ndarray) else a for a in self.arrays]
+
+    def outputs(self, arrays: Arrays) -> list[np.ndarray]:
+        return self._forward(arrays)
+
+    def value(self, arrays: Arrays) -> np.ndarray:
+        """All outputs, flat and end to end; its own memory."""
+        return flat(self._forward(arrays))
+
+    def coordinates(self, arrays: Arrays) -> np.ndarray:
+        return flat([arrays[i] for i in self.active])
+
+    def at(self, coordinates: np.ndarray) -> Arrays:
+        """The inputs with other values in the coordinates."""
+        arrays = self.copies()
+        for i, start, stop in zip(self.active, self.starts[:-1], self.starts[1:]):
+            arrays[i] = coordinates[start:stop].reshape(self.arrays[i].shape).copy()
+        return arrays
+
+    def line(self, coordinate: int) -> Callable[[float], np.ndarray]:
+        """The outputs as a function of one coordinate."""
+        k, offset = self._input_of(coordinate)
+        position = self.active[k]
+
+        def along(t: float) -> np.ndarray:
+            arrays = self.copies()
+            arrays[position].reshape(-1)[offset] = t
+            return self.value(arrays)
+
+        return along
+
+    def ray(self, direction: np.ndarray, start: np.ndarray | None = None) -> Callable[[float], np.ndarray]:
+        """The outputs as a function of t at x + t · direction."""
+        x = self.coordinates(self.arrays) if start is None else start
+        return lambda t: self.value(self.at(x + t * direction))
+
+    # -- gradients ---------------------------------------------------------------------------------------------------
+
+    def split(self, u: np.ndarray) -> list[np.ndarray]:
+        """A flat vector over the outputs as one array for each output; new memory, for a rule may write to it."""
+        parts, start = [], 0
+        for shape in self.output_shapes:
+            size = int(np.prod(shape))
+            parts.append(u[start : start + size].reshape(shape).copy())
+            start += size
+        return parts
+
+    def join(self, gradients: Sequence[Any]) -> np.ndarray:
+        """The pullback's answer as one vector over the coordinates; None counts as zero."""
+        return flat(
+            [np.zeros(self.arrays[i].size) if d is None else d for i, d in zip(self.active, gradients, strict=True)]
+        )
+
+    # -- words -------------------------------------------------------------------------------------------------------
+
+    def _input_of(self, coordinate: int) -> tuple[int, int]:
+        k = int(np.searchsorted(self.starts, coordinate, side="right") - 1)
+        return k, int(coordinate - self.starts[k])
+
+    def locate(self, coordinate: int) -> tuple[int, tuple[int, ...]]:
+        """Which input, and the index in it."""
+        k, offset = self._input_of(coordinate)
+        position = self.active[k]
+        return position, unravel(offset, self.arrays[position].shape)
+
+    def locate_output(self, j: int) -> tuple[int, tuple[int, ...]]:
+        for number, shape in enumerate(self.output_shapes):
+            size = int(np.prod(shape))
+            if j < size:
+                return number, unravel(j, shape)
+            j -= size
+        raise IndexError(j)
+
+    def name(self, position: int) -> str:
+        """`input 0 (x)`."""
+        return f"input {position} ({self.names[position]})" if self.names[position] else f"input {position}"
+
+    def name_output(self, j: int) -> str:
+        """`output [2]`, or `output 1 [2]` where there are several."""
+        number, index = self.locate_output(j)
+        return f"output {number if len(self.output_shapes) > 1 else ''}{place(index)}".replace("output [", "output[")
+
+    def error(self, kind: str, text: str, position: int | None = None, **facts: Any) -> GradcheckError:
+        where = f", {self.name(position)}" if position is not None else ""
+        return GradcheckError(kind, f"{self.what}{where}: {text}", input=position, **facts)
+
+
+def flat(arrays: Sequence[Any]) -> np.ndarray:
+    """Arrays end to end as one float64 vector, in new memory."""
+    return np.concatenate([np.zeros(0), *(np.asarray(a, np.float64).ravel() for a in arrays)])
+
+
+def same(a: np.ndarray, b: np.ndarray) -> bool:
+    """Equal up to a few roundings of the largest value: threads may sum in another order, nothing else may differ."""
+    if a.shape != b.shape:
+        return False
+    finite = np.isfinite(a) & np.isfinite(b)
+    if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+        return False
+    scale = np.max(np.abs(a[finite]), initial=0.0)
+    return bool(np.all(np.abs(a[finite] - b[finite]) <= 64 * np.finfo(np.float64).eps * scale))

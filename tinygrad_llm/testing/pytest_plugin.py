@@ -1,0 +1,34 @@
+"""The pytest plugin, installed with the package (entry point `pytest11`): a fixture for gradient checks.
+
+    def test_layer(gradcheck):
+        gradcheck(forward, backward, (x, w))       # a hand-written pair on ndarrays: check_vjp
+        gradcheck(lambda x: x.tanh().sum(), x)     # a function of Tensors: gradcheck
+
+It is loaded in every pytest run of every project in the environment, so it imports nothing until it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+
+def _check(fn: Callable[..., Any], *arguments: Any, **options: Any) -> bool:
+    if arguments and callable(arguments[0]) and not hasattr(arguments[0], "shape"):
+        from .foreign import check_vjp
+
+        return check_vjp(fn, *arguments, **options)
+    from .engine_check import gradcheck
+
+    return gradcheck(fn, *arguments, **options)
+
+
+@pytest.fixture(name="gradcheck", scope="session")
+def gradcheck_fixture() -> Callable[..., bool]:
+    """`gradcheck(forward, backward, inputs)` for foreign NumPy code, `gradcheck(fn, inputs)` for functions of Tensors.
+
+    True, or fails the test naming the input, the index and both values. Options as in `tinygrad_llm.testing`.
+    """
+    return _check
