@@ -102,6 +102,37 @@ def test_fresh_cases_report_their_own_peak_memory(tmp_path):
     assert small["bytes_before"] <= small["peak_bytes"]
 
 
+RUNS = '''"""Whole runs."""
+import os, time
+from tinygrad_llm.bench import Case
+
+def cases(options):
+    case = Case("run", runs=2, tol=0.1, threads=1)
+
+    @case.contestant("ours")
+    def _():
+        calls = []
+        def run():
+            calls.append(time.sleep(0.05))
+            return float(len(calls)), int(os.environ["OMP_NUM_THREADS"])
+        return run
+
+    @case.contestant("other")
+    def _():
+        return lambda: (THEIRS, 1)
+    yield case
+'''
+
+
+def test_whole_runs_are_timed_as_often_as_said_and_validated_by_what_they_returned(tmp_path):
+    record, _ = ask(tmp_path, RUNS.replace("THEIRS", "2"), threads=2)
+    assert record["failed"] is None
+    (case,) = record["cases"]
+    assert case["contestants"]["ours"]["rounds"] == 2 and 0.04 < case["contestants"]["ours"]["best"] < 1
+    record, _ = ask(tmp_path, RUNS.replace("THEIRS", "1"))
+    assert "run: ours disagrees with other: output 0 at () is 2, expected 1" in record["failed"]
+
+
 def test_a_file_without_cases_and_a_name_used_twice_are_errors(tmp_path):
     with pytest.raises(LookupError, match=r"has no function `cases\(options\)`"):
         ask(tmp_path, '"""Nothing."""')

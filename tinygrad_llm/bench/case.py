@@ -64,6 +64,9 @@ class Case:
     check       False where outputs legitimately differ (then say why in the question's docstring)
     unit, work  what a call produces ("token", 64), to report work per second
     fresh       give each contestant a new process for this case, so that its peak memory is this case's own
+    threads     another thread count than the options', for this case; implies fresh
+    runs        a call is a whole run of minutes: call each contestant this often, in turns, without warm-up, and
+                validate what the first turn returned
     """
 
     name: str
@@ -76,7 +79,12 @@ class Case:
     unit: str | None = None
     work: float | None = None
     fresh: bool = False
+    threads: int | None = None
+    runs: int | None = None
     contestants: dict[str, SetUp] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.fresh = self.fresh or self.threads is not None
 
     def contestant(self, name: str) -> Callable[[SetUp], SetUp]:
         """Register the decorated set-up: `setup(*inputs)` returns the zero-argument function that is timed."""

@@ -46,11 +46,9 @@ def load_question(path: str | Path) -> ModuleType:
         raise LookupError(f"cannot import {path}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    sys.path.insert(0, str(path.parent))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(path.parent))
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # helpers beside the file, also those imported when a contestant is set up
+    spec.loader.exec_module(module)
     if not hasattr(module, "cases"):
         raise LookupError(f"{path.name} has no function `cases(options)`; see the docstring of tinygrad_llm.bench")
     return module

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from tinygrad_llm.bench.case import OURS, Case, Options, is_ours
 from tinygrad_llm.bench.discover import load_question, missing_package
 from tinygrad_llm.bench.race import ValidationError, as_arrays, default_tolerance, validate
 from tinygrad_llm.bench.team import Contestant, Failed, Skipped
-from tinygrad_llm.bench.timing import Timing, measure
+from tinygrad_llm.bench.timing import Timing, measure, measure_runs
 
 Say = Callable[[str], None]
 Progress = Callable[[str, float], None]
@@ -38,6 +38,8 @@ class Question:
                 if case.fresh:
                     self.dismiss()
                 record["cases"].append(self.run_case(index, case))
+                if case.fresh:
+                    self.dismiss()
         except (ValidationError, Failed) as reason:
             record["failed"] = str(reason)
         finally:
@@ -62,17 +64,13 @@ class Question:
         return [n for n in ours + others if n not in self.absent]
 
     def run_case(self, index: int, case: Case) -> dict[str, Any]:
-        record: dict[str, Any] = {"name": case.name, "flops": case.flops, "bytes": case.bytes}
-        record |= {"unit": case.unit, "work": case.work, "skipped": {}, "contestants": {}, "ratios": {}}
+        record: dict[str, Any] = {"name": case.name, "flops": case.flops, "bytes": case.bytes, "threads": case.threads}
+        record |= {"unit": case.unit, "work": case.work, "skipped": {}, "contestants": {}, "ratios": {}, "checked": None}
         present = self.set_up(index, case, record["skipped"])
-        record["checked"] = self.check(case, present)
         if not present:
             return record
-        timing = measure(
-            {name: self.team[name].lap() for name in present},
-            self.options.seconds,
-            lambda share: self.progress(case.name, share),
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            timing, record["checked"] = self.race(case, present, Path(folder))
         for name in present:
             record["contestants"][name] = summary(timing, name) | self.memory(name, case)
         record["ratios"] = {name: asdict(ratio) for name, ratio in timing.ratios.items()} if present[0] == OURS else {}
@@ -80,9 +78,10 @@ class Question:
 
     def set_up(self, index: int, case: Case, skipped: dict[str, str]) -> list[str]:
         present = []
+        options = self.options if case.threads is None else replace(self.options, threads=case.threads)
         for name in self.entrants(case):
             if name not in self.team:
-                self.team[name] = Contestant(self.path, name, self.options)
+                self.team[name] = Contestant(self.path, name, options)
             try:
                 self.team[name].ask("setup", case=index)
                 present.append(name)
@@ -91,19 +90,31 @@ class Question:
                 self.say(f"{self.path.stem}, {case.name}: {name} is skipped: {reason}")
         return present
 
-    def check(self, case: Case, present: list[str]) -> str | None:
-        """Compare outputs before timing; returns what they were compared with, None if nothing was there to compare with."""
+    def race(self, case: Case, present: list[str], folder: Path) -> tuple[Timing, str | None]:
+        """Validate, then time. Whole runs are validated by what the timed runs returned."""
+
+        def show(share: float) -> None:
+            self.progress(case.name, share)
+
+        outputs: dict[str, list[np.ndarray]] = {}
+        if case.runs:
+            laps = {name: self.team[name].run(folder, outputs) for name in present}
+            timing = measure_runs(laps, case.runs, show)
+            return timing, self.check(case, outputs)
+        if case.check:
+            outputs |= {name: self.team[name].output(folder) for name in present}
+        judge = self.check(case, outputs)
+        return measure({name: self.team[name].lap() for name in present}, self.options.seconds, show), judge
+
+    def check(self, case: Case, outputs: dict[str, list[np.ndarray]]) -> str | None:
+        """Raise if outputs differ; returns what they were compared with, None if there was nothing to compare with."""
         if not case.check:
             return None
-        outputs: dict[str, list[np.ndarray]] = {}
-        with tempfile.TemporaryDirectory() as folder:
-            for name in present:
-                outputs[name] = self.team[name].output(Path(folder))
         if case.expected is not None:
             judge = "the expected values"
             want = as_arrays(case.expected(*case.inputs(np.random.default_rng(self.options.seed))))
         else:
-            judge = next((name for name in present if not is_ours(name)), "")
+            judge = next((name for name in outputs if not is_ours(name)), "")
             if not judge:
                 return None
             want = outputs[judge]

@@ -88,7 +88,24 @@ def warm_up(lap: Lap, budget: float) -> int:
     return calls_per_lap(lap)
 
 
-def measure(laps: dict[str, Lap], seconds: float, progress: Callable[[float], Any] = lambda share: None) -> Timing:
+Progress = Callable[[float], Any]
+
+
+def silent(share: float) -> None:
+    """No progress wanted."""
+
+
+def measure_runs(laps: dict[str, Lap], runs: int, progress: Progress = silent) -> Timing:
+    """Each contestant `runs` times in turns, nothing before and nothing bundled: for calls that take minutes."""
+    taken: dict[str, list[float]] = {name: [] for name in laps}
+    for turn in range(runs):
+        for name, lap in laps.items():
+            taken[name].append(lap(1))
+        progress((turn + 1) / runs)
+    return with_ratios(taken)
+
+
+def measure(laps: dict[str, Lap], seconds: float, progress: Progress = silent) -> Timing:
     """Interleave the contestants for at most `seconds` (but at least a few rounds); the first is the one compared with.
 
     The starting contestant rotates, so that none always follows the same neighbour.
@@ -105,10 +122,16 @@ def measure(laps: dict[str, Lap], seconds: float, progress: Callable[[float], An
         progress(min(1.0, elapsed / seconds))
         if turn + 1 < MIN_ROUNDS and elapsed < 3 * seconds:
             continue
-        timing = Timing(taken, {name: ratio_of(taken[name], taken[names[0]]) for name in names[1:]})
+        timing = with_ratios(taken)
         if elapsed > seconds or (timing.ratios and turn + 1 > 6 and is_tight(timing)):
             break
-    return Timing(taken, {name: ratio_of(taken[name], taken[names[0]]) for name in names[1:]})
+    return with_ratios(taken)
+
+
+def with_ratios(taken: dict[str, list[float]]) -> Timing:
+    """Add each contestant's ratio to the first."""
+    first, *others = taken
+    return Timing(taken, {name: ratio_of(taken[name], taken[first]) for name in others})
 
 
 def is_tight(timing: Timing) -> bool:

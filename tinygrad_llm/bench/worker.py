@@ -5,6 +5,7 @@ Reads one JSON command a line on stdin, answers one JSON line on the original st
     {"do": "setup", "case": i}    -> {} or {"skip": reason} or {"error": traceback}
     {"do": "output", "to": path}  -> runs once, saves what it returned as path (.npz)
     {"do": "lap", "calls": n}     -> {"seconds": s}; one call before the clock starts when calls are short
+    {"do": "run", "to": path}     -> {"seconds": s} of one call, and saves what it returned
     {"do": "peak"}                -> {"bytes": largest resident memory so far, "before": the same before set-up}
 """
 
@@ -100,6 +101,13 @@ class Worker:
             timed()
         seconds = time.perf_counter() - start
         self.last = seconds / calls
+        return {"seconds": seconds}
+
+    def run(self, to: str) -> dict[str, Any]:
+        start = time.perf_counter()
+        output = self.timed()
+        seconds = time.perf_counter() - start
+        np.savez(to, *as_arrays(output))
         return {"seconds": seconds}
 
     def peak(self) -> dict[str, Any]:

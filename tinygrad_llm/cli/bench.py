@@ -23,6 +23,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=10.0, help="time limit per case (default 10)")
     parser.add_argument("--json", metavar="FILE", help="write the results; - for stdout")
     parser.add_argument("--markdown", metavar="FILE", help="write the tables")
+    parser.add_argument("--readme", metavar="FILE", help="put the tables between the benchmark markers of a README")
     parser.add_argument("--plots", metavar="DIR", help="draw the results (needs matplotlib)")
     parser.add_argument("--compare", nargs=2, metavar=("OLD", "NEW"), help="compare two result files; exit code 1 on a regression")
     return parser
@@ -120,6 +121,8 @@ def deliver(results: dict[str, Any], args: argparse.Namespace) -> None:
             report.write(results, args.json)
     if args.markdown:
         Path(args.markdown).write_text(text + "\n", "utf-8")
+    if args.readme:
+        report.update_readme(results, Path(args.readme))
     if args.plots:
         for path in plots.draw(results, Path(args.plots)):
             print(f"drew {path}", file=sys.stderr)

@@ -1,0 +1,54 @@
+"""How long from process start: importing the package, asking for help, and the first generated token of a small model?
+
+Every call is a new interpreter. Imports race numpy's and torch's; what `import tinygrad_llm` adds is the difference to
+numpy's line.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from _checkpoints import checkpoint
+
+import tinygrad_llm
+from tinygrad_llm.bench import Case, Options
+
+SMALL = {"vocab_size": 256, "n_positions": 64, "n_embd": 128, "n_head": 4, "n_layer": 4, "dropout": 0.0}
+FIRST_TOKEN = """
+import numpy as np, sys
+import tinygrad_llm as tg
+tg.models.load(sys.argv[1]).generate(np.arange(8)[None], max_new_tokens=1)
+"""
+
+
+def cases(options: Options) -> Iterator[Case]:
+    imports = Case("import", check=False)
+    imports.contestant("ours")(lambda: python("-c", "import tinygrad_llm"))
+    imports.contestant("numpy")(lambda: python("-c", "import numpy"))
+    imports.contestant("torch")(lambda: python("-c", "import torch"))
+    yield imports
+
+    ours_only = Case("tinygrad-llm --help", check=False)
+    ours_only.contestant("ours")(lambda: python("-m", "tinygrad_llm", "--help"))
+    yield ours_only
+
+    first = Case("first token of a 4 x 128 model, kernels in the cache", check=False)
+    first.contestant("ours")(lambda: python("-c", FIRST_TOKEN, str(checkpoint("gpt2", **SMALL))))
+    yield first
+
+
+def python(*arguments: str) -> Callable[[], None]:
+    """A call that runs a new interpreter to its end, and complains if that fails."""
+    root = str(Path(tinygrad_llm.__file__).resolve().parent.parent)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+
+    def run() -> None:
+        done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"python {' '.join(arguments)} failed:\n{done.stderr}")
+
+    return run

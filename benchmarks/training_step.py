@@ -1,0 +1,155 @@
+"""How long is a whole training step (forward, backward, clip, AdamW), and how much memory does it take?
+
+Same weights, same batches, no dropout, AdamW with weight decay on matrices. GPT shapes race the tight PyTorch model
+of _torch_gpt.py, eager and compiled; BERT-base and T5-small race transformers. Every contestant has a process of its own, whose
+peak memory is reported. What is validated is the loss and the gradient's norm of the first step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _checkpoints import checkpoint
+
+from tinygrad_llm.bench import Case, Options
+
+Batch = dict[str, np.ndarray]
+LEARNING_RATE, DECAY, CLIP = 1e-4, 0.1, 1.0
+
+GPT2 = {"dropout": 0.0}
+CHARACTERS = {"vocab_size": 65, "n_positions": 256, "n_embd": 384, "n_head": 6, "n_layer": 6, "dropout": 0.0}
+NANO = {"vocab_size": 65, "n_positions": 64, "n_embd": 128, "n_head": 4, "n_layer": 4, "dropout": 0.0}
+
+# name: preset, overrides, vocabulary, batch, length, length of the target (encoder-decoder only)
+SHAPES: dict[str, tuple[str, dict[str, Any], int, int, int, int]] = {
+    "nanoGPT on a CPU, 4 x 128, B12 T64": ("gpt2", NANO, 65, 12, 64, 0),
+    "characters, 6 x 384, B8 T256": ("gpt2", CHARACTERS, 65, 8, 256, 0),
+    "GPT-2 124M, B1 T256": ("gpt2", GPT2, 50257, 1, 256, 0),
+    "GPT-2 124M, B4 T256": ("gpt2", GPT2, 50257, 4, 256, 0),
+    "BERT-base masked, B4 T128": ("bert-base", {"dropout": 0.0}, 30522, 4, 128, 0),
+    "T5-small, B4 128 to 64": ("t5-small", {"dropout": 0.0}, 32128, 4, 128, 64),
+}
+
+
+def cases(options: Options) -> Iterator[Case]:
+    for number, name in enumerate(SHAPES, 1):
+        if not options.size or number in options.size:  # --size 1,3 picks by number
+            yield step_case(name)
+
+
+def batch_of(preset: str, vocabulary: int, B: int, T: int, S: int, rng: np.random.Generator) -> Batch:
+    ids = rng.integers(0, vocabulary, (B, T))
+    if preset == "gpt2":
+        return {"input_ids": ids, "labels": ids}
+    if preset == "t5-small":
+        return {"input_ids": ids, "labels": rng.integers(0, vocabulary, (B, S))}
+    return {"input_ids": ids, "labels": np.where(rng.random((B, T)) < 0.15, ids, -100)}
+
+
+def step_case(name: str) -> Case:
+    preset, overrides, vocabulary, B, T, S = SHAPES[name]
+    case = Case(
+        name,
+        inputs=lambda rng: (batch_of(preset, vocabulary, B, T, S, rng),),
+        unit="token",
+        work=B * (T + S),
+        fresh=True,
+        tol=2e-4,  # of the larger of loss and norm
+    )
+    torch_loss = tight_gpt if preset == "gpt2" else from_transformers
+
+    @case.contestant("ours")
+    def _(batch: Batch) -> Any:
+        return our_step(checkpoint(preset, **overrides), batch)
+
+    @case.contestant("torch")
+    def _(batch: Batch) -> Any:
+        return torch_step(*torch_loss(checkpoint(preset, **overrides), batch))
+
+    @case.contestant("compile")
+    def _(batch: Batch) -> Any:
+        import torch
+
+        model, loss = torch_loss(checkpoint(preset, **overrides), batch)
+        return torch_step(model, torch.compile(loss))
+
+    if overrides is CHARACTERS:
+        case.contestant("autograd")(numpy_contestant("autograd_step"))
+        case.contestant("mygrad")(numpy_contestant("mygrad_step"))
+    return case
+
+
+def numpy_contestant(maker: str) -> Callable[[Batch], Any]:
+    """HIPS autograd and MyGrad train the plain NumPy model of _numpy_gpt.py; too slow for the larger shapes."""
+
+    def setup(batch: Batch) -> Any:
+        import _numpy_gpt
+
+        folder = checkpoint("gpt2", **CHARACTERS)
+        return getattr(_numpy_gpt, maker)(folder, batch["input_ids"], LEARNING_RATE, DECAY, CLIP)
+
+    return setup
+
+
+def our_step(folder: Path, batch: Batch) -> Callable[[], Any]:
+    import tinygrad_llm as tg
+
+    model = tg.models.load(folder).train()
+    groups = tg.optim.decay_groups(model.named_parameters(), DECAY)
+    optimizer = tg.optim.AdamW(groups, lr=LEARNING_RATE)
+    parameters = list(model.parameters())
+
+    def step() -> tuple[float, float]:
+        loss = model(**batch).loss
+        loss.backward()
+        norm = tg.optim.clip_grad_norm_(parameters, CLIP)
+        optimizer.step()
+        optimizer.zero_grad()
+        return float(loss.item()), float(norm)
+
+    return step
+
+
+def tight_gpt(folder: Path, batch: Batch) -> tuple[Any, Callable[[], Any]]:
+    import torch
+    from _torch_gpt import load
+
+    model = load(folder)
+    ids = torch.from_numpy(batch["input_ids"])
+    labels = torch.full_like(ids, -100)
+    labels[:, :-1] = ids[:, 1:]
+    return model, lambda: model(ids, labels)
+
+
+def from_transformers(folder: Path, batch: Batch) -> tuple[Any, Callable[[], Any]]:
+    import torch
+    from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM
+
+    kind = AutoModelForSeq2SeqLM if "t5" in folder.name else AutoModelForMaskedLM
+    model = kind.from_pretrained(folder).train()
+    tensors = {k: torch.from_numpy(v) for k, v in batch.items()}
+    return model, lambda: model(**tensors).loss
+
+
+def torch_step(model: Any, loss_of: Callable[[], Any]) -> Callable[[], Any]:
+    import torch
+
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": DECAY},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, fused=True)
+
+    def step() -> tuple[float, float]:
+        loss = loss_of()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.item(), norm.item()
+
+    return step
