@@ -1,0 +1,14 @@
+"""Batches out of token ids: windows of one long text, shuffled examples, padding, packing, token files on disk.
+
+Everything here is ndarrays in, ndarrays out. A source of batches keeps its position in `state_dict()`, so that a resumed
+run goes on with the very batch that the stopped one would have had.
+"""
+
+from .padding import IGNORE, pad, pad_labels
+from .packing import pack
+from .sources import Examples, Windows, by_length
+from .splitting import split_ids, split_items
+from .token_file import TokenFile, write_tokens
+
+__all__ = ["IGNORE", "Examples", "TokenFile", "Windows", "by_length", "pack", "pad", "pad_labels", "split_ids",
+           "split_items", "write_tokens"]

@@ -1,0 +1,88 @@
+"""Sources of training examples with a position that can be saved."""
+
+import numpy as np
+
+
+class Windows:
+    """Random windows of one long sequence (an ndarray or a TokenFile), as nanoGPT draws them: (B, length) int64."""
+
+    def __init__(self, ids, length: int, seed: int = 0):
+        if len(ids) < length:
+            raise ValueError(f"the text has {len(ids)} tokens, fewer than one window of {length}; "
+                             "use a longer text or a shorter context")
+        self.ids, self.length = ids, length
+        self.rng = np.random.default_rng(seed)
+
+    def draw(self, batch: int) -> np.ndarray:
+        starts = self.rng.integers(0, len(self.ids) - self.length + 1, size=batch)
+        if isinstance(self.ids, np.ndarray):
+            return self.ids[starts[:, None] + np.arange(self.length)]  # (B, length)
+        return np.stack([self.ids[s : s + self.length] for s in starts])
+
+    def state_dict(self) -> dict:
+        return {"rng": self.rng.bit_generator.state}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.rng.bit_generator.state = state["rng"]
+
+
+class Examples:
+    """Separate examples in a new random order every epoch. `items` is any sequence; `draw(n)` gives the next n."""
+
+    def __init__(self, items, seed: int = 0):
+        if len(items) == 0:
+            raise ValueError("items: expected at least one example, got none")
+        self.items = items
+        self.rng = np.random.default_rng(seed)
+        self.epoch, self.position = 0, 0
+        self.before = self.rng.bit_generator.state  # the generator as it was when this epoch's order was drawn
+        self.order = self.rng.permutation(len(items))
+
+    def draw(self, batch: int) -> list:
+        return [self.items[i] for i in self.draw_numbers(batch)]
+
+    def draw_numbers(self, batch: int) -> list[int]:
+        """The numbers of the next examples; static masking keys its masks by them."""
+        numbers: list[int] = []
+        while len(numbers) < batch:
+            if self.position == len(self.order):
+                self.next_epoch()
+            part = self.order[self.position : self.position + batch - len(numbers)]
+            numbers += part.tolist()
+            self.position += len(part)
+        return numbers
+
+    def next_epoch(self) -> None:
+        self.before = self.rng.bit_generator.state
+        self.order = self.rng.permutation(len(self.items))
+        self.epoch, self.position = self.epoch + 1, 0
+
+    def state_dict(self) -> dict:
+        return {"before": self.before, "epoch": self.epoch, "position": self.position, "items": len(self.items)}
+
+    def load_state_dict(self, state: dict) -> None:
+        if state["items"] != len(self.items):
+            raise ValueError(f"the saved run had {state['items']} examples, this one has {len(self.items)}; "
+                             "resume with the same data")
+        self.before, self.epoch, self.position = state["before"], state["epoch"], state["position"]
+        self.rng.bit_generator.state = self.before
+        self.order = self.rng.permutation(len(self.items))
+
+
+def by_length(lengths, batch: int, rng=None, *, pool: int = 50) -> list[np.ndarray]:
+    """Batches of example numbers whose lengths are close, so that little is padded.
+
+    The examples are shuffled, sorted by length within pools of `pool` batches, and the batches shuffled again; with
+    rng None nothing is shuffled and all is one pool, which is what evaluation wants.
+    """
+    lengths = np.asarray(lengths)
+    order = np.arange(len(lengths)) if rng is None else rng.permutation(len(lengths))
+    span = len(order) if rng is None else batch * pool
+    batches = []
+    for start in range(0, len(order), max(span, 1)):
+        part = order[start : start + span]
+        part = part[np.argsort(lengths[part], kind="stable")]
+        batches += [part[i : i + batch] for i in range(0, len(part), batch)]
+    if rng is not None:
+        batches = [batches[i] for i in rng.permutation(len(batches))]
+    return batches

@@ -1,0 +1,26 @@
+"""Training and validation parts."""
+
+import numpy as np
+
+
+def split_ids(ids, fraction: float = 0.1):
+    """(train, validation): the last `fraction` of one long sequence is held out; views, nothing is copied."""
+    check_fraction(fraction)
+    cut = int(len(ids) * (1 - fraction))
+    return ids[:cut], ids[cut:]
+
+
+def split_items(items: list, fraction: float = 0.1, seed: int = 0):
+    """(train, validation) of separate examples, chosen at random by `seed`; at least one on each side."""
+    check_fraction(fraction)
+    if len(items) < 2:
+        raise ValueError(f"items: expected at least 2 examples to split, got {len(items)}")
+    held = min(max(1, round(len(items) * fraction)), len(items) - 1)
+    order = np.random.default_rng(seed).permutation(len(items))
+    out = set(order[:held].tolist())
+    return [x for i, x in enumerate(items) if i not in out], [x for i, x in enumerate(items) if i in out]
+
+
+def check_fraction(fraction: float) -> None:
+    if not 0.0 < fraction < 1.0:
+        raise ValueError(f"fraction: expected a number between 0 and 1, got {fraction}")

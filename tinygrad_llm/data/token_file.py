@@ -1,0 +1,52 @@
+"""Token ids on disk, memory-mapped: a corpus may be larger than memory.
+
+A 16-byte header (8 bytes of magic, then the number of bytes per token as a little-endian int64), then the ids as
+little-endian uint16 or uint32, whichever the vocabulary needs.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+MAGIC = b"TGLTOKS1"
+HEADER = 16
+
+
+def write_tokens(path, pieces: Iterable[np.ndarray], vocab_size: int) -> int:
+    """Writes the ids of `pieces` one after another and returns their number; beside `path` first, then renamed."""
+    dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+    path, total = Path(path), 0
+    beside = path.with_name(path.name + ".new")
+    with open(beside, "wb") as file:
+        file.write(MAGIC + np.array(dtype.itemsize, dtype="<i8").tobytes())
+        for piece in pieces:
+            piece = np.asarray(piece)
+            if piece.size and (piece.min() < 0 or piece.max() >= vocab_size):
+                raise ValueError(f"ids: expected values in [0, {vocab_size}), got {piece.min()} to {piece.max()}")
+            file.write(piece.astype(dtype).tobytes())
+            total += piece.size
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+    return total
+
+
+class TokenFile:
+    """A written file as a read-only array: `len`, and slices that come as int64 and touch only what they need."""
+
+    def __init__(self, path, start: int = 0, stop: int | None = None):
+        self.path = Path(path)
+        with open(self.path, "rb") as file:
+            header = file.read(HEADER)
+        width = int(np.frombuffer(header[8:], dtype="<i8")[0]) if len(header) == HEADER else 0
+        if header[:8] != MAGIC or width not in (2, 4):
+            raise ValueError(f"{self.path}: not a token file; write one with write_tokens")
+        self.array = np.memmap(self.path, dtype=f"<u{width}", mode="r", offset=HEADER)[start:stop]
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, index) -> np.ndarray:
+        return np.asarray(self.array[index]).astype(np.int64)

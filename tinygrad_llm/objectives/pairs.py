@@ -1,0 +1,87 @@
+"""Pairs of segments: next-sentence prediction (BERT) and sentence-order prediction (ALBERT).
+
+A document is a list of sentences, a sentence an array of ids. A pair becomes [CLS] a [SEP] b [SEP], with token type 0
+up to the first [SEP] and 1 after it.
+"""
+
+import numpy as np
+
+from ..data import pad
+
+
+def next_sentence(documents, batch: int, *, max_length: int, cls_id: int, sep_id: int, pad_id: int, rng=None):
+    """Does b follow a? Half the time it does (label 0), half it comes from another document (1). Devlin et al. 2019
+
+    Returns input_ids, attention_mask, token_type_ids (batch, T) and next_sentence_label (batch,).
+    """
+    if len(documents) < 2:
+        raise ValueError(f"documents: expected at least 2, to draw a stranger from; got {len(documents)}")
+    rng = np.random.default_rng() if rng is None else rng
+    long_enough = documents_with_two(documents)
+    pairs, labels = [], rng.integers(0, 2, size=batch)
+    for label in labels:
+        here = int(rng.choice(long_enough))
+        first, second = two_segments(documents[here], max_length - 3, rng)
+        if label == 1:
+            other = int(rng.integers(0, len(documents) - 1))
+            stranger = documents[other + (other >= here)]
+            start = int(rng.integers(0, len(stranger)))
+            second = np.concatenate(stranger[start:])
+        pairs.append(truncate_pair(first, second, max_length - 3, rng))
+    return assemble(pairs, cls_id, sep_id, pad_id) | {"next_sentence_label": labels}
+
+
+def sentence_order(documents, batch: int, *, max_length: int, cls_id: int, sep_id: int, pad_id: int, rng=None):
+    """Two consecutive segments, half the time swapped: label 0 in order, 1 swapped. Lan et al. 2020, section 3.1"""
+    rng = np.random.default_rng() if rng is None else rng
+    long_enough = documents_with_two(documents)
+    pairs, labels = [], rng.integers(0, 2, size=batch)
+    for label in labels:
+        first, second = two_segments(documents[int(rng.choice(long_enough))], max_length - 3, rng)
+        first, second = truncate_pair(first, second, max_length - 3, rng)
+        pairs.append((second, first) if label == 1 else (first, second))
+    return assemble(pairs, cls_id, sep_id, pad_id) | {"sentence_order_label": labels}
+
+
+def documents_with_two(documents) -> np.ndarray:
+    numbers = np.array([i for i, d in enumerate(documents) if len(d) >= 2])
+    if not len(numbers):
+        raise ValueError("documents: none has two sentences, so there is nothing to pair")
+    return numbers
+
+
+def two_segments(document, room: int, rng, short: float = 0.1):
+    """Consecutive sentences from a random place, up to `room` tokens (in one case of ten fewer, as in BERT), cut in two
+    between two sentences."""
+    target = int(rng.integers(2, room + 1)) if rng.random() < short else room
+    start = int(rng.integers(0, len(document) - 1))
+    chunk, total = [], 0
+    for sentence in document[start:]:
+        if len(chunk) >= 2 and total + len(sentence) > target:
+            break
+        chunk.append(np.asarray(sentence, dtype=np.int64))
+        total += len(sentence)
+    cut = int(rng.integers(1, len(chunk)))
+    return np.concatenate(chunk[:cut]), np.concatenate(chunk[cut:])
+
+
+def truncate_pair(first, second, room: int, rng):
+    """Takes tokens from the front or back (at random) of the longer one until both fit, leaving each at least one."""
+    if room < 2:
+        raise ValueError(f"max_length: expected at least 5 ([CLS] a [SEP] b [SEP]), got {room + 3}")
+    while len(first) + len(second) > room:
+        front = rng.random() < 0.5
+        if len(first) > len(second):
+            first = first[1:] if front else first[:-1]
+        else:
+            second = second[1:] if front else second[:-1]
+    return first, second
+
+
+def assemble(pairs, cls_id: int, sep_id: int, pad_id: int) -> dict[str, np.ndarray]:
+    rows = [np.concatenate([[cls_id], a, [sep_id], b, [sep_id]]) for a, b in pairs]
+    ids, mask = pad(rows, pad_id)
+    types = np.zeros_like(ids)
+    for row, (a, b) in enumerate(pairs):
+        types[row, len(a) + 2 : len(a) + len(b) + 3] = 1
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}

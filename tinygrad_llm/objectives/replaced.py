@@ -1,0 +1,33 @@
+"""Replaced-token detection (ELECTRA, Clark et al. 2020, section 2)."""
+
+import numpy as np
+
+from ..data import IGNORE
+
+#: The discriminator's loss counts this many times the generator's (section 3.1).
+DISCRIMINATOR_WEIGHT = 50.0
+
+
+def replaced_token(ids, masked_labels, generator_logits, *, rng=None, attention_mask=None) -> dict[str, np.ndarray]:
+    """The discriminator's batch: masked places hold a token drawn from the generator; label 1 where it is not the original.
+
+        x̂ₜ ~ softmax(logitsₜ) at masked t;   labelₜ = 1 if x̂ₜ ≠ xₜ else 0
+
+    ids (B, T) originals; masked_labels (B, T) as `masked(..., split=(1, 0, 0))` gives them (-100 where not masked);
+    generator_logits (B, T, V). A draw that happens to be right counts as original. Padding has label -100.
+    """
+    ids, masked_labels = np.asarray(ids, dtype=np.int64), np.asarray(masked_labels)
+    logits = np.asarray(generator_logits)
+    if logits.shape[:2] != ids.shape or masked_labels.shape != ids.shape:
+        raise ValueError(f"expected masked_labels {ids.shape} and generator_logits {ids.shape} + (V,), "
+                         f"got {masked_labels.shape} and {logits.shape}")
+    rng = np.random.default_rng() if rng is None else rng
+    chosen = masked_labels != IGNORE
+    corrupted = ids.copy()
+    rows = logits[chosen]  # (N, V)
+    corrupted[chosen] = np.argmax(rows + rng.gumbel(size=rows.shape), axis=-1)  # a draw from softmax(rows)
+    labels = (corrupted != ids).astype(np.int64)
+    if attention_mask is None:
+        return {"input_ids": corrupted, "labels": labels}
+    mask = np.asarray(attention_mask)
+    return {"input_ids": corrupted, "attention_mask": mask, "labels": np.where(mask != 0, labels, IGNORE)}

@@ -1,0 +1,33 @@
+"""Objectives with given answers: translation (Vaswani et al. 2017) and classification."""
+
+import numpy as np
+
+from ..data import pad, pad_labels
+
+
+def translation(sources, targets, *, pad_id: int, eos_id: int | None = None, max_length: int | None = None):
+    """Teacher forcing: the decoder sees the target shifted right and predicts the target. With sources and targets lists of id sequences.
+
+    Returns input_ids, attention_mask (B, S) and labels (B, T), ending with eos_id where given; the model makes
+    decoder_input_ids from the labels, as in transformers. Also the batch form of text_infilling and span_corruption.
+    """
+    if len(sources) != len(targets):
+        raise ValueError(f"expected as many targets as sources, got {len(targets)} and {len(sources)}")
+    end = [] if eos_id is None else [eos_id]
+    room = None if max_length is None else max_length - len(end)
+    close = lambda s: np.concatenate([np.asarray(s, dtype=np.int64)[:room], end]).astype(np.int64)
+    ids, mask = pad([close(s) for s in sources], pad_id)
+    return {"input_ids": ids, "attention_mask": mask, "labels": pad_labels([close(t) for t in targets])}
+
+
+def classification(sequences, labels, *, pad_id: int, cls_id: int | None = None, sep_id: int | None = None,
+                   max_length: int | None = None):
+    """[CLS] text [SEP] and one class per text: input_ids, attention_mask (B, T), labels (B,)."""
+    if len(sequences) != len(labels):
+        raise ValueError(f"expected one label per text, got {len(labels)} labels and {len(sequences)} texts")
+    front = [] if cls_id is None else [cls_id]
+    back = [] if sep_id is None else [sep_id]
+    room = None if max_length is None else max_length - len(front) - len(back)
+    rows = [np.concatenate([front, np.asarray(s, dtype=np.int64)[:room], back]).astype(np.int64) for s in sequences]
+    ids, mask = pad(rows, pad_id)
+    return {"input_ids": ids, "attention_mask": mask, "labels": np.asarray(labels, dtype=np.int64)}

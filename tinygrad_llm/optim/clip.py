@@ -1,0 +1,40 @@
+"""Clipping by the global norm (Pascanu et al. 2013)."""
+
+import numpy as np
+
+import kernels
+from tinygrad_llm.autograd import Tensor
+
+
+def clip_grad_norm_(parameters, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> np.float64:
+    """Scales all gradients by min(1, max_norm / (norm + 1e-6)) and returns the norm before that, as PyTorch does.
+
+    The gradients are replaced, not overwritten: two parameters may share one gradient array.
+    """
+    parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    owners = [p for p in {id(p): p for p in parameters}.values() if p.grad is not None]
+    grads = [p.grad.data for p in owners]
+    norm = np.float64(total_norm(grads, norm_type))
+    if error_if_nonfinite and not np.isfinite(norm):
+        raise RuntimeError(f"clip_grad_norm_: the norm of the gradients is {norm}; a gradient has a NaN or an infinity")
+    scale = clip_scale(norm, max_norm)
+    if scale != 1.0:
+        for p, g in zip(owners, grads):
+            p.grad = Tensor(g * g.dtype.type(scale))
+    return norm
+
+
+def clip_scale(norm: float, max_norm: float) -> float:
+    """The factor for `Optimizer.step(grad_scale=...)`. A norm that is NaN gives NaN, as in PyTorch."""
+    scale = max_norm / (norm + 1e-6)
+    return 1.0 if scale >= 1.0 else float(scale)
+
+
+def total_norm(grads, norm_type: float) -> float:
+    if not grads:
+        return 0.0
+    if norm_type == 2.0:
+        return kernels.grad_norm(grads)
+    if norm_type == np.inf:
+        return max(float(np.abs(g).max()) for g in grads if g.size)
+    return sum(float((np.abs(g).astype(np.float64) ** norm_type).sum()) for g in grads) ** (1.0 / norm_type)

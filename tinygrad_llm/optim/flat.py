@@ -1,0 +1,64 @@
+"""One buffer for all parameters of a group, so that an update is one kernel call and not one per parameter.
+
+A model of width 128 has some fifty parameters of a few kilobytes; called one by one, the update is all overhead. Every
+parameter becomes a view of the buffer. Small parameters lie together and their gradients are gathered into one array;
+a parameter of `LARGE` elements or more stays its own segment, because copying its gradient would cost more than a call.
+"""
+
+import numpy as np
+
+LARGE = 1 << 16
+
+
+class FlatGroup:
+    """Parameters of one dtype as views of `data`; `segments` are the slices that an update passes to the kernel."""
+
+    def __init__(self, parameters):
+        self.parameters = sorted(parameters, key=lambda p: p.size >= LARGE)  # stable: small ones first
+        self.dtype = self.parameters[0].dtype
+        self.data = np.empty(sum(p.size for p in self.parameters), dtype=self.dtype)
+        self.ranges: list[slice] = []
+        start = 0
+        for p in self.parameters:
+            place = slice(start, start + p.size)
+            self.data[place] = p.data.reshape(-1)
+            p.data = self.data[place].reshape(p.shape)
+            self.ranges.append(place)
+            start = place.stop
+        self.small = [i for i, p in enumerate(self.parameters) if p.size < LARGE]
+        small_size = sum(self.parameters[i].size for i in self.small)
+        self.gathered = np.empty(small_size, dtype=self.dtype)
+        self.segments = [slice(0, small_size)] if self.small else []
+        self.segments += [self.ranges[i] for i in range(len(self.small), len(self.parameters))]
+
+    def buffer(self) -> np.ndarray:
+        """Zeros of the size of all parameters: room for one kind of optimizer state."""
+        return np.zeros_like(self.data)
+
+    def slices(self, flat: np.ndarray) -> list[np.ndarray]:
+        return [flat[s] for s in self.segments]
+
+    def gradients(self) -> list[np.ndarray] | None:
+        """One flat array per segment, or None where some parameter has no gradient."""
+        arrays = []
+        for p in self.parameters:
+            g = p.grad
+            if g is None:
+                return None
+            arrays.append(g.data.reshape(-1))
+        count = len(self.small)
+        if not count:
+            return arrays
+        np.concatenate(arrays[:count], out=self.gathered)
+        return [self.gathered, *arrays[count:]]
+
+    def still_views(self) -> bool:
+        """False where somebody gave a parameter a new array after the optimizer was made."""
+        return all(p.data.base is self.data for p in self.parameters)
+
+    def adopt(self) -> None:
+        """Takes the values of parameters that were given new arrays, and makes them views again."""
+        for p, place in zip(self.parameters, self.ranges):
+            if p.data.base is not self.data:
+                self.data[place] = p.data.reshape(-1)
+                p.data = self.data[place].reshape(p.shape)

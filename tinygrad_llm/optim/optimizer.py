@@ -1,0 +1,165 @@
+"""What the optimizers share: groups with their own options, flat storage, and state that can be saved."""
+
+import numpy as np
+
+import kernels
+from tinygrad_llm.autograd.engine import mark_written
+
+from .flat import FlatGroup
+
+
+def decay_groups(named_parameters, weight_decay: float) -> list[dict]:
+    """Two groups: matrices and embeddings decay; biases and norm weights (one axis or none) do not, as in GPT-2 and BERT."""
+    parameters = [p for _, p in named_parameters]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return [g for g in groups if g["params"]]
+
+
+class Optimizer:
+    """Base class. `params`: Tensors, or dicts {"params": [...], option: value} that override the defaults.
+
+    A subclass names its state buffers in `buffers` and updates in `update`. A parameter without a gradient is left
+    alone, and its own step count with it, as in PyTorch.
+    """
+
+    buffers: tuple[str, ...] = ()
+
+    def __init__(self, params, defaults: dict):
+        self.param_groups = [dict(defaults, **g) for g in as_groups(params, defaults)]
+        seen: set[int] = set()
+        for group in self.param_groups:
+            group["params"] = [p for p in unique(group["params"]) if p.requires_grad]
+            again = [p for p in group["params"] if id(p) in seen]
+            if again:
+                raise ValueError(f"params: a parameter of shape {again[0].shape} is in more than one group")
+            seen |= {id(p) for p in group["params"]}
+            check_options(group)
+        if not seen:
+            raise ValueError("params: nothing to train; expected Tensors that require a gradient, got none")
+        self.storage = [[Store(part, self.buffers) for part in by_dtype(g["params"])] for g in self.param_groups]
+
+    # -- the step --------------------------------------------------------------------------------------------------------
+
+    def step(self, grad_scale: float = 1.0) -> None:
+        """One update from the gradients, each multiplied by grad_scale (clipping without a pass of its own)."""
+        for group, stores in zip(self.param_groups, self.storage):
+            for store in stores:
+                store.flat.adopt()
+                gradients = store.flat.gradients() if store.in_step() else None
+                if gradients is not None:
+                    store.steps = [store.steps[0] + 1] * len(store.steps)
+                    state = [store.flat.slices(store.state[name]) for name in self.buffers]
+                    self.update(store.flat.slices(store.flat.data), gradients, state, group, store.steps[0], grad_scale)
+                else:
+                    self.step_apart(store, group, grad_scale)
+                mark_written(store.flat.data)
+
+    def step_apart(self, store, group, grad_scale) -> None:
+        """Parameter by parameter: some have no gradient, or differ in their number of steps."""
+        for i, (p, place) in enumerate(zip(store.flat.parameters, store.flat.ranges)):
+            if p.grad is None:
+                continue
+            store.steps[i] += 1
+            state = [[store.state[name][place]] for name in self.buffers]
+            self.update([store.flat.data[place]], [p.grad.data.reshape(-1)], state, group, store.steps[i], grad_scale)
+
+    def update(self, params, grads, state, group, step, grad_scale) -> None:
+        """In place, on equally long lists of flat arrays."""
+        raise NotImplementedError
+
+    def grad_norm(self) -> float:
+        """√(Σ g²) over every parameter that has a gradient."""
+        return kernels.grad_norm([p.grad.data for g in self.param_groups for p in g["params"] if p.grad is not None])
+
+    def zero_grad(self) -> None:
+        """Forgets all gradients."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
+
+    # -- saving ----------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict:
+        """{"groups": [options], "steps": [...], "state": {name: [one array per parameter]}}, parameters in group order."""
+        options = [{k: v for k, v in g.items() if k != "params"} for g in self.param_groups]
+        where = [self.locate(p) for g in self.param_groups for p in g["params"]]
+        return {
+            "groups": options,
+            "steps": [store.steps[i] for store, i in where],
+            "state": {name: [store.state[name][store.flat.ranges[i]].reshape(store.flat.parameters[i].shape).copy()
+                             for store, i in where] for name in self.buffers},
+        }
+
+    def load_state_dict(self, saved: dict) -> None:
+        where = [self.locate(p) for g in self.param_groups for p in g["params"]]
+        if len(saved["groups"]) != len(self.param_groups) or len(saved["steps"]) != len(where):
+            raise ValueError(f"optimizer state: expected {len(self.param_groups)} groups with {len(where)} parameters, "
+                             f"got {len(saved['groups'])} groups with {len(saved['steps'])} parameters")
+        for name in self.buffers:
+            if name not in saved["state"]:
+                raise ValueError(f"optimizer state: {name!r} is missing; was it saved by another kind of optimizer?")
+            for (store, i), value in zip(where, saved["state"][name]):
+                shape = store.flat.parameters[i].shape
+                if np.shape(value) != shape:
+                    raise ValueError(f"optimizer state {name!r}: expected shape {shape}, got {np.shape(value)}")
+                store.state[name][store.flat.ranges[i]] = np.asarray(value).reshape(-1)
+        for (store, i), step in zip(where, saved["steps"]):
+            store.steps[i] = int(step)
+        for group, options in zip(self.param_groups, saved["groups"]):
+            group.update({k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+
+    def locate(self, parameter):
+        """(store, number within it)."""
+        for stores in self.storage:
+            for store in stores:
+                i = store.places.get(id(parameter))
+                if i is not None:
+                    return store, i
+        raise KeyError("the parameter is not one of this optimizer's")
+
+
+class Store:
+    """The parameters of one group and dtype with their optimizer state, all flat."""
+
+    def __init__(self, parameters, names):
+        self.flat = FlatGroup(parameters)
+        self.state = {name: self.flat.buffer() for name in names}
+        self.steps = [0] * len(parameters)
+        self.places = {id(p): i for i, p in enumerate(self.flat.parameters)}
+
+    def in_step(self) -> bool:
+        return self.steps.count(self.steps[0]) == len(self.steps)
+
+
+def as_groups(params, defaults) -> list[dict]:
+    params = list(params)
+    if not params or not isinstance(params[0], dict):
+        return [{"params": params}]
+    for group in params:
+        unknown = sorted(set(group) - set(defaults) - {"params"})
+        if unknown:
+            raise ValueError(f"params: unknown option {unknown[0]!r} in a group; expected some of {', '.join(defaults)}")
+    return params
+
+
+def unique(parameters) -> list:
+    """Each parameter once: a tied one is met under two names."""
+    return list({id(p): p for p in parameters}.values())
+
+
+def by_dtype(parameters) -> list[list]:
+    kinds: dict = {}
+    for p in parameters:
+        kinds.setdefault(p.dtype, []).append(p)
+    return list(kinds.values())
+
+
+def check_options(group: dict) -> None:
+    for name in ("lr", "weight_decay", "eps", "momentum"):
+        if name in group and not group[name] >= 0.0:
+            raise ValueError(f"{name}: expected a number of at least 0, got {group[name]}")
+    if "betas" in group and not all(0.0 <= b < 1.0 for b in group["betas"]):
+        raise ValueError(f"betas: expected two numbers in [0, 1), got {group['betas']}")

@@ -1,0 +1,78 @@
+"""Learning-rate schedules, all with a linear warm-up: the rate of step t is the group's own rate times factor(t).
+
+Steps count from 0. During warm-up factor(t) = (t + 1) / (warmup + 1), so that the first step already moves.
+"""
+
+import math
+from collections.abc import Callable
+
+
+class Schedule:
+    """Sets the rate of every group of `optimizer`; `step()` moves on by one."""
+
+    def __init__(self, optimizer, factor: Callable[[int], float], last: int = 0):
+        self.optimizer, self.factor, self.last = optimizer, factor, last
+        self.base = [group["lr"] for group in optimizer.param_groups]
+        self.apply()
+
+    def apply(self) -> None:
+        scale = self.factor(self.last)
+        for group, rate in zip(self.optimizer.param_groups, self.base):
+            group["lr"] = rate * scale
+
+    def step(self) -> None:
+        self.last += 1
+        self.apply()
+
+    @property
+    def lr(self) -> float:
+        """The first group's rate now."""
+        return self.optimizer.param_groups[0]["lr"]
+
+    def state_dict(self) -> dict:
+        return {"last": self.last, "base": list(self.base)}
+
+    def load_state_dict(self, state: dict) -> None:
+        if len(state["base"]) != len(self.base):
+            raise ValueError(f"schedule state: expected {len(self.base)} groups, got {len(state['base'])}")
+        self.last, self.base = int(state["last"]), [float(x) for x in state["base"]]
+        self.apply()
+
+
+def warmed(warmup: int, after: Callable[[int], float]) -> Callable[[int], float]:
+    if warmup < 0:
+        raise ValueError(f"warmup: expected at least 0 steps, got {warmup}")
+    return lambda t: (t + 1) / (warmup + 1) if t < warmup else after(t)
+
+
+def progress(t: int, warmup: int, total: int) -> float:
+    """0 at the end of warm-up, 1 at `total` and after."""
+    return min(max((t - warmup) / max(total - warmup, 1), 0.0), 1.0)
+
+
+def check_total(warmup: int, total: int) -> None:
+    if total <= warmup:
+        raise ValueError(f"total: expected more steps than the {warmup} of warm-up, got {total}")
+
+
+def cosine(optimizer, warmup: int, total: int, minimum: float = 0.0) -> Schedule:
+    """Half a cosine from 1 to `minimum` (a fraction of the rate). Loshchilov and Hutter 2017"""
+    check_total(warmup, total)
+    curve = lambda t: minimum + (1 - minimum) * 0.5 * (1 + math.cos(math.pi * progress(t, warmup, total)))
+    return Schedule(optimizer, warmed(warmup, curve))
+
+
+def linear(optimizer, warmup: int, total: int, minimum: float = 0.0) -> Schedule:
+    """A straight line from 1 to `minimum`, as BERT is trained."""
+    check_total(warmup, total)
+    return Schedule(optimizer, warmed(warmup, lambda t: minimum + (1 - minimum) * (1 - progress(t, warmup, total))))
+
+
+def inverse_sqrt(optimizer, warmup: int, total: int | None = None) -> Schedule:
+    """√((warmup + 1) / (t + 1)) after warm-up: Vaswani et al. 2017 and T5. `total` is not used."""
+    return Schedule(optimizer, warmed(warmup, lambda t: math.sqrt((warmup + 1) / (t + 1))))
+
+
+def constant(optimizer, warmup: int = 0, total: int | None = None) -> Schedule:
+    """1 after warm-up. `total` is not used."""
+    return Schedule(optimizer, warmed(warmup, lambda t: 1.0))

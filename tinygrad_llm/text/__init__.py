@@ -1,0 +1,18 @@
+"""From text to ids and back: characters, bytes, and the three subword methods of the checkpoints people have.
+
+    tokenizer = text.train("bpe", "some text ...", vocab_size=500)
+    ids = tokenizer.encode("hello")            # int64 ndarray (T,)
+    tokenizer.decode(ids)                      # "hello"
+    tokenizer.save(directory); text.load(directory)
+
+Every tokenizer has `vocab_size`, `encode`, `decode`, `save`, and `special`: a dict from a role ("pad", "bos", "eos",
+"unk", "mask", "cls", "sep", "extra_0", ...) to an id, with only the roles that it has.
+"""
+
+from .base import STYLES, Tokenizer, special_tokens
+from .corpus import builtin_corpus, read_text
+from .files import load, train
+from .simple import ByteTokenizer, CharTokenizer
+
+__all__ = ["STYLES", "ByteTokenizer", "CharTokenizer", "Tokenizer", "builtin_corpus", "load", "read_text",
+           "special_tokens", "train"]

@@ -1,0 +1,70 @@
+"""What every tokenizer shares: the roles of special tokens, and how families spell them."""
+
+from typing import Protocol
+
+import numpy as np
+
+#: How each kind of checkpoint spells its special tokens: role -> token, in the order of their ids.
+STYLES: dict[str, dict[str, str]] = {
+    "plain": {},
+    "gpt": {"eos": "<|endoftext|>"},
+    "bert": {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"},
+    "bart": {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"},
+    "t5": {"pad": "<pad>", "eos": "</s>", "unk": "<unk>"},
+    "seq2seq": {"pad": "<pad>", "bos": "<s>", "eos": "</s>", "unk": "<unk>"},
+}
+
+#: Other spellings by which a role is recognised in a vocabulary read from a checkpoint.
+KNOWN_SPELLINGS = {
+    "pad": ("[PAD]", "<pad>", "<|pad|>"),
+    "unk": ("[UNK]", "<unk>"),
+    "cls": ("[CLS]",),
+    "sep": ("[SEP]",),
+    "mask": ("[MASK]", "<mask>"),
+    "bos": ("<s>", "<|begin_of_text|>", "<|endoftext|>"),
+    "eos": ("</s>", "<|end_of_text|>", "<|endoftext|>"),
+}
+
+
+class Tokenizer(Protocol):
+    """The interface; see the package docstring."""
+
+    kind: str
+    vocab_size: int
+    special: dict[str, int]
+
+    def encode(self, text: str) -> np.ndarray: ...
+
+    def decode(self, ids) -> str: ...
+
+    def save(self, directory) -> None: ...
+
+
+def special_tokens(style: str, sentinels: int = 0) -> dict[str, str]:
+    """Role -> token for one style, with `sentinels` span markers (<extra_id_0>, ...) where T5's objective needs them."""
+    if style not in STYLES:
+        raise ValueError(f"style: expected one of {', '.join(STYLES)}; got {style!r}")
+    return STYLES[style] | {f"extra_{i}": f"<extra_id_{i}>" for i in range(sentinels)}
+
+
+def roles_in(vocabulary: dict[str, int]) -> dict[str, int]:
+    """The roles that a vocabulary's tokens can play, by their known spellings.
+
+    A missing role borrows its neighbour's token, as the checkpoints do: BART's <s> and </s> serve as [CLS] and [SEP].
+    """
+    roles = {}
+    for role, spellings in KNOWN_SPELLINGS.items():
+        found = [vocabulary[s] for s in spellings if s in vocabulary]
+        if found:
+            roles[role] = found[0]
+    count = 0
+    while f"<extra_id_{count}>" in vocabulary:
+        roles[f"extra_{count}"] = vocabulary[f"<extra_id_{count}>"]
+        count += 1
+    return with_borrowed_roles(roles)
+
+
+def with_borrowed_roles(roles: dict[str, int]) -> dict[str, int]:
+    """Adds cls/sep from bos/eos where a family uses the same token for both."""
+    borrowed = {"cls": roles.get("bos"), "sep": roles.get("eos")}
+    return roles | {r: i for r, i in borrowed.items() if r not in roles and i is not None}

@@ -1,0 +1,49 @@
+"""Choosing, training and reading tokenizers by name and by directory."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from . import simple, subword
+from .base import Tokenizer, special_tokens
+from .simple import ByteTokenizer, CharTokenizer
+
+KINDS = ("chars", "bytes", *subword.KINDS)
+
+
+def train(kind: str, text: str | Iterable[str], vocab_size: int | None = None, *, style: str = "plain",
+          sentinels: int = 0) -> Tokenizer:
+    """A tokenizer of this kind for this text (one string, or an iterable of strings).
+
+    style: whose special tokens to have (`STYLES`). vocab_size counts for the subword kinds only.
+    """
+    names = special_tokens(style, sentinels)
+    texts = [text] if isinstance(text, str) else text
+    if kind == "chars":
+        return CharTokenizer("".join(sorted(set().union(*map(set, texts)))), names)
+    if kind == "bytes":
+        return ByteTokenizer(names)
+    if kind in subword.KINDS:
+        return subword.train_subword(kind, texts, vocab_size or 4096, names)
+    raise ValueError(f"tokenizer: expected one of {', '.join(KINDS)}; got {kind!r}")
+
+
+def load(directory) -> Tokenizer:
+    """The tokenizer of a checkpoint directory, whichever of the known files it has."""
+    folder = Path(directory)
+    if (folder / simple.FILE).is_file():
+        return simple.from_record(json.loads((folder / simple.FILE).read_text("utf-8")))
+    if (folder / "tokenizer.json").is_file():
+        return subword.read_tokenizer_json(folder / "tokenizer.json")
+    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        return subword.read_gpt2_files(folder / "vocab.json", folder / "merges.txt")
+    if (folder / "vocab.txt").is_file():
+        return subword.read_bert_vocab(folder / "vocab.txt", lowercase_of(folder))
+    raise FileNotFoundError(f"{folder}: no tokenizer here; expected {simple.FILE}, tokenizer.json, vocab.json with "
+                            "merges.txt, or vocab.txt")
+
+
+def lowercase_of(folder: Path) -> bool:
+    """BERT's do_lower_case, which stands in tokenizer_config.json; uncased where it says nothing."""
+    config = folder / "tokenizer_config.json"
+    return bool(json.loads(config.read_text("utf-8")).get("do_lower_case", True)) if config.is_file() else True

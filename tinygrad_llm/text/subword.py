@@ -1,0 +1,131 @@
+"""Byte-level BPE, WordPiece and Unigram, trained and run by the `tokenizers` library.
+
+Papers: BPE, Sennrich et al. 2016, over bytes, Radford et al. 2019; WordPiece, Schuster and Nakajima 2012, Wu et al.
+2016; Unigram, Kudo 2018. The files are those of the checkpoints: tokenizer.json, or GPT-2's vocab.json + merges.txt,
+or BERT's vocab.txt.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from .base import roles_in
+
+KINDS = ("bpe", "wordpiece", "unigram")
+
+
+def library():
+    """The `tokenizers` package, or what to install."""
+    try:
+        import tokenizers
+    except ImportError:
+        raise ImportError(
+            "subword tokenizers need the `tokenizers` package: pip install 'tinygrad-llm[text]'  "
+            "(or use --tokenizer chars or bytes, which need nothing)"
+        ) from None
+    return tokenizers
+
+
+class SubwordTokenizer:
+    """A `tokenizers.Tokenizer` behind the project's interface. It adds no special tokens by itself: objectives do."""
+
+    kind = "subword"
+
+    def __init__(self, inner):
+        self.inner = inner
+        self.vocab_size = max(inner.get_vocab().values()) + 1  # ids may have holes
+        self.special = roles_in(inner.get_vocab())
+
+    def encode(self, text: str) -> np.ndarray:
+        return np.array(self.inner.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+
+    def decode(self, ids) -> str:
+        return self.inner.decode([int(i) for i in np.asarray(ids).reshape(-1)], skip_special_tokens=False)
+
+    def word_starts(self, ids) -> np.ndarray:
+        """(T,) True where a token begins a word; what whole-word masking groups by."""
+        tokens = [self.inner.id_to_token(int(i)) or "" for i in ids]
+        model = type(self.inner.model).__name__
+        if model == "WordPiece":
+            return np.array([not t.startswith("##") for t in tokens], dtype=bool)
+        marker = "Ġ" if model == "BPE" else "▁"
+        return np.array([i == 0 or t.startswith(marker) for i, t in enumerate(tokens)], dtype=bool)
+
+    def save(self, directory) -> None:
+        self.inner.save(str(Path(directory) / "tokenizer.json"))
+
+
+def train_subword(kind: str, texts, vocab_size: int, special_names: dict[str, str]) -> SubwordTokenizer:
+    """Learns a vocabulary of at most `vocab_size` from `texts` (an iterable of strings)."""
+    tk = library()
+    specials = list(special_names.values())
+    if vocab_size <= len(specials):
+        raise ValueError(f"vocab_size: expected more than the {len(specials)} special tokens, got {vocab_size}")
+    build = {"bpe": byte_level_bpe, "wordpiece": wordpiece, "unigram": unigram}[kind]
+    inner, trainer = build(tk, vocab_size, specials, special_names.get("unk"))
+    inner.train_from_iterator(texts, trainer=trainer)
+    inner.add_special_tokens(specials)
+    return SubwordTokenizer(inner)
+
+
+def byte_level_bpe(tk, vocab_size, specials, unk):
+    inner = tk.Tokenizer(tk.models.BPE())
+    inner.pre_tokenizer = tk.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = tk.decoders.ByteLevel()
+    alphabet = tk.pre_tokenizers.ByteLevel.alphabet()
+    if vocab_size < len(alphabet) + len(specials):
+        raise ValueError(f"vocab_size: byte-level BPE has {len(alphabet)} bytes and {len(specials)} special tokens "
+                         f"before its first merge; got {vocab_size}")
+    return inner, tk.trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=specials, initial_alphabet=alphabet,
+                                         show_progress=False)
+
+
+def wordpiece(tk, vocab_size, specials, unk):
+    unk = unk or "[UNK]"
+    specials = specials if unk in specials else [unk, *specials]
+    inner = tk.Tokenizer(tk.models.WordPiece(unk_token=unk))
+    inner.normalizer = tk.normalizers.BertNormalizer(lowercase=False)
+    inner.pre_tokenizer = tk.pre_tokenizers.BertPreTokenizer()
+    inner.decoder = tk.decoders.WordPiece()
+    return inner, tk.trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=specials, show_progress=False)
+
+
+def unigram(tk, vocab_size, specials, unk):
+    unk = unk or "<unk>"
+    specials = specials if unk in specials else [unk, *specials]
+    inner = tk.Tokenizer(tk.models.Unigram())
+    inner.pre_tokenizer = tk.pre_tokenizers.Metaspace()
+    inner.decoder = tk.decoders.Metaspace()
+    return inner, tk.trainers.UnigramTrainer(vocab_size=vocab_size, special_tokens=specials, unk_token=unk,
+                                             show_progress=False)
+
+
+def read_gpt2_files(vocab: Path, merges: Path) -> SubwordTokenizer:
+    """GPT-2's and RoBERTa's pair of files."""
+    tk = library()
+    inner = tk.Tokenizer(tk.models.BPE.from_file(str(vocab), str(merges)))
+    inner.pre_tokenizer = tk.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = tk.decoders.ByteLevel()
+    known = inner.get_vocab()
+    inner.add_special_tokens([t for t in ("<s>", "<pad>", "</s>", "<unk>", "<mask>", "<|endoftext|>") if t in known])
+    return SubwordTokenizer(inner)
+
+
+def read_bert_vocab(vocab: Path, lowercase: bool) -> SubwordTokenizer:
+    """BERT's one-token-a-line file."""
+    tk = library()
+    inner = tk.Tokenizer(tk.models.WordPiece.from_file(str(vocab), unk_token="[UNK]"))
+    inner.normalizer = tk.normalizers.BertNormalizer(lowercase=lowercase)
+    inner.pre_tokenizer = tk.pre_tokenizers.BertPreTokenizer()
+    inner.decoder = tk.decoders.WordPiece()
+    known = inner.get_vocab()
+    inner.add_special_tokens([t for t in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if t in known])
+    return SubwordTokenizer(inner)
+
+
+def read_tokenizer_json(path: Path) -> SubwordTokenizer:
+    tk = library()
+    try:
+        return SubwordTokenizer(tk.Tokenizer.from_file(str(path)))
+    except Exception as error:  # the library raises bare Exception for a file it cannot parse
+        raise ValueError(f"{path}: not a tokenizer.json that the tokenizers library can read: {error}") from error
