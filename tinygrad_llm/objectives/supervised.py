@@ -6,7 +6,9 @@ from ..data import pad, pad_labels
 
 
 def translation(sources, targets, *, pad_id: int, eos_id: int | None = None, max_length: int | None = None):
-    """Teacher forcing: the decoder sees the target shifted right and predicts the target. With sources and targets lists of id sequences.
+    """Teacher forcing: the decoder sees the target shifted right and predicts the target.
+
+    sources, targets: lists of id sequences.
 
     Returns input_ids, attention_mask (B, S) and labels (B, T), ending with eos_id where given; the model makes
     decoder_input_ids from the labels, as in transformers. Also the batch form of text_infilling and span_corruption.

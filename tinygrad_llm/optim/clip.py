@@ -3,7 +3,7 @@
 import numpy as np
 
 import kernels
-from tinygrad_llm.autograd import Tensor
+from ..autograd import Tensor
 
 
 def clip_grad_norm_(parameters, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> np.float64:

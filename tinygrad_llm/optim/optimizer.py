@@ -3,7 +3,7 @@
 import numpy as np
 
 import kernels
-from tinygrad_llm.autograd.engine import mark_written
+from ..autograd import mark_written
 
 from .flat import FlatGroup
 

@@ -1,0 +1,128 @@
+"""Padding, packing, token files, and sources that resume where they stopped."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinygrad_llm import data
+
+sequences = st.lists(st.lists(st.integers(0, 99), max_size=9), min_size=1, max_size=6)
+
+
+@given(sequences, st.sampled_from(["left", "right"]), st.sampled_from([1, 4]))
+def test_pad_keeps_every_token_in_place(rows, side, multiple):
+    ids, mask = data.pad(rows, 100, side=side, multiple=multiple)
+    assert ids.shape == mask.shape and ids.shape[1] % multiple == 0
+    for row, i, m in zip(rows, ids, mask):
+        assert i[m == 1].tolist() == row and (i[m == 0] == 100).all()
+        if row and side == "left":
+            assert m[-1] == 1
+        if row and side == "right":
+            assert m[0] == 1
+
+
+def test_pad_refuses():
+    with pytest.raises(ValueError, match="side"):
+        data.pad([[1]], side="top")
+    with pytest.raises(ValueError, match="3 tokens, more than 2"):
+        data.pad([[1, 2, 3]], length=2)
+    with pytest.raises(ValueError, match="at least one"):
+        data.pad([])
+
+
+@given(sequences, st.integers(1, 5))
+def test_pack_is_the_documents_end_to_end(documents, length):
+    flat = [t for d in documents for t in [*d, 7]]
+    if len(flat) < length:
+        with pytest.raises(ValueError, match="fewer than one block"):
+            data.pack(documents, length, eos_id=7)
+        return
+    blocks = data.pack(documents, length, eos_id=7)
+    assert blocks.shape == (len(flat) // length, length)
+    assert blocks.reshape(-1).tolist() == flat[: blocks.size]
+
+
+@given(st.integers(2, 400), st.floats(0.05, 0.9))
+def test_splits_lose_nothing(n, fraction):
+    ids = np.arange(n)
+    train, held = data.split_ids(ids, fraction)
+    assert np.array_equal(np.concatenate([train, held]), ids) and abs(len(held) - n * fraction) <= 1
+    train, held = data.split_items(list(range(n)), fraction, seed=3)
+    assert sorted(train + held) == list(range(n)) and train and held
+
+
+def test_token_file(tmp_path):
+    path = tmp_path / "tokens.bin"
+    for vocab, width in ((300, 2), (70_000, 4)):
+        pieces = [np.arange(10), np.array([vocab - 1]), np.arange(5)]
+        assert data.write_tokens(path, pieces, vocab) == 16
+        tokens = data.TokenFile(path)
+        assert len(tokens) == 16 and tokens.array.dtype.itemsize == width and tokens[:].dtype == np.int64
+        assert tokens[:].tolist() == np.concatenate(pieces).tolist()
+        assert data.TokenFile(path, 10, 12)[:].tolist() == [vocab - 1, 0]
+    with pytest.raises(ValueError, match=r"\[0, 10\)"):
+        data.write_tokens(path, [np.array([10])], 10)
+    assert data.TokenFile(path)[10] == 69_999, "a failed write leaves the file as it was"
+    path.write_bytes(b"something else, long enough")
+    with pytest.raises(ValueError, match="not a token file"):
+        data.TokenFile(path)
+
+
+def test_windows_from_memory_and_disk_agree(tmp_path):
+    ids = np.random.default_rng(0).integers(0, 50, 500)
+    data.write_tokens(tmp_path / "t", [ids], 50)
+    a, b = data.Windows(ids, 9, seed=4), data.Windows(data.TokenFile(tmp_path / "t"), 9, seed=4)
+    for _ in range(3):
+        assert np.array_equal(a.draw(5), b.draw(5))
+    assert len({tuple(w) for w in a.draw(400)}) > 200
+    with pytest.raises(ValueError, match="fewer than one window"):
+        data.Windows(ids[:5], 9)
+
+
+@given(st.integers(1, 20), st.integers(1, 7), st.integers(0, 6), st.integers(1, 6))
+def test_sources_resume(items, batch, before, after):
+    """What comes after a saved position is the same, drawn by the same object or by a new one."""
+    makers = [lambda seed: data.Examples(range(items), seed=seed), lambda seed: data.Windows(np.arange(items + 3), 3, seed=seed)]
+    for make in makers:
+        source = make(1)
+        for _ in range(before):
+            source.draw(batch)
+        state = source.state_dict()
+        expected = [np.asarray(source.draw(batch)).tolist() for _ in range(after)]
+        other = make(2)
+        other.load_state_dict(state)
+        assert [np.asarray(other.draw(batch)).tolist() for _ in range(after)] == expected
+
+
+@given(st.integers(1, 20), st.integers(1, 7))
+def test_an_epoch_has_each_example_once(items, batch):
+    source = data.Examples(range(items), seed=0)
+    seen = [x for _ in range(3 * items) for x in source.draw(batch)]
+    for epoch in range(2):
+        assert sorted(seen[epoch * items : (epoch + 1) * items]) == list(range(items))
+
+
+def test_examples_refuse_other_data():
+    state = data.Examples(range(4)).state_dict()
+    with pytest.raises(ValueError, match="4 examples, this one has 5"):
+        data.Examples(range(5)).load_state_dict(state)
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=80), st.integers(1, 9))
+def test_by_length(lengths, batch):
+    for rng in (None, np.random.default_rng(0)):
+        batches = data.by_length(lengths, batch, rng, pool=3)
+        assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+        assert all(len(b) <= batch for b in batches)
+    lengths = np.asarray(lengths)
+    order = np.concatenate(data.by_length(lengths, batch))
+    assert (np.diff(lengths[order]) >= 0).all(), "without shuffling, neighbours in length share a batch"
+
+
+def test_by_length_pads_little():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 100, 2000)
+    padding = lambda batches: sum(lengths[b].max() * len(b) - lengths[b].sum() for b in batches)
+    in_order = [np.arange(i, i + 20) for i in range(0, 2000, 20)]
+    assert padding(data.by_length(lengths, 20, rng)) < 0.1 * padding(in_order)

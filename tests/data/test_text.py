@@ -1,0 +1,122 @@
+"""Tokenizers: what goes in comes out, files round-trip, and errors say what to do."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinygrad_llm import text
+
+SAMPLE = "The quick brown fox jumps over the lazy dog.\nThe dog sleeps. A fox, quick and brown, does not!\n" * 20
+
+
+@given(st.text(min_size=1))
+def test_bytes_and_chars_round_trip(sample):
+    for kind in ("bytes", "chars"):
+        tokenizer = text.train(kind, sample, style="t5", sentinels=3)
+        ids = tokenizer.encode(sample)
+        assert ids.dtype == np.int64 and ids.min() >= tokenizer.first and ids.max() < tokenizer.vocab_size
+        if kind == "chars" or sample.isprintable():
+            assert tokenizer.decode(ids) == sample
+
+
+@pytest.mark.parametrize("kind", ["chars", "bytes", "bpe", "wordpiece", "unigram"])
+@pytest.mark.parametrize("style", ["gpt", "bert", "bart", "t5"])
+def test_train_save_load(kind, style, tmp_path):
+    tokenizer = text.train(kind, SAMPLE, 330, style=style, sentinels=4)
+    tokenizer.save(tmp_path)
+    again = text.load(tmp_path)
+    sample = "The lazy fox does not sleep."
+    assert np.array_equal(tokenizer.encode(sample), again.encode(sample))
+    assert again.special == tokenizer.special and again.vocab_size == tokenizer.vocab_size
+    for role, spelling in text.special_tokens(style, 4).items():
+        assert again.decode([again.special[role]]).strip() == spelling
+    if kind in ("chars", "bytes", "bpe", "unigram"):
+        assert again.decode(again.encode(sample)) == sample
+
+
+def test_ids_are_code_points_in_order():
+    assert text.train("chars", "banana").encode("nab").tolist() == [2, 0, 1]
+    assert text.train("bytes", "").encode("é").tolist() == [0xC3, 0xA9]
+
+
+def test_unknown_character():
+    plain, with_unk = text.train("chars", "abc"), text.train("chars", "abc", style="bert")
+    with pytest.raises(ValueError, match=r"'z' \(U\+007A\) is not in this model's vocabulary of 3"):
+        plain.encode("az")
+    assert with_unk.encode("az").tolist()[1] == with_unk.special["unk"]
+    with pytest.raises(ValueError, match="expected values in"):
+        plain.decode([7])
+
+
+def test_gpt2_and_bert_files(tmp_path):
+    """The pairs of files that GPT-2 and BERT come with, made here at small size."""
+    gpt = tmp_path / "gpt"
+    gpt.mkdir()
+    alphabet = sorted({c for c in "helo wrd"} - {" "}) + ["Ġ"]
+    vocab = alphabet + ["he", "ll", "hell", "hello", "Ġw", "<|endoftext|>"]
+    (gpt / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(vocab)}))
+    (gpt / "merges.txt").write_text("#version: 0.2\nh e\nl l\nhe ll\nhell o\nĠ w\n")
+    tokenizer = text.load(gpt)
+    assert tokenizer.encode("hello world").tolist() == [vocab.index(t) for t in ("hello", "Ġw", "o", "r", "l", "d")]
+    assert tokenizer.decode(tokenizer.encode("hello world")) == "hello world"
+    assert tokenizer.special["eos"] == vocab.index("<|endoftext|>")
+    bert = tmp_path / "bert"
+    bert.mkdir()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello", "wor", "##ld", "!"]
+    (bert / "vocab.txt").write_text("\n".join(words))
+    tokenizer = text.load(bert)
+    ids = tokenizer.encode("Hello world!")
+    assert ids.tolist() == [5, 6, 7, 8]
+    assert tokenizer.word_starts(ids).tolist() == [True, True, False, True]
+    assert [tokenizer.special[r] for r in ("pad", "unk", "cls", "sep", "mask")] == [0, 1, 2, 3, 4]
+
+
+def test_no_tokenizer_here(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no tokenizer here"):
+        text.load(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match="not a tokenizer.json"):
+        text.load(tmp_path)
+
+
+def test_bad_choices():
+    with pytest.raises(ValueError, match="expected one of chars, bytes, bpe"):
+        text.train("words", "a")
+    with pytest.raises(ValueError, match="256 bytes"):
+        text.train("bpe", "a", 100)
+    with pytest.raises(ValueError, match="style: expected one of"):
+        text.train("chars", "a", style="gpt9")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "is empty"), (b" \n", "is empty"), (b"\x89PNG\x00\x00", "binary"), ("hi".encode("utf-16"), "UTF-16"),
+     ("Größe".encode("latin-1"), "iconv"), (b"abc", "at least 10")],
+)  # fmt: skip
+def test_files_that_cannot_be_read(tmp_path, content, message):
+    path = tmp_path / "corpus.txt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        text.read_text(path, minimum=10)
+
+
+def test_missing_file_and_directory(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        text.read_text(tmp_path / "nothing.txt")
+    with pytest.raises(IsADirectoryError, match="is a directory"):
+        text.read_text(tmp_path)
+
+
+def test_byte_order_mark_and_line_ends(tmp_path):
+    path = tmp_path / "windows.txt"
+    path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n")
+    assert text.read_text(path) == "one\ntwo\n"
+
+
+def test_builtin_corpus_is_python():
+    corpus = text.builtin_corpus(200_000)
+    assert len(corpus) == 200_000 and corpus.isascii() and corpus.count("def ") > 200
+    assert corpus == text.builtin_corpus(200_000)

@@ -1,0 +1,251 @@
+"""Optimizers against their papers' formulas in float64, flat storage, clipping, schedules, and state that comes back."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygrad_llm as tg
+from tinygrad_llm import optim
+
+SHAPES = [(3, 4), (5,), (), (300, 256)]
+
+
+def parameters(dtype=np.float64, seed=0):
+    rng = np.random.default_rng(seed)
+    return [tg.Tensor(rng.normal(size=s).astype(dtype), requires_grad=True) for s in SHAPES]
+
+
+def give_gradients(params, rng):
+    for p in params:
+        p.grad = tg.Tensor(rng.normal(size=p.shape).astype(p.dtype))
+
+
+def adam_by_hand(p, g, state, lr, betas, eps, decay, decoupled):
+    state["t"] += 1
+    if not decoupled:
+        g = g + decay * p
+    state["m"] = betas[0] * state["m"] + (1 - betas[0]) * g
+    state["v"] = betas[1] * state["v"] + (1 - betas[1]) * g * g
+    m, v = state["m"] / (1 - betas[0] ** state["t"]), state["v"] / (1 - betas[1] ** state["t"])
+    if decoupled:
+        p = p * (1 - lr * decay)
+    return p - lr * m / (np.sqrt(v) + eps)
+
+
+@pytest.mark.parametrize("kind", [optim.Adam, optim.AdamW])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_adam_is_the_papers(kind, decay):
+    params, rng = parameters(), np.random.default_rng(1)
+    expected = [p.data.copy() for p in params]
+    states = [{"t": 0, "m": 0.0, "v": 0.0} for _ in params]
+    optimizer = kind(params, lr=0.01, betas=(0.8, 0.95), eps=1e-7, weight_decay=decay)
+    for _ in range(5):
+        give_gradients(params, rng)
+        for i, p in enumerate(params):
+            expected[i] = adam_by_hand(expected[i], p.grad.data, states[i], 0.01, (0.8, 0.95), 1e-7, decay,
+                                       kind is optim.AdamW)  # fmt: skip
+        optimizer.step()
+    for p, e in zip(params, expected):
+        np.testing.assert_allclose(p.data, e, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_is_pytorchs_formula(nesterov):
+    params, rng = parameters(), np.random.default_rng(1)
+    expected, u = [p.data.copy() for p in params], [0.0] * len(params)
+    optimizer = optim.SGD(params, lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=nesterov)
+    for _ in range(4):
+        give_gradients(params, rng)
+        for i, p in enumerate(params):
+            g = p.grad.data + 0.01 * expected[i]
+            u[i] = 0.9 * u[i] + g
+            expected[i] = expected[i] - 0.1 * (g + 0.9 * u[i] if nesterov else u[i])
+        optimizer.step()
+    for p, e in zip(params, expected):
+        np.testing.assert_allclose(p.data, e, rtol=1e-12, atol=1e-12)
+
+
+def test_parameters_become_views_of_one_buffer_with_the_same_values():
+    params = parameters(np.float32)
+    before = [p.data.copy() for p in params]
+    optim.AdamW(params)
+    assert len({id(p.data.base) for p in params}) == 1
+    for p, b in zip(params, before):
+        assert np.array_equal(p.data, b)
+
+
+def test_new_arrays_are_adopted():
+    """Loading weights after the optimizer was made must not leave it updating the old ones."""
+    params, twins = parameters(), parameters()
+    optimizer, other = optim.AdamW(params), optim.AdamW(twins)
+    fresh = np.full(SHAPES[0], 2.0)
+    params[0].data = fresh
+    twins[0].data[...] = fresh
+    for _ in range(2):
+        give_gradients(params, np.random.default_rng(0))
+        give_gradients(twins, np.random.default_rng(0))
+        optimizer.step(), other.step()
+    assert np.array_equal(params[0].data, twins[0].data) and not np.array_equal(params[0].data, fresh)
+
+
+def test_a_parameter_without_gradient_is_left_alone():
+    params, rng = parameters(), np.random.default_rng(0)
+    optimizer = optim.AdamW(params, lr=0.1, weight_decay=0.5)
+    for skipped in (1, 0):
+        give_gradients(params, rng)
+        params[skipped].grad = None
+        before = params[skipped].data.copy()
+        optimizer.step()
+        assert np.array_equal(params[skipped].data, before)
+    assert optimizer.state_dict()["steps"] == [1, 1, 2, 2]
+
+
+def test_groups_have_their_own_options():
+    params = parameters()
+    optimizer = optim.SGD([{"params": params[:2], "lr": 0.5}, {"params": params[2:]}], lr=0.1)
+    before = [p.data.copy() for p in params]
+    for p in params:
+        p.grad = tg.Tensor(np.ones(p.shape))
+    optimizer.step()
+    for p, b, lr in zip(params, before, (0.5, 0.5, 0.1, 0.1)):
+        np.testing.assert_allclose(b - p.data, lr)
+
+
+def test_decay_groups():
+    params = parameters()
+    groups = optim.decay_groups(list(zip("abcd", params)), 0.1)
+    assert [g["weight_decay"] for g in groups] == [0.1, 0.0]
+    assert [[p.ndim for p in g["params"]] for g in groups] == [[2, 2], [1, 0]]
+
+
+def test_tied_and_frozen_parameters():
+    a, b = parameters()[:2]
+    b.requires_grad_(False)
+    optimizer = optim.SGD([a, a, b], lr=1.0)
+    before = a.data.copy()
+    a.grad = tg.Tensor(np.ones(a.shape))
+    optimizer.step()
+    np.testing.assert_allclose(before - a.data, 1.0)
+
+
+def test_bad_options():
+    a, b = parameters()[:2]
+    with pytest.raises(ValueError, match="lr"):
+        optim.AdamW([a], lr=-1)
+    with pytest.raises(ValueError, match="betas"):
+        optim.AdamW([a], betas=(0.9, 1.0))
+    with pytest.raises(ValueError, match="unknown option 'weight_decoy'"):
+        optim.AdamW([{"params": [a], "weight_decoy": 1}])
+    with pytest.raises(ValueError, match="more than one group"):
+        optim.AdamW([{"params": [a]}, {"params": [b, a]}])
+    with pytest.raises(ValueError, match="nothing to train"):
+        optim.AdamW([])
+    with pytest.raises(ValueError, match="nesterov"):
+        optim.SGD([a], nesterov=True)
+
+
+@pytest.mark.parametrize("kind", [optim.AdamW, lambda p: optim.SGD(p, momentum=0.9)])
+def test_state_comes_back_bit_for_bit(kind):
+    params, twins = parameters(np.float32), parameters(np.float32)
+    first, second = kind(params), kind(twins)
+    for seed in range(3):
+        give_gradients(params, np.random.default_rng(seed))
+        first.step()
+    for p, t in zip(params, twins):
+        t.data[...] = p.data
+    second.load_state_dict(first.state_dict())
+    for seed in range(3, 6):
+        for ps, o in ((params, first), (twins, second)):
+            give_gradients(ps, np.random.default_rng(seed))
+            o.step()
+    for p, t in zip(params, twins):
+        assert np.array_equal(p.data, t.data)
+
+
+def test_state_of_another_model_is_refused():
+    optimizer, other = optim.AdamW(parameters()), optim.AdamW(parameters()[:2])
+    with pytest.raises(ValueError, match="2 parameters"):
+        optimizer.load_state_dict(other.state_dict())
+    with pytest.raises(ValueError, match="another kind of optimizer"):
+        optimizer.load_state_dict(optim.SGD(parameters()).state_dict())
+
+
+def test_a_step_is_noticed_by_backward():
+    """y saved x; the optimizer overwrites x; backward must refuse."""
+    x = tg.Tensor(np.ones(3), requires_grad=True)
+    optimizer = optim.SGD([x], lr=0.1)
+    y = (x * x).sum()
+    x.grad = tg.Tensor(np.ones(3))
+    optimizer.step()
+    with pytest.raises(RuntimeError):
+        y.backward()
+
+
+@given(st.floats(0.01, 30.0), st.sampled_from([1.0, 2.0, 3.0, np.inf]))
+def test_clipping(limit, kind):
+    params = parameters()[:3]
+    give_gradients(params, np.random.default_rng(0))
+    before = np.concatenate([p.grad.data.reshape(-1) for p in params])
+    norm = np.linalg.norm(before, kind)
+    assert optim.clip_grad_norm_(params, limit, kind) == pytest.approx(norm)
+    after = np.concatenate([p.grad.data.reshape(-1) for p in params])
+    np.testing.assert_allclose(after, before * min(1.0, limit / (norm + 1e-6)))
+
+
+def test_clipping_a_shared_gradient_array_once():
+    a, b = parameters()[0], parameters()[0]
+    shared = np.ones(a.shape)
+    a.grad, b.grad = tg.Tensor(shared), tg.Tensor(shared)
+    optim.clip_grad_norm_([a, b], 1.0)
+    np.testing.assert_allclose(a.grad.data, 1 / math.sqrt(24), rtol=1e-6)
+    np.testing.assert_allclose(b.grad.data, a.grad.data)
+
+
+def test_clipping_what_is_not_finite():
+    a = parameters()[0]
+    a.grad = tg.Tensor(np.full(a.shape, np.inf))
+    with pytest.raises(RuntimeError, match="NaN or an infinity"):
+        optim.clip_grad_norm_([a], 1.0, error_if_nonfinite=True)
+    assert optim.clip_grad_norm_([parameters()[0]], 1.0) == 0.0
+
+
+def rates(make, steps, **options):
+    optimizer = optim.SGD(parameters()[:1], lr=2.0)
+    schedule = make(optimizer, **options)
+    seen = []
+    for _ in range(steps):
+        seen.append(schedule.lr)
+        schedule.step()
+    return np.array(seen)
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear", "inverse_sqrt", "constant"])
+def test_schedules_warm_up(name):
+    seen = rates(getattr(optim, name), 40, warmup=10, total=40)
+    np.testing.assert_allclose(seen[:10], 2.0 * np.arange(1, 11) / 11)
+    assert seen[10] == pytest.approx(2.0)
+    assert (np.diff(seen[10:]) <= 1e-12).all()
+
+
+def test_schedules_end_where_they_should():
+    assert rates(optim.cosine, 41, warmup=10, total=40, minimum=0.1)[-1] == pytest.approx(0.2)
+    assert rates(optim.cosine, 41, warmup=10, total=40, minimum=0.1)[25] == pytest.approx(1.1)
+    assert rates(optim.linear, 41, warmup=10, total=40)[[25, 40]] == pytest.approx([1.0, 0.0])
+    assert rates(optim.inverse_sqrt, 50, warmup=9)[39] == pytest.approx(1.0)
+    assert rates(optim.constant, 5, warmup=0).tolist() == [2.0] * 5
+    with pytest.raises(ValueError, match="more steps than the 10"):
+        rates(optim.cosine, 1, warmup=10, total=10)
+
+
+def test_a_schedule_resumes():
+    optimizer = optim.SGD(parameters()[:1], lr=2.0)
+    schedule = optim.cosine(optimizer, warmup=3, total=20)
+    for _ in range(7):
+        schedule.step()
+    other = optim.SGD(parameters()[:1], lr=9.0)
+    resumed = optim.cosine(other, warmup=3, total=20)
+    resumed.load_state_dict(schedule.state_dict())
+    assert resumed.lr == schedule.lr and resumed.last == 7

@@ -1,0 +1,67 @@
+"""One step of a model at a time, behind one interface: `first()`, `next(tokens)` and `reorder(rows)`.
+
+The rest of generation knows nothing about caches, masks, positions, or whether there is an encoder.
+"""
+
+import numpy as np
+
+from ..autograd import Tensor, no_grad
+
+
+class Decoder:
+    """A decoder-only model that goes on from ids (B, T), left-padded where attention_mask (B, T) is 0."""
+
+    def __init__(self, model, ids: np.ndarray, mask: np.ndarray, new_tokens: int):
+        self.model, self.ids, self.mask = model, ids, mask
+        self.cache = model.make_cache(ids.shape[1] + new_tokens)
+        self.padded = not mask.all()
+
+    @no_grad()
+    def first(self) -> np.ndarray:
+        positions = np.maximum(np.cumsum(self.mask, axis=1) - 1, 0)
+        return self.run(self.ids, positions)
+
+    @no_grad()
+    def next(self, tokens: np.ndarray) -> np.ndarray:
+        if self.padded:
+            self.mask = np.concatenate([self.mask, np.ones((len(tokens), 1), dtype=self.mask.dtype)], axis=1)
+            return self.run(tokens[:, None], self.mask.sum(axis=1, keepdims=True) - 1)
+        return self.run(tokens[:, None], None)
+
+    def run(self, ids, positions) -> np.ndarray:
+        """Scores of the token after the last one, (B, V) float32."""
+        extra = {"attention_mask": self.mask, "position_ids": positions} if self.padded else {}
+        return last_scores(self.model(input_ids=ids, past_key_values=self.cache, **extra))
+
+    def reorder(self, rows: np.ndarray) -> None:
+        self.cache.reorder(rows)
+        self.mask = self.mask[rows]
+
+
+class Seq2Seq:
+    """An encoder-decoder: the source is encoded once; decoding begins at ids (B, T), usually one start token."""
+
+    def __init__(self, model, source: np.ndarray, mask: np.ndarray, ids: np.ndarray, new_tokens: int, copies: int = 1):
+        self.model, self.ids = model, np.repeat(ids, copies, axis=0)
+        with no_grad():
+            encoded = model.encode(source, mask)
+        states = np.repeat(encoded.last_hidden_state.data, copies, axis=0)
+        self.encoded = encoded.replace(last_hidden_state=Tensor(states))
+        self.mask = np.repeat(mask, copies, axis=0)
+        self.cache = model.make_cache(ids.shape[1] + new_tokens)
+
+    def first(self) -> np.ndarray:
+        return self.next(self.ids)
+
+    @no_grad()
+    def next(self, tokens: np.ndarray) -> np.ndarray:
+        ids = tokens if tokens.ndim == 2 else tokens[:, None]
+        return last_scores(self.model(encoder_outputs=self.encoded, attention_mask=self.mask, decoder_input_ids=ids,
+                                      past_key_values=self.cache))
+
+    def reorder(self, rows: np.ndarray) -> None:
+        self.cache.reorder(rows)
+
+
+def last_scores(output) -> np.ndarray:
+    return output.logits.data[:, -1].astype(np.float32, copy=False)

@@ -1,0 +1,70 @@
+"""The choices of one call of generate, checked before any work is done."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import filters
+
+
+@dataclass(frozen=True)
+class Settings:
+    """See `generate` for what each one means."""
+
+    max_new_tokens: int = 20
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    early_stopping: bool | str = False
+    eos: tuple[int, ...] = ()
+    pad: int = 0
+    stop_strings: tuple[str, ...] = ()
+    tokenizer: Any = None
+    stream: Callable[[np.ndarray], None] | None = None
+
+    def __post_init__(self):
+        def need(good: bool, name: str, expected: str) -> None:
+            if not good:
+                raise ValueError(f"{name}: expected {expected}, got {getattr(self, name)!r}")
+
+        need(self.max_new_tokens >= 1, "max_new_tokens", "at least 1")
+        need(self.temperature > 0, "temperature", "a number above 0 (for the most probable token: do_sample=False)")
+        need(self.top_k is None or self.top_k >= 1, "top_k", "at least 1 or None")
+        need(self.top_p is None or 0 < self.top_p <= 1, "top_p", "a number in (0, 1] or None")
+        need(self.min_p is None or 0 <= self.min_p <= 1, "min_p", "a number in [0, 1] or None")
+        need(self.repetition_penalty > 0, "repetition_penalty", "a number above 0")
+        need(self.num_beams >= 1, "num_beams", "at least 1")
+        need(self.early_stopping in (True, False, "never"), "early_stopping", "True, False or 'never'")
+        need(not self.stop_strings or self.tokenizer is not None, "tokenizer", "a tokenizer, to look for stop_strings")
+        need(self.stream is None or self.num_beams == 1, "stream", "None with num_beams > 1: a beam's tokens are known at the end")
+
+    def process(self, scores: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """Scores of the next token (B, V) after the penalties and filters; ids (B, T) is what came before."""
+        if self.repetition_penalty != 1.0:
+            scores = filters.repetition_penalty(scores, ids, self.repetition_penalty)
+        if not self.do_sample:
+            return scores
+        if self.temperature != 1.0:
+            scores = filters.temperature(scores, self.temperature)
+        if self.top_k is not None:
+            scores = filters.top_k(scores, self.top_k)
+        if self.top_p is not None and self.top_p < 1.0:
+            scores = filters.top_p(scores, self.top_p)
+        if self.min_p is not None:
+            scores = filters.min_p(scores, self.min_p)
+        return scores
+
+    def ended(self, ids: np.ndarray, prompt_length: int) -> np.ndarray:
+        """(B,) True where the last token of ids (B, T) ends its sequence."""
+        over = np.isin(ids[:, -1], self.eos)
+        if self.stop_strings:
+            texts = (self.tokenizer.decode(row[prompt_length:]) for row in ids)
+            over |= np.array([any(stop in text for stop in self.stop_strings) for text in texts])
+        return over
