@@ -4,8 +4,8 @@ Everything here is ndarrays in, ndarrays out. A source of batches keeps its posi
 run goes on with the very batch that the stopped one would have had.
 """
 
-from .padding import IGNORE, pad, pad_labels
 from .packing import pack
+from .padding import IGNORE, pad, pad_labels
 from .sources import Examples, Windows, by_length
 from .splitting import split_ids, split_items
 from .token_file import TokenFile, write_tokens

@@ -3,6 +3,7 @@
 import numpy as np
 
 import kernels
+
 from ..autograd import Tensor
 
 

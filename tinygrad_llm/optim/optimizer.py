@@ -3,8 +3,8 @@
 import numpy as np
 
 import kernels
-from ..autograd import mark_written
 
+from ..autograd import mark_written
 from .flat import FlatGroup
 
 
