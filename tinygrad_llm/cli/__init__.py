@@ -1,1 +1,89 @@
+"""`tinygrad-llm COMMAND ...`: argparse, quick to start, errors of one or two lines.
 
+Each module of this package that has `add_parser(subparsers)` and `run(args) -> int` is a command (or several: `run` is
+called with `args.command`). Such a module imports only the standard library at its top; the rest comes in when it runs.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage. `--debug`, anywhere, shows the traceback.
+"""
+
+import argparse
+import importlib
+import os
+import pkgutil
+import sys
+
+__all__ = ["UsageError", "main"]
+
+#: The order of the commands in --help; others follow.
+ORDER = ("train", "generate", "eval", "describe", "inspect", "gradcheck", "bench")
+
+#: What goes wrong through no fault of this program; anything else is reported with its type.
+EXPECTED = (ValueError, OSError, ImportError, RuntimeError, KeyError, MemoryError)
+
+
+class UsageError(Exception):
+    """The command line asks for something that makes no sense: exit code 2."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    cut = argv.index("--") if "--" in argv else len(argv)
+    debug = "--debug" in argv[:cut]
+    argv = [a for i, a in enumerate(argv) if a != "--debug" or i > cut]
+    parser, commands = build_parser()
+    try:
+        args = parser.parse_args(argv)
+        if args.command is None:
+            parser.print_help(sys.stderr)
+            return 2
+        return commands[args.command].run(args) or 0
+    except SystemExit as stop:  # argparse, after --help or a usage error
+        return stop.code if isinstance(stop.code, int) else 2 if stop.code else 0
+    except BrokenPipeError:  # `tinygrad-llm generate ... | head`: the reader has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        print(f"tinygrad-llm: {explain(error)}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+
+
+def build_parser():
+    """(parser, {command: module})."""
+    parser = argparse.ArgumentParser(
+        prog="tinygrad-llm", description="Transformers on NumPy: train one, let it write, look inside.",
+        epilog="tinygrad-llm COMMAND --help explains a command. Exit codes: 0 done, 1 failed, 2 wrong usage.",
+    )  # fmt: skip
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    commands = {}
+    for module in command_modules():
+        module.add_parser(subparsers)
+        for name in subparsers.choices:
+            commands.setdefault(name, module)
+    return parser, commands
+
+
+def command_modules() -> list:
+    names = [m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")]
+    names.sort(key=lambda n: (ORDER.index(n) if n in ORDER else len(ORDER), n))
+    modules = [importlib.import_module(f".{n}", __name__) for n in names]
+    return [m for m in modules if hasattr(m, "add_parser")]
+
+
+def explain(error: Exception) -> str:
+    """At most two lines that a person can act on."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return f"out of memory: {error}; use a smaller model, batch or context"
+    text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
+    lines = [line for line in str(text).splitlines() if line.strip()][:2]
+    if isinstance(error, (UsageError, *EXPECTED)) and lines:
+        return "\n".join(lines)
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}\nrun again with --debug to see where"

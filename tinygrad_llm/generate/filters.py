@@ -8,7 +8,7 @@ import numpy as np
 
 
 def repetition_penalty(scores, ids, penalty: float):
-    """Scores of tokens already in ids (B, T) are divided by `penalty` where positive, multiplied where negative. Keskar et al. 2019"""
+    """Scores of tokens in ids (B, T) are divided by `penalty` where positive, multiplied where negative. Keskar et al. 2019"""
     seen = np.take_along_axis(scores, ids, axis=1)
     penalty = np.float32(penalty)
     scores = scores.copy()

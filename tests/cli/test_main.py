@@ -1,0 +1,79 @@
+"""The command line as a whole: codes, messages, and how quickly it starts."""
+
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from tinygrad_llm import cli
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """A command `fail` that raises what the test puts into the list."""
+    errors = []
+
+    def add_parser(subparsers):
+        subparsers.add_parser("fail").add_argument("--text")
+
+    def run(args):
+        for error in errors:
+            raise error
+
+    monkeypatch.setattr(cli, "command_modules", lambda: [SimpleNamespace(add_parser=add_parser, run=run)])
+    return errors
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (ValueError("sizes do not fit\nuse other sizes\nthird line"), 1, "tinygrad-llm: sizes do not fit\nuse other sizes\n"),
+        (cli.UsageError("--steps: expected at least 1"), 2, "tinygrad-llm: --steps: expected at least 1\n"),
+        (FileNotFoundError(2, "No such file or directory", "a.txt"), 1, "tinygrad-llm: a.txt: No such file or directory\n"),
+        (OSError(28, "No space left on device"), 1, "tinygrad-llm: No space left on device\n"),
+        (KeyError("no 'weights' in config.json"), 1, "tinygrad-llm: no 'weights' in config.json\n"),
+        (TypeError("boom"), 1, "tinygrad-llm: TypeError: boom\nrun again with --debug to see where\n"),
+        (AssertionError(), 1, "tinygrad-llm: AssertionError: no message\nrun again with --debug to see where\n"),
+        (KeyboardInterrupt(), 1, "\ninterrupted\n"),
+    ],
+)
+def test_errors_are_short_and_coded(failing, capsys, error, code, message):
+    failing.append(error)
+    assert cli.main(["fail"]) == code
+    assert capsys.readouterr().err == message
+
+
+@pytest.mark.parametrize("argv", [["--debug", "fail"], ["fail", "--debug"]])
+def test_debug_shows_the_traceback(failing, argv):
+    failing.append(ValueError("boom"))
+    with pytest.raises(ValueError, match="boom"):
+        cli.main(argv)
+
+
+def test_usage(failing, capsys):
+    assert cli.main(["fail"]) == 0
+    assert cli.main([]) == 2
+    assert cli.main(["fail", "--colour", "red"]) == 2
+    assert cli.main(["paint"]) == 2
+    assert cli.main(["--help"]) == 0
+    assert cli.main(["fail", "--help"]) == 0
+    assert "usage: tinygrad-llm" in capsys.readouterr().out
+
+
+def test_every_command_explains_itself(capsys):
+    parser, commands = cli.build_parser()
+    for name in commands:
+        assert cli.main([name, "--help"]) == 0
+        assert len(capsys.readouterr().out) > 100
+
+
+def test_help_is_quick():
+    """The best of five starts; the limit is half a second here because the machine that runs tests is shared."""
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "tinygrad_llm", "--help"], check=True, capture_output=True)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.5
