@@ -1,0 +1,307 @@
+"""Arithmetic with two operands, rounding, and choosing between values. Everything broadcasts.
+
+Rules use operators and np.* functions that ndarrays and Tensors share, so that one line serves first and higher
+derivatives; the walker sums a gradient over broadcast axes. Where a function has a kink the subgradient is PyTorch's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .op import op
+from .ops_common import errstate
+
+
+@op(numpy=np.add)
+def add(a, b):
+    """y = a + b"""
+    return a + b, ()
+
+@add.grad_of("a")
+def _(g): return g
+
+@add.grad_of("b")
+def _(g): return g
+
+
+@op(numpy=np.subtract)
+def subtract(a, b):
+    """y = a - b"""
+    return np.subtract(a, b), ()
+
+@subtract.grad_of("a")
+def _(g): return g
+
+@subtract.grad_of("b")
+def _(g): return -g
+
+
+@op(numpy=np.multiply)
+def multiply(a, b):
+    """y = a · b"""
+    return a * b, (a, b)
+
+@multiply.grad_of("a")
+def _(g, a, b): return g * b
+
+@multiply.grad_of("b")
+def _(g, a, b): return g * a
+
+
+@op(numpy=np.divide)
+def divide(a, b):
+    """y = a / b; integers give floats"""
+    return np.divide(a, b), (a, b)
+
+@divide.grad_of("a")
+def _(g, a, b): return g / b
+
+@divide.grad_of("b")
+def _(g, a, b): return -g * a / (b * b)
+
+
+@op(numpy=np.negative)
+def negative(x):
+    """y = -x"""
+    return -x, ()
+
+@negative.grad_of("x")
+def _(g): return -g
+
+
+@op(numpy=(np.power, np.float_power))
+def power(a, b):
+    """y = aᵇ; dy/da is 0 where b = 0, and dy/db is 0 where a = 0 and b ≥ 0"""
+    return a**b, (a, b)
+
+@power.grad_of("a")
+def _(g, a, b):
+    if isinstance(b, (int, float)):
+        if b == 2:
+            return g * a * 2
+        return g * (a ** (b - 1) * b) if b else np.zeros_like(g)
+    lowered = np.where((a == 0) & (b == 0), 0, b - 1)  # 0·0⁻¹ would be NaN
+    return g * (b * a**lowered)
+
+@power.grad_of("b")
+def _(g, a, b):
+    flat = (a == 0) & (b >= 0)
+    return g * np.where(flat, 0, a**b * np.log(np.where(flat, 1, a)))
+
+
+@op(numpy=np.remainder)
+def remainder(a, b):
+    """y = a - b · floor(a / b): the sign is b's, as in Python's %"""
+    return np.remainder(a, b), (a, b)
+
+@remainder.grad_of("a")
+def _(g, a, b): return g
+
+@remainder.grad_of("b")
+def _(g, a, b): return -g * np.floor(a / b)
+
+
+@op(numpy=np.fmod)
+def fmod(a, b):
+    """y = a - b · trunc(a / b): the sign is a's, as in C"""
+    return np.fmod(a, b), (a, b)
+
+@fmod.grad_of("a")
+def _(g, a, b): return g
+
+@fmod.grad_of("b")
+def _(g, a, b): return -g * np.trunc(a / b)
+
+
+@op(numpy=np.floor_divide)
+def floor_divide(a, b):
+    """y = floor(a / b); a step function, the gradients are 0"""
+    return np.floor_divide(a, b), ()
+
+@floor_divide.grad_of("a")
+def _(g): return np.zeros_like(g)
+
+@floor_divide.grad_of("b")
+def _(g): return np.zeros_like(g)
+
+
+# -- the larger, the smaller: a tie shares the gradient evenly ---------------------------------------------------------
+
+
+def _shared(g, wins, tie):
+    return np.where(tie, g / 2, np.where(wins, g, 0))
+
+
+@op(numpy=np.maximum)
+def maximum(a, b):
+    """y = max(a, b); NaN where either is NaN"""
+    return np.maximum(a, b), (a, b)
+
+@maximum.grad_of("a")
+def _(g, a, b): return _shared(g, a > b, a == b)
+
+@maximum.grad_of("b")
+def _(g, a, b): return _shared(g, b > a, a == b)
+
+
+@op(numpy=np.minimum)
+def minimum(a, b):
+    """y = min(a, b); NaN where either is NaN"""
+    return np.minimum(a, b), (a, b)
+
+@minimum.grad_of("a")
+def _(g, a, b): return _shared(g, a < b, a == b)
+
+@minimum.grad_of("b")
+def _(g, a, b): return _shared(g, b < a, a == b)
+
+
+@op(numpy=np.fmax)
+def fmax(a, b):
+    """y = max(a, b), ignoring NaN; a tie goes to a"""
+    return np.fmax(a, b), (a, b)
+
+@fmax.grad_of("a")
+def _(g, a, b): return np.where((a >= b) | np.isnan(b), g, 0)
+
+@fmax.grad_of("b")
+def _(g, a, b): return np.where((a >= b) | np.isnan(b), 0, g)
+
+
+@op(numpy=np.fmin)
+def fmin(a, b):
+    """y = min(a, b), ignoring NaN; a tie goes to a"""
+    return np.fmin(a, b), (a, b)
+
+@fmin.grad_of("a")
+def _(g, a, b): return np.where((a <= b) | np.isnan(b), g, 0)
+
+@fmin.grad_of("b")
+def _(g, a, b): return np.where((a <= b) | np.isnan(b), 0, g)
+
+
+@op
+def clip(x, low, high):
+    """y = min(max(x, low), high); either bound may be None. On a bound the gradient goes to x, outside to the bound"""
+    return np.clip(x, low, high), (x, low, high)
+
+def _inside(x, low, high):
+    above = True if low is None else x >= low
+    return above if high is None else above & (x <= high)
+
+@clip.grad_of("x")
+def _(g, x, low, high): return np.where(_inside(x, low, high), g, 0)
+
+@clip.grad_of("low")
+def _(g, x, low, high):
+    below = x < low
+    return np.where(below if high is None else below & (low < high), g, 0)
+
+@clip.grad_of("high")
+def _(g, x, low, high):
+    above = x > high
+    return np.where(above if low is None else above | (low > high), g, 0)
+
+
+@op(numpy=np.where)
+def where(condition, a, b):
+    """y = a where the condition holds, else b"""
+    return np.where(condition, a, b), (condition,)
+
+@where.grad_of("a")
+def _(g, condition): return np.where(condition, g, 0)
+
+@where.grad_of("b")
+def _(g, condition): return np.where(condition, 0, g)
+
+
+@op(numpy=np.nan_to_num)
+def nan_to_num(x, *, copy=True, nan=0.0, posinf=None, neginf=None):
+    """y = x with NaN and the infinities replaced; they get no gradient"""
+    return np.nan_to_num(x, copy=True, nan=nan, posinf=posinf, neginf=neginf), (np.isfinite(x),)
+
+@nan_to_num.grad_of("x")
+def _(g, finite): return np.where(finite, g, 0)
+
+
+# -- lengths, logs of sums, signs --------------------------------------------------------------------------------------
+
+
+@op(numpy=np.hypot)
+def hypot(a, b):
+    """y = √(a² + b²); the subgradient at (0, 0) is 0"""
+    out = np.hypot(a, b)
+    return out, (a, b, out)
+
+@hypot.grad_of("a")
+def _(g, a, b, out): return g * a / np.where(out == 0, 1, out)
+
+@hypot.grad_of("b")
+def _(g, a, b, out): return g * b / np.where(out == 0, 1, out)
+
+
+def _share(a, b):
+    """eᵃ / (eᵃ + eᵇ), one half where both are the same infinity"""
+    gap = np.where((a == b) & np.isinf(a), 0, b - a)
+    return 1 / (1 + np.exp(gap))
+
+
+@op(numpy=np.logaddexp)
+def logaddexp(a, b):
+    """y = log(eᵃ + eᵇ)"""
+    return np.logaddexp(a, b), (a, b)
+
+@logaddexp.grad_of("a")
+def _(g, a, b): return g * _share(a, b)
+
+@logaddexp.grad_of("b")
+def _(g, a, b): return g * _share(b, a)
+
+
+@op(numpy=np.logaddexp2)
+def logaddexp2(a, b):
+    """y = log₂(2ᵃ + 2ᵇ)"""
+    return np.logaddexp2(a, b), (a, b)
+
+@logaddexp2.grad_of("a")
+def _(g, a, b): return g * _share(a * np.log(2), b * np.log(2))
+
+@logaddexp2.grad_of("b")
+def _(g, a, b): return g * _share(b * np.log(2), a * np.log(2))
+
+
+@op(numpy=np.copysign)
+def copysign(a, b):
+    """y = |a| with the sign of b; b gets no gradient, and a = 0 none either"""
+    return np.copysign(a, b), (np.sign(a) * np.copysign(1, b),)
+
+@copysign.grad_of("a")
+def _(g, flip): return g * flip
+
+@copysign.grad_of("b")
+def _(g, flip): return np.zeros_like(g)
+
+
+@op(numpy=np.heaviside)
+def heaviside(a, b):
+    """y = 0 where a < 0, b where a = 0, 1 where a > 0"""
+    return np.heaviside(a, b), (a == 0,)
+
+@heaviside.grad_of("a")
+def _(g, zero): return np.zeros_like(g)
+
+@heaviside.grad_of("b")
+def _(g, zero): return np.where(zero, g, 0)
+
+
+@op
+def xlogy(a, b):
+    """y = a · log b, and 0 where a = 0 whatever b is: the term of an entropy"""
+    with errstate():
+        return np.where(a == 0, np.where(np.isnan(b), np.nan, 0.0), a * np.log(b)), (a, b)
+
+@xlogy.grad_of("a")
+def _(g, a, b): return g * np.where((a == 0) & (b <= 0), 0, np.log(b))
+
+@xlogy.grad_of("b")
+def _(g, a, b): return g * a / b

@@ -1,0 +1,74 @@
+"""What the files of operations share: axes, shapes, and running an op in the world that its operands live in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .tensor import Tensor
+
+
+def value(x: Any) -> Any:
+    """The ndarray (or number) of a Tensor, an ndarray or a number: for decisions, never for mathematics."""
+    return x.data if isinstance(x, Tensor) else x
+
+
+def along(op: Any, *arrays: Any, **statics: Any) -> Any:
+    """`op` on ndarrays gives an ndarray, on Tensors a Tensor: how a rule calls an op that NumPy has no name for."""
+    if any(isinstance(x, Tensor) for x in arrays):
+        return op(*arrays, **statics)
+    return op.op.forward(*arrays, **statics)[0]
+
+
+def errstate() -> Any:
+    """NumPy's warnings off, where an infinity or NaN is expected and dealt with."""
+    return np.errstate(divide="ignore", invalid="ignore", over="ignore")
+
+
+def normal_axis(axis: int, ndim: int) -> int:
+    """The axis counted from the front."""
+    if not -ndim <= axis < ndim:
+        raise np.exceptions.AxisError(axis, ndim)
+    return axis % ndim
+
+
+def normal_axes(axis: Any, ndim: int) -> tuple[int, ...]:
+    """None, an int or a sequence of ints, as a tuple of axes counted from the front."""
+    if axis is None:
+        return tuple(range(ndim))
+    if isinstance(axis, (int, np.integer)):
+        return (normal_axis(int(axis), ndim),)
+    axes = tuple(normal_axis(int(a), ndim) for a in axis)
+    if len(set(axes)) != len(axes):
+        raise ValueError(f"an axis is repeated in {tuple(axis)}")
+    return axes
+
+
+def kept_shape(shape: tuple[int, ...], axis: Any) -> tuple[int, ...]:
+    """The shape that `keepdims=True` would give a reduction over `axis`."""
+    axes = normal_axes(axis, len(shape))
+    return tuple(1 if i in axes else n for i, n in enumerate(shape))
+
+
+def count_along(shape: tuple[int, ...], axis: Any) -> int:
+    """How many elements a reduction over `axis` puts together."""
+    count = 1
+    for a in normal_axes(axis, len(shape)):
+        count *= shape[a]
+    return count
+
+
+def tuple_axis(axis: Any) -> Any:
+    """A list of axes as the tuple that NumPy wants."""
+    return tuple(axis) if isinstance(axis, list) else axis
+
+
+def as_index(x: Any, what: str) -> np.ndarray:
+    """An integer array from a Tensor, array or list; `what` names it in the error."""
+    array = np.asarray(value(x))
+    if array.size == 0 and array.dtype.kind == "f" and not isinstance(x, (np.ndarray, Tensor)):
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{what}: expected integers, got {array.dtype}")
+    return array

@@ -1,0 +1,90 @@
+"""Comparisons, logic and questions about numbers: bools and integers, which carry no gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .op import op
+
+
+def _plain(function, name, doc, inputs=2):
+    """Enter a NumPy function with one or two inputs as an operation without a gradient."""
+    if inputs == 1:
+        def forward(x):
+            return function(x), ()
+    else:
+        def forward(a, b):
+            return function(a, b), ()
+    forward.__name__, forward.__doc__, forward.__module__ = name, doc, __name__
+    return op(forward, name=name, differentiable=False, numpy=function)
+
+
+equal = _plain(np.equal, "equal", "y = a == b")
+not_equal = _plain(np.not_equal, "not_equal", "y = a != b")
+less = _plain(np.less, "less", "y = a < b")
+less_equal = _plain(np.less_equal, "less_equal", "y = a ≤ b")
+greater = _plain(np.greater, "greater", "y = a > b")
+greater_equal = _plain(np.greater_equal, "greater_equal", "y = a ≥ b")
+
+logical_and = _plain(np.logical_and, "logical_and", "y = a and b, element by element")
+logical_or = _plain(np.logical_or, "logical_or", "y = a or b, element by element")
+logical_xor = _plain(np.logical_xor, "logical_xor", "y = exactly one of a and b")
+logical_not = _plain(np.logical_not, "logical_not", "y = not x", inputs=1)
+
+bitwise_and = _plain(np.bitwise_and, "bitwise_and", "y = a & b; for bools, logical and")
+bitwise_or = _plain(np.bitwise_or, "bitwise_or", "y = a | b; for bools, logical or")
+bitwise_xor = _plain(np.bitwise_xor, "bitwise_xor", "y = a ^ b")
+invert = _plain(np.invert, "invert", "y = ~x; for bools, logical not", inputs=1)
+
+isnan = _plain(np.isnan, "isnan", "y = x is NaN", inputs=1)
+isinf = _plain(np.isinf, "isinf", "y = x is an infinity", inputs=1)
+isfinite = _plain(np.isfinite, "isfinite", "y = x is neither NaN nor an infinity", inputs=1)
+signbit = _plain(np.signbit, "signbit", "y = x has a minus sign", inputs=1)
+
+
+@op(differentiable=False, numpy=np.isclose)
+def isclose(a, b, *, rtol=1e-5, atol=1e-8, equal_nan=False):
+    """y = |a - b| ≤ atol + rtol · |b|"""
+    return np.isclose(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan), ()
+
+
+@op(differentiable=False, numpy=(np.any,))
+def any(x, *, axis=None, keepdims=False):
+    """y = some element along the axis is true"""
+    return np.any(x, axis=axis, keepdims=keepdims), ()
+
+
+@op(differentiable=False, numpy=(np.all,))
+def all(x, *, axis=None, keepdims=False):
+    """y = every element along the axis is true"""
+    return np.all(x, axis=axis, keepdims=keepdims), ()
+
+
+@op(differentiable=False, numpy=np.count_nonzero)
+def count_nonzero(x, *, axis=None, keepdims=False):
+    """y = how many elements along the axis are not 0"""
+    return np.count_nonzero(x, axis=axis, keepdims=keepdims), ()
+
+
+@op(differentiable=False, numpy=np.argmax)
+def argmax(x, *, axis=None, keepdims=False):
+    """y = the index of the (first) largest element"""
+    return np.argmax(x, axis=axis, keepdims=keepdims), ()
+
+
+@op(differentiable=False, numpy=np.argmin)
+def argmin(x, *, axis=None, keepdims=False):
+    """y = the index of the (first) smallest element"""
+    return np.argmin(x, axis=axis, keepdims=keepdims), ()
+
+
+@op(differentiable=False, numpy=(np.zeros_like,))
+def zeros_like(x, *, dtype=None):
+    """y = 0 in the shape of x"""
+    return np.zeros_like(x, dtype=dtype), ()
+
+
+@op(differentiable=False, numpy=(np.ones_like,))
+def ones_like(x, *, dtype=None):
+    """y = 1 in the shape of x"""
+    return np.ones_like(x, dtype=dtype), ()

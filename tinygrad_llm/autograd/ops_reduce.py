@@ -1,0 +1,224 @@
+"""Reductions. `axis` is None (all), an int or a tuple; ties of max and min share the gradient evenly."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .op import op
+from .ops_common import count_along, errstate, kept_shape, normal_axes, tuple_axis, value
+
+
+def spread(g, shape, axis, keepdims):
+    """The gradient of a reduction's output, as seen from every element that went into it."""
+    if not keepdims:
+        g = g.reshape(kept_shape(shape, axis))
+    return np.broadcast_to(g, shape)
+
+
+@op(numpy=np.sum)
+def sum(x, *, axis=None, keepdims=False):
+    """y = Σ x"""
+    axis = tuple_axis(axis)
+    return np.add.reduce(x, axis=axis, keepdims=keepdims), (x.shape, axis, keepdims)
+
+@sum.grad_of("x")
+def _(g, shape, axis, keepdims): return spread(g, shape, axis, keepdims)
+
+
+@op(numpy=np.mean)
+def mean(x, *, axis=None, keepdims=False):
+    """y = Σ x / n"""
+    axis = tuple_axis(axis)
+    total = np.add.reduce(x, axis=axis, keepdims=keepdims)
+    with errstate():  # an empty mean is NaN
+        return total / count_along(x.shape, axis), (x.shape, axis, keepdims)
+
+@mean.grad_of("x")
+def _(g, shape, axis, keepdims): return spread(g / max_of(count_along(shape, axis), 1), shape, axis, keepdims)
+
+
+def max_of(a, b): return a if a > b else b
+
+
+@op(numpy=np.prod)
+def prod(x, *, axis=None, keepdims=False):
+    """y = Π x"""
+    axis = tuple_axis(axis)
+    return np.multiply.reduce(x, axis=axis, keepdims=keepdims), (x, axis, keepdims)
+
+@prod.grad_of("x")
+def _(g, x, axis, keepdims):
+    """dy/dxₖ = the product of the others: y / xₖ, or where there are zeros, multiplied out"""
+    if value(x).all():
+        return spread(g * np.prod(x, axis=axis, keepdims=keepdims), x.shape, axis, keepdims) / x
+    axes = normal_axes(axis, x.ndim)
+    if not axes:
+        return g
+    rest = tuple(i for i in range(x.ndim) if i not in axes)
+    n = count_along(x.shape, axes)
+    rows = np.transpose(x, rest + axes).reshape(tuple(x.shape[i] for i in rest) + (1, n))  # (..., 1, n)
+    others = np.prod(np.where(np.eye(n, dtype=bool), 1, rows), axis=-1)  # (..., n, n) -> (..., n)
+    others = others.reshape(tuple(x.shape[i] for i in rest + axes))
+    back = np.argsort(rest + axes)
+    return spread(g, x.shape, axis, keepdims) * np.transpose(others, tuple(back))
+
+
+def _extreme(x, out, axis, keepdims):
+    """Where the extreme stands, and how many share it; a NaN that was handed on counts as standing where it came from."""
+    reached = x == out.reshape(kept_shape(x.shape, axis))
+    if x.dtype.kind == "f" and np.isnan(out).any():
+        reached = reached | np.isnan(x)
+    count = np.add.reduce(reached, axis=axis, keepdims=True, dtype=x.dtype if x.dtype.kind == "f" else None)
+    return reached, np.maximum(count, 1)
+
+def _share_evenly(g, reached, count, axis, keepdims):
+    if not keepdims:
+        g = g.reshape(count.shape)
+    return np.where(reached, g / count, 0)
+
+
+@op(numpy=(np.max, np.amax))
+def max(x, *, axis=None, keepdims=False):
+    """y = the largest x"""
+    axis = tuple_axis(axis)
+    out = np.asarray(np.maximum.reduce(x, axis=axis, keepdims=keepdims))
+    return out, (*_extreme(x, out, axis, keepdims), axis, keepdims)
+
+@max.grad_of("x")
+def _(g, reached, count, axis, keepdims): return _share_evenly(g, reached, count, axis, keepdims)
+
+
+@op(numpy=(np.min, np.amin))
+def min(x, *, axis=None, keepdims=False):
+    """y = the smallest x"""
+    axis = tuple_axis(axis)
+    out = np.asarray(np.minimum.reduce(x, axis=axis, keepdims=keepdims))
+    return out, (*_extreme(x, out, axis, keepdims), axis, keepdims)
+
+@min.grad_of("x")
+def _(g, reached, count, axis, keepdims): return _share_evenly(g, reached, count, axis, keepdims)
+
+
+# -- spread of values --------------------------------------------------------------------------------------------------
+
+
+def _variance(x, axis, ddof, keepdims):
+    axis = tuple_axis(axis)
+    n = count_along(x.shape, axis)
+    with errstate():
+        centred = x - np.add.reduce(x, axis=axis, keepdims=True) / n
+        total = np.asarray(np.add.reduce(centred * centred, axis=axis, keepdims=keepdims))
+        return total / np.asarray(max_of(n - ddof, 0), dtype=total.dtype)
+
+def _variance_slope(g, x, axis, ddof, keepdims):
+    n = count_along(x.shape, axis) - ddof
+    scale = 2 / n if n > 0 else np.nan
+    return spread(g * scale, x.shape, axis, keepdims) * (x - np.mean(x, axis=axis, keepdims=True))
+
+
+@op(numpy=np.var)
+def var(x, *, axis=None, ddof=0, keepdims=False):
+    """y = Σ (x - mean)² / (n - ddof)"""
+    return _variance(x, axis, ddof, keepdims), (x, axis, ddof, keepdims)
+
+@var.grad_of("x")
+def _(g, x, axis, ddof, keepdims): return _variance_slope(g, x, axis, ddof, keepdims)
+
+
+@op(numpy=np.std)
+def std(x, *, axis=None, ddof=0, keepdims=False):
+    """y = √var; the subgradient is 0 where all values are equal"""
+    out = np.sqrt(_variance(x, axis, ddof, keepdims))
+    return out, (x, out, axis, ddof, keepdims)
+
+@std.grad_of("x")
+def _(g, x, out, axis, ddof, keepdims):
+    flat = out == 0
+    return _variance_slope(np.where(flat, 0, g / np.where(flat, 1, 2 * out)), x, axis, ddof, keepdims)
+
+
+# -- sums of exponentials, lengths -------------------------------------------------------------------------------------
+
+
+@op
+def logsumexp(x, *, axis=None, keepdims=False):
+    """y = log Σ eˣ, without overflow; -inf where every x is -inf, with the gradient 0"""
+    axis = tuple_axis(axis)
+    if count_along(x.shape, axis) == 0:
+        out = np.full(np.add.reduce(x, axis=axis, keepdims=keepdims).shape, -np.inf, np.result_type(x, np.float32))
+        return out, (x, out, axis, keepdims)
+    largest = np.maximum.reduce(x, axis=axis, keepdims=True)
+    largest = np.where(np.isfinite(largest), largest, 0)
+    with errstate():
+        out = np.log(np.add.reduce(np.exp(x - largest), axis=axis, keepdims=keepdims))
+    out = out + largest.reshape(np.shape(out))
+    return out, (x, out, axis, keepdims)
+
+@logsumexp.grad_of("x")
+def _(g, x, out, axis, keepdims):
+    shift = np.where(np.isinf(out), 0, out)
+    return spread(g, x.shape, axis, keepdims) * np.exp(x - spread(shift, x.shape, axis, keepdims))
+
+
+@op
+def euclidean_norm(x, *, axis=None, keepdims=False):
+    """y = √(Σ x²); the subgradient of the zero vector is 0"""
+    axis = tuple_axis(axis)
+    out = np.sqrt(np.add.reduce(x * x, axis=axis, keepdims=keepdims))
+    return out, (x, out, axis, keepdims)
+
+@euclidean_norm.grad_of("x")
+def _(g, x, out, axis, keepdims):
+    return x * spread(g / np.where(out == 0, 1, out), x.shape, axis, keepdims)
+
+
+# -- running sums, products and extremes along one axis ----------------------------------------------------------------
+
+
+def _reversed(x, axis): return np.flip(x, axis)
+
+
+@op
+def cumsum(x, *, axis):
+    """yₖ = x₀ + ... + xₖ"""
+    return np.cumsum(x, axis=axis), (axis,)
+
+@cumsum.grad_of("x")
+def _(g, axis): return _reversed(np.cumsum(_reversed(g, axis), axis=axis), axis)
+
+
+@op
+def cumprod(x, *, axis):
+    """yₖ = x₀ · ... · xₖ"""
+    out = np.cumprod(x, axis=axis)
+    return out, (x, out, axis)
+
+@cumprod.grad_of("x")
+def _(g, x, out, axis):
+    """dxₖ = Σ_{j≥k} gⱼ yⱼ / xₖ; where there are zeros, the products without xₖ are multiplied out"""
+    if value(x).all():
+        return _reversed(np.cumsum(_reversed(g * out, axis), axis=axis), axis) / x
+    n = x.shape[axis]
+    rows = np.expand_dims(np.moveaxis(x, axis, -1), -2)  # (..., 1, n)
+    without = np.cumprod(np.where(np.eye(n, dtype=bool), 1, rows), axis=-1)  # (..., k, j): Π_{i≤j, i≠k} xᵢ
+    without = np.where(np.triu(np.ones((n, n), bool)), without, 0)
+    dx = np.sum(np.expand_dims(np.moveaxis(g, axis, -1), -2) * without, axis=-1)
+    return np.moveaxis(dx, -1, axis)
+
+
+@op
+def logcumsumexp(x, *, axis):
+    """yₖ = log(e^x₀ + ... + e^xₖ)"""
+    out = np.logaddexp.accumulate(x, axis=axis)
+    return out, (x, out, axis)
+
+@logcumsumexp.grad_of("x")
+def _(g, x, out, axis):
+    """dxₖ = Σ_{j≥k} gⱼ e^(xₖ - yⱼ): n² terms, none of which can overflow"""
+    n = x.shape[axis]
+    upper = np.triu(np.ones((n, n), bool))
+    columns = np.expand_dims(np.moveaxis(x, axis, -1), -1)  # (..., k, 1)
+    totals = np.expand_dims(np.moveaxis(out, axis, -1), -2)  # (..., 1, j)
+    gap = np.where(upper & ~np.isinf(totals), columns - np.where(np.isinf(totals), 0, totals), -np.inf)
+    dx = np.sum(np.expand_dims(np.moveaxis(g, axis, -1), -2) * np.exp(gap), axis=-1)
+    return np.moveaxis(dx, -1, axis)
