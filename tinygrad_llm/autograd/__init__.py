@@ -10,6 +10,8 @@ from .checkpointing import checkpoint
 from .engine import GradientError, backward, grad
 from .node import mark_written
 from .op import Op, custom_op, op, registry
+from .ops import *  # noqa: F403
+from .ops import __all__ as _ops
 from .random import generator, manual_seed
 from .state import Observer, enable_grad, is_grad_enabled, module_scope, no_grad, observe
 from .tensor import Tensor, implements
@@ -20,3 +22,4 @@ __all__ = [
     "enable_grad", "generator", "grad", "hessian", "hvp", "implements", "is_grad_enabled", "jacobian", "jvp", "manual_seed",
     "mark_written", "module_scope", "no_grad", "observe", "op", "registry", "vjp",
 ]  # fmt: skip
+__all__ += _ops  # noqa: PLE0605

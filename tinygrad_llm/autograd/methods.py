@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import engine
+from . import engine, ops
+from .ops_index import getitem, plain_index
+from .ops_shape import permute, reshape_to
 from .tensor import Tensor
 
 
@@ -26,4 +28,47 @@ def attach(**methods: Any) -> None:
         setattr(Tensor, name, function)
 
 
-attach(backward=backward)
+def swapped(operation: Any) -> Any:
+    """The operator with its operands the other way round: `2 - x` calls `x.__rsub__(2)`."""
+    return lambda self, other: operation(other, self)
+
+
+def _getitem(self: Tensor, index: Any) -> Tensor:
+    """x[index]: slices, integers, None, ..., arrays of integers or bools, and tuples of them."""
+    return getitem(self, index=plain_index(index))
+
+
+def _setitem(self: Tensor, index: Any, new: Any) -> None:
+    raise TypeError("a Tensor is a value: x[index] = new is not supported; y = tg.put(x, index, new) makes a changed copy")
+
+
+def _iter(self: Tensor) -> Any:
+    if not self.ndim:
+        raise TypeError("iteration over a 0-dimensional Tensor")
+    return iter(ops.unstack(self))
+
+
+attach(
+    backward=backward,
+    __add__=ops.add, __radd__=ops.add, __sub__=ops.subtract, __rsub__=swapped(ops.subtract),
+    __mul__=ops.multiply, __rmul__=ops.multiply, __truediv__=ops.divide, __rtruediv__=swapped(ops.divide),
+    __floordiv__=ops.floor_divide, __rfloordiv__=swapped(ops.floor_divide),
+    __mod__=ops.remainder, __rmod__=swapped(ops.remainder), __pow__=ops.power, __rpow__=swapped(ops.power),
+    __matmul__=ops.matmul, __rmatmul__=swapped(ops.matmul), __neg__=ops.negative, __pos__=ops.positive,
+    __abs__=ops.absolute, __eq__=ops.equal, __ne__=ops.not_equal, __lt__=ops.less, __le__=ops.less_equal,
+    __gt__=ops.greater, __ge__=ops.greater_equal, __and__=ops.bitwise_and, __rand__=ops.bitwise_and,
+    __or__=ops.bitwise_or, __ror__=ops.bitwise_or, __xor__=ops.bitwise_xor, __rxor__=ops.bitwise_xor,
+    __invert__=ops.invert, __getitem__=_getitem, __setitem__=_setitem, __iter__=_iter,
+)  # fmt: skip
+
+# methods that stand under the same name in `ops`
+for _name in (
+    "abs all any argmax argmin argsort astype clip copy cumprod cumsum diagonal dot exp flatten inner log logsumexp max mean min "
+    "nonzero prod ptp ravel repeat round searchsorted sigmoid sin cos sort sqrt squeeze std sum swapaxes take tanh trace tril "
+    "triu unflatten unstack var"
+).split():
+    attach(**{_name: getattr(ops, _name)})
+
+attach(reshape=reshape_to, transpose=permute)
+Tensor.T = property(ops.transpose, doc="The axes in reverse order.")  # type: ignore[attr-defined]
+Tensor.mT = property(lambda self: ops.swapaxes(self, -1, -2), doc="Every matrix transposed.")  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ import numpy as np
 
 from .op import op
 from .ops_common import errstate
+from .tensor import implements
 
 
 @op(numpy=np.add)
@@ -180,8 +181,8 @@ def _(g, a, b): return np.where((a <= b) | np.isnan(b), g, 0)
 def _(g, a, b): return np.where((a <= b) | np.isnan(b), 0, g)
 
 
-@op
-def clip(x, low, high):
+@op(name="clip")
+def _clip(x, low=None, high=None):
     """y = min(max(x, low), high); either bound may be None. On a bound the gradient goes to x, outside to the bound"""
     return np.clip(x, low, high), (x, low, high)
 
@@ -189,18 +190,26 @@ def _inside(x, low, high):
     above = True if low is None else x >= low
     return above if high is None else above & (x <= high)
 
-@clip.grad_of("x")
+@_clip.grad_of("x")
 def _(g, x, low, high): return np.where(_inside(x, low, high), g, 0)
 
-@clip.grad_of("low")
+@_clip.grad_of("low")
 def _(g, x, low, high):
     below = x < low
     return np.where(below if high is None else below & (low < high), g, 0)
 
-@clip.grad_of("high")
+@_clip.grad_of("high")
 def _(g, x, low, high):
     above = x > high
     return np.where(above if low is None else above | (low > high), g, 0)
+
+@implements(np.clip)
+def clip(x, a_min=None, a_max=None, *, min=None, max=None):
+    """y = min(max(x, a_min), a_max), under NumPy's or PyTorch's names for the bounds; at least one is given"""
+    low, high = min if a_min is None else a_min, max if a_max is None else a_max
+    if low is None and high is None:
+        raise ValueError("clip: expected a lower or an upper bound")
+    return _clip(x, low, high)
 
 
 @op(numpy=np.where)

@@ -6,6 +6,7 @@ import numpy as np
 
 from .op import op
 from .ops_common import count_along, errstate, kept_shape, normal_axes, tuple_axis, value
+from .tensor import Tensor, implements
 
 
 def spread(g, shape, axis, keepdims):
@@ -178,22 +179,22 @@ def _(g, x, out, axis, keepdims):
 def _reversed(x, axis): return np.flip(x, axis)
 
 
-@op
-def cumsum(x, *, axis):
+@op(name="cumsum")
+def _cumsum(x, *, axis):
     """yₖ = x₀ + ... + xₖ"""
     return np.cumsum(x, axis=axis), (axis,)
 
-@cumsum.grad_of("x")
+@_cumsum.grad_of("x")
 def _(g, axis): return _reversed(np.cumsum(_reversed(g, axis), axis=axis), axis)
 
 
-@op
-def cumprod(x, *, axis):
+@op(name="cumprod")
+def _cumprod(x, *, axis):
     """yₖ = x₀ · ... · xₖ"""
     out = np.cumprod(x, axis=axis)
     return out, (x, out, axis)
 
-@cumprod.grad_of("x")
+@_cumprod.grad_of("x")
 def _(g, x, out, axis):
     """dxₖ = Σ_{j≥k} gⱼ yⱼ / xₖ; where there are zeros, the products without xₖ are multiplied out"""
     if value(x).all():
@@ -222,3 +223,69 @@ def _(g, x, out, axis):
     gap = np.where(upper & ~np.isinf(totals), columns - np.where(np.isinf(totals), 0, totals), -np.inf)
     dx = np.sum(np.expand_dims(np.moveaxis(g, axis, -1), -2) * np.exp(gap), axis=-1)
     return np.moveaxis(dx, -1, axis)
+
+
+@implements(np.cumsum)
+def cumsum(x, axis=None):
+    """yₖ = x₀ + ... + xₖ along the axis (None: over all elements in a row)"""
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    return _cumsum(x, axis=axis) if axis is not None else _cumsum(x.reshape(-1), axis=0)
+
+
+@implements(np.cumprod)
+def cumprod(x, axis=None):
+    """yₖ = x₀ · ... · xₖ along the axis (None: over all elements in a row)"""
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    return _cumprod(x, axis=axis) if axis is not None else _cumprod(x.reshape(-1), axis=0)
+
+
+# -- derived -----------------------------------------------------------------------------------------------------------
+
+
+@implements(np.nansum)
+def nansum(x, axis=None, keepdims=False):
+    """Σ x without the NaNs"""
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    return sum(np.where(np.isnan(x), 0, x), axis=axis, keepdims=keepdims)
+
+
+@implements(np.nanmean)
+def nanmean(x, axis=None, keepdims=False):
+    """The mean of what is not NaN"""
+    with errstate():
+        return nansum(x, axis, keepdims) / sum(~np.isnan(value(x)), axis=axis, keepdims=keepdims)
+
+
+@implements(np.ptp)
+def ptp(x, axis=None, keepdims=False):
+    """The largest less the smallest"""
+    return max(x, axis=axis, keepdims=keepdims) - min(x, axis=axis, keepdims=keepdims)
+
+
+@implements(np.average)
+def average(x, axis=None, weights=None, keepdims=False):
+    """Σ w x / Σ w, w shaped as x or, along one axis, a vector; without weights the mean"""
+    if weights is None:
+        return mean(x, axis=axis, keepdims=keepdims)
+    x, weights = (v if isinstance(v, Tensor) else Tensor(v) for v in (x, weights))
+    if len(weights.shape) == 1 and isinstance(axis, int):
+        weights = np.reshape(weights, tuple(-1 if (i,) == normal_axes(axis, x.ndim) else 1 for i in range(x.ndim)))
+    total = sum(x * weights, axis=axis, keepdims=keepdims)
+    return total / sum(np.broadcast_to(weights, x.shape), axis=axis, keepdims=keepdims)
+
+
+@implements(np.diff)
+def diff(x, n=1, axis=-1, prepend=None, append=None):
+    """yₖ = xₖ₊₁ - xₖ, n times over; `prepend` and `append` are put before and behind first"""
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    ndim = np.ndim(value(x))
+    axis = normal_axes(axis, ndim)[0]
+    if n < 0:
+        raise ValueError(f"diff: expected n ≥ 0, got {n}")
+    edge = lambda e: e if np.ndim(value(e)) else np.full(kept_shape(x.shape, axis), e, x.dtype)
+    parts = [edge(prepend)] * (prepend is not None) + [x] + [edge(append)] * (append is not None)
+    x = np.concatenate(parts, axis) if len(parts) > 1 else x
+    before = (slice(None),) * axis
+    for _ in range(n):
+        x = x[(*before, slice(1, None))] - x[(*before, slice(None, -1))]
+    return x

@@ -1,0 +1,114 @@
+"""Tensors from nothing. Floats are float32 unless `dtype` says otherwise; random ones draw from `rng` or the thread's generator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .random import generator
+from .tensor import Tensor
+
+
+def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A Tensor with its own copy of the data."""
+    made = Tensor(data, dtype=dtype)
+    return Tensor(made.data.copy(), requires_grad)
+
+
+def asarray(data: Any, dtype: Any = None) -> Tensor:
+    """The Tensor itself, or one around the data."""
+    return data if isinstance(data, Tensor) and dtype in (None, data.dtype) else Tensor(data, dtype=dtype)
+
+
+def _shape(shape: tuple[Any, ...]) -> tuple[int, ...]:
+    """The shape from `zeros(2, 3)` or `zeros((2, 3))`."""
+    if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
+        shape = tuple(shape[0])
+    return tuple(int(n) for n in shape)
+
+
+def zeros(*shape: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
+    """All 0."""
+    return Tensor(np.zeros(_shape(shape), dtype), requires_grad)
+
+
+def ones(*shape: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
+    """All 1."""
+    return Tensor(np.ones(_shape(shape), dtype), requires_grad)
+
+
+def empty(*shape: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
+    """Whatever the memory holds: to be overwritten."""
+    return Tensor(np.empty(_shape(shape), dtype), requires_grad)
+
+
+def full(shape: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """All `fill_value`."""
+    fill = Tensor(fill_value, dtype=dtype)
+    return Tensor(np.full(_shape((shape,) if isinstance(shape, int) else tuple(shape)), fill.data), requires_grad)
+
+
+def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Tensor:
+    """All `fill_value`, in x's shape and dtype."""
+    return Tensor(np.full_like(Tensor(x).data, fill_value, dtype=dtype))
+
+
+def empty_like(x: Any, dtype: Any = None) -> Tensor:
+    """Whatever the memory holds, in x's shape and dtype."""
+    return Tensor(np.empty_like(Tensor(x).data, dtype=dtype))
+
+
+def arange(*bounds: float, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """arange(stop), arange(start, stop) or arange(start, stop, step): int64 for ints, float32 for floats."""
+    numbers = np.arange(*bounds)
+    default = np.float32 if numbers.dtype.kind == "f" else np.int64
+    return Tensor(numbers.astype(dtype or default, copy=False), requires_grad)
+
+
+def linspace(start: float, stop: float, num: int = 50, endpoint: bool = True, dtype: Any = np.float32) -> Tensor:
+    """`num` numbers at equal distances from start to stop."""
+    return Tensor(np.linspace(start, stop, num, endpoint).astype(dtype))
+
+
+def eye(n: int, m: int | None = None, k: int = 0, dtype: Any = np.float32) -> Tensor:
+    """1 on the k-th diagonal, else 0."""
+    return Tensor(np.eye(n, m, k, dtype))
+
+
+def tri(n: int, m: int | None = None, k: int = 0, dtype: Any = np.float32) -> Tensor:
+    """1 on and below the k-th diagonal, else 0."""
+    return Tensor(np.tri(n, m, k, dtype))
+
+
+def one_hot(indices: Any, num_classes: int = -1, dtype: Any = np.int64) -> Tensor:
+    """y[..., c] = 1 where indices[...] = c, else 0; -1 takes the largest index + 1 as the number of classes."""
+    ids = Tensor(indices).data
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"one_hot: expected integers, got {ids.dtype}")
+    if num_classes == -1 and ids.size == 0:
+        raise ValueError("one_hot: say num_classes where there are no indices")
+    classes = int(ids.max()) + 1 if num_classes == -1 else num_classes
+    if ids.size and (ids.min() < 0 or ids.max() >= classes):
+        raise ValueError(f"one_hot: indices must lie in 0..{classes - 1}, got {ids.min()}..{ids.max()}")
+    return Tensor((ids[..., None] == np.arange(classes)).astype(dtype))
+
+
+def rand(*shape: Any, dtype: Any = np.float32, requires_grad: bool = False, rng: np.random.Generator | None = None) -> Tensor:
+    """Uniform in [0, 1)."""
+    return Tensor(generator(rng).random(_shape(shape), np.dtype(dtype)), requires_grad)
+
+
+def randn(*shape: Any, dtype: Any = np.float32, requires_grad: bool = False, rng: np.random.Generator | None = None) -> Tensor:
+    """Normal, mean 0 and variance 1."""
+    return Tensor(generator(rng).standard_normal(_shape(shape), np.dtype(dtype)), requires_grad)
+
+
+def randint(low: int, high: int | None = None, shape: Any = (), rng: np.random.Generator | None = None) -> Tensor:
+    """Uniform integers in [low, high), or [0, low) where only one bound is given."""
+    return Tensor(np.asarray(generator(rng).integers(low, high, _shape((shape,) if isinstance(shape, int) else tuple(shape)))))
+
+
+def randperm(n: int, rng: np.random.Generator | None = None) -> Tensor:
+    """The integers below n in random order."""
+    return Tensor(generator(rng).permutation(n))

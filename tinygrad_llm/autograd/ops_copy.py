@@ -1,0 +1,67 @@
+"""The same numbers again: in another dtype, as a copy, cut off from their history."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .op import op
+from .tensor import Tensor, implements
+
+
+@op(name="astype")
+def _astype(x, *, dtype):
+    """y = x in another float dtype; the gradient comes back in x's"""
+    return x.astype(dtype), ()
+
+@_astype.grad_of("x")
+def _(g): return g
+
+
+def astype(x: Any, dtype: Any, copy: bool = True) -> Tensor:
+    """x in another dtype. To an int or bool the gradient is cut; without a change x itself comes back if `copy` is False."""
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    dtype = np.dtype(dtype)
+    if dtype == x.dtype and not copy:
+        return x
+    return _astype(x, dtype=dtype) if dtype.kind == "f" else Tensor(x.data.astype(dtype))
+
+
+@op(name="copy", numpy=np.copy)
+def copy(x):
+    """y = x, in memory of its own"""
+    return x.copy(), ()
+
+@copy.grad_of("x")
+def _(g): return g
+
+
+@implements(np.shape)
+def shape(x: Any) -> tuple[int, ...]:
+    """The lengths of the axes."""
+    return x.shape
+
+
+@implements(np.ndim)
+def ndim(x: Any) -> int:
+    """The number of axes."""
+    return x.ndim
+
+
+@implements(np.size)
+def size(x: Any, axis: int | None = None) -> int:
+    """The number of elements, or the length of an axis."""
+    return x.size if axis is None else x.shape[axis]
+
+
+@implements(np.array_equal)
+def array_equal(a: Any, b: Any) -> bool:
+    """Same shape and same numbers."""
+    return bool(np.array_equal(Tensor(a).data, Tensor(b).data))
+
+
+@implements(np.allclose)
+def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+    """|a - b| ≤ atol + rtol · |b| everywhere."""
+    return bool(np.allclose(Tensor(a).data, Tensor(b).data, rtol, atol, equal_nan))

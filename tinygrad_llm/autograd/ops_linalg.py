@@ -1,0 +1,293 @@
+"""Products of matrices: matmul and what is written through them; solving and determinants.
+
+Large float32 products go to `kernels.matmul`; for small ones NumPy's own call costs less than ours would.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+import kernels
+
+from .op import op
+from .ops_common import normal_axes, value
+from .ops_shape import as_tensor, expand_dims, moveaxis, transpose
+from .tensor import implements
+
+SMALL = 32 * 32 * 32  # multiply-adds below which np.matmul's lower call cost wins
+
+
+def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a @ b for ndarrays, by the faster route."""
+    if a.dtype == b.dtype == np.float32 and a.ndim > 1 and b.ndim > 1 and a.size * b.shape[-1] > SMALL:
+        return kernels.matmul(a, b)
+    return np.matmul(a, b)
+
+
+def flip_last(x):
+    """Every matrix transposed; works on ndarrays and Tensors."""
+    return x.swapaxes(-1, -2)
+
+
+@op(numpy=np.matmul)
+def matmul(a, b):
+    """y[..., i, j] = Σₖ a[..., i, k] b[..., k, j]; a vector a is a row, a vector b a column; leading axes broadcast"""
+    return product(a, b), (a, b)
+
+@matmul.grad_of("a")
+def _(g, a, b):
+    if b.ndim == 1:
+        return g * b if a.ndim == 1 else np.expand_dims(g, -1) * b
+    if a.ndim == 1:
+        return np.expand_dims(g, -2) @ flip_last(b) if b.ndim == 2 else np.sum(np.expand_dims(g, -2) * b, axis=-1)
+    return g @ flip_last(b) if type(g) is not np.ndarray else product(g, flip_last(b))
+
+@matmul.grad_of("b")
+def _(g, a, b):
+    if a.ndim == 1:
+        return g * a if b.ndim == 1 else np.expand_dims(a, -1) * np.expand_dims(g, -2)
+    if b.ndim == 1:
+        return np.sum(np.expand_dims(g, -1) * a, axis=tuple(range(a.ndim - 1)))
+    if b.ndim == 2 and a.ndim > 2:  # one product over all rows instead of many, then a sum
+        a, g = a.reshape((-1, a.shape[-1])), g.reshape((-1, g.shape[-1]))
+    return flip_last(a) @ g if type(g) is not np.ndarray else product(flip_last(a), g)
+
+
+# -- derived products --------------------------------------------------------------------------------------------------
+
+
+@implements(np.dot)
+def dot(a, b):
+    """For vectors and matrices the product; else the sum over a's last axis and b's last but one."""
+    a, b = as_tensor(a), as_tensor(b)
+    if a.ndim == 0 or b.ndim == 0:
+        return a * b
+    return matmul(a, b) if b.ndim <= 2 else tensordot(a, b, axes=((a.ndim - 1,), (b.ndim - 2,)))
+
+
+@implements(np.vdot)
+def vdot(a, b):
+    """Σ a · b over all elements."""
+    return matmul(as_tensor(a).reshape(-1), as_tensor(b).reshape(-1))
+
+
+@implements(np.inner)
+def inner(a, b):
+    """The sum over both last axes."""
+    a, b = as_tensor(a), as_tensor(b)
+    return a * b if a.ndim == 0 or b.ndim == 0 else tensordot(a, b, axes=((a.ndim - 1,), (b.ndim - 1,)))
+
+
+@implements(np.outer)
+def outer(a, b):
+    """y[i, j] = a[i] · b[j]"""
+    return as_tensor(a).reshape(-1, 1) * as_tensor(b).reshape(1, -1)
+
+
+@implements(np.tensordot)
+def tensordot(a, b, axes=2):
+    """The sum over pairs of axes: the last `axes` of a with the first of b, or two lists of axes."""
+    a, b = as_tensor(a), as_tensor(b)
+    if isinstance(axes, (int, np.integer)):
+        left, right = tuple(range(a.ndim - axes, a.ndim)), tuple(range(axes))
+    else:
+        left, right = axes
+    left, right = normal_axes(left, a.ndim), normal_axes(right, b.ndim)
+    if [a.shape[i] for i in left] != [b.shape[i] for i in right]:
+        raise ValueError(f"tensordot: axes {left} of {a.shape} and {right} of {b.shape} have different lengths")
+    rest_a = tuple(i for i in range(a.ndim) if i not in left)
+    rest_b = tuple(i for i in range(b.ndim) if i not in right)
+    n = int(np.prod([a.shape[i] for i in left], dtype=np.int64))
+    shape_a, shape_b = tuple(a.shape[i] for i in rest_a), tuple(b.shape[i] for i in rest_b)
+    rows = transpose(a, axes=rest_a + left).reshape((int(np.prod(shape_a, dtype=np.int64)), n))
+    columns = transpose(b, axes=right + rest_b).reshape((n, int(np.prod(shape_b, dtype=np.int64))))
+    return matmul(rows, columns).reshape(shape_a + shape_b)
+
+
+@implements(np.kron)
+def kron(a, b):
+    """Every element of a times the whole of b."""
+    a, b = as_tensor(a), as_tensor(b)
+    ndim = max(a.ndim, b.ndim)
+    a, b = (x.reshape((1,) * (ndim - x.ndim) + x.shape) for x in (a, b))
+    wide = expand_dims(a, tuple(range(1, 2 * ndim, 2))) * expand_dims(b, tuple(range(0, 2 * ndim, 2)))
+    return wide.reshape(tuple(m * n for m, n in zip(a.shape, b.shape)))
+
+
+@implements(np.cross)
+def cross(a, b, axis=-1):
+    """The vector product of vectors of length 3 along the axis."""
+    a, b = moveaxis(as_tensor(a), axis, -1), moveaxis(as_tensor(b), axis, -1)
+    if a.shape[-1] != 3 or b.shape[-1] != 3:
+        raise ValueError(f"cross: expected axes of length 3, got shapes {a.shape} and {b.shape}")
+    turn, back = [1, 2, 0], [2, 0, 1]
+    return moveaxis(a[..., turn] * b[..., back] - a[..., back] * b[..., turn], -1, axis)
+
+
+def vecdot(a, b, axis=-1):
+    """Σ a · b along one axis."""
+    return (as_tensor(a) * b).sum(axis=axis)
+
+
+def multi_dot(arrays):
+    """The product of several matrices, from left to right."""
+    out = as_tensor(arrays[0])
+    for x in arrays[1:]:
+        out = matmul(out, x)
+    return out
+
+
+# -- norms -------------------------------------------------------------------------------------------------------------
+
+
+def _power_norm(x, p, axis, keepdims):
+    """(Σ |x|ᵖ)^(1/p), with the subgradient 0 at 0: both powers are kept away from it."""
+    zero = x.data == 0
+    powers = np.where(zero, 0, np.where(zero, 1, np.absolute(x)) ** p) if p > 0 else np.absolute(x) ** p
+    total = powers.sum(axis=axis, keepdims=keepdims)
+    empty = total.data == 0
+    return np.where(empty, 0, np.where(empty, 1, total) ** (1 / p))
+
+
+def vector_norm(x, ord=2, axis=None, keepdims=False):
+    """‖x‖ of the vectors along the axes (None: of all elements): ord 2, 1, inf, -inf, 0 or any p."""
+    from .ops_reduce import euclidean_norm
+
+    x = as_tensor(x)
+    if ord == 2:
+        return euclidean_norm(x, axis=axis, keepdims=keepdims)
+    if ord == 1:
+        return np.absolute(x).sum(axis=axis, keepdims=keepdims)
+    if ord == np.inf:
+        return np.absolute(x).max(axis=axis, keepdims=keepdims)
+    if ord == -np.inf:
+        return np.absolute(x).min(axis=axis, keepdims=keepdims)
+    if ord == 0:
+        return np.not_equal(x, 0).astype(x.dtype).sum(axis=axis, keepdims=keepdims)
+    if not isinstance(ord, (int, float)):
+        raise ValueError(f"norm: ord must be a number for vectors, got {ord!r}")
+    return _power_norm(x, ord, axis, keepdims)
+
+
+def matrix_norm(x, ord="fro", axis=(-2, -1), keepdims=False):
+    """‖x‖ of matrices: "fro", 1 and -1 (column sums), inf and -inf (row sums)."""
+    x = as_tensor(x)
+    rows, columns = normal_axes(axis, x.ndim)
+    if ord == "fro":
+        return vector_norm(x, 2, (rows, columns), keepdims)
+    if ord not in (1, -1, np.inf, -np.inf):
+        raise ValueError(f"norm: ord must be 'fro', 1, -1, inf or -inf for matrices, got {ord!r}")
+    first, second = (rows, columns) if abs(ord) == 1 else (columns, rows)
+    sums = np.absolute(x).sum(axis=first, keepdims=True)
+    out = sums.max(axis=second, keepdims=True) if ord > 0 else sums.min(axis=second, keepdims=True)
+    return out if keepdims else np.squeeze(out, (rows, columns))
+
+
+@implements(np.linalg.norm)
+def norm(x, ord=None, axis=None, keepdims=False):
+    """A vector's length (one axis, or ord None) or a matrix norm (two axes, or a matrix with `ord`), as np.linalg.norm."""
+    x = as_tensor(x)
+    axes = axis if axis is None or isinstance(axis, int) else tuple(axis)
+    two = (isinstance(axes, tuple) and len(axes) == 2) or (axes is None and x.ndim == 2)
+    if ord is not None and two:
+        return matrix_norm(x, ord, axes or (0, 1), keepdims)
+    if ord is not None and axes is None and x.ndim > 2:
+        raise ValueError(f"norm: with ord={ord!r} and {x.ndim} axes, say which: axis=")
+    return vector_norm(x, 2 if ord is None else ord, axes, keepdims)
+
+
+# -- solving -----------------------------------------------------------------------------------------------------------
+
+
+@op(numpy=np.linalg.inv)
+def inv(x):
+    """y = x⁻¹"""
+    out = np.linalg.inv(x)
+    return out, (out,)
+
+@inv.grad_of("x")
+def _(g, out): return -(flip_last(out) @ g @ flip_last(out))
+
+
+@op(name="solve")
+def _solve(a, b):
+    """y = a⁻¹ b, for matrices b"""
+    out = np.linalg.solve(a, b)
+    return out, (a, out)
+
+@_solve.grad_of("a")
+def _(g, a, out): return -(np.linalg.solve(flip_last(a), g) @ flip_last(out))
+
+@_solve.grad_of("b")
+def _(g, a, out): return np.linalg.solve(flip_last(a), g)
+
+
+@implements(np.linalg.solve)
+def solve(a, b):
+    """y with a y = b; b is a vector (one axis) or matrices."""
+    b = as_tensor(b)
+    return np.squeeze(_solve(a, expand_dims(b, -1)), -1) if b.ndim == 1 else _solve(a, b)
+
+
+@op(numpy=np.linalg.det)
+def det(x):
+    """y = det x; the gradient needs x to be invertible"""
+    out = np.linalg.det(x)
+    return out, (x, out)
+
+@det.grad_of("x")
+def _(g, x, out): return np.expand_dims(g * out, (-1, -2)) * flip_last(np.linalg.inv(x))
+
+
+@op
+def logabsdet(x):
+    """y = log |det x|"""
+    return np.linalg.slogdet(x)[1], (x,)
+
+@logabsdet.grad_of("x")
+def _(g, x): return np.expand_dims(g, (-1, -2)) * flip_last(np.linalg.inv(x))
+
+
+@implements(np.linalg.slogdet)
+def slogdet(x):
+    """The sign of det x (no gradient) and log |det x|."""
+    return as_tensor(np.linalg.slogdet(value(x))[0]), logabsdet(x)
+
+
+@op(name="cholesky")
+def _cholesky(x):
+    """y lower triangular with y yᵀ = x; reads the lower half of x"""
+    out = np.linalg.cholesky(x)
+    return out, (out,)
+
+@_cholesky.grad_of("x")
+def _(g, out):
+    """dx = sym(y⁻ᵀ Φ(yᵀ g) y⁻¹), Φ the lower half with the diagonal halved   Murray 2016, arXiv:1602.07527"""
+    n = out.shape[-1]
+    half = np.tril(np.ones((n, n), out.dtype)) - 0.5 * np.eye(n, dtype=out.dtype)
+    back = np.linalg.inv(out)
+    dx = flip_last(back) @ ((flip_last(out) @ np.tril(g)) * half) @ back
+    return (dx + flip_last(dx)) / 2
+
+
+@implements(np.linalg.cholesky)
+def cholesky(x):
+    """The lower triangular y with y yᵀ = x, x symmetric and positive definite."""
+    return _cholesky(x)
+
+
+@implements(np.linalg.matrix_power)
+def matrix_power(x, n):
+    """x multiplied with itself n times; n = 0 is the identity, a negative n takes the inverse."""
+    x = as_tensor(x)
+    if n < 0:
+        x, n = inv(x), -n
+    if n == 0:
+        return as_tensor(np.broadcast_to(np.eye(x.shape[-1], dtype=x.dtype), x.shape)) + x * 0
+    out = None
+    while n:
+        if n & 1:
+            out = x if out is None else matmul(out, x)
+        n >>= 1
+        x = matmul(x, x) if n else x
+    return out

@@ -1,0 +1,273 @@
+"""Fused operations of transformers: each calls a pair `kernels.x_forward`, `kernels.x_backward` and declares a composite.
+
+The composite is the same mathematics in elementary operations: the oracle in tests, and the way to higher derivatives.
+Rows lie along the last axis unless `axis` says otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+import kernels
+
+from . import ops_reduce as reduce
+from .op import op
+from .ops_common import along, value
+from .ops_elementary import sigmoid
+from .ops_index import getitem
+from .ops_linalg import SMALL, product
+from .ops_special import erf
+from .state import local
+
+SQRT_HALF, TANH_SCALE, TANH_CUBIC = math.sqrt(0.5), math.sqrt(2 / math.pi), 0.044715
+
+
+# -- linear ------------------------------------------------------------------------------------------------------------
+
+
+@op
+def linear(x, weight, bias=None):
+    """y = x wᵀ + b   x (..., K), weight (N, K), bias (N,) -> (..., N)"""
+    if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[-1]:
+        raise ValueError(f"expected x (..., K) and weight (N, K), got shapes {x.shape} and {weight.shape}")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"expected a bias of shape {weight.shape[:1]}, got {bias.shape}")
+    rows = x.reshape(-1, x.shape[-1])
+    if x.dtype == weight.dtype == np.float32 and rows.size * len(weight) > SMALL:
+        y = kernels.matmul(rows, weight, transpose_b=True, bias=bias)
+    else:
+        y = rows @ weight.T if bias is None else rows @ weight.T + bias
+    return y.reshape(*x.shape[:-1], len(weight)), (x, weight, bias)
+
+@linear.grad
+def _(g, x, weight, bias, *, needs):
+    rows = g.reshape(-1, g.shape[-1])
+    dx = product(rows, weight).reshape(x.shape) if needs[0] else None
+    dw = product(rows.T, x.reshape(-1, x.shape[-1])) if needs[1] else None
+    return dx, dw, rows.sum(axis=0) if needs[2] else None
+
+@linear.composite
+def _(x, weight, bias):
+    y = np.matmul(x, np.swapaxes(weight, 0, 1))
+    return y if bias is None else y + bias
+
+
+# -- softmax -----------------------------------------------------------------------------------------------------------
+
+
+@op
+def softmax(x, *, axis=-1):
+    """yᵢ = e^xᵢ / Σⱼ e^xⱼ"""
+    out = kernels.softmax_forward(x, axis)
+    return out, (x, out, axis)
+
+@softmax.grad
+def _(g, x, out, axis): return (kernels.softmax_backward(g, out, axis),)
+
+@softmax.composite
+def _(x, *, axis=-1):
+    e = np.exp(x - np.max(value(x), axis=axis, keepdims=True, initial=-np.inf))
+    return e / e.sum(axis=axis, keepdims=True)
+
+
+@op
+def log_softmax(x, *, axis=-1):
+    """yᵢ = xᵢ - log Σⱼ e^xⱼ"""
+    out = kernels.log_softmax_forward(x, axis)
+    return out, (x, out, axis)
+
+@log_softmax.grad
+def _(g, x, out, axis): return (kernels.log_softmax_backward(g, out, axis),)
+
+@log_softmax.composite
+def _(x, *, axis=-1): return x - reduce.logsumexp(x, axis=axis, keepdims=True)
+
+
+# -- norms -------------------------------------------------------------------------------------------------------------
+
+
+@op
+def layer_norm(x, weight=None, bias=None, *, eps=1e-5):
+    """y = (x - mean) / √(var + eps) · weight + bias, over the last axis   Ba et al. 2016, arXiv:1607.06450"""
+    out, mean, rstd = kernels.layer_norm_forward(x, weight, bias, eps)
+    return out, (x, weight, bias, mean, rstd)
+
+@layer_norm.grad
+def _(g, x, weight, bias, mean, rstd): return kernels.layer_norm_backward(g, x, weight, mean, rstd)
+
+@layer_norm.composite
+def _(x, weight, bias, *, eps=1e-5):
+    centred = x - x.mean(axis=-1, keepdims=True)
+    y = centred / np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + eps)
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+@op
+def rms_norm(x, weight=None, *, eps=1e-6):
+    """y = x / √(mean(x²) + eps) · weight, over the last axis   Zhang and Sennrich 2019, arXiv:1910.07467"""
+    out, rstd = kernels.rms_norm_forward(x, weight, eps)
+    return out, (x, weight, rstd)
+
+@rms_norm.grad
+def _(g, x, weight, rstd): return kernels.rms_norm_backward(g, x, weight, rstd)
+
+@rms_norm.composite
+def _(x, weight, *, eps=1e-6):
+    y = x / np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + eps)
+    return y if weight is None else y * weight
+
+
+# -- activations -------------------------------------------------------------------------------------------------------
+
+
+@op
+def relu(x):
+    """y = max(x, 0)"""
+    return kernels.relu_forward(x), (x,)
+
+@relu.grad
+def _(g, x): return (kernels.relu_backward(g, x),)
+
+@relu.composite
+def _(x): return np.where(x > 0, x, 0)
+
+
+@op
+def gelu(x, *, approximate="none"):
+    """y = x Φ(x), Φ the normal distribution; "tanh" approximates it   Hendrycks and Gimpel 2016, arXiv:1606.08415"""
+    return kernels.gelu_forward(x, approximate), (x, approximate)
+
+@gelu.grad
+def _(g, x, approximate): return (kernels.gelu_backward(g, x, approximate),)
+
+@gelu.composite
+def _(x, *, approximate="none"):
+    if approximate == "none":
+        return x * (0.5 * (1 + erf(x * SQRT_HALF)))
+    return x * (0.5 * (1 + np.tanh(TANH_SCALE * (x + TANH_CUBIC * x * x * x))))
+
+
+@op
+def silu(x):
+    """y = x σ(x)"""
+    return kernels.silu_forward(x), (x,)
+
+@silu.grad
+def _(g, x): return (kernels.silu_backward(g, x),)
+
+@silu.composite
+def _(x): return x * sigmoid(x)
+
+
+@op
+def swiglu(gate, up):
+    """y = silu(gate) · up   Shazeer 2020, arXiv:2002.05202"""
+    return kernels.swiglu_forward(gate, up), (gate, up)
+
+@swiglu.grad
+def _(g, gate, up): return kernels.swiglu_backward(g, gate, up)
+
+@swiglu.composite
+def _(gate, up): return gate * sigmoid(gate) * up
+
+
+@op
+def geglu(gate, up, *, approximate="none"):
+    """y = gelu(gate) · up   Shazeer 2020, arXiv:2002.05202"""
+    return kernels.geglu_forward(gate, up, approximate), (gate, up, approximate)
+
+@geglu.grad
+def _(g, gate, up, approximate): return kernels.geglu_backward(g, gate, up, approximate)
+
+@geglu.composite
+def _(gate, up, *, approximate="none"): return gelu.op.composite(gate, approximate=approximate) * up
+
+
+# -- positions, tables, chance -----------------------------------------------------------------------------------------
+
+
+@op
+def rotary(x, cos, sin, *, interleaved=False):
+    """Pairs of features turned by an angle that grows with the position   Su et al. 2021, arXiv:2104.09864
+
+    x (..., T, K), cos and sin (..., T, R/2), R ≤ K; the angles get no gradient
+    """
+    return kernels.rotary_forward(x, cos, sin, interleaved), (cos, sin, interleaved)
+
+@rotary.grad_of("x")
+def _(g, cos, sin, interleaved): return along(rotary, g, cos, -sin, interleaved=interleaved)
+
+
+@op
+def embedding(weight, ids, *, padding_idx=None):
+    """y[..., :] = weight[ids[...]]; the row `padding_idx` gets no gradient"""
+    return kernels.embedding_forward(weight, ids), (weight, ids, padding_idx)
+
+@embedding.grad
+def _(g, weight, ids, padding_idx):
+    return kernels.embedding_backward(g, ids, len(weight), padding_idx=padding_idx), None
+
+@embedding.composite
+def _(weight, ids, *, padding_idx=None):
+    y = getitem(weight, index=value(ids))
+    return y if padding_idx is None else np.where((value(ids) == padding_idx)[..., None], value(y), y)
+
+
+@op
+def dropout(x, *, p, seed):
+    """y = x / (1 - p) where the seed's mask keeps an element, else 0"""
+    return kernels.dropout_forward(x, p, seed), (p, seed)
+
+@dropout.grad_of("x")
+def _(g, p, seed): return along(dropout, g, p=p, seed=seed)
+
+
+# -- losses ------------------------------------------------------------------------------------------------------------
+
+
+@op
+def cross_entropy(logits, targets, *, ignore_index=-100, label_smoothing=0.0):
+    """y = log Σᵥ e^xᵥ - (1 - ε) x_t - ε mean(x), for every row of logits (..., V), targets (...); 0 where ignored"""
+    losses, lse = kernels.cross_entropy_forward(logits, targets, ignore_index, label_smoothing)
+    return losses, (logits, targets, lse, ignore_index, label_smoothing)
+
+@cross_entropy.grad
+def _(g, logits, targets, lse, ignore_index, label_smoothing):
+    return kernels.cross_entropy_backward(g, logits, targets, lse, ignore_index, label_smoothing), None
+
+@cross_entropy.composite
+def _(logits, targets, *, ignore_index=-100, label_smoothing=0.0):
+    targets = value(targets)
+    counted = targets != ignore_index
+    x = logits - reduce.logsumexp(logits, axis=-1, keepdims=True)
+    picked = np.take_along_axis(x, np.where(counted, targets, 0)[..., None], -1)[..., 0]
+    losses = -(1 - label_smoothing) * picked
+    if label_smoothing:
+        losses = losses - label_smoothing * x.mean(axis=-1)
+    return np.where(counted, losses, 0)
+
+
+@op
+def linear_cross_entropy(hidden, weight, targets, bias=None, *, reduction="mean", ignore_index=-100, label_smoothing=0.0):
+    """The cross-entropy of logits = hidden weightᵀ + bias, which are never all in memory: chunk by chunk, forward
+    works out the gradients, too. hidden (..., D), weight (V, D), targets (...) -> one number"""
+    loss, dhidden, dweight, dbias = kernels.linear_cross_entropy_forward(
+        hidden, weight, targets, bias, reduction=reduction, ignore_index=ignore_index, label_smoothing=label_smoothing,
+        gradients=local.grad_enabled,
+    )  # fmt: skip
+    return loss, (hidden, weight, targets, bias, dhidden, dweight, dbias)
+
+@linear_cross_entropy.grad
+def _(g, hidden, weight, targets, bias, dhidden, dweight, dbias):
+    dhidden, dweight, dbias = kernels.linear_cross_entropy_backward(g, dhidden, dweight, dbias)
+    return dhidden, dweight, None, dbias
+
+@linear_cross_entropy.composite
+def _(hidden, weight, targets, bias, *, reduction="mean", ignore_index=-100, label_smoothing=0.0):
+    losses = cross_entropy.op.composite(
+        linear.op.composite(hidden, weight, bias), targets, ignore_index=ignore_index, label_smoothing=label_smoothing
+    )
+    return losses.sum() if reduction == "sum" else losses.sum() / np.count_nonzero(value(targets) != ignore_index)

@@ -1,0 +1,179 @@
+"""Order: sorting, top-k, running extremes, medians. What is chosen is an index; the gradient goes to what was chosen."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .ops_common import normal_axis, value
+from .ops_index import take, take_along_axis
+from .ops_shape import as_tensor
+from .tensor import Tensor, implements
+
+
+@implements(np.argsort)
+def argsort(x, axis=-1, descending=False, stable=True, kind=None):
+    """The indices that would sort x; equal elements keep their order. No gradient."""
+    x = np.asarray(value(x))
+    if axis is None:
+        x, axis = x.reshape(-1), 0
+    if not descending:
+        return Tensor(np.argsort(x, axis=axis, kind="stable"))
+    backwards = np.flip(np.argsort(np.flip(x, axis), axis=axis, kind="stable"), axis)
+    return Tensor(x.shape[axis] - 1 - backwards)
+
+
+@implements(np.sort)
+def sort(x, axis=-1, descending=False, kind=None, stable=True):
+    """x in order along the axis (None: all elements in a row); NaN last, or first when descending."""
+    x = as_tensor(x)
+    if axis is None:
+        x, axis = x.reshape(-1), 0
+    if x.ndim == 0:
+        raise np.exceptions.AxisError(axis, 0)
+    return take_along_axis(x, argsort(x, axis, descending), axis)
+
+
+def topk(x, k, axis=-1, largest=True, sorted=True):
+    """The k largest (or smallest) elements along the axis, in order, and their indices."""
+    x = as_tensor(x)
+    axis = normal_axis(axis, x.ndim) if x.ndim else 0
+    if x.ndim == 0:
+        if k not in (0, 1):
+            raise ValueError(f"topk: k={k} of a single element")
+        return x, Tensor(np.zeros((), np.int64))
+    n = x.shape[axis]
+    if not 0 <= k <= n:
+        raise ValueError(f"topk: k must lie in 0..{n}, the length of axis {axis}; got {k}")
+    indices = _topk_indices(x.data, k, axis, largest)
+    return take_along_axis(x, indices, axis), Tensor(indices)
+
+
+def _topk_indices(x, k, axis, largest):
+    """Indices of the k chosen, best first. A partition, then a sort of the chosen alone; a NaN counts as the largest."""
+    n = x.shape[axis]
+    if 0 < k < n // 4:
+        chosen = np.argpartition(x, n - k if largest else k - 1, axis=axis)
+        chosen = np.take(chosen, np.arange(n - k, n) if largest else np.arange(k), axis=axis)
+    else:
+        chosen = np.broadcast_to(np.arange(n).reshape((n,) + (1,) * (x.ndim - axis - 1)), x.shape)
+    order = argsort(np.take_along_axis(x, chosen, axis), axis, descending=largest).data
+    return np.take_along_axis(chosen, np.take(order, np.arange(k), axis=axis), axis)
+
+
+def kthvalue(x, k, axis=-1, keepdims=False):
+    """The k-th smallest element along the axis, counted from 1, and its index."""
+    x = as_tensor(x)
+    if x.ndim == 0:
+        return x, Tensor(np.zeros((), np.int64))
+    n = x.shape[normal_axis(axis, x.ndim)]
+    if not 1 <= k <= n:
+        raise ValueError(f"kthvalue: k must lie in 1..{n}, got {k}")
+    index = np.take(argsort(x, axis).data, [k - 1], axis=axis)
+    kth = take_along_axis(x, index, axis)
+    return (kth, Tensor(index)) if keepdims else (np.squeeze(kth, axis), Tensor(np.squeeze(index, axis)))
+
+
+def _running(x, axis, better):
+    """Running extreme along the axis and the index of its latest place; a NaN stays."""
+    x = as_tensor(x)
+    if x.ndim == 0:
+        return x, Tensor(np.zeros((), np.int64))
+    axis = normal_axis(axis, x.ndim)
+    out = better.accumulate(x.data, axis=axis)
+    places = np.arange(x.shape[axis]).reshape((-1,) + (1,) * (x.ndim - axis - 1))
+    reached = (x.data == out) | np.isnan(x.data)
+    indices = np.maximum.accumulate(np.where(reached, places, 0), axis=axis)
+    return take_along_axis(x, indices, axis), Tensor(indices)
+
+
+def cummax(x, axis):
+    """yₖ = max(x₀, ..., xₖ), and the index of its latest place."""
+    return _running(x, axis, np.maximum)
+
+
+def cummin(x, axis):
+    """yₖ = min(x₀, ..., xₖ), and the index of its latest place."""
+    return _running(x, axis, np.minimum)
+
+
+# -- quantiles ---------------------------------------------------------------------------------------------------------
+
+
+@implements(np.quantile)
+def quantile(x, q, axis=None, keepdims=False):
+    """The q-th quantile, q in [0, 1], linear between the two nearest elements. An array of q makes a new first axis."""
+    x = as_tensor(x)
+    qs = np.asarray(value(q), np.float64)
+    if np.any((qs < 0) | (qs > 1)):
+        raise ValueError(f"quantile: q must lie in [0, 1], got {q}")
+    kept = tuple(1 for _ in x.shape) if axis is None else None
+    if axis is None:
+        rows, axis = x.reshape(-1), 0
+    else:
+        axis = normal_axis(axis, x.ndim)
+        rows = x
+    ordered = sort(rows, axis)
+    place = qs * (rows.shape[axis] - 1)
+    below = np.floor(place).astype(np.int64)
+    weight = (place - below).astype(x.dtype).reshape(qs.shape + (1,) * (rows.ndim - 1))
+    low = take(ordered, below.reshape(-1), axis)
+    high = take(ordered, np.minimum(below + 1, rows.shape[axis] - 1).reshape(-1), axis)
+    low, high = np.moveaxis(low, axis, 0), np.moveaxis(high, axis, 0)
+    rest = low.shape[1:]
+    low, high = low.reshape(qs.shape + rest), high.reshape(qs.shape + rest)
+    out = low + (high - low) * weight
+    if keepdims:
+        out = out.reshape(qs.shape + kept) if kept is not None else np.expand_dims(out, axis + qs.ndim)
+    return out
+
+
+@implements(np.percentile)
+def percentile(x, q, axis=None, keepdims=False):
+    """The q-th quantile, q in [0, 100]."""
+    return quantile(x, np.asarray(value(q)) / 100, axis, keepdims)
+
+
+@implements(np.median)
+def median(x, axis=None, keepdims=False):
+    """The middle element, or the mean of the middle two."""
+    return quantile(x, 0.5, axis, keepdims)
+
+
+# -- without a gradient ------------------------------------------------------------------------------------------------
+
+
+@implements(np.searchsorted)
+def searchsorted(a, v, side="left"):
+    """Where each v would stand in the sorted a (sorted along its last axis). No gradient."""
+    a, v = np.asarray(value(a)), np.asarray(value(v))
+    if a.ndim == 1:
+        return Tensor(np.asarray(np.searchsorted(a, v, side=side)))
+    if a.shape[:-1] != v.shape[:-1]:
+        raise ValueError(f"searchsorted: leading axes differ, {a.shape} and {v.shape}")
+    rows = [np.searchsorted(x, y, side=side) for x, y in zip(a.reshape(-1, a.shape[-1]), v.reshape(-1, v.shape[-1]))]
+    return Tensor(np.asarray(rows, np.int64).reshape(v.shape))
+
+
+@implements(np.unique)
+def unique(x, return_index=False, return_inverse=False, return_counts=False, axis=None):
+    """The different elements in order, as np.unique. No gradient."""
+    found = np.unique(np.asarray(value(x)), return_index, return_inverse, return_counts, axis)
+    return tuple(map(Tensor, found)) if isinstance(found, tuple) else Tensor(found)
+
+
+@implements(np.nonzero)
+def nonzero(x):
+    """The indices of the elements that are not 0, one array for each axis. No gradient."""
+    return tuple(map(Tensor, np.nonzero(value(x))))
+
+
+@implements(np.argwhere)
+def argwhere(x):
+    """The indices of the elements that are not 0, one row for each. No gradient."""
+    return Tensor(np.argwhere(value(x)))
+
+
+@implements(np.bincount)
+def bincount(x, weights=None, minlength=0):
+    """How often each integer occurs. No gradient."""
+    return Tensor(np.bincount(np.asarray(value(x)), None if weights is None else np.asarray(value(weights)), minlength))
