@@ -22,6 +22,7 @@ from .reference_activation import (
     swiglu_backward,
     swiglu_forward,
 )
+from .reference_attention import attention_backward, attention_decode, attention_forward
 from .reference_loss import (
     cross_entropy_backward,
     cross_entropy_forward,
@@ -41,6 +42,7 @@ from .reference_norm import (
 from .reference_optimizer import adamw_step, grad_norm
 
 __all__ = [
+    "attention_backward", "attention_decode", "attention_forward",
     "adamw_step", "add_layer_norm_backward", "add_layer_norm_forward", "add_rms_norm_backward", "add_rms_norm_forward",
     "cross_entropy_backward", "cross_entropy_forward", "dropout_backward", "dropout_forward", "embedding_backward",
     "embedding_forward", "erf", "geglu_backward", "geglu_forward", "gelu_backward", "gelu_forward", "grad_norm",

@@ -338,6 +338,7 @@ def _finish(record: Op, result: Any, nodes: tuple[Any, ...] | None, params: dict
 
 
 SELECT = Op(lambda x, *, index: (x, (index,)), "select", True, strict=False)  # never called: marks one output of several
+SELECT.joint = SELECT.forward  # not one rule for each input: the walk itself hands the gradient on
 
 
 def _watched(record: Op, args: tuple[Any, ...], params: dict[str, Any]) -> Any:

@@ -87,7 +87,8 @@ SHIFT = 12  # the series is used from here on
 
 def _lgamma(x):
     """log |Γ(x)|: element by element, with the C library's own function."""
-    flat = [math.inf if v in (math.inf, -math.inf) or (v <= 0 and v == math.floor(v)) else math.lgamma(v) for v in x.ravel().tolist()]
+    pole = np.isinf(x) | ((x <= 0) & (x == np.floor(x)))
+    flat = [math.inf if at_pole else math.lgamma(v) for v, at_pole in zip(x.ravel().tolist(), pole.ravel().tolist())]
     return np.asarray(flat, np.float64).reshape(x.shape)
 
 
