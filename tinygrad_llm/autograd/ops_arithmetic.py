@@ -13,7 +13,7 @@ from .ops_common import errstate
 from .tensor import implements
 
 
-@op(numpy=np.add)
+@op(elementwise=True, numpy=np.add)
 def add(a, b):
     """y = a + b"""
     return a + b, ()
@@ -25,7 +25,7 @@ def _(g): return g
 def _(g): return g
 
 
-@op(numpy=np.subtract)
+@op(elementwise=True, numpy=np.subtract)
 def subtract(a, b):
     """y = a - b"""
     return np.subtract(a, b), ()
@@ -37,7 +37,7 @@ def _(g): return g
 def _(g): return -g
 
 
-@op(numpy=np.multiply)
+@op(elementwise=True, numpy=np.multiply)
 def multiply(a, b):
     """y = a · b"""
     return a * b, (a, b)
@@ -49,7 +49,7 @@ def _(g, a, b): return g * b
 def _(g, a, b): return g * a
 
 
-@op(numpy=np.divide)
+@op(elementwise=True, numpy=np.divide)
 def divide(a, b):
     """y = a / b; integers give floats"""
     return np.divide(a, b), (a, b)
@@ -61,7 +61,7 @@ def _(g, a, b): return g / b
 def _(g, a, b): return -g * a / (b * b)
 
 
-@op(numpy=np.negative)
+@op(elementwise=True, numpy=np.negative)
 def negative(x):
     """y = -x"""
     return -x, ()
@@ -90,7 +90,7 @@ def _(g, a, b):
     return g * np.where(flat, 0, a**b * np.log(np.where(flat, 1, a)))
 
 
-@op(numpy=np.remainder)
+@op(elementwise=True, numpy=np.remainder)
 def remainder(a, b):
     """y = a - b · floor(a / b): the sign is b's, as in Python's %"""
     return np.remainder(a, b), (a, b)
@@ -102,7 +102,7 @@ def _(g, a, b): return g
 def _(g, a, b): return -g * np.floor(a / b)
 
 
-@op(numpy=np.fmod)
+@op(elementwise=True, numpy=np.fmod)
 def fmod(a, b):
     """y = a - b · trunc(a / b): the sign is a's, as in C"""
     return np.fmod(a, b), (a, b)
@@ -114,7 +114,7 @@ def _(g, a, b): return g
 def _(g, a, b): return -g * np.trunc(a / b)
 
 
-@op(numpy=np.floor_divide)
+@op(elementwise=True, numpy=np.floor_divide)
 def floor_divide(a, b):
     """y = floor(a / b); a step function, the gradients are 0"""
     return np.floor_divide(a, b), ()
@@ -133,7 +133,7 @@ def _shared(g, wins, tie):
     return np.where(tie, g / 2, np.where(wins, g, 0))
 
 
-@op(numpy=np.maximum)
+@op(elementwise=True, numpy=np.maximum)
 def maximum(a, b):
     """y = max(a, b); NaN where either is NaN"""
     return np.maximum(a, b), (a, b)
@@ -145,7 +145,7 @@ def _(g, a, b): return _shared(g, a > b, a == b)
 def _(g, a, b): return _shared(g, b > a, a == b)
 
 
-@op(numpy=np.minimum)
+@op(elementwise=True, numpy=np.minimum)
 def minimum(a, b):
     """y = min(a, b); NaN where either is NaN"""
     return np.minimum(a, b), (a, b)
@@ -157,7 +157,7 @@ def _(g, a, b): return _shared(g, a < b, a == b)
 def _(g, a, b): return _shared(g, b < a, a == b)
 
 
-@op(numpy=np.fmax)
+@op(elementwise=True, numpy=np.fmax)
 def fmax(a, b):
     """y = max(a, b), ignoring NaN; a tie goes to a"""
     return np.fmax(a, b), (a, b)
@@ -169,7 +169,7 @@ def _(g, a, b): return np.where((a >= b) | np.isnan(b), g, 0)
 def _(g, a, b): return np.where((a >= b) | np.isnan(b), 0, g)
 
 
-@op(numpy=np.fmin)
+@op(elementwise=True, numpy=np.fmin)
 def fmin(a, b):
     """y = min(a, b), ignoring NaN; a tie goes to a"""
     return np.fmin(a, b), (a, b)
@@ -236,7 +236,7 @@ def _(g, finite): return np.where(finite, g, 0)
 # -- lengths, logs of sums, signs --------------------------------------------------------------------------------------
 
 
-@op(numpy=np.hypot)
+@op(elementwise=True, numpy=np.hypot)
 def hypot(a, b):
     """y = √(a² + b²); the subgradient at (0, 0) is 0"""
     out = np.hypot(a, b)
@@ -255,7 +255,7 @@ def _share(a, b):
     return 1 / (1 + np.exp(gap))
 
 
-@op(numpy=np.logaddexp)
+@op(elementwise=True, numpy=np.logaddexp)
 def logaddexp(a, b):
     """y = log(eᵃ + eᵇ)"""
     return np.logaddexp(a, b), (a, b)

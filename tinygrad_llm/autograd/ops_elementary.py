@@ -12,7 +12,7 @@ from .op import op
 LN2, LN10 = float(np.log(2)), float(np.log(10))
 
 
-@op(numpy=np.positive)
+@op(elementwise=True, numpy=np.positive)
 def positive(x):
     """y = x"""
     return +x, ()
@@ -21,7 +21,7 @@ def positive(x):
 def _(g): return g
 
 
-@op(numpy=(np.absolute, np.fabs))
+@op(elementwise=True, numpy=(np.absolute, np.fabs))
 def absolute(x):
     """y = |x|"""
     return np.absolute(x), (x,)
@@ -30,7 +30,7 @@ def absolute(x):
 def _(g, x): return g * np.sign(x)
 
 
-@op(numpy=np.square)
+@op(elementwise=True, numpy=np.square)
 def square(x):
     """y = x²"""
     return np.square(x), (x,)
@@ -39,7 +39,7 @@ def square(x):
 def _(g, x): return g * x * 2
 
 
-@op(numpy=np.reciprocal)
+@op(elementwise=True, numpy=np.reciprocal)
 def reciprocal(x):
     """y = 1 / x; integers give floats"""
     out = np.divide(1, x)
@@ -49,7 +49,7 @@ def reciprocal(x):
 def _(g, out): return -g * out * out
 
 
-@op(numpy=np.sqrt)
+@op(elementwise=True, numpy=np.sqrt)
 def sqrt(x):
     """y = √x"""
     out = np.sqrt(x)
@@ -59,7 +59,7 @@ def sqrt(x):
 def _(g, out): return g / (2 * out)
 
 
-@op
+@op(elementwise=True)
 def rsqrt(x):
     """y = 1 / √x"""
     out = 1 / np.sqrt(x)
@@ -69,7 +69,7 @@ def rsqrt(x):
 def _(g, out): return g * (-0.5 * out * out * out)
 
 
-@op(numpy=np.cbrt)
+@op(elementwise=True, numpy=np.cbrt)
 def cbrt(x):
     """y = ³√x"""
     out = np.cbrt(x)
@@ -82,7 +82,7 @@ def _(g, out): return g / (3 * out * out)
 # -- exponentials and logarithms ---------------------------------------------------------------------------------------
 
 
-@op(numpy=np.exp)
+@op(elementwise=True, numpy=np.exp)
 def exp(x):
     """y = eˣ"""
     out = np.exp(x)
@@ -92,7 +92,7 @@ def exp(x):
 def _(g, out): return g * out
 
 
-@op(numpy=np.exp2)
+@op(elementwise=True, numpy=np.exp2)
 def exp2(x):
     """y = 2ˣ"""
     out = np.exp2(x)
@@ -102,7 +102,7 @@ def exp2(x):
 def _(g, out): return g * out * LN2
 
 
-@op(numpy=np.expm1)
+@op(elementwise=True, numpy=np.expm1)
 def expm1(x):
     """y = eˣ - 1, exact near 0"""
     out = np.expm1(x)
@@ -112,7 +112,7 @@ def expm1(x):
 def _(g, out): return g * (out + 1)
 
 
-@op(numpy=np.log)
+@op(elementwise=True, numpy=np.log)
 def log(x):
     """y = ln x"""
     return np.log(x), (x,)
@@ -121,7 +121,7 @@ def log(x):
 def _(g, x): return g / x
 
 
-@op(numpy=np.log2)
+@op(elementwise=True, numpy=np.log2)
 def log2(x):
     """y = log₂ x"""
     return np.log2(x), (x,)
@@ -130,7 +130,7 @@ def log2(x):
 def _(g, x): return g / (x * LN2)
 
 
-@op(numpy=np.log10)
+@op(elementwise=True, numpy=np.log10)
 def log10(x):
     """y = log₁₀ x"""
     return np.log10(x), (x,)
@@ -139,7 +139,7 @@ def log10(x):
 def _(g, x): return g / (x * LN10)
 
 
-@op(numpy=np.log1p)
+@op(elementwise=True, numpy=np.log1p)
 def log1p(x):
     """y = ln(1 + x), exact near 0"""
     return np.log1p(x), (x,)
@@ -151,7 +151,7 @@ def _(g, x): return g / (1 + x)
 # -- the circle --------------------------------------------------------------------------------------------------------
 
 
-@op(numpy=np.sin)
+@op(elementwise=True, numpy=np.sin)
 def sin(x):
     """y = sin x"""
     return np.sin(x), (x,)
@@ -160,7 +160,7 @@ def sin(x):
 def _(g, x): return g * np.cos(x)
 
 
-@op(numpy=np.cos)
+@op(elementwise=True, numpy=np.cos)
 def cos(x):
     """y = cos x"""
     return np.cos(x), (x,)
@@ -169,7 +169,7 @@ def cos(x):
 def _(g, x): return -g * np.sin(x)
 
 
-@op(numpy=np.tan)
+@op(elementwise=True, numpy=np.tan)
 def tan(x):
     """y = tan x"""
     out = np.tan(x)
@@ -179,7 +179,7 @@ def tan(x):
 def _(g, out): return g * (1 + out * out)
 
 
-@op(numpy=np.arcsin)
+@op(elementwise=True, numpy=np.arcsin)
 def arcsin(x):
     """y = arcsin x"""
     return np.arcsin(x), (x,)
@@ -188,7 +188,7 @@ def arcsin(x):
 def _(g, x): return g / np.sqrt(1 - x * x)
 
 
-@op(numpy=np.arccos)
+@op(elementwise=True, numpy=np.arccos)
 def arccos(x):
     """y = arccos x"""
     return np.arccos(x), (x,)
@@ -197,7 +197,7 @@ def arccos(x):
 def _(g, x): return -g / np.sqrt(1 - x * x)
 
 
-@op(numpy=np.arctan)
+@op(elementwise=True, numpy=np.arctan)
 def arctan(x):
     """y = arctan x"""
     return np.arctan(x), (x,)
@@ -206,7 +206,7 @@ def arctan(x):
 def _(g, x): return g / (1 + x * x)
 
 
-@op(numpy=np.arctan2)
+@op(elementwise=True, numpy=np.arctan2)
 def arctan2(a, b):
     """y = the angle of the point (b, a), in (-π, π]; the subgradient at the origin is 0"""
     return np.arctan2(a, b), (a, b)
@@ -225,7 +225,7 @@ def _(g, a, b): return -g * a / _squared_length(a, b)
 # -- the hyperbola -----------------------------------------------------------------------------------------------------
 
 
-@op(numpy=np.sinh)
+@op(elementwise=True, numpy=np.sinh)
 def sinh(x):
     """y = (eˣ - e⁻ˣ) / 2"""
     return np.sinh(x), (x,)
@@ -234,7 +234,7 @@ def sinh(x):
 def _(g, x): return g * np.cosh(x)
 
 
-@op(numpy=np.cosh)
+@op(elementwise=True, numpy=np.cosh)
 def cosh(x):
     """y = (eˣ + e⁻ˣ) / 2"""
     return np.cosh(x), (x,)
@@ -243,7 +243,7 @@ def cosh(x):
 def _(g, x): return g * np.sinh(x)
 
 
-@op(numpy=np.tanh)
+@op(elementwise=True, numpy=np.tanh)
 def tanh(x):
     """y = (eˣ - e⁻ˣ) / (eˣ + e⁻ˣ)"""
     out = np.tanh(x)
@@ -253,7 +253,7 @@ def tanh(x):
 def _(g, out): return g * (1 - out * out)
 
 
-@op(numpy=np.arcsinh)
+@op(elementwise=True, numpy=np.arcsinh)
 def arcsinh(x):
     """y = ln(x + √(x² + 1))"""
     return np.arcsinh(x), (x,)
@@ -262,7 +262,7 @@ def arcsinh(x):
 def _(g, x): return g / np.sqrt(x * x + 1)
 
 
-@op(numpy=np.arccosh)
+@op(elementwise=True, numpy=np.arccosh)
 def arccosh(x):
     """y = ln(x + √(x² - 1)), for x ≥ 1"""
     return np.arccosh(x), (x,)
@@ -271,7 +271,7 @@ def arccosh(x):
 def _(g, x): return g / np.sqrt((x - 1) * (x + 1))
 
 
-@op(numpy=np.arctanh)
+@op(elementwise=True, numpy=np.arctanh)
 def arctanh(x):
     """y = ½ ln((1 + x) / (1 - x))"""
     return np.arctanh(x), (x,)
@@ -280,7 +280,7 @@ def arctanh(x):
 def _(g, x): return g / (1 - x * x)
 
 
-@op
+@op(elementwise=True)
 def sigmoid(x):
     """y = 1 / (1 + e⁻ˣ), without overflow"""
     small = np.exp(-np.absolute(x))
@@ -294,27 +294,27 @@ def _(g, out): return g * out * (1 - out)
 # -- steps -------------------------------------------------------------------------------------------------------------
 
 
-@op(numpy=np.sign)
+@op(elementwise=True, numpy=np.sign)
 def sign(x):
     """y = -1, 0 or 1"""
     return np.sign(x), ()
 
-@op(numpy=np.floor)
+@op(elementwise=True, numpy=np.floor)
 def floor(x):
     """y = the largest integer ≤ x"""
     return np.floor(x), ()
 
-@op(numpy=np.ceil)
+@op(elementwise=True, numpy=np.ceil)
 def ceil(x):
     """y = the smallest integer ≥ x"""
     return np.ceil(x), ()
 
-@op(numpy=(np.trunc, np.fix))
+@op(elementwise=True, numpy=(np.trunc, np.fix))
 def trunc(x):
     """y = x without its fraction"""
     return np.trunc(x), ()
 
-@op(numpy=np.rint)
+@op(elementwise=True, numpy=np.rint)
 def rint(x):
     """y = the nearest integer, halves to even"""
     return np.rint(x), ()
