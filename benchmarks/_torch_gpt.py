@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 
 class Attention(nn.Module):
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: int, heads: int, bias: bool):
         super().__init__()
         self.heads = heads
-        self.c_attn, self.c_proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.c_attn, self.c_proj = nn.Linear(width, 3 * width, bias), nn.Linear(width, width, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         B, T, D = x.shape
@@ -29,19 +29,19 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    def __init__(self, width: int):
+    def __init__(self, width: int, bias: bool):
         super().__init__()
-        self.c_fc, self.c_proj = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.c_fc, self.c_proj = nn.Linear(width, 4 * width, bias), nn.Linear(4 * width, width, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
 
 
 class Block(nn.Module):
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: int, heads: int, bias: bool):
         super().__init__()
-        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attn, self.mlp = Attention(width, heads), FeedForward(width)
+        self.ln_1, self.ln_2 = nn.LayerNorm(width, bias=bias), nn.LayerNorm(width, bias=bias)
+        self.attn, self.mlp = Attention(width, heads, bias), FeedForward(width, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.ln_1(x))
@@ -51,11 +51,11 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """ids, labels (B, T) -> the mean cross-entropy of labels, already moved by one."""
 
-    def __init__(self, vocabulary: int, positions: int, width: int, heads: int, layers: int):
+    def __init__(self, vocabulary: int, positions: int, width: int, heads: int, layers: int, bias: bool = True):
         super().__init__()
         self.wte, self.wpe = nn.Embedding(vocabulary, width), nn.Embedding(positions, width)
-        self.h = nn.ModuleList([Block(width, heads) for _ in range(layers)])
-        self.ln_f = nn.LayerNorm(width)
+        self.h = nn.ModuleList([Block(width, heads, bias) for _ in range(layers)])
+        self.ln_f = nn.LayerNorm(width, bias=bias)
 
     def forward(self, ids: Tensor, labels: Tensor) -> Tensor:
         x = self.wte(ids) + self.wpe(torch.arange(ids.shape[1]))
