@@ -20,6 +20,8 @@ SIDES = ("numba", "numpy")
 
 # public name -> the module that holds the Numba version under the same name
 _NUMBA_MODULES = {
+    "matmul": "matmul_call",
+    "matmul_backward": "matmul_call",
 }
 
 __all__ = sorted([*_NUMBA_MODULES, "use", "warmup", "set_num_threads", "get_num_threads", "reference"])

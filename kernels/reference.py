@@ -29,6 +29,7 @@ from .reference_loss import (
     linear_cross_entropy_backward,
     linear_cross_entropy_forward,
 )
+from .reference_matmul import matmul, matmul_backward
 from .reference_norm import (
     add_layer_norm_backward,
     add_layer_norm_forward,
@@ -47,52 +48,10 @@ __all__ = [
     "cross_entropy_backward", "cross_entropy_forward", "dropout_backward", "dropout_forward", "embedding_backward",
     "embedding_forward", "erf", "geglu_backward", "geglu_forward", "gelu_backward", "gelu_forward", "grad_norm",
     "layer_norm_backward", "layer_norm_forward", "linear_cross_entropy_backward", "linear_cross_entropy_forward",
-    "log_softmax_backward", "log_softmax_forward", "matmul", "relu_backward", "relu_forward", "rms_norm_backward",
+    "log_softmax_backward", "log_softmax_forward", "matmul", "matmul_backward", "relu_backward", "relu_forward", "rms_norm_backward",
     "rms_norm_forward", "rotary_backward", "rotary_forward", "silu_backward", "silu_forward", "softmax_backward",
     "softmax_forward", "swiglu_backward", "swiglu_forward",
 ]
-
-
-# ---- products ---------------------------------------------------------------------------------------------------------
-
-ACTIVATIONS = {
-    None: lambda x: x,
-    "relu": relu_forward,
-    "gelu": gelu_forward,
-    "gelu_tanh": lambda x: gelu_forward(x, "tanh"),
-    "silu": silu_forward,
-}
-
-
-def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, beta=0.0, bias=None, activation=None,
-           residual=None):
-    """out = activation(alpha · op(a) op(b) + beta · out + bias) + residual
-
-    op transposes the last two axes where asked; leading axes broadcast; a vector operand follows np.matmul.
-    bias (N,) is added to every row; residual has the shape of the result or broadcasts to it.
-    """
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation: expected one of {list(ACTIVATIONS)}, got {activation!r}")
-    if beta != 0.0 and out is None:
-        raise ValueError("beta: accumulating needs an `out` to accumulate into")
-    a = np.swapaxes(a, -1, -2) if transpose_a and a.ndim > 1 else a
-    b = np.swapaxes(b, -1, -2) if transpose_b and b.ndim > 1 else b
-    y = np.matmul(a, b)
-    scalar = y.dtype.type
-    if alpha != 1.0:
-        y = y * scalar(alpha)
-    if beta != 0.0:
-        y = y + scalar(beta) * out
-    if bias is not None:
-        y = y + bias
-    y = ACTIVATIONS[activation](y)
-    if residual is not None:
-        y = y + residual
-    if out is None:
-        return y
-    check.writable("out", out, y.shape, y.dtype, (a, b))
-    out[...] = y
-    return out
 
 
 # ---- softmax ----------------------------------------------------------------------------------------------------------

@@ -184,6 +184,19 @@ def _scalar_loader(scalar):
 peek_f32, peek_f64, peek_i64 = (_scalar_loader(s) for s in (types.float32, types.float64, types.int64))
 
 
+def _pointer_maker(scalar):
+    @intrinsic
+    def pointer(typingctx, address):
+        """The address as a typed pointer, for `numba.carray(pointer, shape)`."""
+        def codegen(context, builder, sig, args):
+            return _pointer(builder, args[0], _SCALAR[scalar])
+        return types.CPointer(scalar)(types.int64), codegen
+    return pointer
+
+
+pointer_f32, pointer_f64 = _pointer_maker(types.float32), _pointer_maker(types.float64)
+
+
 @intrinsic
 def poke(typingctx, address, value):
     """Write a scalar at an address."""

@@ -1,0 +1,252 @@
+"""out = activation(alpha · op(a) op(b) + beta · out + bias) + residual, and its gradients.
+
+Here: what is asked for is checked, shapes and strides are turned into a plan (`matmul_plan`), and the loops are called:
+`matmul_blocked` in explicit vectors, or `matmul_portable` where kernels are not compiled. Leaves out: complex and
+integer matrices (np.matmul has them).
+"""
+
+import numpy as np
+
+from . import _check as check
+from ._jit import COMPILED
+from ._threads import get_num_threads
+from .matmul_plan import ACTIVATIONS, SERIAL_WORK, make_plan, merge_batches, merge_into_rows
+from .matmul_portable import matmul_naive
+from .reference_matmul import ACTIVATIONS as ACTIVATION_FORWARDS
+from .reference_matmul import sum_to
+
+if COMPILED:
+    from . import simd
+    from .matmul_blocked import launch_f32, launch_f64
+    from .matmul_tile import ROWS
+
+    _LAUNCH = {4: launch_f32, 8: launch_f64}
+    _LANES = {4: simd.LANES32, 8: simd.LANES64}
+
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+_plans = {}
+_MOST_PLANS = 4096
+
+
+def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, beta=0.0, bias=None, activation=None,
+           residual=None, pre=None):
+    """out = activation(alpha · op(a) op(b) + beta · out + bias) + residual
+
+    op transposes the last two axes where asked, without a copy; leading axes broadcast; a vector operand follows np.matmul.
+    bias (N,) is added to every row; residual broadcasts to the result. `pre`, an array of the result's shape, receives
+    what the activation was applied to, for `matmul_backward`. activation: None, "relu", "gelu", "gelu_tanh" or "silu".
+    float32 and float64; TypeError for other or mixed dtypes, ValueError for shapes that do not fit and for an `out` that is
+    read-only or overlaps an input.
+    """
+    if type(a) is not np.ndarray or type(b) is not np.ndarray or a.dtype != b.dtype or a.dtype not in (_FLOAT32, _FLOAT64):
+        _check_operands(a, b)
+    key = (a.shape, a.strides, b.shape, b.strides, a.itemsize, transpose_a, transpose_b, activation, get_num_threads(),
+           out is not None and (out.shape, out.strides), bias is not None and (bias.shape, bias.strides),
+           residual is not None and (residual.shape, residual.strides), pre is not None and (pre.shape, pre.strides))
+    problem = _plans.get(key)
+    if problem is None:
+        if len(_plans) >= _MOST_PLANS:
+            _plans.clear()
+        problem = _plans[key] = _Problem(a, b, out, transpose_a, transpose_b, bias, activation, residual, pre)
+    if out is None:
+        if beta != 0.0:
+            raise ValueError("beta: accumulating needs an `out` to accumulate into")
+        out = np.empty(problem.shape, a.dtype)
+    else:
+        check.writable("out", out, problem.shape, a.dtype, (a, b, bias, residual, pre))
+    for name, extra in (("bias", bias), ("residual", residual), ("pre", pre)):
+        if extra is not None:
+            check.same_dtype(name, check.float_array(name, extra), a)
+    if pre is not None:
+        check.writable("pre", pre, problem.shape, a.dtype, (a, b, bias, residual))
+    problem.run(a, b, out, bias, residual, pre, alpha, beta)
+    return out
+
+
+def matmul_backward(g, a, b, *, transpose_a=False, transpose_b=False, alpha=1.0, bias=False, activation=None, pre=None,
+                    needs=(True, True)):
+    """dz = g · activation'(pre),  d op(a) = alpha · dz op(b)ᵀ,  d op(b) = alpha · op(a)ᵀ dz,  dbias = Σ_rows dz
+
+    (da, db), or (da, db, dbias) where `bias` is True; None for an operand that `needs` leaves out. g has the result's shape;
+    `pre` is what `matmul` saved, needed with an activation. The gradient of the residual is g, that of `out` beta · dz.
+    """
+    _check_operands(a, b)
+    check.same_dtype("g", check.float_array("g", g), a)
+    if activation is not None:
+        if pre is None:
+            raise ValueError("pre: the gradient of an activation needs what it was applied to; pass matmul an array as `pre`")
+        g = _activation_backward(activation, g, check.like_array("pre", pre, g))
+    a2, b2 = (a[None, :] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
+    g2 = g[..., None] if b.ndim == 1 else g
+    g2 = g2[..., None, :] if a.ndim == 1 else g2
+    transpose_a, transpose_b = transpose_a and a.ndim > 1, transpose_b and b.ndim > 1
+    da = _gradient_a(g2, a2, b2, transpose_a, transpose_b, alpha).reshape(a.shape) if needs[0] else None
+    db = _gradient_b(g2, a2, b2, transpose_a, transpose_b, alpha).reshape(b.shape) if needs[1] else None
+    return (da, db, g2.reshape(-1, g2.shape[-1]).sum(axis=0)) if bias else (da, db)
+
+
+def _activation_backward(activation, g, pre):
+    import kernels
+
+    if activation == "gelu_tanh":
+        return kernels.gelu_backward(g, pre, "tanh")
+    return getattr(kernels, f"{activation}_backward")(g, pre)
+
+
+def _gradient_a(g, a, b, transpose_a, transpose_b, alpha):
+    if transpose_a:
+        da = matmul(b, g, transpose_a=transpose_b, transpose_b=True, alpha=alpha)
+    else:
+        da = matmul(g, b, transpose_b=not transpose_b, alpha=alpha)
+    return sum_to(da, a.shape)
+
+
+def _gradient_b(g, a, b, transpose_a, transpose_b, alpha):
+    if b.ndim == 2 and a.ndim > 2 and not transpose_a:      # a batch that shares b: one product over all its rows
+        a, g = a.reshape(-1, a.shape[-1]), g.reshape(-1, g.shape[-1])
+    if transpose_b:
+        db = matmul(g, a, transpose_a=True, transpose_b=transpose_a, alpha=alpha)
+    else:
+        db = matmul(a, g, transpose_a=not transpose_a, alpha=alpha)
+    return sum_to(db, b.shape)
+
+
+def _check_operands(a, b):
+    check.float_array("a", a)
+    check.float_array("b", b)
+    check.same_dtype("b", b, a)
+
+
+def _operand_shape(name, x, transpose):
+    """(leading axes, rows, columns) and byte strides of the last two, after the transpose asked for."""
+    if x.ndim == 0:
+        raise ValueError(f"matmul: {name} has no axes; expected a vector, a matrix or a batch of matrices")
+    if x.ndim == 1:
+        lone = (1, x.shape[0]) if name == "a" else (x.shape[0], 1)
+        strides = (0, x.strides[0]) if name == "a" else (x.strides[0], x.itemsize)
+        return (), lone, strides
+    shape, strides = x.shape[-2:], x.strides[-2:]
+    return x.shape[:-2], shape[::-1] if transpose else shape, strides[::-1] if transpose else strides
+
+
+def _lead_strides(x, lead):
+    """Byte strides of the leading axes of x, broadcast to `lead`."""
+    own = x.shape[:-2]
+    strides = x.strides[:len(own)]
+    missing = len(lead) - len(own)
+    return [0] * missing + [0 if size == 1 else stride for size, stride in zip(own, strides)]
+
+
+def _contiguous_strides(shape, size):
+    strides = []
+    for length in reversed(shape):
+        strides.append(size)
+        size *= length
+    return tuple(reversed(strides))
+
+
+class _Problem:
+    """One set of shapes, strides and options: checked once, then run any number of times."""
+
+    def __init__(self, a, b, out, transpose_a, transpose_b, bias, activation, residual, pre):
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation: expected one of {list(ACTIVATIONS)}, got {activation!r}")
+        lead_a, (m, depth), strides_a = _operand_shape("a", a, transpose_a)
+        lead_b, (depth_b, n), strides_b = _operand_shape("b", b, transpose_b)
+        self.size = a.itemsize
+        asked = f"a {a.shape}{' transposed' if transpose_a else ''} @ b {b.shape}{' transposed' if transpose_b else ''}"
+        if depth != depth_b:
+            raise ValueError(f"matmul: {asked}: expected as many columns in a as rows in b, got {depth} and {depth_b}")
+        try:
+            self.lead = np.broadcast_shapes(lead_a, lead_b)
+        except ValueError:
+            raise ValueError(f"matmul: {asked}: the leading axes do not broadcast together") from None
+        self.vector_a, self.vector_b = a.ndim == 1, b.ndim == 1
+        self.shape = (*self.lead, *(() if self.vector_a else (m,)), *(() if self.vector_b else (n,)))
+        self.options = {"transpose_a": transpose_a, "transpose_b": transpose_b, "activation": activation}
+        if bias is not None and np.shape(bias) != (n,):
+            raise ValueError(f"bias: expected shape ({n},), one number per column of the result, got {np.shape(bias)}")
+        if residual is not None and not _broadcasts_to(residual.shape, self.shape):
+            raise ValueError(f"residual: expected a shape that broadcasts to {self.shape}, got {residual.shape}")
+        self.empty = 0 in (*self.lead, m, n)
+        self.naive = depth == 0 or not COMPILED
+        if self.empty or self.naive:
+            return
+        # the loops write rows of numbers that lie together; other arrays are filled by a copy at the end
+        self.direct = out is None or self._strides(out)[-1] == a.itemsize
+        self.pre_direct = pre is None or self._strides(pre)[-1] == a.itemsize
+        self._lay_out((m, n, depth), strides_a, strides_b, a, b, out, bias, residual, pre)
+
+    def _strides(self, x):
+        """Byte strides of an array of the result's shape (or None: a fresh one), with the axes a vector operand left out."""
+        strides = list(x.strides if x is not None else _contiguous_strides(self.shape, self.size))
+        if self.vector_b:
+            strides.append(self.size)
+        if self.vector_a:
+            strides.insert(len(strides) - 1, 0)
+        return strides
+
+    def _lay_out(self, dims, strides_a, strides_b, a, b, out, bias, residual, pre):
+        m, n, depth = dims
+        c = self._strides(out if self.direct else None)
+        p = self._strides(pre if self.pre_direct else None)
+        r = self._strides(np.broadcast_to(residual, self.shape)) if residual is not None else [0] * len(c)
+        axes = merge_batches(zip(self.lead, _lead_strides(a, self.lead), _lead_strides(b, self.lead), c, r, p))
+        row_strides = (strides_a[0], c[-2], r[-2], p[-2])
+        m, axes = merge_into_rows(m, row_strides, axes, lambda axis: axis[2] == 0)
+        self.by_slices = len(axes) > 2
+        work = m * n * depth
+        for axis in axes:
+            work *= axis[0]
+        self.threads = 1 if work < SERIAL_WORK else get_num_threads()
+        strides = (*strides_a, *strides_b, c[-2], r[-2], r[-1], p[-2], bias.strides[0] if bias is not None else 0)
+        self.launch = _LAUNCH[a.itemsize]
+        self.plan = make_plan((m, n, depth), strides, axes[-2:], a.itemsize, _LANES[a.itemsize], ROWS,
+                              self.options["activation"], self.threads)
+
+    def run(self, a, b, out, bias, residual, pre, alpha, beta):
+        if self.empty:
+            return
+        if self.naive:
+            matmul_naive(a, b, out, alpha, beta, bias, residual, pre, **self.options)
+        elif self.options["activation"] is not None:
+            self._run_in_steps(a, b, out, bias, residual, pre, alpha, beta)
+        elif self.by_slices:
+            self._run_slices(a, b, out, bias, residual, pre, alpha, beta)
+        else:
+            target = out if self.direct else np.array(out, order="C")
+            kept = pre if self.pre_direct else np.empty(self.shape, a.dtype)
+            self.launch(self.threads, self.plan, id(a), id(b), id(target), 0 if bias is None else id(bias),
+                        0 if residual is None else id(residual), 0 if pre is None else id(kept), alpha, beta)
+            if target is not out:
+                out[...] = target
+            if kept is not pre:
+                pre[...] = kept
+
+    def _run_in_steps(self, a, b, out, bias, residual, pre, alpha, beta):
+        """The activation as a pass of its own."""
+        matmul(a, b, out, alpha=alpha, beta=beta, bias=bias, **{**self.options, "activation": None})
+        if pre is not None:
+            pre[...] = out
+        out[...] = ACTIVATION_FORWARDS[self.options["activation"]](out)
+        if residual is not None:
+            out += residual
+
+    def _run_slices(self, a, b, out, bias, residual, pre, alpha, beta):
+        """More batch axes than the loops walk: one call for each index of the first."""
+        a, b = (np.broadcast_to(x, (*self.lead, *x.shape[-2:])) if x.ndim > 1 else x for x in (a, b))
+        residual = None if residual is None else np.broadcast_to(residual, self.shape)
+        for i in range(self.lead[0]):
+            matmul(a[i] if a.ndim > 1 else a, b[i] if b.ndim > 1 else b, out[i], alpha=alpha, beta=beta, bias=bias,
+                   residual=None if residual is None else residual[i], pre=None if pre is None else pre[i], **self.options)
+
+
+def _broadcasts_to(shape, target):
+    return len(shape) <= len(target) and all(s in (1, t) for s, t in zip(reversed(shape), reversed(target)))
+
+
+def warmup(dtypes=("float32",)):
+    """Compile, or load, what training uses: serial and parallel."""
+    for dtype in dtypes:
+        for n in (16, 160):
+            matmul(np.zeros((n, n), dtype), np.zeros((n, n), dtype))

@@ -1,0 +1,69 @@
+"""What is done to a piece of C while it is still in the first cache: bias, activation, residual.
+
+    pre = C + bias          (kept when the caller wants it: backward of the activation needs it)
+    out = activation(pre) + residual
+"""
+
+from numba import carray
+
+from . import simd
+from ._jit import jit
+from .matmul_plan import (
+    COL_R,
+    N2,
+    P1,
+    P2,
+    P_BIAS,
+    P_PRE,
+    P_RES,
+    R1,
+    R2,
+    ROW_C,
+    ROW_P,
+    ROW_R,
+    STEP_BIAS,
+)
+from .simd import peek_i64
+
+
+def make_epilogue(vector):
+    """`finish(plan, args, i0, rows, j0, cols, pc, batch)` for one dtype."""
+    single = str(vector.dtype) == "float32"
+    size = 4 if single else 8
+    pointer = simd.pointer_f32 if single else simd.pointer_f64
+    peek = simd.peek_f32 if single else simd.peek_f64
+
+    @jit
+    def add_row(x, address, step):
+        """x += the numbers at an address, `step` bytes apart."""
+        if step == size:
+            y = carray(pointer(address), (x.size,))
+            for i in range(x.size):
+                x[i] += y[i]
+        else:
+            for i in range(x.size):
+                x[i] += peek(address + i * step)
+
+    @jit
+    def finish(plan, args, i0, rows, j0, cols, pc, batch):
+        bias, residual, pre = (peek_i64(args + 8 * P_BIAS), peek_i64(args + 8 * P_RES), peek_i64(args + 8 * P_PRE))
+        if not (bias or residual or pre):
+            return
+        first, second = divmod(batch, peek_i64(plan + 8 * N2))
+        row_c, row_p, row_r = (peek_i64(plan + 8 * ROW_C), peek_i64(plan + 8 * ROW_P), peek_i64(plan + 8 * ROW_R))
+        col_r, step_bias = peek_i64(plan + 8 * COL_R), peek_i64(plan + 8 * STEP_BIAS)
+        pre += first * peek_i64(plan + 8 * P1) + second * peek_i64(plan + 8 * P2) + j0 * size
+        from_r = residual + first * peek_i64(plan + 8 * R1) + second * peek_i64(plan + 8 * R2) + j0 * col_r
+        keep = peek_i64(args + 8 * P_PRE) != 0
+        for i in range(i0, i0 + rows):
+            row = carray(pointer(pc + i * row_c + j0 * size), (cols,))
+            if bias:
+                add_row(row, bias + j0 * step_bias, step_bias)
+            if keep:
+                saved = carray(pointer(pre + i * row_p), (cols,))
+                for j in range(cols):
+                    saved[j] = row[j]
+            if residual:
+                add_row(row, from_r + i * row_r, col_r)
+
+    return finish

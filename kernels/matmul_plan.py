@@ -1,0 +1,122 @@
+"""How one matmul is cut up: strides, batches, blocks. Made once for a set of shapes and kept.
+
+A plan is an int64 array that the compiled loops read; the names below are its fields. Strides are bytes.
+Batch axes that can be walked with one stride are merged, and merged into the rows where B is shared by the batch, so that
+(B, T, D) @ (D, F) is one product of B·T rows. Two batch axes may be left (N1, N2); `split` says what to do with more.
+"""
+
+import functools
+import sys
+from pathlib import Path
+
+import numpy as np
+
+(M, N, K, ROW_A, STEP_A, ROW_B, COL_B, ROW_C, N1, N2, A1, B1, C1, R1, P1, A2, B2, C2, R2, P2, BLOCK_M, BLOCK_N, TASKS_M,
+ TASKS_N, KC, PANEL_FIRST, DIRECT_B, ACTIVATION, ROW_R, COL_R, ROW_P, STEP_BIAS, FIELDS) = range(33)
+# addresses that change with every call
+P_A, P_B, P_C, P_BIAS, P_RES, P_PRE, P_FIELDS = range(7)
+
+ACTIVATIONS = {None: 0, "relu": 1, "gelu": 2, "gelu_tanh": 3, "silu": 4}
+
+SERIAL_WORK = 1 << 20                         # multiply-adds below which a second thread costs more than it brings
+
+
+@functools.cache
+def host_caches():
+    """Bytes of the first and second data cache of a core; 32 KB and 512 KB where the host does not say."""
+    sizes = {1: 32 << 10, 2: 512 << 10}
+    for entry in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        kind, level, size = ((entry / name).read_text().strip() for name in ("type", "level", "size"))
+        if kind != "Instruction" and int(level) in sizes and size.endswith("K"):
+            sizes[int(level)] = int(size[:-1]) << 10
+    if sys.platform == "darwin":
+        sizes.update(_macos_caches())
+    return sizes[1], sizes[2]
+
+
+def _macos_caches():
+    import ctypes
+
+    found = {}
+    for level, name in ((1, b"hw.l1dcachesize"), (2, b"hw.l2cachesize")):
+        value, length = ctypes.c_int64(0), ctypes.c_size_t(8)
+        if ctypes.CDLL(None).sysctlbyname(name, ctypes.byref(value), ctypes.byref(length), None, 0) == 0 and value.value:
+            found[level] = value.value
+    return found
+
+
+def ceil_div(x, y):
+    return -(-x // y)
+
+
+def round_up(x, to):
+    return ceil_div(x, to) * to
+
+
+def merge_batches(axes):
+    """Join neighbouring axes (size, stride, stride, ...) that every operand can walk with one stride."""
+    merged = []
+    for size, *strides in axes:
+        if size == 1:
+            continue
+        if merged and all(outer == inner * size for outer, inner in zip(merged[-1][1:], strides)):
+            merged[-1] = (merged[-1][0] * size, *strides)
+        else:
+            merged.append((size, *strides))
+    return merged
+
+
+def merge_into_rows(rows, row_strides, batch, shared_b):
+    """Make the last batch axis part of the rows where it uses one B: (rows, remaining batch axes)."""
+    if batch and shared_b(batch[-1]):
+        size, a, _, c, r, p = batch[-1]
+        if all(outer == inner * rows for outer, inner in zip((a, c, r, p), row_strides)):
+            return rows * size, batch[:-1]
+    return rows, batch
+
+
+def k_step(depth, panel_bytes):
+    """Steps of k of equal length, such that a panel of B fills at most three quarters of the first cache."""
+    most = max(64, host_caches()[0] * 3 // 4 // panel_bytes // 32 * 32)
+    steps = max(1, ceil_div(depth, most))
+    return min(depth, round_up(ceil_div(depth, steps), 16)) or 1
+
+
+def blocks(m, n, depth, batch, kc, size, width, rows, threads):
+    """(block_m, block_n, panel_first): A's block and C's share the second cache; enough blocks to go round."""
+    second = host_caches()[1]
+    panel_first = depth <= kc or m * depth * size <= second * 5 // 8
+    most_m = second * 5 // 8 // ((depth if panel_first else kc) * size)
+    block_m = round_up(ceil_div(m, ceil_div(m, max(rows, min(512, most_m) // rows * rows))), rows)
+    block_n = n if panel_first else max(width, min(n, 512) // width * width)
+    if threads > 1:
+        wanted = threads * (3 if m * n * depth * batch > 1 << 24 else 1)
+        have = ceil_div(m, block_m) * ceil_div(n, block_n) * batch
+        if have < wanted:
+            parts = ceil_div(wanted, batch * ceil_div(m, block_m))
+            block_n = max(width, round_up(ceil_div(n, parts), width))
+            have = ceil_div(m, block_m) * ceil_div(n, block_n) * batch
+        if have < wanted and m >= 4 * rows:
+            parts = ceil_div(wanted, have) * ceil_div(m, block_m)
+            block_m = max(2 * rows, round_up(ceil_div(m, parts), rows))
+    return block_m, block_n, panel_first
+
+
+def make_plan(dims, strides, batch, size, lanes, rows, activation, threads):
+    """The int64 plan. dims = (m, n, k); strides = (row_a, step_a, row_b, col_b, row_c, row_r, col_r, row_p, step_bias)."""
+    m, n, depth = dims
+    width = 3 * lanes
+    (n1, *strides_1), (n2, *strides_2) = ([(1, 0, 0, 0, 0, 0)] * 2 + batch)[-2:]
+    kc = k_step(depth, width * size)
+    direct = strides[3] == size and (m <= 4 * rows or (depth * strides[2] <= 96 << 10 and m <= 128))
+    block_m, block_n, panel_first = blocks(m, n, depth, n1 * n2, kc, size, width, rows, threads)
+    plan = np.zeros(FIELDS, np.int64)
+    plan[[M, N, K]] = dims
+    plan[[ROW_A, STEP_A, ROW_B, COL_B, ROW_C, ROW_R, COL_R, ROW_P, STEP_BIAS]] = strides
+    plan[[N1, A1, B1, C1, R1, P1]] = (n1, *strides_1)
+    plan[[N2, A2, B2, C2, R2, P2]] = (n2, *strides_2)
+    plan[[BLOCK_M, BLOCK_N]] = block_m, block_n
+    plan[[TASKS_M, TASKS_N]] = ceil_div(m, block_m), ceil_div(n, block_n)
+    plan[[KC, PANEL_FIRST, DIRECT_B, ACTIVATION]] = kc, panel_first, direct, ACTIVATIONS[activation]
+    plan.flags.writeable = False
+    return plan

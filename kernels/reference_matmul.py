@@ -1,0 +1,87 @@
+"""Matrix product with its epilogue, and its gradients, in plain NumPy."""
+import numpy as np
+
+from . import _check as check
+from .reference_activation import gelu_backward, gelu_forward, relu_backward, relu_forward, silu_backward, silu_forward
+
+ACTIVATIONS = {
+    None: lambda x: x,
+    "relu": relu_forward,
+    "gelu": gelu_forward,
+    "gelu_tanh": lambda x: gelu_forward(x, "tanh"),
+    "silu": silu_forward,
+}
+ACTIVATION_BACKWARDS = {
+    None: lambda g, pre: g,
+    "relu": relu_backward,
+    "gelu": gelu_backward,
+    "gelu_tanh": lambda g, pre: gelu_backward(g, pre, "tanh"),
+    "silu": silu_backward,
+}
+
+
+def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, beta=0.0, bias=None, activation=None,
+           residual=None, pre=None):
+    """out = activation(alpha · op(a) op(b) + beta · out + bias) + residual
+
+    op transposes the last two axes where asked; leading axes broadcast; a vector operand follows np.matmul.
+    bias (N,) is added to every row; residual broadcasts to the result. `pre` receives what the activation was applied to.
+    """
+    check.same_dtype("b", check.float_array("b", b), check.float_array("a", a))
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation: expected one of {list(ACTIVATIONS)}, got {activation!r}")
+    if beta != 0.0 and out is None:
+        raise ValueError("beta: accumulating needs an `out` to accumulate into")
+    y = np.matmul(_op(a, transpose_a), _op(b, transpose_b))
+    scalar = a.dtype.type
+    for name, array in (("out", out), ("pre", pre)):
+        if array is not None:
+            check.writable(name, array, np.shape(y), a.dtype, (a, b, bias, residual))
+    if alpha != 1.0:
+        y = y * scalar(alpha)
+    if beta != 0.0:
+        y = y + scalar(beta) * out
+    if bias is not None:
+        y = y + check.vector("bias", bias, a, 1 if b.ndim == 1 else b.shape[-2 if transpose_b else -1])
+    if pre is not None:
+        pre[...] = y
+    y = ACTIVATIONS[activation](np.asarray(y))
+    if residual is not None:
+        y = y + check.same_dtype("residual", check.float_array("residual", residual), a)
+    if out is None:
+        return y
+    out[...] = y
+    return out
+
+
+def matmul_backward(g, a, b, *, transpose_a=False, transpose_b=False, alpha=1.0, bias=False, activation=None, pre=None,
+                    needs=(True, True)):
+    """dz = g · activation'(pre),  d op(a) = alpha · dz op(b)ᵀ,  d op(b) = alpha · op(a)ᵀ dz,  dbias = Σ_rows dz
+
+    (da, db), or (da, db, dbias) where `bias` is True; None for an operand that `needs` leaves out. g has the result's shape;
+    `pre` is what `matmul` saved, needed with an activation. The gradient of the residual is g, that of `out` beta · dz.
+    """
+    if activation is not None and pre is None:
+        raise ValueError("pre: the gradient of an activation needs what it was applied to; pass matmul an array as `pre`")
+    dz = np.asarray(ACTIVATION_BACKWARDS[activation](g, pre))
+    rows = _op(a, transpose_a) if a.ndim > 1 else a[None, :]
+    columns = _op(b, transpose_b) if b.ndim > 1 else b[:, None]
+    full = dz[..., None] if b.ndim == 1 else dz
+    full = full[..., None, :] if a.ndim == 1 else full
+    scalar = a.dtype.type(alpha)
+    da = _op(sum_to(scalar * (full @ np.swapaxes(columns, -1, -2)), rows.shape), transpose_a) if needs[0] else None
+    db = _op(sum_to(scalar * (np.swapaxes(rows, -1, -2) @ full), columns.shape), transpose_b) if needs[1] else None
+    da = da if da is None else da.reshape(a.shape)
+    db = db if db is None else db.reshape(b.shape)
+    return (da, db, full.reshape(-1, full.shape[-1]).sum(axis=0)) if bias else (da, db)
+
+
+def _op(x, transpose):
+    return np.swapaxes(x, -1, -2) if transpose and x.ndim > 1 else x
+
+
+def sum_to(x, shape):
+    """Sum over the leading axes that were broadcast."""
+    x = x.sum(axis=tuple(range(x.ndim - len(shape))))
+    stretched = tuple(i for i, (have, want) in enumerate(zip(x.shape, shape)) if want == 1 and have != 1)
+    return x.sum(axis=stretched, keepdims=True) if stretched else x
