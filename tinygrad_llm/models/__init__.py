@@ -1,0 +1,21 @@
+"""Model families, one file each: lay `bert.py` beside `t5.py` and read what differs.
+
+    create("gpt2")      a preset with random weights          load("directory")   a Hugging Face checkpoint
+    list()              the presets' names                    count_parameters("gpt3-175b")   without allocating
+"""
+
+from . import bert as bert
+from . import gpt2 as gpt2
+from . import llama as llama
+from .base import Model
+from .checkpoint import load
+from .config import Config, ConfigError
+from .outputs import ModelOutput
+from .registry import Family, count_parameters, create, families, preset_config, register, skeleton
+from .registry import names as list  # noqa: A004
+from .tensor_file import CheckpointError
+
+__all__ = [
+    "CheckpointError", "Config", "ConfigError", "Family", "Model", "ModelOutput", "count_parameters", "create", "families",
+    "list", "load", "preset_config", "register", "skeleton",
+]  # fmt: skip

@@ -1,0 +1,161 @@
+"""Model: what all families share. A config, parameters that are filled once, published names, saving, and the protocol of generation.
+
+The protocol that `tinygrad_llm.generate` uses (any model that can generate has it):
+
+    model.config                          pad_token_id, eos_token_id, bos_token_id, decoder_start_token_id (seq2seq)
+    model.is_encoder_decoder              False: decoder only; True: encoder and decoder
+    cache = model.make_cache(capacity)    a KVCache; `cache.length`, `cache.reorder(rows)`
+    model(input_ids=..., attention_mask=..., position_ids=..., past_key_values=cache)         decoder only: ids of the new positions,
+                                          attention_mask (B, past + new); the cache is filled in place and counts itself forward
+    encoded = model.encode(input_ids, attention_mask)                                         seq2seq: once per prompt
+    model(encoder_outputs=encoded, attention_mask=..., decoder_input_ids=..., past_key_values=cache)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .. import nn
+from ..autograd import Tensor, checkpoint, generator
+from ..nn import init
+from .config import Config
+from .names import Stored, Table, prefixed, translate
+
+
+class _Building(type):
+    """Models are built without memory, then filled once by their family's initialiser (or by `load`, from a file)."""
+
+    def __call__(cls, config: Config, *, rng: np.random.Generator | None = None, dtype: Any = np.float32, **options: Any) -> Any:
+        outermost = not init.in_skeleton()
+        with init.skeleton():
+            model = super().__call__(config, **options)
+        if outermost:
+            model.initialise(rng, dtype)
+        return model
+
+
+class Model(nn.Module, metaclass=_Building):
+    """Base of every family's models. `Cls(config, rng=None, dtype=np.float32)` has the random weights of its paper."""
+
+    config_class: ClassVar[type[Config]] = Config
+    base_prefix: ClassVar[str] = ""  # the attribute that holds the base model, and its prefix in published names
+    base_names: ClassVar[Table] = {}  # the base model's table of published names
+    head_names: ClassVar[Table] = {}  # the head's
+    buffers: ClassVar[dict[str, str]] = {}  # constants that checkpoints hold: our attribute -> published name
+    tied: ClassVar[tuple[str, ...]] = ()  # published names that repeat a tied parameter
+    unused: ClassVar[tuple[str, ...]] = ()  # published names (regular expressions) that this model has no use for
+    is_encoder_decoder: ClassVar[bool] = False
+
+    def __init__(self, config: Config) -> None:
+        if not isinstance(config, self.config_class):
+            raise TypeError(f"{type(self).__name__}: expected a {self.config_class.__name__}, got {type(config).__name__}")
+        self.config = config
+
+    # -- parameters --------------------------------------------------------------------------------------------------
+
+    def initialiser(self, name: str) -> init.Initialiser:
+        """How the parameter of this name is filled. The default: norms one, biases zero, the rest N(0, initializer_range²)."""
+        if name.endswith("bias"):
+            return init.zeros
+        if name.endswith("norm.weight"):
+            return init.ones
+        return init.normal(self.config.initializer_range)
+
+    def initialise(self, rng: np.random.Generator | None = None, dtype: Any = np.float32) -> None:
+        """Give every parameter memory and its random value, in the order of their names; the same seed gives the same bits."""
+        rng = generator(rng)
+        for name, value in self.named_parameters():
+            array = np.empty(value.shape, dtype)
+            self.initialiser(name)(array, rng)
+            fill(value, array)
+
+    def weight_names(self) -> dict[str, Stored]:
+        """Our name -> where that parameter lies in a published checkpoint, each parameter once."""
+        return {name: self.stored_as(name) for name, _ in self.named_parameters()}
+
+    def stored_as(self, name: str) -> Stored:
+        """Where one parameter lies in a published checkpoint."""
+        prefix = self.base_prefix
+        if not self.holds_base():
+            return translate(self.base_names, name)
+        if name.startswith(prefix + "."):
+            return prefixed(translate(self.base_names, name[len(prefix) + 1 :]), prefix)
+        return translate(self.head_names, name)
+
+    def holds_base(self) -> bool:
+        """True for a model with a head: its base model is the attribute `base_prefix`."""
+        return bool(self.base_prefix) and self.base_prefix in vars(self)
+
+    def save(self, directory: str | Path, dtype: Any = None, shard_bytes: int = 5 * 10**9) -> None:
+        """Write config.json and model.safetensors as transformers reads them. `dtype`: "float32", "float16" or "bfloat16"."""
+        from .checkpoint import save
+
+        save(self, directory, dtype, shard_bytes)
+
+    # -- generation --------------------------------------------------------------------------------------------------
+
+    def make_cache(self, capacity: int = 256) -> nn.KVCache:
+        """An empty cache for this model's decoder."""
+        raise TypeError(f"{type(self).__name__} has no decoder to cache for")
+
+    def generate(self, input_ids: Any = None, attention_mask: Any = None, **kwargs: Any) -> np.ndarray:
+        """Continue the prompts: see `tinygrad_llm.generate.generate` for the arguments. Returns int64 ids."""
+        from ..generate import generate
+
+        return generate(self, input_ids, attention_mask, **kwargs)
+
+
+def fill(value: Tensor, array: np.ndarray) -> None:
+    """Make `array` the parameter's memory, whatever dtype it had."""
+    value.requires_grad_(False)
+    value.data = array
+    value.requires_grad_(True)
+
+
+class Record:
+    """Collects hidden states and attention patterns on the way through the layers, if asked for."""
+
+    def __init__(self, hidden: bool = False, attentions: bool = False) -> None:
+        self.hidden: list[Tensor] | None = [] if hidden else None
+        self.attentions: list[Tensor] | None = [] if attentions else None
+        self.cross: list[Tensor] | None = [] if attentions else None
+
+    def states(self, last: Tensor) -> tuple[Tensor, ...] | None:
+        """All hidden states, `last` in the last place."""
+        return None if self.hidden is None else (*self.hidden, last)
+
+    def patterns(self) -> tuple[Tensor, ...] | None:
+        return None if self.attentions is None else tuple(self.attentions)
+
+    def cross_patterns(self) -> tuple[Tensor, ...] | None:
+        return None if self.cross is None else tuple(self.cross)
+
+
+def run_blocks(
+    blocks: list[Any],
+    x: Tensor,
+    mask_of: Callable[[int], nn.Mask],
+    record: Record,
+    cache: nn.KVCache | None = None,
+    recompute: bool = False,
+    **kwargs: Any,
+) -> Tensor:
+    """x (B, T, D) through all blocks; block i sees `mask_of(i)`. `recompute`: keep only the blocks' inputs for backward."""
+    wants = record.attentions is not None
+    for i, block in enumerate(blocks):
+        if record.hidden is not None:
+            record.hidden.append(x)
+        keywords = kwargs if cache is None else {**kwargs, "cache": cache[i]}
+        if recompute and not wants and cache is None:
+            x = checkpoint(lambda x, block=block, i=i, keywords=keywords: block(x, mask=mask_of(i), **keywords)[0], x)
+            continue
+        x, (pattern, cross) = block(x, mask=mask_of(i), output_attentions=wants, **keywords)
+        if wants:
+            record.attentions.append(pattern)  # type: ignore[union-attr]
+            if cross is not None:
+                record.cross.append(cross)  # type: ignore[union-attr]
+    return x

@@ -1,0 +1,227 @@
+"""BERT.   Devlin, Chang, Lee, Toutanova 2018, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding"
+
+New in the paper: an encoder alone, trained to fill in masked words and to tell whether two sentences follow each other, then
+fine-tuned for each task with one more layer.
+Differs from the 2017 encoder: learned positions and segment embeddings, summed and normed; GELU instead of ReLU; dropout on attention;
+a first position [CLS] whose vector stands for the sequence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .. import nn
+from ..autograd import Tensor
+from ..nn import tap
+from . import heads, inputs, losses
+from .base import Model, Record, run_blocks
+from .config import Config, choice, layers, rate, size, small
+from .names import Table
+from .outputs import ModelOutput
+from .registry import Family, register
+
+# -- config and presets ------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class BertConfig(Config):
+    model_type: ClassVar[str] = "bert"
+    ignored: ClassVar[frozenset[str]] = frozenset(
+        "directionality pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type".split()
+    )
+
+    vocab_size: int = size()
+    hidden_size: int = size()
+    num_hidden_layers: int = layers()
+    num_attention_heads: int = size()
+    intermediate_size: int = size()
+    max_position_embeddings: int = size()
+    type_vocab_size: int = size(2)
+    hidden_act: str = choice("gelu", *nn.ACTIVATIONS)
+    hidden_dropout_prob: float = rate(0.1)
+    attention_probs_dropout_prob: float = rate(0.1)
+    classifier_dropout: Any = rate(None)
+    layer_norm_eps: float = small(1e-12)
+
+    def validate(self) -> None:
+        self.divides("hidden_size", "num_attention_heads")
+
+
+def _sizes(hidden: int, depth: int, heads: int) -> dict[str, Any]:
+    return {"hidden_size": hidden, "num_hidden_layers": depth, "num_attention_heads": heads, "intermediate_size": 4 * hidden,
+            "vocab_size": 30522, "max_position_embeddings": 512, "pad_token_id": 0}  # fmt: skip
+
+
+PRESETS = {
+    "bert-base": _sizes(768, 12, 12), "bert-large": _sizes(1024, 24, 16),
+    "bert-tiny": _sizes(128, 2, 2), "bert-mini": _sizes(256, 4, 4), "bert-small": _sizes(512, 4, 8), "bert-medium": _sizes(512, 8, 8),
+}  # fmt: skip
+
+# -- layer recipe ------------------------------------------------------------------------------------------------------
+
+
+def layer(c: Any) -> nn.EncoderBlock:
+    """Post-norm, biases everywhere, exact GELU."""
+    attn = nn.MultiHeadAttention(c.hidden_size, c.num_attention_heads, dropout=c.attention_probs_dropout_prob)
+    mlp = nn.FeedForward(c.hidden_size, c.intermediate_size, c.hidden_act)
+    norm = lambda: nn.LayerNorm(c.hidden_size, c.layer_norm_eps)
+    return nn.EncoderBlock(attn, mlp, norm(), norm(), norm_first=False, dropout=c.hidden_dropout_prob)
+
+
+# -- embeddings and model ----------------------------------------------------------------------------------------------
+
+NAMES: Table = {
+    "tokens": "embeddings.word_embeddings",
+    "positions": "embeddings.position_embeddings",
+    "segments": "embeddings.token_type_embeddings",
+    "embed_norm": "embeddings.LayerNorm",
+    "layers.*.attn.q": "encoder.layer.*.attention.self.query",
+    "layers.*.attn.k": "encoder.layer.*.attention.self.key",
+    "layers.*.attn.v": "encoder.layer.*.attention.self.value",
+    "layers.*.attn.o": "encoder.layer.*.attention.output.dense",
+    "layers.*.attn_norm": "encoder.layer.*.attention.output.LayerNorm",
+    "layers.*.mlp.up": "encoder.layer.*.intermediate.dense",
+    "layers.*.mlp.down": "encoder.layer.*.output.dense",
+    "layers.*.mlp_norm": "encoder.layer.*.output.LayerNorm",
+    "pooler.dense": "pooler.dense",
+}
+
+
+class _Bert(Model):
+    config_class = BertConfig
+    base_prefix = "bert"
+    base_names = NAMES
+    unused = (r"cls\..*", r"(bert\.)?pooler\..*")  # the published files hold the heads of pretraining
+
+
+class BertModel(_Bert):
+    """Tokens, positions and segments, summed and normed; L post-norm blocks; the first position pooled."""
+
+    def __init__(self, config: BertConfig, add_pooling_layer: bool = True) -> None:
+        super().__init__(config)
+        c = config
+        self.tokens = nn.Embedding(c.vocab_size, c.hidden_size)
+        self.positions = nn.LearnedPositions(c.max_position_embeddings, c.hidden_size)
+        self.segments = nn.Embedding(c.type_vocab_size, c.hidden_size)
+        self.embed_norm = nn.LayerNorm(c.hidden_size, c.layer_norm_eps)
+        self.drop = nn.Dropout(c.hidden_dropout_prob)
+        self.layers = [layer(c) for _ in range(c.num_hidden_layers)]
+        self.pooler = heads.Pooler(c.hidden_size) if add_pooling_layer else None
+
+    def embed(self, input_ids: Any, token_type_ids: Any, position_ids: Any) -> Tensor:
+        """(B, T) ids -> (B, T, D)"""
+        c = self.config
+        ids = inputs.token_ids(input_ids, c.vocab_size, longest=c.max_position_embeddings)
+        segments = np.zeros_like(ids) if token_type_ids is None else inputs.token_ids(token_type_ids, c.type_vocab_size, "token_type_ids")
+        positions = inputs.position_rows(position_ids, *ids.shape, 0, c.max_position_embeddings)
+        return self.drop(self.embed_norm(self.tokens(ids) + self.segments(segments) + self.positions(positions)))
+
+    def forward(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        position_ids: Any = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> ModelOutput:
+        x = tap("embed", self.embed(input_ids, token_type_ids, position_ids))
+        B, T, _ = x.shape
+        mask = nn.from_attention_mask(attention_mask, B, T, T)
+        record = Record(output_hidden_states, output_attentions)
+        x = tap("final_norm", run_blocks(self.layers, x, lambda i: mask, record))
+        pooled = None if self.pooler is None else self.pooler(x)
+        return ModelOutput(
+            last_hidden_state=x, pooler_output=pooled, hidden_states=record.states(x), attentions=record.patterns()
+        )  # fmt: skip
+
+    def sentence_embeddings(self, input_ids: Any, attention_mask: Any = None, pooling: str = "mean", **kwargs: Any) -> Tensor:
+        """One vector per sequence, (B, D): the mean of the real positions, or "pooled", what the pooler makes of [CLS]."""
+        if pooling not in ("mean", "pooled"):
+            raise ValueError(f"pooling: expected 'mean' or 'pooled', got {pooling!r}")
+        out = self(input_ids, attention_mask, **kwargs)
+        return out.pooler_output if pooling == "pooled" else heads.mean_pool(out.last_hidden_state, attention_mask)
+
+
+# -- heads -------------------------------------------------------------------------------------------------------------
+
+
+def vocabulary_head(c: Any) -> heads.VocabularyHead:
+    return heads.VocabularyHead(c.hidden_size, c.hidden_size, c.vocab_size, c.hidden_act, c.layer_norm_eps, c.tie_word_embeddings)
+
+
+HEAD_NAMES: Table = {
+    "head.dense": "cls.predictions.transform.dense",
+    "head.norm": "cls.predictions.transform.LayerNorm",
+    "head.decoder": "cls.predictions.decoder",
+    "head.bias": "cls.predictions.bias",
+    "relation": "cls.seq_relationship",
+}
+
+
+class BertForMaskedLM(heads.MaskedLM, _Bert):
+    base_class, base_options = BertModel, {"add_pooling_layer": False}
+    head_names = HEAD_NAMES
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config)
+        self.head = vocabulary_head(config)
+
+
+class BertForNextSentencePrediction(heads.WithHead, _Bert):
+    """Whether the second segment follows the first (class 0) or is from elsewhere (class 1)."""
+
+    base_class, head_names = BertModel, HEAD_NAMES
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config)
+        self.relation = nn.Linear(config.hidden_size, 2)
+
+    def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
+        out = self.bert(input_ids, attention_mask, **kwargs)
+        out.logits = self.relation(out.pooler_output)
+        out.loss = None if labels is None else losses.rows(out.logits, labels)
+        return out
+
+
+class BertForPreTraining(heads.WithHead, _Bert):
+    """Both tasks of the paper; the loss is the sum of those whose labels are given."""
+
+    base_class, head_names = BertModel, HEAD_NAMES
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config)
+        self.head = vocabulary_head(config)
+        self.relation = nn.Linear(config.hidden_size, 2)
+
+    def forward(
+        self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, next_sentence_label: Any = None, **kwargs: Any
+    ) -> ModelOutput:
+        out = self.bert(input_ids, attention_mask, **kwargs)
+        out.prediction_logits, masked = self.head(out.last_hidden_state, self.bert.tokens.weight, labels)
+        out.seq_relationship_logits = self.relation(out.pooler_output)
+        follows = None if next_sentence_label is None else losses.rows(out.seq_relationship_logits, next_sentence_label, "next_sentence_label")
+        out.loss = masked + follows if masked is not None and follows is not None else masked if follows is None else follows
+        return out
+
+
+class BertForSequenceClassification(heads.SequenceClassification, _Bert):
+    base_class = BertModel
+
+
+class BertForTokenClassification(heads.TokenClassification, _Bert):
+    base_class, base_options = BertModel, {"add_pooling_layer": False}
+
+
+class BertForQuestionAnswering(heads.QuestionAnswering, _Bert):
+    base_class, base_options = BertModel, {"add_pooling_layer": False}
+
+
+register(Family(BertConfig, PRESETS, {
+    "base": BertModel, "masked_lm": BertForMaskedLM, "next_sentence_prediction": BertForNextSentencePrediction,
+    "pretraining": BertForPreTraining, "sequence_classification": BertForSequenceClassification,
+    "token_classification": BertForTokenClassification, "question_answering": BertForQuestionAnswering,
+}, default="base"))  # fmt: skip

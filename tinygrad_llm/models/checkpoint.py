@@ -1,0 +1,288 @@
+"""Checkpoints in Hugging Face's layout: a directory with config.json and model.safetensors, or shards and their index.
+
+Loading goes: read the config, build the model without memory, lay the file's names and shapes beside the model's, and only when all of it
+fits allocate and read. So every mistake is reported at once and before it can cost memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Tensor, generator
+from ..nn import init
+from . import registry
+from .base import Model, fill
+from .config import ConfigError
+from .names import Stored
+from .tensor_file import WRITE, CheckpointError, Entry, Item, TensorFile, write
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+
+# -- loading -----------------------------------------------------------------------------------------------------------
+
+
+def load(
+    directory: str | Path, *, dtype: Any = None, architecture: str | None = None, rng: np.random.Generator | None = None
+) -> Model:
+    """The model in `directory`; a name that is no directory is looked for on the Hub.
+
+    Half-precision weights become float32, exactly, unless `dtype` says otherwise. `architecture` (a class name such as
+    "BertForSequenceClassification") puts another head on the checkpoint's base; what the file lacks of it gets random values.
+    """
+    folder = locate(directory)
+    values = read_json(folder / "config.json")
+    source = str(folder / "config.json")
+    name = architecture or architecture_of(values, source)
+    family, cls = registry.by_architecture(name, source if architecture is None else "architecture")
+    config = family.config.from_dict(values, source)
+    with init.skeleton():
+        model = cls(config)
+    entries = open_weights(folder)
+    plan = match(model, entries, folder, lenient=architecture is not None)
+    read(model, plan, entries, dtype, rng)
+    return model.eval()
+
+
+def locate(directory: str | Path) -> Path:
+    """The local folder; downloads a Hub repository's config and weights if `directory` is its name."""
+    folder = Path(directory).expanduser()
+    if (folder / "config.json").is_file():
+        return folder
+    if folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no config.json there")
+    if folder.is_absolute() or str(directory).count("/") > 1 or str(directory).startswith("."):
+        raise FileNotFoundError(f"{directory}: no such directory")
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise FileNotFoundError(
+            f"{directory}: no such directory; to fetch a model of that name from the Hub, pip install 'tinygrad-llm[hub]'"
+        ) from None
+    return Path(snapshot_download(str(directory), allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file."""
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a JSON object, got {type(values).__name__}")
+    return values
+
+
+def architecture_of(values: dict[str, Any], source: str) -> str:
+    """The class that config.json names, or the base model of its model_type."""
+    listed = values.get("architectures")
+    if listed:
+        if not isinstance(listed, list) or not isinstance(listed[0], str):
+            raise ConfigError(f"{source}: architectures: expected a list of class names, got {listed!r}")
+        return listed[0]
+    if "model_type" not in values:
+        raise ConfigError(f"{source}: missing architectures (and model_type); supported model types are {', '.join(registry.model_types())}")
+    return registry.by_model_type(values["model_type"], source).models["base"].__name__
+
+
+def open_weights(folder: Path) -> dict[str, Entry]:
+    """All tensors of the folder's safetensors files, by published name."""
+    if (folder / SINGLE).is_file():
+        return dict(TensorFile(folder / SINGLE).entries)
+    if not (folder / INDEX).is_file():
+        others = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".h5", ".msgpack"))
+        hint = f"; found {', '.join(others)}: convert it with transformers' save_pretrained" if others else ""
+        raise FileNotFoundError(f"{folder}: neither {SINGLE} nor {INDEX}{hint}")
+    weight_map = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise CheckpointError(f"{folder / INDEX}: missing weight_map")
+    files: dict[str, TensorFile] = {}
+    for name in sorted(set(weight_map.values())):
+        if Path(name).name != name or not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder / INDEX} names {name}, which is not in that folder")
+        files[name] = TensorFile(folder / name)
+    entries = {}
+    for name, file in weight_map.items():
+        if name not in files[file].entries:
+            raise CheckpointError(f"{folder / INDEX}: {name} should be in {file}, and is not")
+        entries[name] = files[file].entries[name]
+    return entries
+
+
+Plan = dict[str, tuple[Stored, Entry]]
+
+
+def match(model: Model, entries: dict[str, Entry], folder: Path, lenient: bool = False) -> Plan:
+    """Which stored tensor goes into which parameter. Raises one error with all that is missing, left over or of another shape."""
+    named = {_modern(name): name for name in entries}
+    plan: Plan = {}
+    missing, used = [], set()
+    for ours, place in {**model.weight_names(), **{a: Stored(n) for a, n in model.buffers.items()}}.items():
+        found = next((named[c] for c in spellings(model, place.name) if c in named), None)
+        if found is None:
+            if ours not in model.buffers:
+                missing.append(place.name if not (lenient and _in_head(model, ours)) else "")
+            continue
+        used.add(found)
+        plan[ours] = (place, entries[found])
+    left = [] if lenient else [n for modern, n in named.items() if n not in used and not _harmless(model, modern)]
+    missing = [name for name in missing if name]
+    if missing or left:
+        parts = [f"{word} {', '.join(n[:4])}{f' and {len(n) - 4} more' if len(n) > 4 else ''}"
+                 for word, n in (("missing", missing), ("left over", left)) if n]  # fmt: skip
+        raise CheckpointError(f"{folder}: the weights do not fit {type(model).__name__}: {'; '.join(parts)}")
+    check_shapes(model, plan, folder)
+    return plan
+
+
+def spellings(model: Model, name: str) -> Iterator[str]:
+    """The names under which a checkpoint may hold it: as published, without the base model's prefix, with it."""
+    yield name
+    prefix = model.base_prefix + "."
+    if name.startswith(prefix):
+        yield name[len(prefix) :]
+    elif not model.holds_base() and model.base_prefix:
+        yield prefix + name
+
+
+def _modern(name: str) -> str:
+    """BERT's first checkpoints call a norm's weight and bias gamma and beta."""
+    return re.sub(r"gamma$", "weight", re.sub(r"beta$", "bias", name)) if name.endswith(("norm.gamma", "Norm.gamma", "norm.beta", "Norm.beta")) else name
+
+
+def _in_head(model: Model, ours: str) -> bool:
+    return model.holds_base() and not ours.startswith(model.base_prefix + ".")
+
+
+def _harmless(model: Model, name: str) -> bool:
+    """A stored tensor that repeats a tied parameter, or that the family says it does not need."""
+    bare = name.removeprefix(model.base_prefix + ".")
+    return any(re.fullmatch(p, name) for p in (*model.unused, r".*position_ids", r".*rotary_emb\.inv_freq")) or any(
+        t in (name, bare) for t in model.tied
+    )
+
+
+def check_shapes(model: Model, plan: Plan, folder: Path) -> None:
+    """Raise if a stored tensor does not have the shape that the config gives the parameter."""
+    parameters = dict(model.named_parameters())
+    for ours, (place, entry) in plan.items():
+        if entry.dtype not in ("F64", "F32", "F16", "BF16"):
+            raise CheckpointError(f"{folder / entry.file.path.name}: {entry.name} has dtype {entry.dtype}, expected floats")
+        shape = getattr(model, ours).shape if ours in model.buffers else parameters[ours].shape
+        wanted = (shape[0] * place.parts, *shape[1:])
+        wanted = wanted[::-1] if place.transposed else wanted
+        if entry.shape != wanted:
+            raise CheckpointError(f"{folder / entry.file.path.name}: {entry.name} has shape {entry.shape}, the config asks for {wanted}")
+
+
+def read(model: Model, plan: Plan, entries: dict[str, Entry], dtype: Any, rng: np.random.Generator | None) -> None:
+    """Allocate each parameter and copy its values in; those not in the plan get their family's random values."""
+    if dtype is None:
+        dtype = np.float64 if any(e.dtype == "F64" for _, e in plan.values()) else np.float32
+    for name, value in model.named_parameters():
+        array = np.empty(value.shape, dtype)
+        if name in plan:
+            _copy(array, *plan[name])
+        else:
+            model.initialiser(name)(array, generator(rng))
+        fill(value, array)
+    for name in model.buffers:
+        array = np.zeros(getattr(model, name).shape, dtype)
+        if name in plan:
+            _copy(array, *plan[name])
+        setattr(model, name, array)
+
+
+def _copy(array: np.ndarray, place: Stored, entry: Entry) -> None:
+    n = array.shape[0] if array.ndim else 1
+    rows = None if place.parts == 1 else (place.part * n, (place.part + 1) * n)
+    entry.copy_to(array, place.transposed, rows)
+
+
+# -- saving ------------------------------------------------------------------------------------------------------------
+
+
+def save(model: Model, directory: str | Path, dtype: Any = None, shard_bytes: int = 5 * 10**9) -> None:
+    """Write config.json and the weights; everything is written beside the target first and renamed into place at the end."""
+    folder = Path(directory)
+    name = "bfloat16" if str(dtype) == "bfloat16" else np.dtype(dtype or next(model.parameters()).dtype).name
+    if name not in WRITE:
+        raise ValueError(f"save: dtype {dtype!r} is not supported; there are {', '.join(WRITE)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    items = list(stored_items(model))
+    shards = split(items, 2 if name == "bfloat16" else np.dtype(name).itemsize, shard_bytes)
+    staging = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
+    try:
+        (staging / "config.json").write_text(json.dumps(config_dict(model, name), indent=2) + "\n", "utf-8")
+        if len(shards) == 1:
+            write(staging / SINGLE, shards[0], name, {"format": "pt"})
+        else:
+            files = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
+            for file, shard in zip(files, shards):
+                write(staging / file, shard, name, {"format": "pt"})
+            weight_map = {n: file for file, shard in zip(files, shards) for n, _, _ in shard}
+            total = sum(int(np.prod(s)) for _, s, _ in items) * (2 if name == "bfloat16" else np.dtype(name).itemsize)
+            index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+            (staging / INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
+        written = {p.name for p in staging.iterdir()}
+        for path in sorted(staging.iterdir(), key=lambda p: p.suffix == ".json"):  # weights first, config last
+            os.replace(path, folder / path.name)
+        for old in folder.glob("model*.safetensors*"):
+            if old.name not in written:  # what an earlier save in other shards left
+                old.unlink()
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def config_dict(model: Model, dtype: str) -> dict[str, Any]:
+    """The content of config.json."""
+    family = next(f for f in registry.families.values() if type(model) in f.models.values())
+    name = family.architecture_of(model) if family.architecture_of else type(model).__name__
+    return {"architectures": [name], **model.config.to_dict(), "dtype": dtype}
+
+
+def stored_items(model: Model) -> Iterator[Item]:
+    """Every tensor of the published layout: its name, its shape, and how to make it."""
+    parameters = dict(model.named_parameters())
+    gathered: dict[str, list[tuple[Stored, Tensor]]] = {}
+    for ours, place in model.weight_names().items():
+        gathered.setdefault(place.name, []).append((place, parameters[ours]))
+    for name, members in gathered.items():
+        members.sort(key=lambda m: m[0].part)
+        place, first = members[0]
+        shape = (first.shape[0] * place.parts, *first.shape[1:])
+        yield name, shape[::-1] if place.transposed else shape, lambda members=members: joined(members)
+    for ours, name in model.buffers.items():
+        value = getattr(model, ours)
+        yield name, value.shape, lambda value=value: value
+
+
+def joined(members: list[tuple[Stored, Tensor]]) -> np.ndarray:
+    """Our parameters, in one array as published."""
+    arrays = [value.data for _, value in members]
+    whole = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    return whole.T if members[0][0].transposed else whole
+
+
+def split(items: list[Item], width: int, limit: int) -> list[list[Item]]:
+    """Shards of at most `limit` bytes each, in order."""
+    shards: list[list[Item]] = [[]]
+    filled = 0
+    for item in items:
+        nbytes = int(np.prod(item[1], dtype=np.int64)) * width
+        if shards[-1] and filled + nbytes > limit:
+            shards.append([])
+            filled = 0
+        shards[-1].append(item)
+        filled += nbytes
+    return shards

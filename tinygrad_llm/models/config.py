@@ -1,0 +1,227 @@
+"""Configs: each family's sizes and rates under transformers' names, read from `config.json` with every value checked.
+
+A family declares a dataclass of fields made by `size`, `rate`, `small`, `flag`, `choice`, `token` and `anything`. Keys that a config.json
+may hold besides are either `fixed` (only one value is implemented; another is refused) or ignored because they change no number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+MAX_SIZE = 2**31 - 1  # more than any published size; a typo of a few zeros is caught here, before anything is built
+
+
+class ConfigError(ValueError):
+    """A config with a missing, unknown or impossible value; the message names the key."""
+
+
+# -- fields ------------------------------------------------------------------------------------------------------------
+
+
+def _field(check: Callable[[Any], str], kind: str, default: Any) -> Any:
+    metadata = {"check": check, "kind": kind}
+    return dataclasses.field(kw_only=True, metadata=metadata) if default is ... else dataclasses.field(
+        kw_only=True, default=default, metadata=metadata
+    )  # fmt: skip
+
+
+def size(default: Any = ..., limit: int = MAX_SIZE) -> Any:
+    """A positive int; with the default None, one may be missing. Without a default, it must be there."""
+
+    def check(value: Any) -> str:
+        if value is None and default is None:
+            return ""
+        good = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= limit
+        return "" if good else f"expected an int from 1 to {limit}"
+
+    return _field(check, "size", default)
+
+
+def layers(default: Any = ...) -> Any:
+    """A number of layers."""
+    return size(default, limit=10_000)
+
+
+def rate(default: Any = 0.0) -> Any:
+    """A dropout probability in [0, 1)."""
+
+    def check(value: Any) -> str:
+        if value is None and default is None:
+            return ""
+        good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0.0 <= value < 1.0
+        return "" if good else "expected a probability in [0, 1)"
+
+    return _field(check, "rate", default)
+
+
+def small(default: Any) -> Any:
+    """A positive float such as an epsilon or a standard deviation."""
+
+    def check(value: Any) -> str:
+        good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0.0 < value < float("inf")
+        return "" if good else "expected a positive number"
+
+    return _field(check, "small", default)
+
+
+def flag(default: Any = False) -> Any:
+    """True or False."""
+    return _field(lambda value: "" if isinstance(value, bool) else "expected true or false", "flag", default)
+
+
+def choice(default: Any, *others: str) -> Any:
+    """One of several strings; the first is the default."""
+    names = [default, *others]
+    return _field(lambda value: "" if value in names else f"expected one of {', '.join(map(repr, names))}", "choice", default)
+
+
+def token(default: Any = None) -> Any:
+    """A token id, a list of them, or None."""
+
+    def check(value: Any) -> str:
+        ids = value if isinstance(value, list) else [value]
+        good = value is None or (ids and all(isinstance(i, int) and not isinstance(i, bool) and i >= -1 for i in ids))
+        return "" if good else "expected a token id or null"
+
+    return _field(check, "token", default)
+
+
+def anything(default: Any = None) -> Any:
+    """A value that the family's own `validate` checks."""
+    return _field(lambda value: "", "anything", default)
+
+
+# -- what a config.json holds besides ----------------------------------------------------------------------------------
+
+IGNORED = frozenset(
+    """_name_or_path _attn_implementation _commit_hash architectures auto_map bad_words_ids begin_suppress_tokens bos_token
+    chunk_size_feed_forward custom_pipelines decoder diversity_penalty do_sample dtype early_stopping
+    encoder_no_repeat_ngram_size eos_token exponential_decay_length_penalty finetuning_task forced_bos_token_id
+    forced_eos_token_id generation_config gradient_checkpointing id2label initializer_factor keys_to_ignore_at_inference
+    label2id language length_penalty max_length min_length model_type n_ctx name_or_path no_repeat_ngram_size num_beam_groups
+    num_beams num_labels num_return_sequences output_attentions output_hidden_states output_past output_scores pad_token
+    predict_special_tokens prefix pretraining_tp problem_type quantization_config_note remove_invalid_values repetition_penalty return_dict
+    return_dict_in_generate sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss
+    tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript transformers_version transformers.js_config
+    typical_p use_bfloat16 use_cache vocab_file bos_token_id eos_token_id pad_token_id decoder_start_token_id
+    summary_activation summary_first_dropout summary_proj_to_labels summary_type summary_use_proj summary_last_dropout
+    reorder_and_upcast_attn""".split()
+)
+OFF = (None, False, 0, 0.0, [], {}, "")  # an unknown feature that is switched off changes no number
+
+
+@dataclasses.dataclass
+class Config:
+    """Base of the families' configs. `config.hidden_size` works for every family, whatever its own key is called."""
+
+    model_type: ClassVar[str] = ""
+    attribute_map: ClassVar[dict[str, str]] = {}  # transformers' common name -> the family's key
+    fixed: ClassVar[dict[str, Any]] = {"is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute"}
+    ignored: ClassVar[frozenset[str]] = frozenset()
+
+    pad_token_id: Any = token()
+    bos_token_id: Any = token()
+    eos_token_id: Any = token()
+    tie_word_embeddings: bool = flag(True)
+    num_labels: int = size(2)
+    problem_type: Any = anything()
+    initializer_range: float = small(0.02)
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict, kw_only=True, repr=False)  # ignored keys, written back by save
+
+    def __post_init__(self) -> None:
+        self.check()
+
+    def __getattr__(self, name: str) -> Any:  # only called for what is not there under its own name
+        mapped = type(self).attribute_map.get(name)
+        if mapped is None:
+            raise AttributeError(f"{type(self).__name__} has no {name!r}")
+        return getattr(self, mapped)
+
+    def validate(self) -> None:
+        """What a family checks about values together; raises ConfigError."""
+
+    def check(self, source: str = "") -> None:
+        """Check every value, then the family's own rules."""
+        where = f"{source}: " if source else ""
+        for field in dataclasses.fields(self):
+            if field.name != "extra":
+                value = getattr(self, field.name)
+                wrong = field.metadata["check"](value)
+                if wrong:
+                    raise ConfigError(f"{where}{type(self).__name__}.{field.name}: {wrong}, got {value!r}")
+        try:
+            self.validate()
+        except ConfigError as error:
+            raise ConfigError(f"{where}{error}") from None
+
+    def divides(self, whole: str, part: str) -> None:
+        """Raise unless `part` divides `whole`."""
+        if getattr(self, whole) % getattr(self, part):
+            raise ConfigError(f"{whole} = {getattr(self, whole)} is not a multiple of {part} = {getattr(self, part)}")
+
+    def replace(self, **overrides: Any) -> Config:
+        """A copy with some values changed. Common names work too; `dropout` sets every dropout rate that has no own name."""
+        names = {field.name for field in dataclasses.fields(self)}
+        changed: dict[str, Any] = {}
+        for name, value in overrides.items():
+            name = type(self).attribute_map.get(name, name)
+            if name == "dropout" and "dropout" not in names:
+                changed |= {f.name: value for f in dataclasses.fields(self) if f.metadata.get("kind") == "rate" and f.default is not None}
+            elif name in names and name != "extra":
+                changed[name] = value
+            else:
+                raise ConfigError(f"{type(self).__name__} has no {name!r}{_nearest(name, names | set(type(self).attribute_map))}")
+        return dataclasses.replace(self, **changed)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], source: str = "config.json") -> Config:
+        """Read what `config.json` holds. Missing, unknown and impossible values raise ConfigError naming `source` and the key."""
+        fields = {f.name: f for f in dataclasses.fields(cls) if f.name != "extra"}
+        values = cls.translate(dict(values))
+        given = {cls.attribute_map.get(k, k): v for k, v in values.items() if k != "model_type" or k in fields}
+        if "num_labels" not in given and isinstance(given.get("id2label"), dict):
+            given["num_labels"] = len(given["id2label"])
+        known, extra = {}, {}
+        for key, value in given.items():
+            if key in fields:
+                known[key] = value
+            elif key in cls.fixed:
+                if value != cls.fixed[key]:
+                    raise ConfigError(f"{source}: {key} = {value!r} is not supported, only {cls.fixed[key]!r}")
+            elif key in IGNORED or key in cls.ignored or value in OFF:
+                extra[key] = value
+            else:
+                raise ConfigError(
+                    f"{source}: unknown key {key!r} = {value!r} for model_type {cls.model_type!r}"
+                    f"{_nearest(key, set(fields) | set(cls.attribute_map))}; remove it if it changes nothing"
+                )
+        missing = [n for n, f in fields.items() if n not in known and f.default is dataclasses.MISSING]
+        if missing:
+            raise ConfigError(f"{source}: missing {', '.join(missing)}")
+        config = cls.__new__(cls)
+        for name, field in fields.items():
+            object.__setattr__(config, name, known[name] if name in known else field.default)
+        config.extra = {k: v for k, v in extra.items() if k not in ("architectures", "transformers_version", "dtype", "torch_dtype")}
+        config.check(source)
+        return config
+
+    @classmethod
+    def translate(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """A family's chance to bring older or newer spellings of its keys into one."""
+        return values
+
+    def to_dict(self) -> dict[str, Any]:
+        """What goes into `config.json`."""
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("extra", "num_labels")}
+        if "id2label" not in self.extra:
+            own["id2label"] = {str(i): f"LABEL_{i}" for i in range(self.num_labels)}
+            own["label2id"] = {f"LABEL_{i}": i for i in range(self.num_labels)}
+        return {"model_type": self.model_type, **self.extra, **own}
+
+
+def _nearest(name: str, names: Any) -> str:
+    close = difflib.get_close_matches(name, sorted(names), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,158 @@
+"""GPT-2.   Radford, Wu, Child, Luan, Amodei, Sutskever 2019, "Language Models are Unsupervised Multitask Learners"
+
+New in the paper: a decoder alone, trained on the web's text, does many tasks without being trained for them.
+Differs from GPT: the norms stand before attention and feed-forward and one more after the last layer (pre-norm); residual
+outputs start smaller, N(0, 0.02/sqrt(2L)); 1024 positions; byte-level vocabulary of 50,257.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+from .. import nn
+from ..nn import init, tap
+from . import inputs, losses
+from .base import Model, Record, run_blocks
+from .config import Config, choice, layers, rate, size, small
+from .names import Table, stored
+from .outputs import ModelOutput
+from .registry import Family, register
+
+# -- config and presets ------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class GPT2Config(Config):
+    model_type: ClassVar[str] = "gpt2"
+    attribute_map: ClassVar[dict[str, str]] = {
+        "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
+        "max_position_embeddings": "n_positions", "intermediate_size": "n_inner", "layer_norm_eps": "layer_norm_epsilon",
+    }  # fmt: skip
+    fixed: ClassVar[dict[str, Any]] = {**Config.fixed, "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False}
+
+    vocab_size: int = size()
+    n_positions: int = size()
+    n_embd: int = size()
+    n_layer: int = layers()
+    n_head: int = size()
+    n_inner: Any = size(None)
+    activation_function: str = choice("gelu_new", *nn.ACTIVATIONS)
+    embd_pdrop: float = rate(0.1)
+    attn_pdrop: float = rate(0.1)
+    resid_pdrop: float = rate(0.1)
+    layer_norm_epsilon: float = small(1e-5)
+
+    def validate(self) -> None:
+        self.divides("n_embd", "n_head")
+
+
+_COMMON = {"vocab_size": 50257, "n_positions": 1024, "bos_token_id": 50256, "eos_token_id": 50256}
+PRESETS = {
+    "gpt2": {**_COMMON, "n_embd": 768, "n_layer": 12, "n_head": 12},
+    "gpt2-medium": {**_COMMON, "n_embd": 1024, "n_layer": 24, "n_head": 16},
+    "gpt2-large": {**_COMMON, "n_embd": 1280, "n_layer": 36, "n_head": 20},
+    "gpt2-xl": {**_COMMON, "n_embd": 1600, "n_layer": 48, "n_head": 25},
+}
+
+# -- layer recipe ------------------------------------------------------------------------------------------------------
+
+
+def layer(c: GPT2Config) -> nn.DecoderBlock:
+    """Pre-norm, biases everywhere, tanh GELU, feed-forward four times as wide."""
+    D = c.n_embd
+    attn = nn.MultiHeadAttention(D, c.n_head, dropout=c.attn_pdrop)
+    mlp = nn.FeedForward(D, c.n_inner or 4 * D, c.activation_function)
+    norm = lambda: nn.LayerNorm(D, c.layer_norm_epsilon)
+    return nn.DecoderBlock(attn, mlp, norm(), norm(), norm_first=True, dropout=c.resid_pdrop)
+
+
+# -- embeddings and model ----------------------------------------------------------------------------------------------
+
+NAMES: Table = {
+    "tokens": "wte",
+    "positions": "wpe",
+    "layers.*.attn_norm": "h.*.ln_1",
+    "layers.*.attn.q": stored("h.*.attn.c_attn", 0, 3),
+    "layers.*.attn.k": stored("h.*.attn.c_attn", 1, 3),
+    "layers.*.attn.v": stored("h.*.attn.c_attn", 2, 3),
+    "layers.*.attn.o": stored("h.*.attn.c_proj"),
+    "layers.*.mlp_norm": "h.*.ln_2",
+    "layers.*.mlp.up": stored("h.*.mlp.c_fc"),
+    "layers.*.mlp.down": stored("h.*.mlp.c_proj"),
+    "final_norm": "ln_f",
+}
+
+
+class _GPT2(Model):
+    config_class = GPT2Config
+    base_prefix = "transformer"
+    base_names = NAMES
+    tied = ("lm_head.weight",)
+    unused = (r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias",)  # the causal mask, in old files
+
+    def initialiser(self, name: str) -> init.Initialiser:
+        if name.endswith(("attn.o.weight", "mlp.down.weight")):
+            return init.normal(self.config.initializer_range / (2 * self.config.n_layer) ** 0.5)
+        return super().initialiser(name)
+
+    def make_cache(self, capacity: int = 256) -> nn.KVCache:
+        return nn.KVCache(self.config.n_layer, min(capacity, self.config.n_positions))
+
+
+class GPT2Model(_GPT2):
+    """Tokens plus learned positions, L pre-norm blocks, a last norm."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__(config)
+        self.tokens = nn.Embedding(config.vocab_size, config.n_embd)
+        self.positions = nn.LearnedPositions(config.n_positions, config.n_embd)
+        self.drop = nn.Dropout(config.embd_pdrop)
+        self.layers = [layer(config) for _ in range(config.n_layer)]
+        self.final_norm = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
+
+    def forward(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        position_ids: Any = None,
+        past_key_values: nn.KVCache | None = None,
+        use_cache: bool = False,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> ModelOutput:
+        c = self.config
+        cache = self.make_cache() if use_cache and past_key_values is None else past_key_values
+        past = 0 if cache is None else cache.length
+        ids = inputs.token_ids(input_ids, c.vocab_size, longest=c.n_positions, past=past)
+        B, T = ids.shape
+        mask = nn.from_attention_mask(attention_mask, B, T, past + T, causal=True, offset=past)
+        x = self.tokens(ids) + self.positions(inputs.position_rows(position_ids, B, T, past, c.n_positions))
+        x = tap("embed", self.drop(x))  # (B, T) -> (B, T, D)
+        record = Record(output_hidden_states, output_attentions)
+        x = run_blocks(self.layers, x, lambda i: mask, record, cache)
+        x = tap("final_norm", self.final_norm(x))
+        if cache is not None:
+            cache.advance(T)
+        return ModelOutput(last_hidden_state=x, hidden_states=record.states(x), attentions=record.patterns(), past_key_values=cache)
+
+
+# -- heads -------------------------------------------------------------------------------------------------------------
+
+
+class GPT2LMHeadModel(_GPT2):
+    """Next-token logits; the output matrix is the token embedding."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__(config)
+        self.transformer = GPT2Model(config)
+        self.lm_head = None if config.tie_word_embeddings else nn.Linear(config.n_embd, config.vocab_size, bias=False)
+
+    def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
+        out = self.transformer(input_ids, attention_mask, **kwargs)
+        weight = self.transformer.tokens.weight if self.lm_head is None else self.lm_head.weight
+        out.logits, out.loss = losses.causal(out.last_hidden_state, weight, labels)
+        return out
+
+
+register(Family(GPT2Config, PRESETS, {"base": GPT2Model, "causal_lm": GPT2LMHeadModel}, default="causal_lm"))

@@ -1,0 +1,132 @@
+"""Heads that several encoder families share. A family's class names its base model and its published names; the forward stands here."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .. import nn
+from ..autograd import Tensor
+from ..autograd import functional as F
+from . import inputs, losses
+from .base import Model
+from .config import Config
+from .outputs import ModelOutput
+
+
+class VocabularyHead(nn.Module):
+    """logits = norm(act(x Wᵀ + b)) Eᵀ + bias, with E the token embedding (or `decoder`, if not tied).   BERT §3.1, task 1"""
+
+    def __init__(self, width: int, inner: int, vocabulary: int, act: str, eps: float, tied: bool) -> None:
+        self.dense = nn.Linear(width, inner)
+        self.act = nn.activation(act)
+        self.norm = nn.LayerNorm(inner, eps)
+        self.decoder = None if tied else nn.Linear(inner, vocabulary, bias=False)
+        self.bias = nn.init.parameter((vocabulary,), nn.init.zeros)
+
+    def transform(self, x: Tensor) -> Tensor:
+        return self.norm(self.act(self.dense(x)))
+
+    def forward(self, hidden: Tensor, embedding: Tensor, labels: Any = None, name: str = "labels") -> tuple[Any, Tensor | None]:
+        """(logits, loss) for hidden (B, T, D)."""
+        weight = embedding if self.decoder is None else self.decoder.weight
+        return losses.vocabulary(hidden, weight, self.bias, labels, transform=self.transform, name=name)
+
+
+class Pooler(nn.Module):
+    """tanh(x₀ Wᵀ + b) of the first position: (B, T, D) -> (B, D)"""
+
+    def __init__(self, width: int) -> None:
+        self.dense = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.tanh(self.dense(x[:, 0]))
+
+
+def mean_pool(hidden: Tensor, attention_mask: Any = None) -> Tensor:
+    """The mean over the real positions: (B, T, D) -> (B, D)"""
+    if attention_mask is None:
+        return hidden.mean(axis=1)
+    weight = inputs.as_array(attention_mask, "attention_mask").astype(hidden.dtype)[..., None]
+    return (hidden * weight).sum(axis=1) / np.maximum(weight.sum(axis=1), 1.0).astype(hidden.dtype)
+
+
+class WithHead(Model):
+    """A model that holds its family's base model under `base_prefix`."""
+
+    base_class: ClassVar[type[Model]]
+    base_options: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        setattr(self, self.base_prefix, self.base_class(config, **self.base_options))
+
+    @property
+    def base(self) -> Any:
+        return getattr(self, self.base_prefix)
+
+
+class MaskedLM(WithHead):
+    """Logits for every position; the loss looks where labels are not -100. `head` is a VocabularyHead made by the family."""
+
+    head: VocabularyHead
+
+    def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
+        out = self.base(input_ids, attention_mask, **kwargs)
+        out.logits, out.loss = self.head(out.last_hidden_state, self.base.tokens.weight, labels)
+        return out
+
+
+class SequenceClassification(WithHead):
+    """One row of logits per sequence, from the pooled first position."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.drop = nn.Dropout(classifier_rate(config))
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+
+    def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
+        out = self.base(input_ids, attention_mask, **kwargs)
+        out.logits = self.classifier(self.drop(out.pooler_output))  # (B, D) -> (B, C)
+        out.loss = None if labels is None else losses.classification(out.logits, labels, self.config.problem_type)
+        return out
+
+
+class TokenClassification(WithHead):
+    """One row of logits per position."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.drop = nn.Dropout(classifier_rate(config))
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+
+    def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
+        out = self.base(input_ids, attention_mask, **kwargs)
+        out.logits = self.classifier(self.drop(out.last_hidden_state))  # (B, T, D) -> (B, T, C)
+        out.loss = None if labels is None else losses.tokens(out.logits, labels)
+        return out
+
+
+class QuestionAnswering(WithHead):
+    """For every position, the logit that the answer starts there and the logit that it ends there."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+
+    def forward(
+        self, input_ids: Any = None, attention_mask: Any = None, start_positions: Any = None, end_positions: Any = None, **kwargs: Any
+    ) -> ModelOutput:
+        out = self.base(input_ids, attention_mask, **kwargs)
+        both = self.qa_outputs(out.last_hidden_state)  # (B, T, D) -> (B, T, 2)
+        out.start_logits, out.end_logits = both[..., 0], both[..., 1]
+        if start_positions is not None and end_positions is not None:
+            out.loss = losses.span(out.start_logits, out.end_logits, start_positions, end_positions)
+        return out
+
+
+def classifier_rate(config: Config) -> float:
+    """The classifier's own dropout rate where the config has one, else that of the hidden states."""
+    own = config.classifier_dropout
+    return config.hidden_dropout_prob if own is None else own

@@ -1,0 +1,68 @@
+"""What callers pass to a model, checked before any work: token ids, masks, labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Tensor
+
+
+def as_array(value: Any, name: str) -> np.ndarray:
+    """The ndarray in a Tensor, an ndarray or nested lists (which must not be ragged)."""
+    if isinstance(value, Tensor):
+        return value.data
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: rows of different lengths; pad them to one length and pass attention_mask") from error
+
+
+def token_ids(value: Any, vocabulary: int, name: str = "input_ids", longest: int | None = None, past: int = 0) -> np.ndarray:
+    """(B, T) int64 ids, all in [0, V), at most `longest` positions with the `past` ones counted; raises what is wrong otherwise."""
+    if value is None:
+        raise ValueError(f"{name}: missing; pass ids of shape (batch, positions)")
+    ids = as_array(value, name)
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected integers, got {ids.dtype}")
+    if ids.ndim != 2 or 0 in ids.shape:
+        raise ValueError(f"{name}: expected shape (batch, positions), neither of them 0, got {ids.shape}")
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high >= vocabulary:
+        raise ValueError(f"{name}: id {low if low < 0 else high} is outside the vocabulary of {vocabulary} (0 to {vocabulary - 1})")
+    within_positions(ids.shape[1] + past, longest, name)
+    return ids.astype(np.int64, copy=False)
+
+
+def within_positions(length: int, longest: int | None, name: str = "input_ids") -> None:
+    """Raise if the sequence is longer than there are positions."""
+    if longest is not None and length > longest:
+        raise ValueError(f"{name}: {length} positions, the model has {longest}; shorten the sequence")
+
+
+def label_ids(value: Any, shape: tuple[int, ...], classes: int, name: str = "labels") -> np.ndarray:
+    """Labels of this shape in [0, classes), or -100 where the loss shall not look."""
+    labels = as_array(value, name)
+    if labels.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {labels.shape}")
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected integers, got {labels.dtype}")
+    bad = labels[(labels != -100) & ((labels < 0) | (labels >= classes))]
+    if bad.size:
+        raise ValueError(f"{name}: {bad[0]} is outside [0, {classes}), and not -100 (= ignored)")
+    return labels.astype(np.int64, copy=False)
+
+
+def position_rows(value: Any, B: int, T: int, past: int, longest: int | None = None) -> np.ndarray:
+    """Positions (T,), or what the caller passed as `position_ids`, (1|B, T)."""
+    if value is None:
+        return np.arange(past, past + T)
+    positions = as_array(value, "position_ids")
+    if positions.ndim == 1:
+        positions = positions[None]
+    if positions.dtype.kind not in "iu" or positions.shape not in ((1, T), (B, T)):
+        raise ValueError(f"position_ids: expected integers of shape ({B}, {T}), got {positions.dtype} {positions.shape}")
+    if positions.min() < 0 or (longest is not None and positions.max() >= longest):
+        raise ValueError(f"position_ids: expected 0 to {(longest or 0) - 1}, got {positions.min()} to {positions.max()}")
+    return positions.astype(np.int64, copy=False)

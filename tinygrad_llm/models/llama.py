@@ -1,0 +1,218 @@
+"""Llama.   Touvron et al. 2023, "LLaMA: Open and Efficient Foundation Language Models"; the modern decoder
+
+New in the paper: nothing but the choice of parts, and training a smaller model on more text than was usual.
+Differs from GPT-2: rotary positions instead of learned ones, RMSNorm instead of LayerNorm, a gated SiLU feed-forward (SwiGLU),
+no biases, no dropout, its own output matrix; later sizes share keys and values among groups of heads (GQA).
+Three other families' checkpoints are the same recipe with one change each: Mistral (a sliding window), Qwen2 (biases on q, k, v) and
+Qwen3 (RMSNorm on each head's q and k).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, ClassVar
+
+from .. import nn
+from ..nn import tap
+from . import inputs, losses
+from .base import Model, Record, run_blocks
+from .config import Config, ConfigError, anything, choice, flag, layers, rate, size, small
+from .names import Table
+from .outputs import ModelOutput
+from .registry import Family, register
+
+# -- config and presets ------------------------------------------------------------------------------------------------
+
+TYPES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+
+
+@dataclasses.dataclass
+class LlamaConfig(Config):
+    ignored: ClassVar[frozenset[str]] = frozenset({"rope_theta", "rope_scaling", "max_sequence_length", "max_window_layers"})
+
+    model_type: str = choice("llama", *TYPES)  # type: ignore[misc]
+    vocab_size: int = size()
+    hidden_size: int = size()
+    intermediate_size: int = size()
+    num_hidden_layers: int = layers()
+    num_attention_heads: int = size()
+    num_key_value_heads: Any = size(None)
+    head_dim: Any = size(None)
+    max_position_embeddings: int = size()
+    hidden_act: str = choice("silu", *nn.ACTIVATIONS)
+    rms_norm_eps: float = small(1e-6)
+    attention_bias: bool = flag(False)
+    mlp_bias: bool = flag(False)
+    attention_dropout: float = rate(0.0)
+    tie_word_embeddings: bool = flag(False)
+    rope_parameters: Any = anything(None)
+    layer_types: Any = anything(None)
+    sliding_window: Any = size(None)
+    use_sliding_window: Any = anything(None)
+
+    @classmethod
+    def translate(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Older files say rope_theta and rope_scaling, newer ones rope_parameters."""
+        if values.get("rope_parameters") is None:
+            scaling = values.get("rope_scaling") or {}
+            scaling = {"rope_type": scaling.get("rope_type", scaling.get("type", "default")), **scaling}
+            values["rope_parameters"] = {"rope_theta": values.get("rope_theta", 10000.0), **scaling}
+        return values
+
+    def validate(self) -> None:
+        self.num_key_value_heads = self.num_key_value_heads or self.num_attention_heads
+        if self.head_dim is None:
+            self.divides("hidden_size", "num_attention_heads")
+            self.head_dim = self.hidden_size // self.num_attention_heads
+        self.divides("num_attention_heads", "num_key_value_heads")
+        if self.head_dim % 2:
+            raise ConfigError(f"head_dim = {self.head_dim} is odd, and rotary positions turn pairs")
+        self.rope_parameters = self.rope_parameters or {"rope_type": "default", "rope_theta": 10000.0}
+        kind = self.rope_parameters.get("rope_type", "default")
+        if kind not in nn.positions.SCALINGS:
+            raise ConfigError(f"rope_parameters.rope_type = {kind!r} is not supported, only {', '.join(nn.positions.SCALINGS)}")
+
+    def window(self, i: int) -> int | None:
+        """Layer i's sliding window, None where it sees everything before it."""
+        if self.layer_types is not None:
+            return self.sliding_window if self.layer_types[i] == "sliding_attention" else None
+        return self.sliding_window if self.model_type == "mistral" or self.use_sliding_window else None
+
+_LLAMA = {"vocab_size": 32000, "max_position_embeddings": 2048, "bos_token_id": 1, "eos_token_id": 2}
+_THREE = {
+    "vocab_size": 128256, "max_position_embeddings": 131072, "num_key_value_heads": 8, "rms_norm_eps": 1e-5, "bos_token_id": 128000,
+    "eos_token_id": 128001, "rope_parameters": {
+        "rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    },
+}  # fmt: skip
+
+
+def _sizes(hidden: int, inner: int, depth: int, heads: int) -> dict[str, int]:
+    return {"hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": depth, "num_attention_heads": heads}
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "llama-7b": {**_LLAMA, **_sizes(4096, 11008, 32, 32)},
+    "llama-13b": {**_LLAMA, **_sizes(5120, 13824, 40, 40)},
+    "llama-30b": {**_LLAMA, **_sizes(6656, 17920, 60, 52)},
+    "llama-65b": {**_LLAMA, **_sizes(8192, 22016, 80, 64)},
+    "llama2-70b": {**_LLAMA, **_sizes(8192, 28672, 80, 64), "num_key_value_heads": 8, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5},
+    "llama3.1-8b": {**_THREE, **_sizes(4096, 14336, 32, 32)},
+    "llama3.1-70b": {**_THREE, **_sizes(8192, 28672, 80, 64)},
+    "mistral-7b": {**_LLAMA, **_sizes(4096, 14336, 32, 32), "model_type": "mistral", "num_key_value_heads": 8, "rms_norm_eps": 1e-5,
+                   "max_position_embeddings": 32768, "sliding_window": 4096},
+    "qwen2-0.5b": {**_sizes(896, 4864, 24, 14), "model_type": "qwen2", "vocab_size": 151936, "num_key_value_heads": 2,
+                   "max_position_embeddings": 131072, "tie_word_embeddings": True, "bos_token_id": 151643, "eos_token_id": 151643,
+                   "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}},
+    "qwen3-0.6b": {**_sizes(1024, 3072, 28, 16), "model_type": "qwen3", "vocab_size": 151936, "num_key_value_heads": 8, "head_dim": 128,
+                   "max_position_embeddings": 40960, "tie_word_embeddings": True, "bos_token_id": 151643, "eos_token_id": 151645,
+                   "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}},
+}  # fmt: skip
+
+# -- layer recipe ------------------------------------------------------------------------------------------------------
+
+
+def layer(c: LlamaConfig) -> nn.DecoderBlock:
+    """Pre-norm with RMSNorm, grouped queries, gated feed-forward, no biases, no dropout on the residual stream."""
+    D = c.hidden_size
+    norm = functools.partial(nn.RMSNorm, eps=c.rms_norm_eps)
+    attn = nn.MultiHeadAttention(
+        D, c.num_attention_heads, kv_heads=c.num_key_value_heads, head_width=c.head_dim, dropout=c.attention_dropout,
+        bias=c.attention_bias or c.model_type == "qwen2", out_bias=c.attention_bias, qk_norm=norm if c.model_type == "qwen3" else None,
+    )  # fmt: skip
+    mlp = nn.FeedForward(D, c.intermediate_size, c.hidden_act, gated=True, bias=c.mlp_bias)
+    return nn.DecoderBlock(attn, mlp, norm(D), norm(D), norm_first=True)
+
+
+# -- embeddings and model ----------------------------------------------------------------------------------------------
+
+NAMES: Table = {
+    "tokens": "embed_tokens",
+    "layers.*.attn_norm": "layers.*.input_layernorm",
+    "layers.*.attn.q": "layers.*.self_attn.q_proj",
+    "layers.*.attn.k": "layers.*.self_attn.k_proj",
+    "layers.*.attn.v": "layers.*.self_attn.v_proj",
+    "layers.*.attn.o": "layers.*.self_attn.o_proj",
+    "layers.*.attn.q_norm": "layers.*.self_attn.q_norm",
+    "layers.*.attn.k_norm": "layers.*.self_attn.k_norm",
+    "layers.*.mlp_norm": "layers.*.post_attention_layernorm",
+    "layers.*.mlp.gate": "layers.*.mlp.gate_proj",
+    "layers.*.mlp.up": "layers.*.mlp.up_proj",
+    "layers.*.mlp.down": "layers.*.mlp.down_proj",
+    "final_norm": "norm",
+}
+
+
+class _Llama(Model):
+    config_class = LlamaConfig
+    base_prefix = "model"
+    base_names = NAMES
+    tied = ("lm_head.weight",)
+
+    def make_cache(self, capacity: int = 256) -> nn.KVCache:
+        return nn.KVCache(self.config.num_hidden_layers, capacity)
+
+
+class LlamaModel(_Llama):
+    """Tokens, L pre-norm blocks whose q and k are turned by their positions, a last norm."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__(config)
+        self.tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.rotary = nn.Rotary(config.head_dim, config.rope_parameters["rope_theta"], config.rope_parameters)
+        self.layers = [layer(config) for _ in range(config.num_hidden_layers)]
+        self.final_norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        position_ids: Any = None,
+        past_key_values: nn.KVCache | None = None,
+        use_cache: bool = False,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> ModelOutput:
+        c = self.config
+        cache = self.make_cache() if use_cache and past_key_values is None else past_key_values
+        past = 0 if cache is None else cache.length
+        ids = inputs.token_ids(input_ids, c.vocab_size)
+        B, T = ids.shape
+        mask = nn.from_attention_mask(attention_mask, B, T, past + T, causal=True, offset=past)
+        x = tap("embed", self.tokens(ids))  # (B, T) -> (B, T, D)
+        rotary = self.rotary(inputs.position_rows(position_ids, B, T, past), x.dtype)
+        record = Record(output_hidden_states, output_attentions)
+        x = run_blocks(self.layers, x, lambda i: mask.with_window(c.window(i)), record, cache, rotary=rotary)
+        x = tap("final_norm", self.final_norm(x))
+        if cache is not None:
+            cache.advance(T)
+        return ModelOutput(last_hidden_state=x, hidden_states=record.states(x), attentions=record.patterns(), past_key_values=cache)
+
+
+# -- heads -------------------------------------------------------------------------------------------------------------
+
+
+class LlamaForCausalLM(_Llama):
+    """Next-token logits."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__(config)
+        self.model = LlamaModel(config)
+        self.lm_head = None if config.tie_word_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
+        out = self.model(input_ids, attention_mask, **kwargs)
+        weight = self.model.tokens.weight if self.lm_head is None else self.lm_head.weight
+        out.logits, out.loss = losses.causal(out.last_hidden_state, weight, labels)
+        return out
+
+
+register(
+    Family(
+        LlamaConfig, PRESETS, {"base": LlamaModel, "causal_lm": LlamaForCausalLM}, default="causal_lm", model_types=tuple(TYPES),
+        architectures={f"{n}{suffix}": head for n in TYPES.values() for suffix, head in (("Model", "base"), ("ForCausalLM", "causal_lm"))},
+        architecture_of=lambda model: TYPES[model.config.model_type] + type(model).__name__.removeprefix("Llama"),
+    )
+)  # fmt: skip

@@ -1,0 +1,105 @@
+"""The losses of the heads, from hidden states or logits and labels, as transformers defines them; labels of -100 are ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Tensor
+from ..autograd import functional as F
+from ..nn import tap
+from ..nn.tap import wanted
+from .inputs import as_array, label_ids
+from .outputs import Later
+
+IGNORED = -100
+
+
+def vocabulary(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    labels: Any = None,
+    *,
+    transform: Callable[[Tensor], Tensor] | None = None,
+    label_smoothing: float = 0.0,
+    name: str = "labels",
+) -> tuple[Any, Tensor | None]:
+    """(logits, loss) of the output layer: logits = transform(hidden) weightᵀ + bias, (B, T, D) -> (B, T, V).
+
+    With labels (B, T), the loss is made chunk by chunk from the labelled rows alone, and the logits only if somebody reads them: they are
+    the largest array of a training step, and in masked language modelling six rows in seven of them are not used.
+    """
+
+    def logits() -> Tensor:
+        return tap("logits", F.linear(hidden if transform is None else transform(hidden), weight, bias))
+
+    if labels is None:
+        return logits(), None
+    B, T, D = hidden.shape
+    target = label_ids(labels, (B, T), weight.shape[0], name).reshape(-1)
+    if wanted("logits"):  # somebody looks at them, or changes them
+        shown = logits()
+        return shown, F.cross_entropy(shown.reshape(B * T, -1), target, ignore_index=IGNORED, label_smoothing=label_smoothing)
+    rows = hidden.reshape(B * T, D)
+    used = np.flatnonzero(target != IGNORED)
+    if 0 < used.size < 0.9 * target.size:  # a copy of few rows is cheaper than products with all
+        rows, target = rows[used], target[used]
+    rows = rows if transform is None else transform(rows)
+    return Later(logits, (weight, bias)), F.linear_cross_entropy(rows, weight, target, bias, ignore_index=IGNORED, label_smoothing=label_smoothing)
+
+
+def causal(hidden: Tensor, weight: Tensor, labels: Any = None, bias: Tensor | None = None) -> tuple[Any, Tensor | None]:
+    """(logits, loss) of a language model: position t's logits are judged at the label of t + 1. The labels are moved, not the logits."""
+    if labels is not None:
+        labels = label_ids(labels, hidden.shape[:2], weight.shape[0])
+        moved = np.full_like(labels, IGNORED)
+        moved[:, :-1] = labels[:, 1:]
+        labels = moved
+    return vocabulary(hidden, weight, bias, labels)
+
+
+def tokens(logits: Tensor, labels: Any) -> Tensor:
+    """Mean cross-entropy of logits (B, T, C) at labels (B, T)."""
+    B, T, C = logits.shape
+    return F.cross_entropy(logits.reshape(B * T, C), label_ids(labels, (B, T), C).reshape(-1), ignore_index=IGNORED)
+
+
+def rows(logits: Tensor, labels: Any, name: str = "labels") -> Tensor:
+    """Mean cross-entropy of logits (B, C) at labels (B,)."""
+    B, C = logits.shape
+    return F.cross_entropy(logits, label_ids(as_array(labels, name).reshape(-1), (B,), C, name), ignore_index=IGNORED)
+
+
+def classification(logits: Tensor, labels: Any, problem_type: str | None) -> Tensor:
+    """Regression, single-label or multi-label, by `problem_type` or else by the labels' dtype and the number of classes."""
+    B, classes = logits.shape
+    array = as_array(labels, "labels")
+    kind = problem_type
+    if kind is None:
+        kind = "regression" if classes == 1 else "single_label_classification" if array.dtype.kind in "iu" else "multi_label_classification"
+    if kind == "single_label_classification":
+        return rows(logits, array)
+    targets = array.astype(logits.dtype)
+    if kind == "regression":
+        if targets.size != logits.size:
+            raise ValueError(f"labels: expected {logits.shape}, got {array.shape}")
+        return F.mse_loss(logits, Tensor(targets.reshape(logits.shape)))
+    if targets.shape != logits.shape:
+        raise ValueError(f"labels: expected {logits.shape} (one 0 or 1 per class), got {array.shape}")
+    return F.binary_cross_entropy_with_logits(logits, Tensor(targets))
+
+
+def span(start: Tensor, end: Tensor, start_positions: Any, end_positions: Any) -> Tensor:
+    """Mean of the cross-entropies of an answer's first and last position; positions outside the sequence are ignored."""
+    B, T = start.shape
+    parts = []
+    for logits, given, name in ((start, start_positions, "start_positions"), (end, end_positions, "end_positions")):
+        where = as_array(given, name).reshape(-1)
+        if where.shape != (B,):
+            raise ValueError(f"{name}: expected shape ({B},), got {where.shape}")
+        where = np.clip(where, 0, T)
+        parts.append(F.cross_entropy(logits, np.where(where == T, IGNORED, where), ignore_index=IGNORED))
+    return (parts[0] + parts[1]) / 2

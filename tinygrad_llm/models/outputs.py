@@ -1,0 +1,93 @@
+"""What a model call returns: one object whose fields are named as in transformers; None where not computed or not asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..autograd import is_grad_enabled, no_grad
+from ..autograd import node as nodes
+
+FIELDS = (
+    "loss", "logits", "last_hidden_state", "hidden_states", "attentions", "past_key_values", "pooler_output",
+    "prediction_logits", "seq_relationship_logits", "sop_logits", "start_logits", "end_logits",
+    "encoder_last_hidden_state", "encoder_hidden_states", "encoder_attentions",
+    "decoder_hidden_states", "decoder_attentions", "cross_attentions",
+    "generator_loss", "discriminator_loss", "generator_logits", "corrupted_ids",
+)  # fmt: skip
+
+
+class Later:
+    """A value that is made when somebody reads it: with labels, the loss is found without ever storing all the logits."""
+
+    def __init__(self, make: Callable[[], Any], parameters: tuple[Any, ...] = ()) -> None:
+        self.make = make
+        self.recorded = is_grad_enabled()
+        self.arrays = tuple(p.data for p in parameters if p is not None)
+        self.time = nodes.last_write
+
+    def value(self) -> Any:
+        if nodes.overwritten(self.arrays, self.time):
+            raise RuntimeError("these logits were not read before parameters were changed in place; read them before optimizer.step()")
+        if self.recorded == is_grad_enabled():
+            return self.make()
+        if self.recorded:
+            raise RuntimeError("these logits belong to a recorded call; read them outside no_grad(), or call the model inside it")
+        with no_grad():
+            return self.make()
+
+
+class _Field:
+    """One field of the output; makes a `Later` when it is first read."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, out: Any, owner: Any = None) -> Any:
+        if out is None:
+            return self
+        value = out.values.get(self.name)
+        if isinstance(value, Later):
+            value = out.values[self.name] = value.value()
+        return value
+
+    def __set__(self, out: Any, value: Any) -> None:
+        out.values[self.name] = value
+
+
+class ModelOutput:
+    """Fields by name: `out.logits`, `out["logits"]`. `hidden_states` and `attentions` are tuples, one entry per layer
+    (hidden states: the embeddings first, what leaves the last norm last)."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, **values: Any) -> None:
+        unknown = set(values) - set(FIELDS)
+        if unknown:
+            raise TypeError(f"ModelOutput has no {', '.join(sorted(unknown))}")
+        self.values = values
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in FIELDS:
+            raise KeyError(f"{name!r} is not an output; there are {', '.join(self.keys())}")
+        return getattr(self, name)
+
+    def keys(self) -> list[str]:
+        """Names of the fields that are there."""
+        return [name for name in FIELDS if self.values.get(name) is not None]
+
+    def __repr__(self) -> str:
+        return f"ModelOutput({', '.join(f'{name}={_show(self.values[name])}' for name in self.keys())})"
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, Later):
+        return "(when read)"
+    if isinstance(value, tuple):
+        return f"({len(value)} × {_show(value[0])})" if value else "()"
+    shape = getattr(value, "shape", None)
+    return type(value).__name__ if shape is None else f"{value.item():.6g}" if shape == () else f"{tuple(shape)}"
+
+
+for _name in FIELDS:
+    setattr(ModelOutput, _name, _Field(_name))

@@ -1,0 +1,135 @@
+"""The registry: which family, preset and head a name or a checkpoint's `architectures` means."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..nn import init
+from .base import Model
+from .config import Config
+
+HEADS = (
+    "base", "causal_lm", "masked_lm", "pretraining", "next_sentence_prediction", "sequence_classification",
+    "token_classification", "question_answering", "seq2seq_lm",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a family's file declares at its end: config, presets, its models by head, and the head a preset gets by default."""
+
+    config: type[Config]
+    presets: dict[str, dict[str, Any]]
+    models: dict[str, type[Model]]
+    default: str
+    model_types: tuple[str, ...] = ()  # of config.json; the config's own by default
+    architectures: dict[str, str] = field(default_factory=dict)  # further class names in checkpoints -> head
+    architecture_of: Callable[[Model], str] | None = None  # the class name to save, where it is not our class's
+
+    @property
+    def name(self) -> str:
+        return self.config.__module__.rsplit(".", 1)[-1]
+
+
+families: dict[str, Family] = {}  # by family name ("gpt2")
+_presets: dict[str, tuple[Family, str]] = {}
+_architectures: dict[str, tuple[Family, str]] = {}
+
+ALIASES = {
+    "bert-base-uncased": "bert-base", "bert-large-uncased": "bert-large", "openai-gpt": "gpt", "gpt1": "gpt", "gpt2-small": "gpt2",
+    "albert-base-v2": "albert-base", "albert-large-v2": "albert-large", "albert-xlarge-v2": "albert-xlarge",
+    "albert-xxlarge-v2": "albert-xxlarge", "electra-small-discriminator": "electra-small", "gpt3": "gpt3-175b",
+    "electra-base-discriminator": "electra-base", "electra-large-discriminator": "electra-large", "transformer": "transformer-base",
+    "llama": "llama-7b", "llama2-7b": "llama-7b", "llama2-13b": "llama-13b",
+}  # fmt: skip
+
+
+def register(family: Family) -> Family:
+    """Enter a family."""
+    families[family.name] = family
+    for name in family.presets:
+        _presets[name] = (family, name)
+    for head, cls in family.models.items():
+        _architectures[cls.__name__] = (family, head)
+    for name, head in family.architectures.items():
+        _architectures[name] = (family, head)
+    return family
+
+
+def names() -> list[str]:
+    """The presets' names, family by family."""
+    return list(_presets)
+
+
+def find(name: str) -> tuple[Family, str]:
+    """(family, preset) for a preset's name or alias, in any case."""
+    key = name.lower()
+    key = ALIASES.get(key, key)
+    if key not in _presets:
+        close = difflib.get_close_matches(key, list(_presets), 3)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(_presets)}"
+        raise ValueError(f"no model named {name!r}; {hint}")
+    return _presets[key]
+
+
+def preset_config(name: str, **overrides: Any) -> Config:
+    """The preset's config with some values changed."""
+    family, preset = find(name)
+    return family.config(**family.presets[preset]).replace(**overrides)
+
+
+def model_class(name: str, head: str | None = None) -> type[Model]:
+    """The class of a preset with the given head, or with the one the preset is published with."""
+    family, _ = find(name)
+    head = head or family.default
+    if head not in family.models:
+        raise ValueError(f"{name}: no head {head!r}; there are {', '.join(family.models)}")
+    return family.models[head]
+
+
+def by_architecture(name: str, source: str = "") -> tuple[Family, type[Model]]:
+    """The family and class of an entry in a config.json's `architectures`."""
+    if name not in _architectures:
+        close = difflib.get_close_matches(name, _architectures, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else f"; supported are {', '.join(sorted(_architectures))}"
+        raise ValueError(f"{source or 'architectures'}: unknown architecture {name!r}{hint}")
+    family, head = _architectures[name]
+    return family, family.models[head]
+
+
+def by_model_type(model_type: str, source: str) -> Family:
+    """The family of a config.json's `model_type`."""
+    for family in families.values():
+        if model_type in (family.model_types or (family.config.model_type,)):
+            return family
+    raise ValueError(f"{source}: unknown model_type {model_type!r}; supported are {', '.join(model_types())}")
+
+
+def model_types() -> list[str]:
+    """All values of `model_type` that can be read."""
+    return [t for f in families.values() for t in (f.model_types or (f.config.model_type,))]
+
+
+def create(name: str, head: str | None = None, *, rng: np.random.Generator | None = None, dtype: Any = np.float32, **overrides: Any) -> Any:
+    """A preset with random weights: ``create("gpt2", num_hidden_layers=6)``, ``create("bert-base", head="masked_lm")``.
+
+    `overrides` are keys of the family's config, or transformers' common names (hidden_size, num_hidden_layers,
+    num_attention_heads, max_position_embeddings), or `dropout` for all rates at once.
+    """
+    return model_class(name, head)(preset_config(name, **overrides), rng=rng, dtype=dtype)
+
+
+def skeleton(name: str, head: str | None = None, **overrides: Any) -> Any:
+    """The preset as a model whose parameters have shapes but no memory."""
+    with init.skeleton():
+        return model_class(name, head)(preset_config(name, **overrides))
+
+
+def count_parameters(name: str, head: str | None = None, **overrides: Any) -> int:
+    """How many parameters the preset has, tied ones counted once. Allocates none of them."""
+    return skeleton(name, head, **overrides).num_parameters()

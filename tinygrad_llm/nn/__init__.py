@@ -1,0 +1,22 @@
+"""Neural parts: layers, attention, positions, blocks. Parameters have PyTorch's names and shapes.
+
+The alphabet of shapes, used in every file above the engine: `B` batch, `T` query positions, `S` key positions, `H` heads,
+`Hkv` key-value heads, `K` head width, `D` model width, `F` feed-forward width, `V` vocabulary, `L` layers.
+"""
+
+from . import init
+from .attention import MultiHeadAttention
+from .blocks import DecoderBlock, EncoderBlock
+from .cache import KVCache, LayerCache
+from .feedforward import ACTIVATIONS, FeedForward, activation
+from .layers import Dropout, Embedding, LayerNorm, Linear, RMSNorm
+from .mask import Mask, from_attention_mask
+from .module import Module
+from .positions import LearnedPositions, RelativeBias, Rotary, relative_buckets, sinusoidal
+from .tap import Lens, looking_through, tap
+
+__all__ = [
+    "ACTIVATIONS", "DecoderBlock", "Dropout", "Embedding", "EncoderBlock", "FeedForward", "KVCache", "LayerCache", "LayerNorm",
+    "LearnedPositions", "Lens", "Linear", "Mask", "Module", "MultiHeadAttention", "RMSNorm", "RelativeBias", "Rotary",
+    "activation", "from_attention_mask", "init", "looking_through", "relative_buckets", "sinusoidal", "tap",
+]  # fmt: skip

@@ -1,0 +1,131 @@
+"""Multi-head attention: self- and cross-attention, grouped queries, rotary positions, caches; one class for every family.
+
+    scores = scale · q kᵀ + bias,   pattern = softmax(scores where allowed),   z = pattern v,   out = z Woᵀ + bo
+
+Vaswani et al. 2017 §3.2; grouped queries (Hkv < H): Ainslie et al. 2023.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Tensor
+from ..autograd import functional as F
+from ..autograd.random import draw_seed
+from .cache import LayerCache
+from .layers import Linear
+from .mask import OPEN, Mask
+from .module import Module
+from .tap import tap, wanted
+
+
+class MultiHeadAttention(Module):
+    """Attention with H heads of width K; q, k, v, o are Linear, so weights have PyTorch's shape (out, in).
+
+    `kv_heads` keys and values are shared by groups of heads; `scale` None is K^-1/2; `qk_norm` makes the norm applied to
+    each head's q and k (Qwen3); `bias` is for q, k, v and `out_bias` for o (default: the same).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        kv_heads: int | None = None,
+        head_width: int | None = None,
+        bias: bool = True,
+        out_bias: bool | None = None,
+        scale: float | None = None,
+        dropout: float = 0.0,
+        qk_norm: Any = None,
+    ) -> None:
+        if head_width is None and width % heads:
+            raise ValueError(f"MultiHeadAttention: width {width} is not a multiple of heads {heads}")
+        self.heads, self.kv_heads = heads, kv_heads or heads
+        if heads % self.kv_heads:
+            raise ValueError(f"MultiHeadAttention: heads {heads} is not a multiple of kv_heads {self.kv_heads}")
+        self.head_width = head_width or width // heads
+        self.scale = self.head_width**-0.5 if scale is None else float(scale)
+        self.dropout = float(dropout)
+        self.q = Linear(width, heads * self.head_width, bias)
+        self.k = Linear(width, self.kv_heads * self.head_width, bias)
+        self.v = Linear(width, self.kv_heads * self.head_width, bias)
+        self.o = Linear(heads * self.head_width, width, bias if out_bias is None else out_bias)
+        self.q_norm = qk_norm(self.head_width) if qk_norm else None
+        self.k_norm = qk_norm(self.head_width) if qk_norm else None
+
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        mask: Mask = OPEN,
+        rotary: tuple[np.ndarray, np.ndarray] | None = None,
+        cache: LayerCache | None = None,
+        output_pattern: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """x (B, T, D) attends to itself, or to `context` (B, S, D). Returns (B, T, D) and, if asked, the pattern (B, H, T, S)."""
+        q, k, v = self.project(x, context, rotary, cache)
+        if output_pattern or wanted("scores", "pattern"):
+            z, pattern = attend_openly(q, k, v, mask, self.scale, self.dropout if self.training else 0.0)
+        else:
+            z, pattern = self._attend(q, k, v, mask), None
+        z = tap("z", z)
+        B, T = x.shape[:2]
+        z = z.transpose(0, 2, 1, 3).reshape(B, T, self.heads * self.head_width)  # (B, H, T, K) -> (B, T, H·K)
+        return self.o(z), pattern
+
+    def project(self, x: Tensor, context: Any, rotary: Any, cache: LayerCache | None) -> tuple[Tensor, Tensor, Tensor]:
+        """q (B, H, T, K), and k, v (B, Hkv, S, K) of every position, those from the cache included."""
+        q = self._split(self.q(x), self.heads, self.q_norm)
+        if context is not None and cache is not None and cache.cross is not None:
+            k, v = cache.cross
+            return tap("q", q), tap("k", k), tap("v", v)
+        source = x if context is None else context
+        k = self._split(self.k(source), self.kv_heads, self.k_norm)
+        v = self._split(self.v(source), self.kv_heads, None)
+        if rotary is not None:
+            q, k = F.rotary(q, *rotary), F.rotary(k, *rotary)
+        if cache is not None and context is None:
+            k, v = cache.append(k, v)
+        elif cache is not None:
+            cache.cross = (k, v)
+        return tap("q", q), tap("k", k), tap("v", v)
+
+    def _split(self, x: Tensor, heads: int, norm: Module | None) -> Tensor:
+        B, T, _ = x.shape
+        x = x.reshape(B, T, heads, self.head_width)  # (B, T, H·K) -> (B, T, H, K)
+        if norm is not None:
+            x = norm(x)
+        return x.transpose(0, 2, 1, 3)  # (B, T, H, K) -> (B, H, T, K)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
+        dropout = self.dropout if self.training else 0.0
+        return F.attention(
+            q, k, v, mask.bias,
+            mask=mask.pairs, key_mask=mask.keys, is_causal=mask.causal, window=mask.window, query_offset=mask.offset,
+            scale=self.scale, dropout_p=dropout, seed=draw_seed() if dropout else 0,
+        )  # fmt: skip
+
+
+def attend_openly(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, dropout: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Attention in elementary operations, which forms the scores and the pattern: (z, pattern). Slower, the same numbers."""
+    B, H, T, K = q.shape
+    Hkv, S = k.shape[1], k.shape[2]
+    grouped = q.reshape(B, Hkv, H // Hkv, T, K)  # (B, H, T, K) -> (B, Hkv, H/Hkv, T, K)
+    keys = np.expand_dims(np.swapaxes(k, -1, -2), 2)  # (B, Hkv, S, K) -> (B, Hkv, 1, K, S)
+    scores = np.matmul(grouped, keys).reshape(B, H, T, S) * scale
+    if mask.bias is not None:
+        scores = scores + mask.bias
+    allowed = mask.allowed(T, S)
+    if allowed is not None:
+        scores = np.where(allowed, scores, -np.inf)
+    scores = tap("scores", scores)
+    if allowed is not None and not (some := allowed.any(-1, keepdims=True)).all():
+        # softmax of a row that is -inf throughout is 0/0; such a row is zero, and so is its gradient
+        pattern = np.where(some, F.softmax(np.where(some, scores, 0.0), axis=-1), 0.0)
+    else:
+        pattern = F.softmax(scores, axis=-1)
+    pattern = tap("pattern", pattern)
+    return F.attend(F.dropout(pattern, dropout) if dropout else pattern, v), pattern

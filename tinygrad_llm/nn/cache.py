@@ -1,0 +1,97 @@
+"""KV cache: keys and values of the positions already seen, so that a new token costs one position and not all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Tensor, is_grad_enabled
+
+
+class LayerCache:
+    """One layer's share: `k`, `v` (B, Hkv, capacity, K), and for seq2seq the encoder's keys and values in `cross`."""
+
+    __slots__ = ("cross", "k", "v", "owner")
+
+    def __init__(self, owner: KVCache) -> None:
+        self.owner = owner
+        self.k: np.ndarray | None = None
+        self.v: np.ndarray | None = None
+        self.cross: tuple[Tensor, Tensor] | None = None
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the new positions' k, v (B, Hkv, T, K); returns those of all positions, (B, Hkv, S, K)."""
+        past, T = self.owner.length, k.shape[2]
+        self._reserve(k.data, v.data, past + T)
+        assert self.k is not None and self.v is not None
+        self.k[:, :, past : past + T] = k.data
+        self.v[:, :, past : past + T] = v.data
+        if past == 0:
+            return k, v
+        if is_grad_enabled() and k.requires_grad:
+            raise RuntimeError("cache: gradients do not flow into cached positions; continue a sequence under tg.no_grad()")
+        return Tensor(self.k[:, :, : past + T]), Tensor(self.v[:, :, : past + T])
+
+    def _reserve(self, k: np.ndarray, v: np.ndarray, needed: int) -> None:
+        if self.k is not None and self.k.shape[0] != k.shape[0]:
+            raise ValueError(f"cache: made for a batch of {self.k.shape[0]}, got {k.shape[0]}")
+        held = 0 if self.k is None else self.k.shape[2]
+        if needed <= held:
+            return
+        capacity = self.owner.capacity if self.k is None else 2 * held
+        capacity = max(capacity, needed)
+        self.k, self.v = (_grown(old, new, capacity, self.owner.length) for old, new in ((self.k, k), (self.v, v)))
+
+
+def _grown(old: np.ndarray | None, new: np.ndarray, capacity: int, used: int) -> np.ndarray:
+    B, Hkv, _, K = new.shape
+    array = np.empty((B, Hkv, capacity, K), new.dtype)
+    if old is not None:
+        array[:, :, :used] = old[:, :, :used]
+    return array
+
+
+class KVCache:
+    """The caches of all layers. `length` positions are filled; `capacity` are reserved at first use, more when they run out.
+
+    A model call reads `cache[i]` in layer i and calls `advance(T)` at its end.
+    """
+
+    def __init__(self, layers: int, capacity: int = 256) -> None:
+        self.capacity = max(int(capacity), 1)
+        self.length = 0
+        self.layers = [LayerCache(self) for _ in range(layers)]
+
+    def __getitem__(self, i: int) -> LayerCache:
+        return self.layers[i]
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def advance(self, T: int) -> None:
+        """Count T more positions as filled."""
+        self.length += T
+
+    def truncate(self, length: int) -> None:
+        """Forget the positions from `length` on."""
+        if not 0 <= length <= self.length:
+            raise ValueError(f"cache: cannot truncate {self.length} positions to {length}")
+        self.length = length
+
+    def get_seq_length(self) -> int:
+        """How many positions are filled (transformers' name)."""
+        return self.length
+
+    def reorder(self, rows: Any) -> None:
+        """Batch row b becomes what row `rows[b]` was: beam search keeps the histories of the surviving beams."""
+        rows = np.asarray(rows, np.int64)
+        for layer in self.layers:
+            if layer.k is not None and layer.v is not None:
+                if rows.shape == (layer.k.shape[0],):
+                    layer.k[:, :, : self.length] = layer.k[rows, :, : self.length]
+                    layer.v[:, :, : self.length] = layer.v[rows, :, : self.length]
+                else:
+                    layer.k, layer.v = layer.k[rows], layer.v[rows]
+            if layer.cross is not None:
+                layer.cross = tuple(Tensor(x.data[rows]) for x in layer.cross)  # type: ignore[assignment]

@@ -1,0 +1,49 @@
+"""The feed-forward part of a block, plain and gated.
+
+    plain   out = act(x W1ᵀ + b1) W2ᵀ + b2                     Vaswani et al. 2017 §3.3
+    gated   out = (act(x Wgᵀ) * (x W1ᵀ)) W2ᵀ                   Shazeer 2020, "GLU variants improve transformer"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..autograd import Tensor
+from ..autograd import functional as F
+from .layers import Dropout, Linear
+from .module import Module
+from .tap import tap
+
+#: transformers' names for activations -> functions. "gelu" is exact (erf); "gelu_new" is the tanh form of the BERT and GPT code.
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu_pytorch_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "silu": F.silu,
+    "swish": F.silu,
+    "tanh": F.tanh,
+}
+
+
+def activation(name: str) -> Callable[[Tensor], Tensor]:
+    """The function of that name; an unknown one is an error that lists those there are."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation {name!r} is not known; there are {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
+
+
+class FeedForward(Module):
+    """`up` widens D to F, `down` narrows it again; with `gated`, `gate` goes through the activation and multiplies `up`."""
+
+    def __init__(self, width: int, inner: int, act: str, *, gated: bool = False, bias: bool = True, dropout: float = 0.0) -> None:
+        self.act = activation(act)
+        self.gate = Linear(width, inner, bias) if gated else None
+        self.up = Linear(width, inner, bias)
+        self.down = Linear(inner, width, bias)
+        self.drop = Dropout(dropout)  # on the inner values; most families have none here
+
+    def forward(self, x: Tensor) -> Tensor:
+        pre = tap("mlp_pre", self.up(x) if self.gate is None else self.gate(x))  # (B, T, D) -> (B, T, F)
+        post = self.act(pre) if self.gate is None else self.act(pre) * self.up(x)
+        return self.down(self.drop(tap("mlp_post", post)))  # (B, T, F) -> (B, T, D)

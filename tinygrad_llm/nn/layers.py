@@ -1,0 +1,74 @@
+"""The layers with parameters of their own: Linear, Embedding, LayerNorm, RMSNorm; and Dropout.
+
+Shapes and names of the parameters are PyTorch's; so are the default initial values, which the families replace.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Tensor
+from ..autograd import functional as F
+from . import init
+from .module import Module
+
+
+class Linear(Module):
+    """y = x Wᵀ + b;   weight (out, in), bias (out,)"""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, *, rng: np.random.Generator | None = None) -> None:
+        self.weight = init.parameter((out_features, in_features), init.fan_in_uniform, rng)
+        self.bias = init.parameter((out_features,), init.uniform(in_features**-0.5), rng) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+class Embedding(Module):
+    """y = weight[ids];   weight (num, width)"""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, *, rng: np.random.Generator | None = None) -> None:
+        self.weight = init.parameter((num_embeddings, embedding_dim), init.normal(1.0), rng)
+
+    def forward(self, ids: Any) -> Tensor:
+        return F.embedding(ids, self.weight)
+
+
+class LayerNorm(Module):
+    """y = (x - mean) / sqrt(var + eps) · weight + bias, over the last axis.   Ba, Kiros, Hinton 2016"""
+
+    def __init__(self, width: int, eps: float = 1e-5, bias: bool = True) -> None:
+        self.eps = eps
+        self.weight = init.parameter((width,), init.ones)
+        self.bias = init.parameter((width,), init.zeros) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+class RMSNorm(Module):
+    """y = x / sqrt(mean(x²) + eps) · weight, over the last axis.   Zhang and Sennrich 2019"""
+
+    def __init__(self, width: int, eps: float = 1e-6) -> None:
+        self.eps = eps
+        self.weight = init.parameter((width,), init.ones)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+class Dropout(Module):
+    """In training, each value is zeroed with probability p and the rest is scaled by 1/(1-p); else nothing happens."""
+
+    def __init__(self, p: float = 0.5, *, rng: np.random.Generator | None = None) -> None:
+        if not 0.0 <= p < 1.0:
+            raise ValueError(f"Dropout: p must be in [0, 1), got {p}")
+        self.p = float(p)
+        self.rng = rng
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0.0:
+            return x
+        return F.dropout(x, self.p, True, rng=self.rng)

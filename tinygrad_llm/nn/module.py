@@ -1,0 +1,203 @@
+"""Module: parameters and the function that uses them.
+
+No registration: every Tensor that is an attribute of a module is a parameter of it, every Module (or list of Modules) a
+child. Plain ndarrays are constants. So a layer is an `__init__` that sets attributes and a `forward` that uses them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Tensor, mark_written
+from ..autograd.state import WATCHED, module_scope
+from ..autograd.state import local as engine
+from .tap import active as taps
+
+
+class Module:
+    """Base of all layers and models. Subclasses set attributes in `__init__` and define `forward`."""
+
+    training: bool = True
+    _name: str = ""  # the attribute under which the parent holds this module
+    _forward_hooks: dict[int, Callable[..., Any]] | None = None
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} defines no forward")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if engine.mode == WATCHED or taps.lens is not None:
+            if self._name:
+                with module_scope(self._name):
+                    out = self.forward(*args, **kwargs)
+            else:
+                out = self.forward(*args, **kwargs)
+        else:
+            out = self.forward(*args, **kwargs)
+        if self._forward_hooks:
+            for hook in tuple(self._forward_hooks.values()):
+                seen = hook(self, args, out)
+                out = out if seen is None else seen
+        return out
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Module):
+            object.__setattr__(value, "_name", name)
+        elif isinstance(value, list):
+            for i, item in enumerate(value):
+                if isinstance(item, Module):
+                    object.__setattr__(item, "_name", f"{name}.{i}")
+        object.__setattr__(self, name, value)
+
+    # -- what it consists of -----------------------------------------------------------------------------------------
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """(name, module) for each direct child; the members of a list are "layers.0", "layers.1", ..."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+            elif isinstance(value, (list, tuple)):
+                for i, item in enumerate(value):
+                    if isinstance(item, Module):
+                        yield f"{name}.{i}", item
+
+    def children(self) -> Iterator[Module]:
+        """Each direct child."""
+        for _, child in self.named_children():
+            yield child
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """(path, module) for this module and all below; one held in two places comes twice."""
+        yield prefix, self
+        for name, child in self.named_children():
+            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all below, each once."""
+        seen: set[int] = set()
+        for _, module in self.named_modules():
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield module
+
+    def named_parameters(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
+        """(path, parameter); a tied one comes once, under the first of its names, unless told otherwise."""
+        seen: set[int] = set()
+        for path, module in self.named_modules(prefix):
+            for name, value in vars(module).items():
+                if not isinstance(value, Tensor) or not value.is_leaf:
+                    continue
+                if id(value) in seen and remove_duplicate:
+                    continue
+                seen.add(id(value))
+                yield f"{path}.{name}" if path else name, value
+
+    def parameters(self) -> Iterator[Tensor]:
+        """Each parameter once."""
+        for _, value in self.named_parameters():
+            yield value
+
+    def num_parameters(self) -> int:
+        """How many numbers the parameters hold, tied ones counted once."""
+        return sum(p.size for p in self.parameters())
+
+    # -- modes -------------------------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Module:
+        """Training mode: dropout is on. Returns self."""
+        for module in self.modules():
+            object.__setattr__(module, "training", bool(mode))
+        return self
+
+    def eval(self) -> Module:
+        """Evaluation mode: dropout is off. Returns self."""
+        return self.train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Module:
+        """Ask (or stop asking) for the gradients of all parameters. Returns self."""
+        for value in self.parameters():
+            value.requires_grad_(requires_grad)
+        return self
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for value in self.parameters():
+            value.grad = None
+
+    def apply(self, fn: Callable[[Module], Any]) -> Module:
+        """Call `fn` with each module, children first. Returns self."""
+        for child in self.children():
+            child.apply(fn)
+        fn(self)
+        return self
+
+    def astype(self, dtype: Any) -> Module:
+        """Turn every parameter into `dtype`, in place; gradients are forgotten. Returns self."""
+        for value in self.parameters():
+            wanted = value.requires_grad
+            value.requires_grad_(False)
+            value.data = value.data.astype(dtype)
+            value.requires_grad_(wanted)
+        return self
+
+    def register_forward_hook(self, hook: Callable[..., Any]) -> _Handle:
+        """Call `hook(module, args, output)` after each forward; what it returns, if not None, replaces the output."""
+        if self._forward_hooks is None:
+            object.__setattr__(self, "_forward_hooks", {})
+        return _Handle(self._forward_hooks, hook)  # type: ignore[arg-type]
+
+    # -- state -------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Path -> parameter, without history and not copied; a tied parameter stands under each of its names."""
+        return {name: value.detach() for name, value in self.named_parameters(remove_duplicate=False)}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Copy the values of `state` (Tensors or ndarrays) into the parameters, keeping the parameters' dtype.
+
+        Checks every name and shape before it writes anything. `strict=False` allows missing and left-over names.
+        """
+        own = dict(self.named_parameters(remove_duplicate=False))
+        missing = [name for name in own if name not in state]
+        extra = [name for name in state if name not in own]
+        if strict and (missing or extra):
+            raise KeyError(f"load_state_dict: missing {_few(missing)}; left over {_few(extra)}")
+        wrong = [f"{n}: expected {own[n].shape}, got {np.shape(_array(v))}" for n, v in state.items()
+                 if n in own and own[n].shape != np.shape(_array(v))]  # fmt: skip
+        if wrong:
+            raise ValueError(f"load_state_dict: wrong shapes: {'; '.join(wrong[:5])}")
+        for name, value in state.items():
+            if name in own:
+                target = own[name]
+                if target.data.flags.writeable:
+                    target.data[...] = _array(value)
+                    mark_written(target.data)
+                else:  # a skeleton's parameter, which owns no memory yet
+                    target.data = np.array(_array(value), target.dtype, order="C")
+
+    def __repr__(self) -> str:
+        lines = [f"({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()]
+        own = ", ".join(f"{n}={v.shape}" for n, v in vars(self).items() if isinstance(v, Tensor))
+        body = "\n  ".join(lines)
+        return f"{type(self).__name__}({own}" + (f"\n  {body}\n)" if lines else ")")
+
+
+class _Handle:
+    """Returned by `register_forward_hook`; `.remove()` takes the hook back."""
+
+    def __init__(self, hooks: dict[int, Callable[..., Any]], hook: Callable[..., Any]) -> None:
+        self._hooks = hooks
+        hooks[id(self)] = hook
+
+    def remove(self) -> None:
+        self._hooks.pop(id(self), None)
+
+
+def _array(value: Any) -> np.ndarray:
+    return value.data if isinstance(value, Tensor) else np.asarray(value)
+
+
+def _few(names: list[str]) -> str:
+    return ("nothing" if not names else ", ".join(names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

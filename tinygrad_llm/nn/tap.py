@@ -1,0 +1,77 @@
+"""Taps: the named values inside a model that someone may want to read or replace.
+
+`tap("pattern", value)` gives `value` back untouched, at the cost of one `if`, unless a lens is active in this thread;
+then the lens gets the module path, the name and the value, and what it returns is used in the value's place.
+
+Names, in the order in which a layer makes them, with shapes (see the alphabet in `nn/__init__.py`):
+
+    embed       (B, T, D)      what enters the first layer
+    resid_pre   (B, T, D)      the residual stream before a layer
+    q           (B, H, T, K)   queries, after rotary positions        k, v  (B, Hkv, S, K)
+    scores      (B, H, T, S)   before softmax, masks and biases in    pattern (B, H, T, S) after it
+    z           (B, H, T, K)   weighted values, before the output projection
+    attn_out    (B, T, D)      what attention adds to the stream
+    resid_mid   (B, T, D)      the stream between attention and feed-forward
+    mlp_pre     (B, T, F)      before the activation                  mlp_post (B, T, F) after it
+    mlp_out     (B, T, D)      what the feed-forward adds             resid_post (B, T, D) after the layer
+    final_norm  (B, T, D)      after the last norm                    logits  (B, T, V)
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Protocol
+
+from ..autograd.state import local as engine
+
+NAMES = (
+    "embed", "resid_pre", "q", "k", "v", "scores", "pattern", "z", "attn_out", "resid_mid",
+    "mlp_pre", "mlp_post", "mlp_out", "resid_post", "final_norm", "logits",
+)  # fmt: skip
+
+
+class Lens(Protocol):
+    """What looks through the taps."""
+
+    def wants(self, name: str) -> bool:
+        """True if values of this name are to be shown. Attention asks for 'scores' and 'pattern', which fused kernels never form."""
+
+    def see(self, path: str, name: str, value: Any) -> Any:
+        """Look at `value`, made at `path` ("transformer.layers.3.attn"); the return value replaces it."""
+
+
+class _Active(threading.local):
+    lens: Lens | None = None
+
+
+active = _Active()
+
+
+def tap(name: str, value: Any) -> Any:
+    """`value`, or what the active lens makes of it."""
+    lens = active.lens
+    if lens is None or not lens.wants(name):
+        return value
+    return lens.see(".".join(engine.path), name, value)
+
+
+def wanted(*names: str) -> bool:
+    """True if a lens is active and wants one of these."""
+    lens = active.lens
+    return lens is not None and any(lens.wants(name) for name in names)
+
+
+class looking_through:
+    """``with looking_through(lens):`` shows the lens every tapped value it wants; this thread only, innermost lens only."""
+
+    def __init__(self, lens: Lens) -> None:
+        self.lens = lens
+        self._before: list[Lens | None] = []
+
+    def __enter__(self) -> Lens:
+        self._before.append(active.lens)
+        active.lens = self.lens
+        return self.lens
+
+    def __exit__(self, *exc: object) -> None:
+        active.lens = self._before.pop()
