@@ -61,7 +61,7 @@ def _claims(problem: Problem, pullback: Any, u: np.ndarray, g: np.ndarray, rng: 
         rows.append(problem.join(pullback(problem.split(one))) / u[j] if u[j] else np.zeros(problem.n))
     jacobian = np.stack(rows)
     terms = u[:, None] * jacobian
-    off = np.abs(terms.sum(axis=0) - g) > 1e-9 * (np.abs(terms).sum(axis=0) + np.abs(g))
+    off = np.abs(terms.sum(axis=0) - g) > 1e-9 * (np.abs(terms).sum(axis=0) + np.abs(g)) + 1e-14
     if off.any():
         c = int(np.argmax(off))
         position, index = problem.locate(c)

@@ -51,6 +51,11 @@ class Slope:
         return np.where(np.isfinite(self.both_error), self.both_error, np.minimum(self.right_error, self.left_error))
 
     @property
+    def least_error(self) -> float:
+        """Of a single output: how well the better of the two ways, two-sided or by sides, knows the slope."""
+        return float(min(self.best_error[0], self.right_error[0] + self.left_error[0]))
+
+    @property
     def kinked(self) -> np.ndarray:
         """Where the slopes of the two sides differ by more than their errors (also at a jump)."""
         gap = np.abs(self.right - self.left)
@@ -103,7 +108,21 @@ def _noise(high: np.ndarray, low: np.ndarray) -> np.ndarray:
         y = y[-5:]
         bend = (y[:-2] - y[1:-1]) - FACTOR * (y[1:-1] - y[2:])  # zero for a straight line
         noise = np.maximum(noise, np.abs(bend).max(axis=0) / (2 + FACTOR))
-    return noise
+    return np.maximum(noise, _grain(np.concatenate([high, low])))
+
+
+def _grain(y: np.ndarray) -> np.ndarray:
+    """The power of two that all values of an output are multiples of: the trace of (x + 1e6) - 1e6, or of float32.
+
+    Such a function is flat over steps finer than its grain, which must not be taken for a slope of zero. A grain of the
+    order of the values (floor, round) is the function itself, no noise.
+    """
+    mantissa, exponent = np.frexp(np.where(np.isfinite(y), y, 0.0))
+    digits = (mantissa * 2.0**53).astype(np.int64)
+    lowest = np.where(digits == 0, 1, digits & -digits)
+    power = np.where(digits == 0, 1 << 20, exponent - 53 + np.log2(lowest).astype(int)).min(axis=0)
+    grain = np.ldexp(1.0, np.minimum(power, 0))
+    return np.where(grain <= 1e-6 * np.maximum(np.abs(np.nan_to_num(y)).max(axis=0), 1.0), grain, 0.0)
 
 
 def _extrapolate(d: np.ndarray, h: np.ndarray, noise: np.ndarray, power: int) -> tuple[np.ndarray, np.ndarray]:
