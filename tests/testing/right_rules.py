@@ -3,6 +3,7 @@
 Big dynamic range, steep curvature, values of 1e6, cancellation, kinks and ties, the edge of a domain.
 """
 
+# ruff: noqa: E501  (a table: one pair, one line)
 from __future__ import annotations
 
 import math

@@ -63,13 +63,14 @@ def _claims(problem: Problem, pullback: Any, u: np.ndarray, g: np.ndarray, rng: 
     terms = u[:, None] * jacobian
     off = np.abs(terms.sum(axis=0) - g) > 1e-9 * (np.abs(terms).sum(axis=0) + np.abs(g)) + 1e-14
     if off.any():
+        repeat(problem, u, g, 5)  # if it is not the same each time, that is the finding
         c = int(np.argmax(off))
         position, index = problem.locate(c)
         raise problem.error(
             "nonlinear",
             f"backward is not linear in the incoming gradient: at index {place(index) or '()'} it gives {g[c]:.10g} "
-            f"for a dense one, but {terms[:, c].sum():.10g} when the outputs come one by one (abs, a square or a sign of it in "
-            "the rule?)",
+            f"for a dense one, but {terms[:, c].sum():.10g} when the outputs come one by one (not multiplied "
+            "by it, or abs, a square or a sign of it in the rule?)",
             position, index=index, analytic=float(g[c]), numeric=float(terms[:, c].sum()),
         )  # fmt: skip
     return None, jacobian
