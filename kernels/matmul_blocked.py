@@ -61,7 +61,6 @@ def make_matmul(vector):
     tile_1, tile_2, tile_3 = (make_tile(vector, n) for n in (1, 2, 3))
     load = simd.load_f32 if single else simd.load_f64
     peek = simd.peek_f32 if single else simd.peek_f64
-    splat = simd.splat_f32 if single else simd.splat_f64
     transpose = simd.transpose_f32 if single else simd.transpose_f64
     scalar = np.float32 if single else np.float64
     finish = make_epilogue(vector)

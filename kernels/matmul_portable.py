@@ -6,7 +6,7 @@ kernels are not compiled, under NUMBA_DISABLE_JIT=1 for one, and for products ov
 
 import numpy as np
 
-from . import reference
+from .reference_matmul import ACTIVATIONS
 
 ROWS, COLUMNS, STEP = 4, 8, 32                # of a tile of C, and how much of k is packed at a time
 
@@ -30,7 +30,7 @@ def matmul_naive(a, b, out, alpha, beta, bias, residual, pre, *, transpose_a, tr
         y = y + bias
     if pre is not None:
         pre[...] = y
-    y = reference.ACTIVATIONS[activation](y)
+    y = ACTIVATIONS[activation](y)
     out[...] = y if residual is None else y + residual
 
 
