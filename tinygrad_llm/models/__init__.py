@@ -4,9 +4,11 @@
     list()              the presets' names                    count_parameters("gpt3-175b")   without allocating
 """
 
+from . import bart as bart
 from . import bert as bert
 from . import gpt2 as gpt2
 from . import llama as llama
+from . import t5 as t5
 from .base import Model
 from .checkpoint import load
 from .config import Config, ConfigError

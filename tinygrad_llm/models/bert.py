@@ -103,7 +103,7 @@ class BertModel(_Bert):
     def __init__(self, config: BertConfig, add_pooling_layer: bool = True) -> None:
         super().__init__(config)
         c = config
-        self.tokens = nn.Embedding(c.vocab_size, c.hidden_size)
+        self.tokens = nn.Embedding(c.vocab_size, c.hidden_size, c.pad_token_id)
         self.positions = nn.LearnedPositions(c.max_position_embeddings, c.hidden_size)
         self.segments = nn.Embedding(c.type_vocab_size, c.hidden_size)
         self.embed_norm = nn.LayerNorm(c.hidden_size, c.layer_norm_eps)

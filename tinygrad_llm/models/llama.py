@@ -160,7 +160,7 @@ class LlamaModel(_Llama):
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__(config)
-        self.tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
         self.rotary = nn.Rotary(config.head_dim, config.rope_parameters["rope_theta"], config.rope_parameters)
         self.layers = [layer(config) for _ in range(config.num_hidden_layers)]
         self.final_norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)

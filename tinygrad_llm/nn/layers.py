@@ -27,13 +27,16 @@ class Linear(Module):
 
 
 class Embedding(Module):
-    """y = weight[ids];   weight (num, width)"""
+    """y = weight[ids];   weight (num, width). The row `padding_idx` gets no gradient from here."""
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, *, rng: np.random.Generator | None = None) -> None:
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, *, rng: np.random.Generator | None = None
+    ) -> None:
         self.weight = init.parameter((num_embeddings, embedding_dim), init.normal(1.0), rng)
+        self.padding_idx = padding_idx
 
     def forward(self, ids: Any) -> Tensor:
-        return F.embedding(ids, self.weight)
+        return F.embedding(ids, self.weight, self.padding_idx)
 
 
 class LayerNorm(Module):

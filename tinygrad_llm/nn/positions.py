@@ -26,12 +26,12 @@ def sinusoidal(length: int, width: int, dtype: Any = np.float32) -> np.ndarray:
 class LearnedPositions(Embedding):
     """A trained vector per position; position p is row `p + offset` (BART and RoBERTa leave rows 0 and 1 unused: offset 2)."""
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, *, offset: int = 0) -> None:
-        super().__init__(num_embeddings, embedding_dim)
+    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, *, offset: int = 0) -> None:
+        super().__init__(num_embeddings, embedding_dim, padding_idx)
         self.offset = offset
 
-    def forward(self, positions: np.ndarray) -> Tensor:
-        return F.embedding(positions + self.offset, self.weight)
+    def forward(self, ids: np.ndarray) -> Tensor:
+        return super().forward(ids + self.offset)
 
 
 def relative_buckets(distance: np.ndarray, buckets: int, max_distance: int, bidirectional: bool) -> np.ndarray:

@@ -1,0 +1,207 @@
+"""T5.   Raffel, Shazeer, Roberts, Lee, et al. 2019, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer"
+
+New in the paper: every task is text in, text out; a study of what matters in pre-training; the span-corruption objective.
+Differs from the 2017 Transformer: pre-norm with RMSNorm and a last norm; no biases anywhere; no position embeddings but a trained bias on the
+scores, by bucketed distance, shared by a stack's layers; scores are not scaled by K^-1/2 (the initialisation does it); H·K need not be D.
+T5 1.1 (Shazeer 2020): gated GELU feed-forward, and an output matrix of its own; T5 1.0 ties it and scales its input by D^-1/2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .. import nn
+from ..autograd import Tensor
+from ..nn import init, tap
+from . import losses
+from .base import Record, run_blocks
+from .config import Config, ConfigError, anything, flag, layers, rate, size, small, token
+from .names import Table
+from .outputs import ModelOutput
+from .registry import Family, register
+from .seq2seq import EncoderDecoder, shift_right
+
+# -- config and presets ------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class T5Config(Config):
+    model_type: ClassVar[str] = "t5"
+    attribute_map: ClassVar[dict[str, str]] = {
+        "hidden_size": "d_model", "num_hidden_layers": "num_layers", "num_attention_heads": "num_heads", "intermediate_size": "d_ff",
+        "layer_norm_eps": "layer_norm_epsilon", "head_dim": "d_kv",
+    }  # fmt: skip
+    fixed: ClassVar[dict[str, Any]] = {**Config.fixed, "is_encoder_decoder": True}
+    ignored: ClassVar[frozenset[str]] = frozenset({"dense_act_fn", "is_gated_act", "n_positions"})
+
+    vocab_size: int = size()
+    d_model: int = size()
+    d_kv: int = size()
+    d_ff: int = size()
+    num_layers: int = layers()
+    num_decoder_layers: Any = layers(None)
+    num_heads: int = size()
+    relative_attention_num_buckets: int = size(32)
+    relative_attention_max_distance: int = size(128)
+    feed_forward_proj: Any = anything("relu")
+    dropout_rate: float = rate(0.1)
+    classifier_dropout: float = rate(0.0)
+    layer_norm_epsilon: float = small(1e-6)
+    initializer_factor: float = small(1.0)
+    scale_decoder_outputs: Any = anything(None)
+    pad_token_id: Any = token(0)
+    eos_token_id: Any = token(1)
+    decoder_start_token_id: Any = token(0)
+
+    def validate(self) -> None:
+        if self.num_decoder_layers is None:
+            self.num_decoder_layers = self.num_layers
+        if self.scale_decoder_outputs is None:
+            self.scale_decoder_outputs = self.tie_word_embeddings
+        if self.act not in nn.ACTIVATIONS or str(self.feed_forward_proj).count("-") > self.gated:
+            acts = ", ".join(nn.ACTIVATIONS)
+            raise ConfigError(f"feed_forward_proj = {self.feed_forward_proj!r}: expected an activation ({acts}) or gated-<activation>")
+        if self.relative_attention_num_buckets < 4 or self.relative_attention_max_distance < self.relative_attention_num_buckets:
+            raise ConfigError("relative_attention_num_buckets must be at least 4, and at most relative_attention_max_distance")
+
+    @property
+    def gated(self) -> bool:
+        return str(self.feed_forward_proj).startswith("gated-")
+
+    @property
+    def act(self) -> str:
+        """ "gated-gelu" means the tanh form, as the first T5 1.1 checkpoints were written."""
+        return "gelu_new" if self.feed_forward_proj == "gated-gelu" else str(self.feed_forward_proj).removeprefix("gated-")
+
+
+def _sizes(width: int, kv: int, inner: int, depth: int, heads: int) -> dict[str, Any]:
+    return {"vocab_size": 32128, "d_model": width, "d_kv": kv, "d_ff": inner, "num_layers": depth, "num_heads": heads}
+
+
+_NEW = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+PRESETS = {
+    "t5-small": _sizes(512, 64, 2048, 6, 8), "t5-base": _sizes(768, 64, 3072, 12, 12), "t5-large": _sizes(1024, 64, 4096, 24, 16),
+    "t5-3b": _sizes(1024, 128, 16384, 24, 32), "t5-11b": _sizes(1024, 128, 65536, 24, 128),
+    "t5-v1_1-small": _sizes(512, 64, 1024, 8, 6) | _NEW, "t5-v1_1-base": _sizes(768, 64, 2048, 12, 12) | _NEW,
+    "t5-v1_1-large": _sizes(1024, 64, 2816, 24, 16) | _NEW, "t5-v1_1-xl": _sizes(2048, 64, 5120, 24, 32) | _NEW,
+    "t5-v1_1-xxl": _sizes(4096, 64, 10240, 24, 64) | _NEW,
+}  # fmt: skip
+
+# -- layer recipe ------------------------------------------------------------------------------------------------------
+
+
+def layer(c: T5Config, decoder: bool) -> nn.EncoderBlock:
+    """Pre-norm with RMSNorm, no biases, no score scaling, dropout inside the feed-forward too."""
+    D = c.d_model
+    attn = lambda: nn.MultiHeadAttention(D, c.num_heads, head_width=c.d_kv, bias=False, scale=1.0, dropout=c.dropout_rate)
+    mlp = nn.FeedForward(D, c.d_ff, c.act, gated=c.gated, bias=False, dropout=c.dropout_rate)
+    norm = lambda: nn.RMSNorm(D, c.layer_norm_epsilon)
+    if not decoder:
+        return nn.EncoderBlock(attn(), mlp, norm(), norm(), norm_first=True, dropout=c.dropout_rate)
+    return nn.DecoderBlock(
+        attn(), mlp, norm(), norm(), norm_first=True, dropout=c.dropout_rate, cross=attn(), cross_norm=norm()
+    )  # fmt: skip
+
+
+# -- embeddings and model ----------------------------------------------------------------------------------------------
+
+
+def _names(stack: str, attn: str, place: str, feed: int, gated: bool) -> Table:
+    block = f"{stack}.block.*.layer"
+    attention = {f"{stack}.layers.*.{attn}.{n}": f"{block}.{place}.{n}" for n in "qkvo"}
+    norm = {f"{stack}.layers.*.{attn}_norm": f"{block}.{place.split('.')[0]}.layer_norm"}
+    mlp = {"gate": "wi_0", "up": "wi_1", "down": "wo"} if gated else {"up": "wi", "down": "wo"}
+    return attention | norm | {f"{stack}.layers.*.mlp.{ours}": f"{block}.{feed}.DenseReluDense.{theirs}" for ours, theirs in mlp.items()}
+
+
+class T5Stack(nn.Module):
+    """L blocks and a last norm; the first layer's relative bias serves them all."""
+
+    def __init__(self, config: T5Config, decoder: bool) -> None:
+        c = config
+        self.relative = nn.RelativeBias(
+            c.num_heads, c.relative_attention_num_buckets, c.relative_attention_max_distance, bidirectional=not decoder
+        )  # fmt: skip
+        self.layers = [layer(c, decoder) for _ in range(c.num_decoder_layers if decoder else c.num_layers)]
+        self.final_norm = nn.RMSNorm(c.d_model, c.layer_norm_epsilon)
+        self.drop = nn.Dropout(c.dropout_rate)
+
+    def forward(self, x: Tensor, mask: nn.Mask, record: Record, context: Any = None, context_mask: Any = None, cache: Any = None) -> Tensor:
+        T = x.shape[1]
+        mask = mask.with_bias(self.relative(T, mask.offset + T, mask.offset))
+        cross = {} if context is None else {"context": context, "context_mask": context_mask}
+        x = run_blocks(self.layers, self.drop(x), lambda i: mask, record, cache, **cross)
+        return self.drop(tap("final_norm", self.final_norm(x)))
+
+
+class T5Model(EncoderDecoder):
+    """Both stacks on one token embedding."""
+
+    config_class = T5Config
+    tied = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
+    unused = (r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",)
+
+    def __init__(self, config: T5Config) -> None:
+        super().__init__(config)
+        self.tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.encoder = T5Stack(config, decoder=False)
+        self.decoder = T5Stack(config, decoder=True)
+
+    def embed_source(self, ids: np.ndarray) -> Tensor:
+        return self.tokens(ids)
+
+    def embed_target(self, ids: np.ndarray, past: int) -> Tensor:
+        return self.tokens(ids)
+
+    @property
+    def base_names(self) -> Table:  # type: ignore[override]
+        gated = self.config.gated
+        return {
+            "tokens": "shared",
+            "encoder.relative": "encoder.block.0.layer.0.SelfAttention.relative_attention_bias",
+            "decoder.relative": "decoder.block.0.layer.0.SelfAttention.relative_attention_bias",
+            **_names("encoder", "attn", "0.SelfAttention", 1, gated), **_names("decoder", "attn", "0.SelfAttention", 2, gated),
+            **_names("decoder", "cross", "1.EncDecAttention", 2, gated),
+            "encoder.layers.*.mlp_norm": "encoder.block.*.layer.1.layer_norm",
+            "decoder.layers.*.mlp_norm": "decoder.block.*.layer.2.layer_norm",
+            "encoder.final_norm": "encoder.final_layer_norm", "decoder.final_norm": "decoder.final_layer_norm",
+        }  # fmt: skip
+
+    def initialiser(self, name: str) -> init.Initialiser:
+        """Mesh TensorFlow's variances: what the missing K^-1/2 in the scores would do is done to q here."""
+        c = self.config
+        std = {
+            "tokens": 1.0, "lm_head": 1.0, "relative": c.d_model**-0.5, "q": (c.d_model * c.d_kv) ** -0.5, "k": c.d_model**-0.5,
+            "v": c.d_model**-0.5, "o": (c.num_heads * c.d_kv) ** -0.5, "gate": c.d_model**-0.5, "up": c.d_model**-0.5, "down": c.d_ff**-0.5,
+        }  # fmt: skip
+        part = name.split(".")[-2]
+        return init.normal(c.initializer_factor * std[part]) if part in std else super().initialiser(name)
+
+
+# -- heads -------------------------------------------------------------------------------------------------------------
+
+
+class T5ForConditionalGeneration(T5Model):
+    """Next-token logits of the decoder; with labels alone, the decoder reads them shifted right."""
+
+    def __init__(self, config: T5Config) -> None:
+        super().__init__(config)
+        self.lm_head = None if config.tie_word_embeddings else nn.Linear(config.d_model, config.vocab_size, bias=False)
+
+    def forward(  # type: ignore[override]
+        self, input_ids: Any = None, attention_mask: Any = None, decoder_input_ids: Any = None, labels: Any = None, **kwargs: Any
+    ) -> ModelOutput:
+        c = self.config
+        if decoder_input_ids is None and labels is not None:
+            decoder_input_ids = shift_right(labels, c.decoder_start_token_id, c.pad_token_id)
+        out = super().forward(input_ids, attention_mask, decoder_input_ids, **kwargs)
+        scaled = out.last_hidden_state * c.d_model**-0.5 if c.scale_decoder_outputs else out.last_hidden_state
+        weight = self.tokens.weight if self.lm_head is None else self.lm_head.weight
+        out.logits, out.loss = losses.vocabulary(scaled, weight, labels=labels)
+        return out
+
+
+register(Family(T5Config, PRESETS, {"base": T5Model, "seq2seq_lm": T5ForConditionalGeneration}, default="seq2seq_lm"))
