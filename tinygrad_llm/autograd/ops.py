@@ -45,6 +45,7 @@ from .ops_shape import (
 from .ops_shape import broadcast as broadcast_to
 from .ops_shape import permute as transpose
 from .ops_shape import reshape_to as reshape
+from .ops_special import digamma, erf, erfc, erfinv, lgamma, polygamma
 from .ops_sort import (
     argsort, argwhere, bincount, cummax, cummin, kthvalue, median, nonzero, percentile, quantile, searchsorted, sort, topk,
     unique,

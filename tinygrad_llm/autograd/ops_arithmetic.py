@@ -307,7 +307,7 @@ def _(g, zero): return np.where(zero, g, 0)
 def xlogy(a, b):
     """y = a · log b, and 0 where a = 0 whatever b is: the term of an entropy"""
     with errstate():
-        return np.where(a == 0, np.where(np.isnan(b), np.nan, 0.0), a * np.log(b)), (a, b)
+        return np.where((a == 0) & ~np.isnan(b), 0, a * np.log(b)), (a, b)
 
 @xlogy.grad_of("a")
 def _(g, a, b): return g * np.where((a == 0) & (b <= 0), 0, np.log(b))

@@ -256,8 +256,8 @@ def slogdet(x):
 
 @op(name="cholesky")
 def _cholesky(x):
-    """y lower triangular with y yᵀ = x; reads the lower half of x"""
-    out = np.linalg.cholesky(x)
+    """y lower triangular with y yᵀ = x; of an x that is not symmetric the mean of x and xᵀ counts"""
+    out = np.linalg.cholesky((x + flip_last(x)) / 2)
     return out, (out,)
 
 @_cholesky.grad_of("x")

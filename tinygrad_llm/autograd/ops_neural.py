@@ -190,15 +190,19 @@ def _(gate, up, *, approximate="none"): return gelu.op.composite(gate, approxima
 
 
 @op
-def rotary(x, cos, sin, *, interleaved=False):
+def rotary(x, *, cos, sin, interleaved=False):
     """Pairs of features turned by an angle that grows with the position   Su et al. 2021, arXiv:2104.09864
 
-    x (..., T, K), cos and sin (..., T, R/2), R ≤ K; the angles get no gradient
+    x (..., T, K); cos and sin (..., T, R/2), R ≤ K, are constants
     """
+    for angle in (cos, sin):
+        if getattr(angle, "requires_grad", False):
+            raise TypeError("cos and sin are constants; detach() them")
+    cos, sin = value(cos), value(sin)
     return kernels.rotary_forward(x, cos, sin, interleaved), (cos, sin, interleaved)
 
 @rotary.grad_of("x")
-def _(g, cos, sin, interleaved): return along(rotary, g, cos, -sin, interleaved=interleaved)
+def _(g, cos, sin, interleaved): return along(rotary, g, cos=cos, sin=-sin, interleaved=interleaved)
 
 
 @op

@@ -50,11 +50,11 @@ def prod(x, *, axis=None, keepdims=False):
 @prod.grad_of("x")
 def _(g, x, axis, keepdims):
     """dy/dxₖ = the product of the others: y / xₖ, or where there are zeros, multiplied out"""
+    if count_along(x.shape, axis) == 1:
+        return spread(g, x.shape, axis, keepdims)
     if value(x).all():
         return spread(g * np.prod(x, axis=axis, keepdims=keepdims), x.shape, axis, keepdims) / x
     axes = normal_axes(axis, x.ndim)
-    if not axes:
-        return g
     rest = tuple(i for i in range(x.ndim) if i not in axes)
     n = count_along(x.shape, axes)
     rows = np.transpose(x, rest + axes).reshape(tuple(x.shape[i] for i in rest) + (1, n))  # (..., 1, n)
@@ -104,7 +104,6 @@ def _(g, reached, count, axis, keepdims): return _share_evenly(g, reached, count
 
 
 def _variance(x, axis, ddof, keepdims):
-    axis = tuple_axis(axis)
     n = count_along(x.shape, axis)
     with errstate():
         centred = x - np.add.reduce(x, axis=axis, keepdims=True) / n
@@ -120,6 +119,7 @@ def _variance_slope(g, x, axis, ddof, keepdims):
 @op(numpy=np.var)
 def var(x, *, axis=None, ddof=0, keepdims=False):
     """y = Σ (x - mean)² / (n - ddof)"""
+    axis = tuple_axis(axis)
     return _variance(x, axis, ddof, keepdims), (x, axis, ddof, keepdims)
 
 @var.grad_of("x")
@@ -129,6 +129,7 @@ def _(g, x, axis, ddof, keepdims): return _variance_slope(g, x, axis, ddof, keep
 @op(numpy=np.std)
 def std(x, *, axis=None, ddof=0, keepdims=False):
     """y = √var; the subgradient is 0 where all values are equal"""
+    axis = tuple_axis(axis)
     out = np.sqrt(_variance(x, axis, ddof, keepdims))
     return out, (x, out, axis, ddof, keepdims)
 

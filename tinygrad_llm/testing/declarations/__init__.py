@@ -22,7 +22,7 @@ from importlib import import_module
 from .forms import Declaration, Sample, binary, call, declare, draw, general, table, unary
 
 #: the files that hold the declarations, one kind of operation each
-FILES: tuple[str, ...] = ()
+FILES: tuple[str, ...] = ("arithmetic", "elementary", "compare", "reduce", "shape", "linalg", "neural")
 
 
 def load() -> dict[str, Declaration]:

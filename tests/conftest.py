@@ -1,0 +1,30 @@
+"""What every test leans on: Hypothesis profiles, and a seal on global state.
+
+HYPOTHESIS_PROFILE=quick (the default) or thorough. Deadlines are off: a first call may compile a kernel.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("quick", max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+@pytest.fixture(autouse=True)
+def sealed_state():
+    """A test leaves grad mode, watchers, module path, seeds' generator and NumPy's error state as it found them."""
+    import kernels
+    from tinygrad_llm.autograd.state import local
+
+    before = (local.grad_enabled, local.observers, local.path, np.geterr(), kernels._side.get())
+    generator, local.generator = local.generator, None
+    yield
+    local.generator = generator
+    after = (local.grad_enabled, local.observers, local.path, np.geterr(), kernels._side.get())
+    assert after == before, f"the test leaked global state: {before} became {after}"

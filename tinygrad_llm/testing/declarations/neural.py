@@ -1,0 +1,161 @@
+"""Declarations of ops_neural.py and ops_attention.py. The references are the textbook's formulas, written out here."""
+
+import math
+
+import numpy as np
+
+from .forms import call, draw, general
+
+_erf = np.vectorize(math.erf, otypes=[float])
+
+
+def _softmax(x, axis=-1):
+    e = np.exp(x)
+    return e / e.sum(axis=axis, keepdims=True)
+
+
+def _gelu(x, approximate="none"):
+    if approximate == "tanh":
+        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return 0.5 * x * (1 + _erf(x / math.sqrt(2)))
+
+
+def _silu(x):
+    return x / (1 + np.exp(-x))
+
+
+def _layer_norm(x, weight, bias, eps=1e-5):
+    y = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps)
+    return y * (1 if weight is None else weight) + (0 if bias is None else bias)
+
+
+def _rms_norm(x, weight, eps=1e-6):
+    return x / np.sqrt((x * x).mean(-1, keepdims=True) + eps) * (1 if weight is None else weight)
+
+
+def _cross_entropy(logits, targets, ignore_index=-100, label_smoothing=0.0):
+    logp = np.log(_softmax(logits))
+    out = np.zeros(targets.shape)
+    for place in np.ndindex(targets.shape):
+        t = targets[place]
+        if t != ignore_index:
+            out[place] = -(1 - label_smoothing) * logp[(*place, t)] - label_smoothing * logp[place].mean()
+    return out
+
+
+def _linear_cross_entropy(hidden, weight, targets, bias, reduction="mean", **options):
+    losses = _cross_entropy(hidden @ weight.T + (0 if bias is None else bias), targets, **options)
+    return losses.sum() if reduction == "sum" else losses.sum() / (targets != options.get("ignore_index", -100)).sum()
+
+
+def _rotary(x, cos, sin, interleaved=False):
+    half = cos.shape[-1]
+    z = x[..., 0 : 2 * half : 2] + 1j * x[..., 1 : 2 * half : 2] if interleaved else x[..., :half] + 1j * x[..., half : 2 * half]
+    z = z * (cos + 1j * sin)
+    y = x.copy()
+    if interleaved:
+        y[..., 0 : 2 * half : 2], y[..., 1 : 2 * half : 2] = z.real, z.imag
+    else:
+        y[..., :half], y[..., half : 2 * half] = z.real, z.imag
+    return y
+
+
+def _attention(q, k, v, bias, mask=None, key_mask=None, is_causal=False, window=None, query_offset=0, scale=None):
+    """Query by query."""
+    (B, H, T, K), (Hkv, S) = q.shape, k.shape[1:3]
+    scale = 1 / math.sqrt(K) if scale is None else scale
+    out = np.zeros((B, H, T, v.shape[-1]))
+    for b, h, t in np.ndindex(B, H, T):
+        seen = np.ones(S, bool) if mask is None else np.broadcast_to(mask, (B, H, T, S))[b, h, t].copy()
+        s = np.arange(S)
+        if key_mask is not None:
+            seen &= key_mask[b]
+        if is_causal:
+            seen &= s <= t + query_offset
+        if window is not None:
+            seen &= (s >= t + query_offset - window[0]) & (s <= t + query_offset + window[1])
+        scores = scale * (k[b, h * Hkv // H] @ q[b, h, t])
+        scores = scores + (0 if bias is None else np.broadcast_to(bias, (B, H, T, S))[b, h, t])
+        if seen.any():
+            out[b, h, t] = _softmax(scores[seen]) @ v[b, h * Hkv // H][seen]
+    return out
+
+
+def _labels(*shape, classes, ignored=()):
+    def make(rng):
+        labels = rng.integers(0, classes, shape)
+        for place in ignored:
+            labels[place] = -100
+        return labels
+
+    return make
+
+
+def _angles(*shape):
+    return np.cos(np.arange(math.prod(shape)).reshape(shape)), np.sin(np.arange(math.prod(shape)).reshape(shape))
+
+
+def _away(*shape):
+    """Away from the kink at 0."""
+    return lambda rng: draw(rng, shape, kinks=(0,))
+
+
+def _kept(x, p, seed):
+    """The dropout that the seed draws, read off an array of ones: what is tested is that it is linear and the same again."""
+    import kernels
+
+    return x * kernels.reference.dropout_forward(np.ones(x.shape), p, seed)
+
+
+general(
+    "linear", lambda x, w, b: x @ w.T + (0 if b is None else b), call((2, 3), (4, 3), (4,)), call((2, 2, 3), (4, 3), None),
+    call((3,), (4, 3), (4,)), call((0, 3), (4, 3), (4,)), float32_error=8e-6,
+)
+for _name, _reference in (("softmax", _softmax), ("log_softmax", lambda x, axis=-1: np.log(_softmax(x, axis)))):
+    general(_name, _reference, call((2, 3)), call((2, 3, 4), axis=1), call((5,), axis=0), call((0, 3)))
+general(
+    "layer_norm", _layer_norm, call((2, 3, 4), (4,), (4,)), call((2, 4), None, None), call((2, 4), (4,), None, eps=1e-2),
+    call((0, 4), (4,), (4,)), float32_error=2e-5,
+)
+general(
+    "rms_norm", _rms_norm, call((2, 3, 4), (4,)), call((2, 4), None), call((2, 4), (4,), eps=1e-2), call((0, 4), (4,)),
+    float32_error=1e-5,
+)
+general("relu", lambda x: np.maximum(x, 0), call(_away(3, 4)), call(_away()), call((0, 3)))
+general("gelu", _gelu, call((3, 4)), call((3, 4), approximate="tanh"), call((0, 3)))
+general("silu", _silu, call((3, 4)), call(()), call((0, 3)))
+general("swiglu", lambda gate, up: _silu(gate) * up, call((3, 4), (3, 4)), call((0, 3), (0, 3)))
+general(
+    "geglu", lambda gate, up, approximate="none": _gelu(gate, approximate) * up, call((3, 4), (3, 4)),
+    call((2, 4), (2, 4), approximate="tanh"), call((0, 3), (0, 3)),
+)
+_cos, _sin = _angles(3, 2)
+_MAKERS = [
+    call((2, 3, width), cos=_cos, sin=_sin, interleaved=interleaved) for width in (4, 6) for interleaved in (False, True)
+]
+general("rotary", _rotary, *_MAKERS)
+general(
+    "embedding", lambda weight, ids, padding_idx=None: weight[ids], call((5, 3), _labels(2, 4, classes=5)),
+    call((5, 3), lambda rng: np.array([0, 2, 3]), padding_idx=1), call((5, 3), _labels(0, classes=5)),
+)
+general("dropout", _kept, call((4, 5), p=0.3, seed=7), call((3,), p=1.0, seed=7), call((0, 3), p=0.5, seed=1))
+general(
+    "cross_entropy", _cross_entropy, call((4, 5), _labels(4, classes=5)),
+    call((2, 3, 5), _labels(2, 3, classes=5, ignored=[(0, 1)]), label_smoothing=0.1),
+    call((4, 5), _labels(4, classes=5), ignore_index=2), call((0, 5), _labels(0, classes=5)), float32_error=1e-5,
+)
+general(
+    "linear_cross_entropy", _linear_cross_entropy, call((4, 3), (5, 3), _labels(4, classes=5), None),
+    call((2, 3, 3), (5, 3), _labels(2, 3, classes=5, ignored=[(0, 1)]), (5,), label_smoothing=0.1),
+    call((4, 3), (5, 3), _labels(4, classes=5), (5,), reduction="sum"), float32_error=1e-5,
+)
+_MASK = np.array([[1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 0, 0]], bool)
+_KEYS = np.array([[1, 1, 1, 0], [0, 1, 1, 1]], bool)
+general(
+    "attention", _attention,
+    call((2, 2, 3, 4), (2, 2, 4, 4), (2, 2, 4, 5), None),
+    call((2, 4, 3, 4), (2, 2, 4, 4), (2, 2, 4, 5), (4, 3, 4), mask=_MASK),
+    call((1, 2, 4, 3), (1, 1, 4, 3), (1, 1, 4, 3), None, is_causal=True, scale=0.7),
+    call((2, 1, 3, 2), (2, 1, 4, 2), (2, 1, 4, 2), (1, 1, 1, 4), key_mask=_KEYS, window=(1, 1)),
+    float32_error=1e-5,
+)
