@@ -78,7 +78,8 @@ def test_value(name, i):
     """float64 agrees with NumPy's own, in shape, dtype and number; the arguments are left as they were."""
     sample = DECLARED[name].samples()[i]
     copies = [x.copy() if isinstance(x, np.ndarray) else x for x in sample.args]
-    outs, wanted = run(name, [tg.Tensor(x) if isinstance(x, np.ndarray) else x for x in sample.args], sample.params), expect(name, sample)
+    tensors = [tg.Tensor(x) if isinstance(x, np.ndarray) else x for x in sample.args]
+    outs, wanted = run(name, tensors, sample.params), expect(name, sample)
     assert len(outs) == len(wanted)
     for out, want in zip(outs, wanted):
         want = np.asarray(want)
