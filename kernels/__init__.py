@@ -22,6 +22,7 @@ SIDES = ("numba", "numpy")
 _NUMBA_MODULES = {
     "matmul": "matmul_call",
     "matmul_backward": "matmul_call",
+    "attention_forward": "attention", "attention_backward": "attention", "attention_decode": "attention",
 }
 
 __all__ = sorted([*_NUMBA_MODULES, "use", "warmup", "set_num_threads", "get_num_threads", "reference"])

@@ -118,7 +118,8 @@ def _window(window, is_causal):
     if window is not None:
         pair = (window - 1, window - 1) if isinstance(window, (int, np.integer)) else tuple(window)
         if len(pair) != 2 or any(reach is not None and reach < 0 for reach in pair):
-            raise ValueError(f"attention: window must be a positive int or a pair (left, right) of non-negative ints or None, got {window!r}")
+            raise ValueError("attention: window must be a positive int or a pair (left, right) of non-negative ints or None, "
+                             f"got {window!r}")
         left, right = (UNLIMITED if reach is None else min(int(reach), UNLIMITED) for reach in pair)
     return left, 0 if is_causal else right
 
@@ -135,7 +136,8 @@ def _counts(name, lengths, B, limit, default):
         return np.full(B, default, np.int64)
     lengths = np.asarray(lengths)
     if lengths.dtype.kind not in "iu" or lengths.shape != (B,):
-        raise ValueError(f"attention: {name} must be an int array of shape ({B},), got dtype {lengths.dtype} and shape {lengths.shape}")
+        raise ValueError(f"attention: {name} must be an int array of shape ({B},), "
+                         f"got dtype {lengths.dtype} and shape {lengths.shape}")
     if B and (lengths.min() < 0 or lengths.max() > limit):
         raise ValueError(f"attention: {name} must lie in 0..{limit}, got {lengths.min()}..{lengths.max()}")
     return np.ascontiguousarray(lengths, np.int64)

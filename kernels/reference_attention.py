@@ -38,6 +38,7 @@ def attention_backward(g, q, k, v, out, lse, *, need_bias=False, grads=(None, No
     check_array("out", out, (p.B, p.H, p.T, p.V), p.dtype)
     check_array("lse", lse, (p.B, p.H, p.T), p.dtype)
     dq, dk, dv = gradient_buffers(grads, p, {"g": g, "q": q, "k": k, "v": v, "out": out})
+    dbias = bias_gradient_buffer(p) if need_bias else None
     pattern, _ = _pattern(q, k, p, lse)
     kept = _dropout_mask(p)
     dpattern = g @ _expand(v, p).swapaxes(-1, -2)                                   # (B, H, T, S)
@@ -45,10 +46,12 @@ def attention_backward(g, q, k, v, out, lse, *, need_bias=False, grads=(None, No
         dpattern *= kept
     dscores = np.where(pattern == 0, 0, pattern * (dpattern - (g * out).sum(-1, keepdims=True)))
     dq[...] = p.scale * (dscores @ _expand(k, p))
+    if need_bias:
+        dbias[...] = bias_gradient(dscores, p)
     blind = np.isneginf(lse)[..., None]                                             # rows with no visible key
     dk[...] = p.scale * _merge(dscores.swapaxes(-1, -2) @ np.where(blind, 0, q), p)
     dv[...] = _merge((pattern if kept is None else pattern * kept).swapaxes(-1, -2) @ np.where(blind, 0, g), p)
-    return dq, dk, dv, bias_gradient(dscores, p) if need_bias else None
+    return dq, dk, dv, dbias
 
 
 def attention_decode(q, k_cache, v_cache, lengths, *, out=None, scale=None, window=None, bias=None):
@@ -78,10 +81,15 @@ def gradient_buffers(grads, p, inputs):
     return made
 
 
-def bias_gradient(dscores, p):
-    """Sum (B, H, T, S) down to the shape of the bias."""
+def bias_gradient_buffer(p):
+    """Zeros shaped as the bias."""
     if p.bias_shape is None:
         raise ValueError("attention: need_bias=True, but no bias was given")
+    return np.zeros(p.bias_shape, p.dtype)
+
+
+def bias_gradient(dscores, p):
+    """Sum (B, H, T, S) down to the shape of the bias."""
     shape = (1,) * (4 - len(p.bias_shape)) + tuple(p.bias_shape)
     axes = tuple(axis for axis in range(4) if shape[axis] == 1)
     return dscores.sum(axis=axes, keepdims=True).reshape(p.bias_shape)

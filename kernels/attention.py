@@ -1,0 +1,94 @@
+"""Attention without the pattern: the public entry, arguments checked here, then handed to the compiled tiles.
+
+Same arguments, results and errors as `kernels.reference_attention`.
+"""
+import numpy as np
+
+from kernels import attention_plain
+from kernels._jit import COMPILED
+from kernels._threads import get_num_threads
+from kernels.attention_problem import check_array, make_problem
+from kernels.reference_attention import bias_gradient_buffer, gradient_buffers, output_buffer
+
+
+def attention_forward(q, k, v, *, out=None, **options):
+    """See `reference_attention.attention_forward`."""
+    p = make_problem(q, k, v, **options)
+    out = output_buffer(out, p, {"q": q, "k": k, "v": v})
+    lse = np.empty((p.B, p.H, p.T), p.dtype)
+    if COMPILED:
+        _forward_in_tiles(p, q, k, v, out, lse)
+    else:
+        attention_plain.forward(p, q, k, v, out, lse)
+    return out, lse
+
+
+def _forward_in_tiles(p, q, k, v, out, lse):
+    from kernels.attention_forward import forward_bytes, run_forward
+    from kernels.attention_plan import Plan, threads_for
+
+    plan = Plan(p)
+    plan.arrays(q=q, k=k, v=v, out=out)
+    plan.point("lse", lse)
+    plan.split()
+    r = plan.record[0]
+    threads = threads_for(p, get_num_threads(), int(r["tasks"]))
+    plan.workspace(threads, forward_bytes(p, int(r["K_padded"]), int(r["V_padded"])))
+    run_forward(threads, plan.record, p.dtype.type(p.scale), p.dtype.type(p.keep_scale))
+
+
+def attention_backward(g, q, k, v, out, lse, *, need_bias=False, grads=(None, None, None), **options):
+    """See `reference_attention.attention_backward`."""
+    p = make_problem(q, k, v, **options)
+    check_array("g", g, (p.B, p.H, p.T, p.V), p.dtype)
+    check_array("out", out, (p.B, p.H, p.T, p.V), p.dtype)
+    check_array("lse", lse, (p.B, p.H, p.T), p.dtype)
+    dq, dk, dv = gradient_buffers(grads, p, {"g": g, "q": q, "k": k, "v": v, "out": out})
+    dbias = bias_gradient_buffer(p) if need_bias else None
+    backward = _backward_in_tiles if COMPILED else attention_plain.backward
+    backward(p, g, q, k, v, out, lse, dq, dk, dv, dbias)
+    return dq, dk, dv, dbias
+
+
+def _backward_in_tiles(p, g, q, k, v, out, lse, dq, dk, dv, dbias):
+    from kernels.attention_backward import backward_bytes, run_backward
+    from kernels.attention_plan import Plan, threads_for
+
+    plan = Plan(p)
+    wide = None if dbias is None else np.broadcast_to(dbias, (p.B, p.H, p.T, p.S))
+    plan.arrays(g=g, q=q, k=k, v=v, out=out, dq=dq, dbias=wide)
+    plan.point("lse", np.ascontiguousarray(lse))
+    partial = _key_gradients(plan, plan.split(wide), dk, dv)
+    r = plan.record[0]
+    threads = threads_for(p, get_num_threads(), int(r["tasks"]))
+    plan.workspace(threads, backward_bytes(p, int(r["K_padded"]), int(r["V_padded"]), int(r["chunk"])))
+    run_backward(threads, plan.record, p.dtype.type(p.scale), p.dtype.type(p.keep_scale))
+    for target, parts in zip((dk, dv), partial, strict=False):
+        np.add.reduce(parts, axis=0, out=target)
+
+
+def attention_decode(q, k_cache, v_cache, lengths, *, out=None, scale=None, window=None, bias=None):
+    """See `reference_attention.attention_decode`."""
+    lengths = np.asarray(lengths)
+    return attention_forward(q, k_cache, v_cache, out=out, bias=bias, scale=scale, window=window, is_causal=True,
+                             query_offset=lengths - q.shape[2], kv_lengths=lengths)[0]
+
+
+def warmup(dtypes=("float32",)):
+    """Compile forward and backward, with and without threads, by running them on a small and a larger problem."""
+    for dtype in dtypes:
+        for T in (8, 128):
+            q = np.zeros((4, 2, T, 64), dtype)
+            out, lse = attention_forward(q, q, q)
+            attention_backward(q, q, q, q, out, lse)
+
+
+def _key_gradients(plan, chunks, dk, dv):
+    """dk and dv themselves where one task writes them, else one array per chunk of queries, to be added up in order."""
+    if chunks == 1:
+        plan.arrays(dk=dk, dv=dv)
+        return ()
+    partial = [np.empty((chunks, *x.shape), x.dtype) for x in (dk, dv)]
+    plan.arrays(dk=partial[0][0], dv=partial[1][0])
+    plan.set(dk_chunk=partial[0].strides[0], dv_chunk=partial[1].strides[0])
+    return partial

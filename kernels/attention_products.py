@@ -1,0 +1,155 @@
+"""Products inside attention: small dense C += A B whose operands already lie in the caches, on register tiles.
+
+`by rows`     C[i] += Σ_k A[i, k] B[k]     scores K Qᵀ, dP = V dOᵀ, dV = P dO, dK = dS Q
+`by columns`  C[i] += Σ_k A[k, i] B[k]     out = Pᵀ V, dQ = dSᵀ K
+
+B's rows are vectors, A is read as scalars and broadcast. Nothing is packed: attention's operands are packed once per head.
+`low` and `high` cut the sum for masks that follow the diagonal: row i takes k in [i + low, i + height + high).
+"""
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from kernels import simd
+from kernels._jit import jit
+from kernels.attention_vectors import _INT, _WORD, _vector, lanes, sizeof
+
+WIDE = 4 if simd.LANES32 == 16 else 2        # vectors per register tile: 4 × 4 of 32 registers, 4 × 2 of 16
+
+
+def _micro_kernel(by_column, height, width):
+    """C[height × width vectors] = start + A B for k0 <= k < k1, all sums in registers; strides in bytes.
+
+    A is read as scalars: A[i, k] lies at A + i·lda + k (by rows) or at A + i + k·lda (by columns), B[k] is a row of vectors.
+    `start` is 0 for scales == 0, C for scales == 1, else C[i] · (number i at the address `scales`).
+    """
+    @intrinsic
+    def micro(typingctx, C, ldc, A, lda, B, ldb, k0, k1, scales, like):
+        vector, word = _vector(like), _WORD[like]
+        kind = simd._llvm(vector)
+        cells = [(i, j) for i in range(height) for j in range(width)]
+
+        def codegen(context, builder, sig, args):
+            C, ldc, A, lda, B, ldb, k0, k1, scales = args[:-1]
+            fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3),
+                                                 f"llvm.fma.{simd._name(vector)}")
+
+            def number(n):
+                return ir.Constant(_INT, n)
+
+            def at(address, offset=0, to=kind):
+                return simd._pointer(builder, builder.add(address, number(offset)), to)
+
+            def scalar(address, offset=0):
+                return simd._splat(builder, builder.load(at(address, offset, simd._SCALAR[like]), align=word), vector)
+
+            out_rows = [builder.add(C, builder.mul(ldc, number(i))) for i in range(height)]
+            in_rows = [builder.add(A, builder.mul(lda, number(i))) for i in range(height)]
+            places = {(i, j): (out_rows[i], j * vector.lanes * word) for i, j in cells}
+            zero = ir.Constant(kind, None)
+            entry = builder.block
+            continued, scaled, begin, loop, done = (builder.append_basic_block(n) for n in
+                                                    ("continued", "scaled", "begin", "loop", "done"))
+            builder.cbranch(builder.icmp_unsigned("==", scales, number(0)), begin, continued)
+            builder.position_at_end(continued)
+            before = {c: builder.load(at(*places[c]), align=word) for c in cells}
+            builder.cbranch(builder.icmp_unsigned("==", scales, number(1)), begin, scaled)
+            builder.position_at_end(scaled)
+            factors = [scalar(scales, i * word) for i in range(height)]
+            rescaled = {c: builder.fmul(before[c], factors[c[0]]) for c in cells}
+            builder.branch(begin)
+
+            builder.position_at_end(begin)
+            start = {c: builder.phi(kind) for c in cells}
+            for c in cells:
+                for value, block in ((zero, entry), (before[c], continued), (rescaled[c], scaled)):
+                    start[c].add_incoming(value, block)
+            builder.cbranch(builder.icmp_signed("<", k0, k1), loop, done)
+
+            builder.position_at_end(loop)
+            k = builder.phi(_INT)
+            total = {c: builder.phi(kind) for c in cells}
+            b_row = builder.add(B, builder.mul(k, ldb))
+            b = [builder.load(at(b_row, j * vector.lanes * word), align=word) for j in range(width)]
+            summed = {}
+            for i in range(height):
+                if by_column:
+                    a = scalar(builder.add(A, builder.mul(k, lda)), i * word)
+                else:
+                    a = scalar(builder.add(in_rows[i], builder.mul(k, number(word))))
+                for j in range(width):
+                    summed[i, j] = builder.call(fma, [a, b[j], total[i, j]])
+            following = builder.add(k, number(1))
+            k.add_incoming(k0, begin)
+            k.add_incoming(following, loop)
+            for c in cells:
+                total[c].add_incoming(start[c], begin)
+                total[c].add_incoming(summed[c], loop)
+            builder.cbranch(builder.icmp_signed("<", following, k1), loop, done)
+
+            builder.position_at_end(done)
+            results = {c: builder.phi(kind) for c in cells}
+            for c in cells:
+                results[c].add_incoming(start[c], begin)
+                results[c].add_incoming(summed[c], loop)
+            for c in cells:
+                builder.store(results[c], at(*places[c]), align=word)
+            return context.get_dummy_value()
+        return types.void(*[types.int64] * 9, like), codegen
+    return micro
+
+
+_rows_wide, _columns_wide = _micro_kernel(False, 4, WIDE), _micro_kernel(True, 4, WIDE)
+_rows_pair, _columns_pair = _micro_kernel(False, 4, 2), _micro_kernel(True, 4, 2)
+_rows_one, _columns_one = _micro_kernel(False, 8, 1), _micro_kernel(True, 8, 1)
+
+
+@jit
+def product_by_rows(C, ldc, A, lda, B, ldb, height, vectors, depth, low, high, start, like):
+    """C (height × vectors) = start + A B with A[i, k]; height a multiple of 8; strides in bytes; see `_micro_kernel`."""
+    size = sizeof(like)
+    step = lanes(like) * size
+    j = 0
+    while j + WIDE <= vectors:
+        for i in range(0, height, 4):
+            scale = start + i * size if start > 1 else start
+            _rows_wide(C + i * ldc + j * step, ldc, A + i * lda, lda, B + j * step, ldb,
+                       max(0, i + low), min(depth, i + 4 + high), scale, like)
+        j += WIDE
+    while j + 2 <= vectors:
+        for i in range(0, height, 4):
+            scale = start + i * size if start > 1 else start
+            _rows_pair(C + i * ldc + j * step, ldc, A + i * lda, lda, B + j * step, ldb,
+                       max(0, i + low), min(depth, i + 4 + high), scale, like)
+        j += 2
+    if j < vectors:
+        for i in range(0, height, 8):
+            scale = start + i * size if start > 1 else start
+            _rows_one(C + i * ldc + j * step, ldc, A + i * lda, lda, B + j * step, ldb,
+                      max(0, i + low), min(depth, i + 8 + high), scale, like)
+
+
+@jit
+def product_by_columns(C, ldc, A, lda, B, ldb, height, vectors, depth, low, high, start, like):
+    """C (height × vectors) = start + Aᵀ B with A[k, i]; height a multiple of 8; strides in bytes; see `_micro_kernel`."""
+    size = sizeof(like)
+    step = lanes(like) * size
+    j = 0
+    while j + WIDE <= vectors:
+        for i in range(0, height, 4):
+            scale = start + i * size if start > 1 else start
+            _columns_wide(C + i * ldc + j * step, ldc, A + i * size, lda, B + j * step, ldb,
+                          max(0, i + low), min(depth, i + 4 + high), scale, like)
+        j += WIDE
+    while j + 2 <= vectors:
+        for i in range(0, height, 4):
+            scale = start + i * size if start > 1 else start
+            _columns_pair(C + i * ldc + j * step, ldc, A + i * size, lda, B + j * step, ldb,
+                          max(0, i + low), min(depth, i + 4 + high), scale, like)
+        j += 2
+    if j < vectors:
+        for i in range(0, height, 8):
+            scale = start + i * size if start > 1 else start
+            _columns_one(C + i * ldc + j * step, ldc, A + i * size, lda, B + j * step, ldb,
+                         max(0, i + low), min(depth, i + 8 + high), scale, like)

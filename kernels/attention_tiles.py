@@ -1,0 +1,245 @@
+"""Everything that happens to one tile of 64 keys × 64 queries between the products, and the packing before them.
+
+A tile holds transposed scores: row s is a key, and the 64 queries of a row lie on the vector lanes. So the softmax
+of a query runs down a column and never across lanes, K and V need no transposing, and the same tile is the left
+operand of all products that follow. Operands lie packed in workspaces: rows of K, V, Q and dO padded with zeros to
+whole vectors, and the rows of the last tile padded to 64.
+"""
+from kernels._jit import jit
+from kernels.attention_vectors import (
+    byte_mask,
+    constant,
+    exp2,
+    lanes,
+    lanes_between,
+    peek,
+    peek_byte,
+    peek_word,
+    sizeof,
+    splat,
+    transpose_block,
+    ucount,
+    uload,
+    usplat,
+    vload,
+    vload_part,
+)
+from kernels.simd import poke, select, store, vmax
+
+TILE = 64                       # keys per tile, queries per tile
+FAR = 1 << 40                   # further than any two positions lie apart
+LOG2E = 1.4426950408889634
+INF = float("inf")
+
+
+# -- packing --------------------------------------------------------------------------------------
+
+@jit
+def pack_rows(target, padded, source, row_stride, column_stride, count, width, scale):
+    """target[i] = scale · source[i], `padded` numbers wide with zeros past `width`, and zero rows up to a whole tile."""
+    size, step = sizeof(scale), lanes(scale)
+    factor = splat(scale)
+    for i in range((count + TILE - 1) // TILE * TILE):
+        here, there = target + i * padded * size, source + i * row_stride
+        for j in range(0, padded, step):
+            if i >= count:
+                store(here + j * size, constant(0.0, scale))
+            elif column_stride == size:
+                store(here + j * size, factor * vload_part(there + j * size, min(step, width - j), scale))
+            else:
+                for c in range(j, min(j + step, padded)):
+                    poke(here + c * size, scale * peek(there + c * column_stride, scale) if c < width else type(scale)(0))
+
+
+@jit
+def pack_transposed(target, packed, padded, like):
+    """target[d, q] = packed[q, d] for one tile of 64 packed rows."""
+    size, step = sizeof(like), lanes(like)
+    for q in range(0, TILE, step):
+        for d in range(0, padded, step):
+            transpose_block(packed + (q * padded + d) * size, padded * size, target + (d * TILE + q) * size, TILE * size, like)
+
+
+@jit
+def fill(target, count, value):
+    """`count` numbers, a multiple of the lanes."""
+    for i in range(0, count, lanes(value)):
+        store(target + i * sizeof(value), splat(value))
+
+
+# -- hiding keys ----------------------------------------------------------------------------------
+
+@jit
+def hide_band(tile, height, vectors, rows, first, last, like):
+    """-inf where key s is not in q + first .. q + last for query q, and in the rows past the last key."""
+    size, step = sizeof(like), lanes(like)
+    hidden = constant(-INF, like)
+    for s in range(height):
+        for j in range(vectors):
+            here = tile + (s * TILE + j * step) * size
+            low = max(-TILE, min(TILE, s - last - j * step)) if s < rows else TILE
+            high = max(-TILE, min(TILE, s - first - j * step))
+            if low > 0 or high < step - 1:
+                store(here, select(lanes_between(low, high, like), vload(here, like), hidden))
+
+
+@jit
+def hide_masked(tile, mask, t_stride, s_stride, rows, queries, scratch, like):
+    """-inf where the boolean mask[t, s] is False."""
+    size, step = sizeof(like), lanes(like)
+    hidden = constant(-INF, like)
+    vectors = (queries + step - 1) // step
+    if t_stride == 0 or queries == 1:                           # one answer for the whole row: a key mask
+        for s in range(rows):
+            if peek_byte(mask + s * s_stride) == 0:
+                for j in range(vectors):
+                    store(tile + (s * TILE + j * step) * size, hidden)
+        return
+    for q in range(vectors * step):                             # to 0 or -inf as a [q, s] tile, then transposed
+        for s in range(0, TILE, step):
+            here = scratch + (q * TILE + s) * size
+            if q >= queries or s >= rows:
+                store(here, constant(0.0, like))
+            elif s_stride == 1:
+                seen = byte_mask(mask + q * t_stride + s, min(step, rows - s), like)
+                store(here, select(seen, constant(0.0, like), hidden))
+            else:
+                for c in range(s, s + step):
+                    seen_byte = 1 if c >= rows else peek_byte(mask + q * t_stride + c * s_stride)
+                    poke(scratch + (q * TILE + c) * size, type(like)(0.0 if seen_byte != 0 else -INF))
+    block = scratch + TILE * TILE * size
+    for q in range(0, vectors * step, step):
+        for s in range(0, rows, step):
+            transpose_block(scratch + (q * TILE + s) * size, TILE * size, block, step * size, like)
+            for i in range(step):
+                here = tile + ((s + i) * TILE + q) * size
+                store(here, select(vload(block + i * step * size, like) < constant(0.0, like), hidden, vload(here, like)))
+
+
+@jit
+def add_bias(tile, bias, t_stride, s_stride, rows, queries, block, like):
+    """tile[s, q] += bias[q, s], any strides; whole blocks are transposed in registers."""
+    size, step = sizeof(like), lanes(like)
+    for q in range(0, queries, step):
+        for s in range(0, rows, step):
+            if s_stride == size and q + step <= queries and s + step <= rows:
+                transpose_block(bias + q * t_stride + s * size, t_stride, block, step * size, like)
+                for i in range(step):
+                    here = tile + ((s + i) * TILE + q) * size
+                    store(here, vload(here, like) + vload(block + i * step * size, like))
+            else:
+                for i in range(s, min(s + step, rows)):
+                    for c in range(q, min(q + step, queries)):
+                        here = tile + (i * TILE + c) * size
+                        poke(here, peek(here, like) + peek(bias + c * t_stride + i * s_stride, like))
+
+
+@jit
+def add_to_dbias(dbias, t_stride, s_stride, tile, rows, queries, block, like):
+    """dbias[q, s] += tile[s, q], the mirror of `add_bias`; an axis of stride 0 is summed over."""
+    size, step = sizeof(like), lanes(like)
+    for q in range(0, queries, step):
+        for s in range(0, rows, step):
+            if s_stride == size and t_stride != 0 and q + step <= queries and s + step <= rows:
+                transpose_block(tile + (s * TILE + q) * size, TILE * size, block, step * size, like)
+                for i in range(step):
+                    here = dbias + (q + i) * t_stride + s * size
+                    store(here, vload(here, like) + vload(block + i * step * size, like))
+            else:
+                for i in range(s, min(s + step, rows)):
+                    for c in range(q, min(q + step, queries)):
+                        here = dbias + c * t_stride + i * s_stride
+                        poke(here, peek(here, like) + peek(tile + (i * TILE + c) * size, like))
+
+
+# -- softmax --------------------------------------------------------------------------------------
+
+@jit
+def softmax_tile(tile, height, vectors, top, total, shrink, like):
+    """One step of the online softmax (Milakov and Gimelshein 2018), down the columns; scores become exp(scores - top).
+
+    top, total: running maximum and sum per query; shrink = exp(old top - new top), by which the output so far shrinks.
+    A NaN score is passed over by the maximum and comes back through the exponential.
+    """
+    size, step = sizeof(like), lanes(like)
+    log2e = constant(LOG2E, like)
+    lowest = constant(-INF, like)
+    row = TILE * size
+    for j in range(vectors):
+        offset = j * step * size
+        old = vload(top + offset, like)
+        m0, m1, m2, m3 = old, lowest, lowest, lowest            # four chains: a maximum takes four cycles
+        here = tile + offset
+        for _ in range(0, height, 4):
+            m0 = vmax(vload(here, like), m0)
+            m1 = vmax(vload(here + row, like), m1)
+            m2 = vmax(vload(here + 2 * row, like), m2)
+            m3 = vmax(vload(here + 3 * row, like), m3)
+            here += 4 * row
+        new = vmax(vmax(m0, m1), vmax(m2, m3))
+        base = select(new == lowest, constant(0.0, like), new)      # nothing seen yet: exp(-inf - 0) = 0, not NaN
+        factor = exp2((old - base) * log2e)
+        store(top + offset, new)
+        store(shrink + offset, factor)
+        even = odd = constant(0.0, like)
+        here = tile + offset
+        for _ in range(0, height, 2):
+            p = exp2((vload(here, like) - base) * log2e)
+            store(here, p)
+            even = even + p
+            p = exp2((vload(here + row, like) - base) * log2e)
+            store(here + row, p)
+            odd = odd + p
+            here += 2 * row
+        store(total + offset, vload(total + offset, like) * factor + (even + odd))
+
+
+@jit
+def gradient_tile(tile, dtile, height, vectors, lse, delta, like):
+    """scores -> pattern = exp(scores - lse);  dpattern -> dscores = pattern · (dpattern - delta).
+
+    lse is +inf for queries without keys.
+    """
+    size, step = sizeof(like), lanes(like)
+    log2e = constant(LOG2E, like)
+    row = TILE * size
+    for j in range(vectors):
+        offset = j * step * size
+        base, mean = vload(lse + offset, like), vload(delta + offset, like)
+        here, there = tile + offset, dtile + offset
+        for _ in range(height):
+            p = exp2((vload(here, like) - base) * log2e)
+            store(here, p)
+            store(there, p * (vload(there, like) - mean))
+            here += row
+            there += row
+
+
+# -- dropout --------------------------------------------------------------------------------------
+
+@jit
+def mix(x):
+    """`reference_attention.mix` on vectors of 32-bit words."""
+    x = (x ^ (x >> 16)) * 0x7FEB352D
+    x = (x ^ (x >> 15)) * 0x846CA68B
+    return x ^ (x >> 16)
+
+
+@jit
+def hash_positions(target, count, key, like):
+    """target[i] = mix(i ^ key) as 32-bit words, for `count` positions rounded up to a tile."""
+    for i in range(0, (count + TILE - 1) // TILE * TILE, lanes(like)):
+        store(target + 4 * i, mix(ucount(i, like) ^ usplat(key, like)))
+
+
+@jit
+def drop_tile(tile, height, vectors, row_words, column_words, threshold, keep):
+    """Zero where mix(row + column) < threshold, times `keep` elsewhere."""
+    size, step = sizeof(keep), lanes(keep)
+    limit, factor, zero = usplat(threshold, keep), splat(keep), constant(0.0, keep)
+    for s in range(height):
+        column = usplat(peek_word(column_words + 4 * s), keep)
+        for j in range(vectors):
+            here = tile + (s * TILE + j * step) * size
+            words = mix(uload(row_words + 4 * j * step, keep) + column)
+            store(here, select(words >= limit, vload(here, keep) * factor, zero))

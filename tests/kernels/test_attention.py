@@ -1,0 +1,267 @@
+"""Attention kernels against the plain definition in float64, over every option, layout and head ratio."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+import kernels
+from kernels import attention, attention_plain, reference_attention
+from kernels.attention_problem import make_problem
+from tests.kernels.attention_problems import KINDS, in_float64, laid_out, options, problems, solve, worst
+
+ROOT = Path(__file__).parents[2]
+
+
+def random_problem(seed, shape, dtype=np.float32, /, **extra):
+    """(q, k, v, g, options) of shape B, H, Hkv, T, S, K, V."""
+    B, H, Hkv, T, S, K, V = shape
+    rng = np.random.default_rng(seed)
+    arrays = [laid_out(rng, s, dtype, "positions first")
+              for s in ((B, H, T, K), (B, Hkv, S, K), (B, Hkv, S, V), (B, H, T, V))]
+    return *arrays, extra
+
+
+@given(problems())
+def test_matches_the_definition(problem):
+    tolerance = 2e-5 if problem[0].dtype == np.float32 else 1e-12
+    assert worst(solve(attention, *problem), in_float64(*problem)) < tolerance
+
+
+@given(problems(longest=12, dtypes=(np.float64,)))
+def test_plain_loops_match_the_definition(problem):
+    q, k, v, g, opts = problem
+    p = make_problem(q, k, v, **opts)
+    out, lse = np.full((p.B, p.H, p.T, p.V), np.nan), np.full((p.B, p.H, p.T), np.nan)
+    attention_plain.forward(p, q, k, v, out, lse)
+    grads = [np.full(x.shape, np.nan) for x in (q, k, v)]
+    dbias = np.zeros(opts["bias"].shape) if "bias" in opts else None
+    attention_plain.backward(p, g, q, k, v, out, lse, *grads, dbias)
+    assert worst([out, lse, *grads, dbias], in_float64(*problem)) < 1e-12
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_error_is_at_most_twice_that_of_plain_float32(kind):
+    """Root mean square over the entries of each result, so that one unlucky rounding does not decide."""
+    shape = (2, 4, 2, 300, 310, 64, 64)
+    rng = np.random.default_rng(5)
+    problem = random_problem(5, shape)[:4] + (options(kind, rng, (2, 4, 300, 310), np.float32),)
+    truth = in_float64(*problem)
+    ours, plain = solve(attention, *problem), solve(reference_attention, *problem)
+    for x, y, exact in zip(ours, plain, truth, strict=True):
+        if exact is not None:
+            finite = np.isfinite(exact)
+            error, allowed = (np.sqrt(np.mean((z[finite] - exact[finite]) ** 2)) for z in (x, y))
+            assert error <= 2 * allowed + 1e-9
+
+
+@pytest.mark.parametrize("kind", ["none", "causal", "head_bias", "mask", "dropout"])
+def test_gradients_by_finite_differences(kind):
+    q, k, v, g, _ = random_problem(3, (1, 2, 1, 5, 6, 4, 3), np.float64)
+    opts = options(kind, np.random.default_rng(3), (1, 2, 5, 6), np.float64)
+    inputs = {"q": q.copy(), "k": k.copy(), "v": v.copy(), **({"bias": opts["bias"]} if "bias" in opts else {})}
+
+    def loss():
+        return float((attention.attention_forward(inputs["q"], inputs["k"], inputs["v"], **opts)[0] * g).sum())
+
+    _, _, *grads = solve(attention, inputs["q"], inputs["k"], inputs["v"], g, opts)
+    for x, gradient in zip(inputs.values(), grads, strict=False):
+        slopes = np.zeros_like(x)
+        for i in np.ndindex(x.shape):
+            before, h = x[i], 1e-5
+            x[i] = before + h
+            above = loss()
+            x[i] = before - h
+            slopes[i] = (above - loss()) / (2 * h)
+            x[i] = before
+        assert np.abs(slopes - gradient).max() < 1e-8
+
+
+def test_fully_masked_rows_give_zeros_and_no_gradient():
+    q, k, v, g, _ = random_problem(0, (2, 2, 2, 70, 80, 20, 20))
+    seen = np.ones((2, 1, 70, 80), bool)
+    seen[0, :, 3] = False
+    bias = np.zeros((2, 1, 70, 80), np.float32)
+    bias[1, :, 66] = -np.inf
+    g[0, :, 3], g[1, :, 66] = np.nan, np.inf                    # what comes in for such a row must not matter
+    out, lse, dq, dk, dv, dbias = solve(attention, q, k, v, g, {"mask": seen, "bias": bias})
+    for b, t in ((0, 3), (1, 66)):
+        assert (out[b, :, t] == 0).all() and (lse[b, :, t] == -np.inf).all()
+        assert (dq[b, :, t] == 0).all() and (dbias[b, :, t] == 0).all()
+    assert all(np.isfinite(x).all() for x in (dq, dk, dv, dbias))
+
+
+@pytest.mark.parametrize("size", [1e2, 1e4])
+def test_extreme_scores(size):
+    q, k, v, g, _ = random_problem(1, (1, 2, 2, 70, 70, 16, 16))
+    q, k = q * np.float32(size / 4), k.copy()
+    problem = q, k, v, g, {"is_causal": True}
+    truth = in_float64(*problem)
+    plain = worst(solve(reference_attention, *problem), truth)
+    assert worst(solve(attention, *problem), truth) <= 2 * plain
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_and_infinity_reach_their_row_and_no_other(bad):
+    q, k, v, _, _ = random_problem(2, (1, 1, 1, 80, 80, 16, 16))
+    q[0, 0, 5, 3] = bad
+    out, lse = attention.attention_forward(q, k, v, is_causal=True)
+    assert np.isnan(out[0, 0, 5]).all() and np.isnan(lse[0, 0, 5])
+    assert np.isfinite(np.delete(out[0, 0], 5, axis=0)).all()
+
+
+def test_memory_outside_the_spans_is_not_read():
+    q, k, v, g, _ = random_problem(4, (2, 2, 1, 40, 90, 16, 16))
+    k[1, :, 50:], v[1, :, 50:], g[0, :, 30:], q[0, :, 30:] = np.nan, np.nan, np.nan, np.nan
+    results = solve(attention, q, k, v, g, {"kv_lengths": np.array([90, 50]), "q_lengths": np.array([30, 40])})
+    assert all(np.isfinite(x).all() for x in results[2:5]) and np.isfinite(results[0]).all()
+
+
+@pytest.mark.parametrize("B,H,Hkv,T,S", [(0, 2, 1, 3, 4), (2, 0, 0, 3, 4), (2, 2, 1, 0, 4), (2, 2, 1, 3, 0)])
+def test_empty_axes(B, H, Hkv, T, S):
+    problem = random_problem(0, (B, H, Hkv, T, S, 8, 8))
+    results, expected = solve(attention, *problem), solve(reference_attention, *problem)
+    for x, y in zip(results[:5], expected[:5], strict=True):
+        assert x.shape == y.shape and np.array_equal(x, y)
+
+
+@pytest.mark.parametrize("kind", ["causal", "head_bias", "dropout"])
+def test_same_bits_at_any_number_of_threads(kind):
+    B, H, T = (1, 2, 700) if kind == "causal" else (3, 4, 130)   # the first is cut into chunks of queries
+    problem = random_problem(8, (B, H, H // 2, T, T, 64, 64))[:4]
+    opts = options(kind, np.random.default_rng(8), (B, H, T, T), np.float32)
+    before = kernels.get_num_threads()
+    try:
+        runs = []
+        for n in (1, 2, 4):
+            kernels.set_num_threads(n)
+            runs.append(solve(attention, *problem, opts))
+    finally:
+        kernels.set_num_threads(before)
+    for run in runs[1:]:
+        assert all(x is None or x.tobytes() == y.tobytes() for x, y in zip(run, runs[0], strict=True))
+
+
+def test_writes_into_given_buffers_of_one_fused_array():
+    B, H, T, K = 2, 3, 50, 16
+    rng = np.random.default_rng(0)
+    fused = rng.standard_normal((B, T, 3, H, K)).astype(np.float32)
+    q, k, v = (fused[:, :, i].swapaxes(1, 2) for i in range(3))
+    dfused = np.full_like(fused, np.nan)
+    grads = tuple(dfused[:, :, i].swapaxes(1, 2) for i in range(3))
+    out, lse = attention.attention_forward(q, k, v, is_causal=True)
+    assert out.swapaxes(1, 2).flags.c_contiguous                # merging the heads is a reshape
+    given = attention.attention_backward(out, q, k, v, out, lse, grads=grads, is_causal=True)
+    expected = attention.attention_backward(out, q, k, v, out, lse, is_causal=True)
+    assert given[0] is grads[0] and all(np.array_equal(x, y) for x, y in zip(given[:3], expected[:3], strict=True))
+    assert np.isfinite(dfused).all()
+
+
+def test_both_sides_of_the_switch_agree():
+    problem = random_problem(6, (2, 4, 2, 33, 40, 16, 16), is_causal=True, dropout_p=0.2, seed=3)
+    fast = solve(kernels, *problem)
+    with kernels.use("numpy"):
+        slow = solve(kernels, *problem)
+    assert all(x is None or np.allclose(x, y, atol=2e-5) for x, y in zip(fast, slow, strict=True))
+
+
+def test_dropout_drops_the_share_it_is_asked_to_and_keeps_the_mean():
+    ones = np.ones((1, 4, 256, 64), np.float32)
+    out, _ = attention.attention_forward(ones, ones, ones, dropout_p=0.25, seed=1)
+    again, _ = attention.attention_forward(ones, ones, ones, dropout_p=0.25, seed=2)
+    assert abs(out.mean() - 1) < 0.01 and not np.array_equal(out, again)
+    assert not attention.attention_forward(ones, ones, ones, dropout_p=1.0)[0].any()
+
+
+E3 = np.zeros((2, 2, 3, 4), np.float32)
+
+
+@pytest.mark.parametrize("arguments,error,words", [
+    ({"q": E3[0]}, ValueError, "q must have 4 axes"),
+    ({"q": [1.0]}, TypeError, "q must be a numpy array"),
+    ({"q": E3.astype(np.float16)}, TypeError, "float32 or float64"),
+    ({"k": E3.astype(np.float64)}, TypeError, "k must have dtype float32"),
+    ({"k": E3[..., :3]}, ValueError, "k must have shape"),
+    ({"v": E3[:, :, :2]}, ValueError, "v must have shape"),
+    ({"q": np.zeros((2, 3, 3, 4), np.float32)}, ValueError, "multiple"),
+    ({"mask": np.zeros((3, 3), np.float32)}, TypeError, "mask must have dtype bool"),
+    ({"mask": np.zeros((4, 3), bool)}, ValueError, "mask must broadcast"),
+    ({"bias": np.zeros((2, 2, 3, 5), np.float32)}, ValueError, "bias must broadcast"),
+    ({"bias": np.zeros((3, 3))}, TypeError, "bias must have dtype float32"),
+    ({"key_mask": np.zeros((3, 2), bool)}, ValueError, "key_mask must have shape"),
+    ({"kv_lengths": [4, 1]}, ValueError, "kv_lengths must lie in 0..3"),
+    ({"q_lengths": [1.0, 1.0]}, ValueError, "q_lengths must be an int array"),
+    ({"window": 0}, ValueError, "window must be"),
+    ({"window": (1, 2, 3)}, ValueError, "window must be"),
+    ({"query_offset": [1]}, ValueError, "query_offset must be"),
+    ({"scale": np.nan}, ValueError, "scale must be finite"),
+    ({"dropout_p": 1.5}, ValueError, "dropout_p must be"),
+    ({"out": np.zeros((2, 2, 3, 5), np.float32)}, ValueError, "out must have shape"),
+    ({"out": np.broadcast_to(np.float32(0), (2, 2, 3, 4))}, ValueError, "read-only"),
+    ({"out": E3}, ValueError, "overlaps"),
+    ({"out": np.zeros((2, 2, 4, 3), np.float32).swapaxes(2, 3)}, ValueError, "contiguous"),
+])
+@pytest.mark.parametrize("module", [attention, reference_attention])
+def test_bad_input_is_named(module, arguments, error, words):
+    with pytest.raises(error, match=words.replace("..", r"\.\.")):
+        module.attention_forward(**{"q": E3, "k": E3, "v": E3, **arguments})
+
+
+def test_bias_gradient_without_bias_is_an_error():
+    out, lse = attention.attention_forward(E3, E3.copy(), E3.copy())
+    for module in (attention, reference_attention):
+        with pytest.raises(ValueError, match="no bias was given"):
+            module.attention_backward(E3, E3, E3, E3, out, lse, need_bias=True)
+
+
+SMALL_RUN = """
+import numpy as np
+from kernels import attention, attention_plain, reference_attention
+from kernels.attention_problem import make_problem
+rng = np.random.default_rng(0)
+q, k, v, g = (rng.standard_normal(s) for s in ((1, 2, 5, 4), (1, 1, 6, 4), (1, 1, 6, 3), (1, 2, 5, 3)))
+options = {"bias": rng.standard_normal((1, 2, 5, 6)), "is_causal": True, "dropout_p": 0.2, "key_mask": np.ones((1, 6), bool)}
+expected = reference_attention.attention_forward(q, k, v, **options)
+results = attention.attention_forward(q, k, v, **options)
+grads = attention.attention_backward(g, q, k, v, *results, need_bias=True, **options)
+wanted = reference_attention.attention_backward(g, q, k, v, *expected, need_bias=True, **options)
+p = make_problem(q, k, v, **options)
+plain = np.empty((1, 2, 5, 3)), np.empty((1, 2, 5))
+attention_plain.forward(p, q, k, v, *plain)
+for x, y in zip((*results, *grads, *plain), (*expected, *wanted, *expected), strict=True):
+    assert np.abs(x - y).max() < 1e-12
+print("same")
+"""
+
+
+@pytest.mark.parametrize("switch", ["NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK"])
+def test_runs_uncompiled_and_with_checked_bounds(switch):
+    done = subprocess.run([sys.executable, "-c", SMALL_RUN], cwd=ROOT, env={**os.environ, switch: "1"},
+                          capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "same", done.stderr
+
+
+MEMORY_RUN = """
+import resource, sys
+import numpy as np
+from kernels import attention
+def run(T):
+    q = np.ones((1, 1, T, 16), np.float32)
+    out, lse = attention.attention_forward(q, q, q)
+    attention.attention_backward(q, q, q, q, out, lse)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+run(64)
+start = run(512)
+print((run(int(sys.argv[1])) - start) / 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="resource is a Unix module")
+def test_memory_is_linear_in_the_length():
+    """8,192 positions: one pattern would be 256 MB; measured are 10 to 20."""
+    done = subprocess.run([sys.executable, "-c", MEMORY_RUN, "8192"], cwd=ROOT, capture_output=True, text=True, check=False)
+    scale = 1024 if sys.platform == "darwin" else 1             # bytes there, kilobytes elsewhere
+    assert float(done.stdout) / scale < 64, done.stderr
