@@ -24,8 +24,8 @@ def attention_forward(q, k, v, *, out=None, **options):
 
 
 def _forward_in_tiles(p, q, k, v, out, lse):
-    from kernels.attention_forward import forward_bytes, run_forward
     from kernels.attention_plan import Plan, threads_for
+    from kernels.attention_tiled_forward import forward_bytes, run_forward
 
     plan = Plan(p)
     plan.arrays(q=q, k=k, v=v, out=out)
@@ -51,8 +51,8 @@ def attention_backward(g, q, k, v, out, lse, *, need_bias=False, grads=(None, No
 
 
 def _backward_in_tiles(p, g, q, k, v, out, lse, dq, dk, dv, dbias):
-    from kernels.attention_backward import backward_bytes, run_backward
     from kernels.attention_plan import Plan, threads_for
+    from kernels.attention_tiled_backward import backward_bytes, run_backward
 
     plan = Plan(p)
     wide = None if dbias is None else np.broadcast_to(dbias, (p.B, p.H, p.T, p.S))

@@ -8,8 +8,8 @@ are no atomics and the order of every sum is fixed. Tasks that add to the same p
 several chunks each has its own dK and dV, which the caller adds up in order.
 """
 from kernels._jit import jit, jit_parallel, prange
-from kernels.attention_forward import hide_and_bias, task_span
 from kernels.attention_products import product_by_columns, product_by_rows
+from kernels.attention_tiled_forward import hide_and_bias, task_span
 from kernels.attention_tiles import (
     FAR,
     INF,
