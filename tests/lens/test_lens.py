@@ -1,0 +1,288 @@
+"""Reading and changing values inside models, and what is told from them."""
+
+import base64
+import json
+import re
+import zlib
+
+import numpy as np
+import pytest
+
+import tinygrad_llm as tg
+from tinygrad_llm import lens
+from tinygrad_llm.lens.look import parse
+from tinygrad_llm.lens.page import pack, report
+
+
+@pytest.fixture(scope="module")
+def gpt():
+    tg.manual_seed(0)
+    return tg.models.create("gpt2", n_layer=3, n_head=4, n_embd=32, vocab_size=60, n_positions=64).eval()
+
+
+@pytest.fixture(scope="module")
+def bert():
+    tg.manual_seed(1)
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 64, "vocab_size": 60}
+    return tg.models.create("bert-base", **sizes).eval()
+
+
+@pytest.fixture(scope="module")
+def t5():
+    tg.manual_seed(2)
+    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4, "vocab_size": 60}
+    return tg.models.create("t5-small", **sizes).eval()
+
+
+IDS = np.random.default_rng(0).integers(1, 60, (2, 17))
+
+
+def test_names_of_a_decoder(gpt):
+    known = lens.names(gpt)
+    assert known[0] == "embed" and known[-2:] == ("final_norm", "logits")
+    for tap in ("resid_pre", "attn.q", "attn.k", "attn.v", "attn.scores", "attn.pattern", "attn.z", "attn_out", "resid_mid",
+                "mlp_pre", "mlp_post", "mlp_out", "resid_post"):  # fmt: skip
+        assert f"blocks.2.{tap}" in known
+
+
+def test_names_of_seq2seq_have_both_sides_and_cross_attention(t5):
+    known = lens.names(t5)
+    assert {"encoder.blocks.1.attn.pattern", "decoder.blocks.1.attn.pattern", "decoder.blocks.1.cross.pattern", "logits"} <= set(
+        known
+    )
+
+
+def test_recording_changes_nothing_and_keeps_references(gpt):
+    plain = gpt(input_ids=IDS).logits.data
+    with lens.record(gpt, "logits", "*.resid_post") as values:
+        out = gpt(input_ids=IDS, output_hidden_states=True)
+    assert np.array_equal(out.logits.data, plain)
+    assert values["logits"] is out.logits.data
+    assert values.nbytes == plain.nbytes + 3 * values["blocks.0.resid_post"].nbytes
+    assert np.array_equal(values["blocks.0.resid_post"], out.hidden_states[1].data)
+
+
+def test_patterns_are_rows_of_probabilities_and_agree_with_the_fused_kernel(gpt, bert, t5):
+    for model, inputs in (
+        (gpt, {"input_ids": IDS}),
+        (bert, {"input_ids": IDS}),
+        (t5, {"input_ids": IDS, "decoder_input_ids": IDS[:, :9]}),
+    ):
+        plain = model(**inputs).last_hidden_state if model is bert else model(**inputs).logits
+        with lens.record(model, "*.pattern") as values:
+            out = model(**inputs)
+        seen = out.last_hidden_state if model is bert else out.logits
+        np.testing.assert_allclose(seen.data, plain.data, rtol=2e-4, atol=2e-5)
+        for pattern in values.values():
+            np.testing.assert_allclose(pattern.sum(-1), 1, atol=1e-5)
+
+
+def test_recorded_gradients_are_those_of_the_loss():
+    tg.manual_seed(4)
+    model = tg.models.create("gpt2", n_layer=3, n_head=4, n_embd=32, vocab_size=60, n_positions=64, dtype=np.float64).eval()
+    names = ["blocks.1.attn.z", "blocks.1.resid_mid", "blocks.2.attn.q", "blocks.0.mlp_post"]
+    with lens.record(model, *names, gradients=True) as values:
+        loss = model(input_ids=IDS, labels=IDS).loss
+        loss.backward()
+    assert set(values.grad) == set(names)
+    step = 1e-4
+    for name in names:  # along its gradient g the loss climbs by step · |g|, to first order
+        g = values.grad[name]
+        ends = []
+        for sign in (1, -1):
+            with tg.no_grad(), lens.patch(model, {name: lambda v, s=sign, g=g: v + s * step * g / np.linalg.norm(g)}):
+                ends.append(model(input_ids=IDS, labels=IDS).loss.item())
+        np.testing.assert_allclose((ends[0] - ends[1]) / (2 * step), np.linalg.norm(g), rtol=1e-5)
+
+
+def test_patch_from_another_run_makes_it_that_run(gpt):
+    other = np.random.default_rng(5).integers(1, 60, IDS.shape)
+    with lens.record(gpt, "blocks.1.resid_pre", "logits") as donor:
+        gpt(input_ids=other)
+    with lens.patch(gpt, {"blocks.1.resid_pre": donor["blocks.1.resid_pre"]}):
+        got = gpt(input_ids=IDS).logits.data
+    assert np.array_equal(got, donor["logits"])
+
+
+def test_patch_one_head_is_removing_its_rows_of_the_output_matrix(gpt):
+    with lens.patch(gpt, {"blocks.0.attn.z[:, :, 2]": 0.0}), lens.record(gpt, "blocks.0.attn_out", "blocks.0.attn.z") as cut:
+        gpt(input_ids=IDS)
+    assert not cut["blocks.0.attn.z"][:, :, 2].any() and cut["blocks.0.attn.z"][:, :, 1].any()
+    attn = gpt.transformer.layers[0].attn
+    z = cut["blocks.0.attn.z"].reshape(*IDS.shape, -1)
+    np.testing.assert_allclose(cut["blocks.0.attn_out"], z @ attn.o.weight.data.T + attn.o.bias.data, atol=1e-5)
+
+
+def test_gradients_flow_through_a_patch(gpt):
+    steer = tg.Tensor(np.zeros(32, np.float32), requires_grad=True)
+    with lens.patch(gpt, {"blocks.1.resid_mid[:, -1]": lambda v: v + steer}):
+        gpt(input_ids=IDS).logits[:, -1, 7].sum().backward()
+    assert steer.grad is not None and np.abs(steer.grad.data).max() > 0
+
+
+def test_patch_acts_before_record_whichever_is_opened_first(gpt):
+    for order in (0, 1):
+        looks = [lens.patch(gpt, {"blocks.0.mlp_out": 0.0}), lens.record(gpt, "blocks.0.mlp_out")]
+        with looks[order], looks[1 - order]:
+            gpt(input_ids=IDS)
+        assert not looks[1].values["blocks.0.mlp_out"].any()
+
+
+def test_unknown_names_list_the_nearest(gpt):
+    with pytest.raises(KeyError, match=r"nearest: .*blocks\.\d\.attn\.pattern"):
+        lens.record(gpt, "*.attn.patern")
+    with pytest.raises(KeyError, match="nearest"):
+        lens.patch(gpt, {"blocks.9.resid_pre": 0.0})
+
+
+def test_wrong_shapes_and_indices_are_named(gpt):
+    with (
+        pytest.raises(ValueError, match=r"\(2, 17, 8\).*\(3, 4\)"),
+        lens.patch(gpt, {"blocks.1.attn.z[:, :, 2]": np.zeros((3, 4))}),
+    ):
+        gpt(input_ids=IDS)
+    with pytest.raises(IndexError, match=r"blocks\.1\.attn\.z has shape"), lens.patch(gpt, {"blocks.1.attn.z[:, :, 99]": 0.0}):
+        gpt(input_ids=IDS)
+    with pytest.raises(ValueError, match="cannot read the index"):
+        parse("blocks.0.resid_pre[x]")
+    with pytest.raises(KeyError, match="was not recorded"), lens.record(gpt, "embed") as values:
+        values["logits"]
+
+
+def test_looks_are_undone_after_an_error(gpt):
+    plain = gpt(input_ids=IDS).logits.data
+    with pytest.raises(ZeroDivisionError), lens.patch(gpt, {"embed": lambda v: 1 / 0}):
+        gpt(input_ids=IDS)
+    assert np.array_equal(gpt(input_ids=IDS).logits.data, plain)
+
+
+def test_head_scores_of_made_up_heads():
+    T = 8
+    ids = np.array([[1, 2, 3, 4, 1, 2, 3, 4]])
+    previous, induction, duplicate = np.eye(T, k=-1), np.eye(T), np.eye(T)
+    for t in range(4, T):
+        induction[t] = np.eye(T)[t - 3]
+        duplicate[t] = np.eye(T)[t - 4]
+    pattern = np.stack([previous, induction, duplicate])[None, None]  # (1, 1, 3, T, T)
+    np.testing.assert_allclose(lens.previous_token_scores(pattern)[0, 0], 1)
+    np.testing.assert_allclose(lens.induction_scores(pattern, ids)[0], [0, 1, 0], atol=1e-12)
+    np.testing.assert_allclose(lens.duplicate_token_scores(pattern, ids)[0], [0, 0, 1], atol=1e-12)
+    uniform = np.full((1, 1, 1, T, T), 1 / T)
+    np.testing.assert_allclose(lens.entropy(uniform), np.log(T))
+    np.testing.assert_allclose(lens.rollout(uniform)[0].sum(-1), 1)
+
+
+def test_logit_lens_ends_at_the_model(gpt):
+    seen = lens.logit_lens(gpt, top=3, targets=IDS, input_ids=IDS)
+    logits = gpt(input_ids=IDS).logits.data
+    assert np.array_equal(seen.tokens[-1, ..., 0], logits.argmax(-1))
+    assert seen.ranks.shape == (4, *IDS.shape)
+    assert "layer 2" in seen.text()
+
+
+def test_direct_logit_attribution_adds_up(gpt):
+    for against in (None, 3):
+        found = lens.direct_logit_attribution(gpt, position=5, token=7, against=against, input_ids=IDS)
+        np.testing.assert_allclose(found.values.sum(), found.total, rtol=1e-4, atol=1e-5)
+    assert "embed" in found.text()
+
+
+def test_direct_logit_attribution_refuses_post_norm():
+    tg.manual_seed(3)
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 64, "vocab_size": 60}
+    model = tg.models.create("bert-base", head="masked_lm", **sizes).eval()
+    with pytest.raises(TypeError, match="post-norm"):
+        lens.direct_logit_attribution(model, input_ids=IDS)
+
+
+def test_activation_patching_brings_back_the_clean_run(gpt):
+    corrupted = IDS.copy()
+    corrupted[:, 3] = (corrupted[:, 3] + 7) % 60
+    metric = lambda out: out.logits[0, -1, 5] - out.logits[0, -1, 6]
+    before = [p.grad for p in gpt.parameters()]
+    exact = lens.activation_patching(gpt, {"input_ids": IDS}, {"input_ids": corrupted}, metric)
+    linear = lens.attribution_patching(gpt, {"input_ids": IDS}, {"input_ids": corrupted}, metric)
+    np.testing.assert_allclose(exact[0, 3], 1, atol=1e-3)  # the only position that differs, before the first layer
+    np.testing.assert_allclose(exact[0, :3], 0, atol=1e-3)
+    assert exact.shape == linear.shape == (3, 17)
+    assert all(p.grad is g for p, g in zip(gpt.parameters(), before, strict=True))
+    with pytest.raises(ValueError, match="same metric"):
+        lens.activation_patching(gpt, {"input_ids": IDS}, {"input_ids": IDS}, metric)
+
+
+def test_tape_has_every_operation_with_its_module(gpt):
+    with lens.trace() as tape:
+        gpt(input_ids=IDS, labels=IDS).loss.backward()
+    modules = tape.by_module()
+    assert "transformer.layers.1.attn" in modules
+    assert all(call.backward > 0 for call in tape.calls if call.op == "attention")
+    text = tape.text()
+    assert "kept for backward" in text and "transformer.layers.2.mlp" in text
+    assert tape.dot().startswith("digraph") and tape.dot().count("->") > len(tape.calls) / 2
+    assert tape.svg().startswith("<svg") and tape.svg().endswith("</svg>")
+
+
+def test_tape_keeps_no_array_alive(gpt):
+    import gc
+    import weakref
+
+    with lens.trace() as tape:
+        out = gpt(input_ids=IDS).logits
+        seen = weakref.ref(out.data)
+        del out
+        gc.collect()
+        assert seen() is None
+    assert tape.calls
+
+
+def test_profile_counts_flops_of_products(gpt):
+    with lens.profile() as run:
+        gpt(input_ids=IDS)
+    up = [c for c in run.calls if c.module.endswith("layers.0.mlp.up") and c.op == "linear"]
+    assert up and all(c.flops == 2 * IDS.size * 32 * 128 for c in up)
+    assert "of limit" in run.text(limits={"gflops": 100.0, "gbytes": 20.0})
+
+
+def data_of(page):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S).group(1))
+
+
+def test_report_holds_what_the_run_made(gpt):
+    page = report(
+        gpt, {"input_ids": IDS[:1], "labels": IDS[:1]}, lambda i: f"<b>{i}</b>", title='</script><script>alert("x")</script>'
+    )
+    assert "alert(" in page and '<script>alert("x")' not in page and "<b>" not in page
+    assert not re.search(r'(src|href)\s*=\s*["\']?https?:', page)
+    data = data_of(page)
+    kind = data["attention"][0]
+    codes = np.frombuffer(zlib.decompress(base64.b64decode(kind["packed"])), np.uint8).reshape(
+        kind["L"], kind["H"], kind["T"], kind["S"]
+    )
+    with lens.record(gpt, "*.pattern") as values:
+        gpt(input_ids=IDS[:1])
+    got = (codes / (kind["levels"] - 1)) ** 2
+    np.testing.assert_allclose(got[2], values["blocks.2.attn.pattern"][0], atol=0.02)
+    assert (
+        len(data["lens"]["rows"]) == 4 and data["attribution"] and len(data["histograms"]) == 2 and data["graph"].startswith("<svg")
+    )
+
+
+def test_report_of_both_other_families(bert, t5):
+    assert data_of(report(bert, {"input_ids": IDS[:1]}))["lens"] is None
+    kinds = data_of(report(t5, {"input_ids": IDS[:1], "decoder_input_ids": IDS[:1, :6]}))["attention"]
+    assert [k["name"] for k in kinds] == ["self-attention, encoder", "self-attention, decoder", "cross-attention, decoder"]
+    assert (kinds[2]["T"], kinds[2]["S"]) == (6, 17)
+
+
+def test_report_of_a_large_model_stays_small():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(0, 2, (12, 12, 256, 256)).astype(np.float32) + np.where(np.tri(256), 0, -np.inf).astype(np.float32)
+    pattern = np.exp(scores - scores.max(-1, keepdims=True))
+    pattern /= pattern.sum(-1, keepdims=True)
+    packed, levels = pack(pattern, 4_000_000)
+    assert len(packed) <= 4_000_000 and levels >= 8
+
+
+def test_report_wants_one_row(gpt):
+    with pytest.raises(ValueError, match=r"\(1, T\)"):
+        report(gpt, {"input_ids": IDS})

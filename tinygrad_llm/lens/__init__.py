@@ -1,0 +1,32 @@
+"""Study a model: see every value by name, change one, and watch.
+
+names(model)                       what can be looked at
+record(model, "*.attn.pattern")    read values, and with gradients=True their gradients
+patch(model, {"blocks.3.attn.z[:, :, 4]": 0.0})    replace values while the model runs
+trace(), profile()                 every operation, forward and backward: shapes, bytes, time
+"""
+
+from importlib import import_module
+from typing import Any
+
+_MODULES = {
+    "naming": ("names", "matching"),
+    "look": ("record", "patch", "Values"),
+    "heads": ("patterns", "previous_token_scores", "duplicate_token_scores", "induction_scores", "repeated_tokens", "detect_heads",
+              "entropy", "distance", "rollout"),
+    "read": ("logit_lens", "LogitLens", "direct_logit_attribution", "Attribution", "activation_patching", "attribution_patching",
+             "depth"),
+    "tape": ("trace", "Tape"),
+    "profiler": ("profile", "Profile"),
+    "page": ("report",),
+}  # fmt: skip
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

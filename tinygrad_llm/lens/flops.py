@@ -1,0 +1,56 @@
+"""Floating-point operations and bytes of one call of an operation, counted from its shapes.
+
+A multiply and an add are two. Products are counted exactly; any other operation as a fixed number per element of its
+largest array, which is what a roofline needs to know of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+Shapes = list[tuple[int, ...]]
+
+
+def _matmul(inputs: Shapes, outputs: Shapes, params: dict[str, Any]) -> int:
+    return 2 * math.prod(outputs[0]) * inputs[0][-1]
+
+
+def _linear(inputs: Shapes, outputs: Shapes, params: dict[str, Any]) -> int:
+    return 2 * math.prod(inputs[0]) * inputs[1][0]
+
+
+def _attention(inputs: Shapes, outputs: Shapes, params: dict[str, Any]) -> int:
+    q, k, v = inputs[:3]
+    pairs = math.prod(q[:-1]) * k[-2]
+    work = 2 * pairs * (q[-1] + v[-1])
+    return work // 2 if params.get("is_causal") and q[-2] == k[-2] else work
+
+
+def _cross_entropy_from_hidden(inputs: Shapes, outputs: Shapes, params: dict[str, Any]) -> int:
+    return 2 * math.prod(inputs[0]) * inputs[1][0]
+
+
+PRODUCTS: dict[str, Callable[[Shapes, Shapes, dict[str, Any]], int]] = {
+    "matmul": _matmul,
+    "linear": _linear,
+    "attention": _attention,
+    "linear_cross_entropy": _cross_entropy_from_hidden,
+}
+PER_ELEMENT = {"exp": 10, "log": 10, "tanh": 15, "erf": 15, "gelu": 20, "silu": 12, "softmax": 14, "log_softmax": 14,
+               "layer_norm": 8, "rms_norm": 6, "add_layer_norm": 9, "add_rms_norm": 7, "cross_entropy": 14}  # fmt: skip
+#: backward over forward: a product has two gradients of its own size; flash attention makes its scores again
+BACKWARD = {"matmul": 2.0, "linear": 2.0, "attention": 2.5, "linear_cross_entropy": 2.0}
+
+
+def forward_flops(name: str, inputs: Shapes, outputs: Shapes, params: dict[str, Any]) -> int:
+    """Floating-point operations of the forward."""
+    if name in PRODUCTS and inputs and all(inputs[: 2 if name != "attention" else 3]):
+        return PRODUCTS[name](inputs, outputs, params)
+    return PER_ELEMENT.get(name, 1) * max(math.prod(shape) for shape in [*inputs, *outputs])
+
+
+def backward_flops(name: str, forward: int) -> int:
+    """Floating-point operations of all the gradient rules of a call."""
+    return int(BACKWARD.get(name, 2.0) * forward)

@@ -1,0 +1,103 @@
+"""What attention heads do, told from their patterns: kinds of heads, entropy, distance, rollout.
+
+Scores are means over queries of the attention that goes where such a head would look: 1 is a perfect head.
+Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits";
+Olsson et al. 2022, "In-context Learning and Induction Heads".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..autograd import generator, no_grad
+from .look import record
+from .naming import names
+
+
+def patterns(model: Any, side: str = "", kind: str = "attn", **inputs: Any) -> np.ndarray:
+    """All attention patterns of one run: (L, B, H, T, S). `side`: "encoder" or "decoder"; `kind`: "attn" or "cross"."""
+    sides = bool(getattr(model, "is_encoder_decoder", False))
+    side = side or ("decoder" if sides else "")
+    with no_grad(), record(model, f"{side + '.' if side else ''}blocks.*.{kind}.pattern") as values:
+        model(**inputs)
+    return values.stack(f"{kind}.pattern", side)
+
+
+def previous_token_scores(pattern: np.ndarray) -> np.ndarray:
+    """(L, B, H, T, T) -> (L, H): attention from each position to the one before it."""
+    return np.diagonal(pattern, offset=-1, axis1=-2, axis2=-1).mean(axis=(1, -1))
+
+
+def duplicate_token_scores(pattern: np.ndarray, input_ids: np.ndarray) -> np.ndarray:
+    """(L, H): attention from each repeated token to its earlier copies. NaN where no token repeats."""
+    ids = np.asarray(input_ids)
+    same = (ids[:, :, None] == ids[:, None, :]) & np.tri(ids.shape[1], k=-1, dtype=bool)  # (B, T, S)
+    return _mean_where(pattern, same)
+
+
+def induction_scores(pattern: np.ndarray, input_ids: np.ndarray) -> np.ndarray:
+    """(L, H): attention from each repeated token to what followed its earlier copies. NaN where no token repeats."""
+    ids = np.asarray(input_ids)
+    T = ids.shape[1]
+    after = np.zeros((ids.shape[0], T, T), bool)
+    after[:, :, 1:] = ids[:, :, None] == ids[:, None, :-1]  # key s follows a copy of the query's token
+    return _mean_where(pattern, after & np.tri(T, dtype=bool))
+
+
+def _mean_where(pattern: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Mean over queries that have such a place of the attention that goes there."""
+    queries = places.any(-1)  # (B, T)
+    if not queries.any():
+        return np.full((pattern.shape[0], pattern.shape[2]), np.nan)
+    hit = np.where(places[None, :, None], pattern, 0).sum(-1)  # (L, B, H, T)
+    return (hit * queries[None, :, None]).sum(axis=(1, 3)) / queries.sum()
+
+
+def repeated_tokens(vocab_size: int, length: int, batch: int, rng: np.random.Generator | None = None) -> np.ndarray:
+    """(batch, 2·length) ids: random tokens, then the same again. Only a model that copies can predict the second half."""
+    first = generator(rng).integers(0, vocab_size, (batch, length))
+    return np.concatenate([first, first], axis=1)
+
+
+def detect_heads(model: Any, length: int = 24, batch: int = 8, rng: np.random.Generator | None = None) -> dict[str, np.ndarray]:
+    """Scores of every head of a decoder on repeated random tokens: {"previous", "duplicate", "induction"} -> (L, H)."""
+    if not any(name.startswith("blocks.") for name in names(model)):
+        raise TypeError(
+            f"detect_heads: {type(model).__name__} is not a decoder; use previous_token_scores(patterns(...)) on its sides"
+        )
+    ids = repeated_tokens(model.config.vocab_size, length, batch, rng)
+    pattern = patterns(model, input_ids=ids)
+    return {
+        "previous": previous_token_scores(pattern),
+        "duplicate": duplicate_token_scores(pattern, ids),
+        "induction": induction_scores(pattern, ids),
+    }
+
+
+def entropy(pattern: np.ndarray) -> np.ndarray:
+    """(L, B, H, T, S) -> (L, H): the mean entropy of a query's attention, in nats. 0: one key; log S: all alike."""
+    logs = np.log(np.where(pattern > 0, pattern, 1))
+    return -(pattern * logs).sum(-1).mean(axis=(1, 3))
+
+
+def distance(pattern: np.ndarray) -> np.ndarray:
+    """(L, B, H, T, S) -> (L, H): how far back or ahead attention looks on average, in positions."""
+    T, S = pattern.shape[-2:]
+    apart = np.abs(np.arange(S)[None, :] - np.arange(T)[:, None])
+    return (pattern * apart).sum(-1).mean(axis=(1, 3))
+
+
+def rollout(pattern: np.ndarray, residual: float = 0.5) -> np.ndarray:
+    """Attention rollout (L, B, H, T, T) -> (B, T, T): how much of each input position reaches each output position.
+
+    Layers are averaged over heads, mixed with the residual stream (`residual` of the identity) and multiplied.
+    Abnar and Zuidema 2020, "Quantifying Attention Flow in Transformers", §3.
+    """
+    T = pattern.shape[-1]
+    result = np.broadcast_to(np.eye(T, dtype=pattern.dtype), (pattern.shape[1], T, T))
+    for layer in pattern.mean(axis=2):  # (B, T, T)
+        mixed = residual * np.eye(T, dtype=pattern.dtype) + (1 - residual) * layer
+        result = (mixed / mixed.sum(-1, keepdims=True)) @ result
+    return result

@@ -1,0 +1,206 @@
+"""Read and replace values inside a model: `record` and `patch`.
+
+Both are lenses on the model's taps (see nn/tap.py). Several may be open at once, in any order: patches act first, and
+every record sees what they left.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Tensor
+from ..autograd.ops import broadcast_to
+from ..autograd.ops_index import index_put
+from ..nn.tap import active
+from .naming import HEADS_LAST, Namer, matching
+
+
+class _Look:
+    """What record and patch share: standing in the thread's chain of lenses."""
+
+    patches = False
+    hooks = False  # what `met` returns must be what the model goes on with, even where it is the same
+
+    def __init__(self, model: Any, names: tuple[str, ...]) -> None:
+        self.namer = Namer(model)
+        self.names = set(names)
+        self.taps = {name.rsplit(".", 1)[-1] for name in names}
+        self._outer: Any = None
+
+    def __enter__(self) -> Any:
+        chain = active.lens.looks if isinstance(active.lens, _Chain) else []
+        self._outer = active.lens
+        active.lens = _Chain([*chain, self])
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        active.lens = self._outer
+
+    def met(self, name: str, value: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class _Chain:
+    """The lens that the taps see: all open looks, patches first."""
+
+    def __init__(self, looks: list[_Look]) -> None:
+        self.looks = sorted(looks, key=lambda look: not look.patches)
+        # shared layers are told apart by counting their `resid_pre`, a new forward by its `embed`
+        self.taps = set().union(*(look.taps for look in looks)) | {"embed", "resid_pre"}
+
+    def wants(self, name: str) -> bool:
+        return name in self.taps
+
+    def see(self, path: str, name: str, value: Any) -> Any:
+        for look in self.looks:
+            full = look.namer.name(path, name)
+            if full in look.names:
+                seen = value.transpose(0, 2, 1, 3) if name in HEADS_LAST else value  # (B, H, T, K) -> (B, T, H, K)
+                new = look.met(full, seen)
+                if new is not seen or look.hooks:
+                    value = new.transpose(0, 2, 1, 3) if name in HEADS_LAST else new
+        return value
+
+
+class Values(Mapping[str, np.ndarray]):
+    """What was recorded: name -> ndarray, in order. `grad` has the same for gradients, `nbytes` is what all of it holds."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, np.ndarray] = {}
+        self.grad: dict[str, np.ndarray] = {}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._values:
+            raise KeyError(
+                f"{name!r} was not recorded; recorded: {', '.join(self._values) or 'nothing yet (run the model inside)'}"
+            )
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def stack(self, tap: str, side: str = "") -> np.ndarray:
+        """The values of one kind from all layers: (L, ...). `stack("attn.pattern")`, `stack("resid_post", "decoder")`."""
+        pattern = re.compile(rf"{re.escape(side + '.' if side else '')}blocks\.\d+\.{re.escape(tap)}")
+        found = [value for name, value in self._values.items() if pattern.fullmatch(name)]
+        if not found:
+            raise KeyError(f"no layer's {tap!r} was recorded; recorded: {', '.join(self._values)}")
+        return np.stack(found)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all recorded arrays, gradients included. Arrays are kept by reference, not copied."""
+        return sum(a.nbytes for a in (*self._values.values(), *self.grad.values()))
+
+    def __repr__(self) -> str:
+        return f"<{len(self._values)} values, {len(self.grad)} gradients, {self.nbytes / 1e6:.1f} MB>"
+
+
+class record(_Look):
+    """``with lens.record(model, "*.attn.pattern") as values: model(input_ids=...)``: named arrays from inside the model.
+
+    Patterns are shell-style, over the names of `lens.names(model)`. With `gradients=True` a backward run inside or after
+    fills `values.grad` with the loss's gradients at the same names. A later forward overwrites an earlier one's values.
+    Asking for `scores` or `pattern` runs that attention in elementary operations, which form them; the numbers agree.
+    """
+
+    def __init__(self, model: Any, *patterns: str, gradients: bool = False) -> None:
+        super().__init__(model, matching(model, patterns or ("*",)))
+        self.values = Values()
+        self.hooks = gradients
+
+    def __enter__(self) -> Values:
+        super().__enter__()
+        return self.values
+
+    def met(self, name: str, value: Tensor) -> Tensor:
+        self.values._values[name] = value.data
+        if not self.hooks:
+            return value
+        if not value.requires_grad:
+            raise RuntimeError(
+                f"record: {name} has no gradient: run the model outside no_grad(), with parameters that require gradients"
+            )
+        gradients = self.values.grad
+        if value.is_leaf:
+            value = value * 1.0
+        value.register_hook(lambda g: gradients.__setitem__(name, g.data))
+        return value
+
+
+Replacement = Any  # a number, an array, a Tensor, or a function of the value
+
+
+class patch(_Look):
+    """``with lens.patch(model, {"blocks.3.attn.z[:, :, 4]": 0.0}): model(...)``: replace values while the model runs.
+
+    Keys are names (or patterns), with an index where only a part is meant; a replacement is a number, an array or Tensor of the
+    part's shape (or one that broadcasts to it), or a function that gets the part as a Tensor and returns its replacement.
+    Gradients flow through replacements and through what was left. To patch from another run: `values["blocks.3.resid_pre"]`.
+    """
+
+    patches = True
+
+    def __init__(self, model: Any, replacements: Mapping[str, Replacement]) -> None:
+        self.changes: dict[str, list[tuple[Any, Replacement]]] = {}
+        for key, replacement in replacements.items():
+            name, index = parse(key)
+            for hit in matching(model, (name,)):
+                self.changes.setdefault(hit, []).append((index, replacement))
+        super().__init__(model, tuple(self.changes))
+
+    def met(self, name: str, value: Tensor) -> Tensor:
+        for index, replacement in self.changes[name]:
+            value = replaced(name, value, index, replacement)
+        return value
+
+
+def parse(key: str) -> tuple[str, Any]:
+    """'blocks.3.attn.z[:, :, 4]' -> ('blocks.3.attn.z', (slice(None), slice(None), 4)); no brackets -> (key, None)."""
+    name, bracket, rest = key.partition("[")
+    if not bracket:
+        return key, None
+    try:
+        subscript = ast.parse(f"x[{rest}", mode="eval").body
+        assert isinstance(subscript, ast.Subscript)
+        return name, _index(subscript.slice)
+    except (SyntaxError, ValueError, AssertionError) as error:
+        raise ValueError(
+            f"patch: cannot read the index in {key!r}; write it as in NumPy, with numbers, like 'z[:, -1, 4]'"
+        ) from error
+
+
+def _index(node: ast.expr) -> Any:
+    if isinstance(node, ast.Tuple):
+        return tuple(_index(part) for part in node.elts)
+    if isinstance(node, ast.Slice):
+        return slice(*(None if part is None else ast.literal_eval(part) for part in (node.lower, node.upper, node.step)))
+    return ast.literal_eval(node)
+
+
+def replaced(name: str, value: Tensor, index: Any, replacement: Replacement) -> Tensor:
+    """`value` with the part at `index` (None: all of it) replaced."""
+    try:
+        part = value if index is None else value[index]
+    except IndexError as error:
+        raise IndexError(f"patch: {name} has shape {value.shape}, which the index {index} does not fit: {error}") from error
+    new = replacement(part) if isinstance(replacement, Callable) else replacement  # type: ignore[arg-type]
+    new = new if isinstance(new, Tensor) else Tensor(np.asarray(new, value.dtype))
+    try:
+        fits = np.broadcast_shapes(new.shape, part.shape) == part.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"patch: {name}{'' if index is None else ' at the index'} has shape {part.shape}, the replacement {new.shape}"
+        )
+    new = broadcast_to(new.astype(value.dtype), part.shape)
+    return new if index is None else index_put(value, new, index=index)

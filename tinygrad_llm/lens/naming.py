@@ -1,0 +1,99 @@
+"""Names of the values inside a model: one vocabulary for every family, told from module paths.
+
+    embed                        blocks.3.resid_pre    blocks.3.attn.{q,k,v,scores,pattern,z}    blocks.3.attn_out
+    blocks.3.resid_mid           blocks.3.mlp_pre      blocks.3.mlp_post      blocks.3.mlp_out   blocks.3.resid_post
+    final_norm                   logits
+
+and for a sequence-to-sequence model the same with `encoder.` or `decoder.` in front, and `decoder.blocks.3.cross.*` for
+what attends to the encoder. Heads: q, k, v and z are (B, T, H, K), so that `z[:, :, 4]` is head 4, as in TransformerLens;
+scores and pattern are (B, H, T, S).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from ..autograd import no_grad
+from ..nn.tap import looking_through
+
+HEADS_LAST = {"q", "k", "v", "z"}  # (B, H, T, K) in the code, (B, T, H, K) here
+_known: WeakKeyDictionary[Any, tuple[str, ...]] = WeakKeyDictionary()
+
+
+class Namer:
+    """Turns (module path, tap name) into the vocabulary above. One per look; counts how often a shared layer has run."""
+
+    def __init__(self, model: Any) -> None:
+        self.prefix = getattr(model, "base_prefix", "")
+        self.sides = bool(getattr(model, "is_encoder_decoder", False))
+        self.runs: dict[str, int] = {}
+
+    def name(self, path: str, tap: str) -> str:
+        """The value's name. A new forward is told by its `embed`."""
+        side = next((part for part in path.split(".") if part in ("encoder", "decoder")), "") if self.sides else ""
+        found = re.search(r"(?:^|\.)(?:layers|blocks)\.(\d+)(.*)", path)
+        if tap == "embed":
+            self.runs = {key: n for key, n in self.runs.items() if not key.startswith(side + "/")}
+        if found is None:
+            middle = ""
+        else:
+            index, rest = int(found.group(1)), found.group(2).strip(".")
+            if tap == "resid_pre" and not rest:  # a layer shared by several depths (ALBERT) runs again under one path
+                key = f"{side}/{found.group(0)}"
+                self.runs[key] = self.runs.get(key, -1) + 1
+            index += self.runs.get(f"{side}/{found.group(0)[: len(found.group(0)) - len(rest) - bool(rest)]}", 0)
+            place = next((part for part in rest.split(".") if part in ("attn", "cross")), "")
+            middle = f"blocks.{index}." + (f"{place}." if place else "")
+        return (f"{side}." if side and tap != "logits" else "") + middle + tap
+
+
+class _Listing:
+    """A lens that only writes down names."""
+
+    def __init__(self, model: Any) -> None:
+        self.namer = Namer(model)
+        self.names: dict[str, None] = {}
+
+    def wants(self, name: str) -> bool:
+        return True
+
+    def see(self, path: str, name: str, value: Any) -> Any:
+        self.names[self.namer.name(path, name)] = None
+        return value
+
+
+def names(model: Any) -> tuple[str, ...]:
+    """Every name that `record` and `patch` know for this model, in the order of its computation."""
+    if model not in _known:
+        listing = _Listing(model)
+        was_training = model.training
+        try:
+            with no_grad(), looking_through(listing):
+                model.eval()(**_one_token(model))
+        finally:
+            model.train(was_training)
+        _known[model] = tuple(listing.names)
+    return _known[model]
+
+
+def _one_token(model: Any) -> dict[str, Any]:
+    one = [[0]]
+    return {"input_ids": one, "decoder_input_ids": one} if getattr(model, "is_encoder_decoder", False) else {"input_ids": one}
+
+
+def matching(model: Any, patterns: Iterable[str]) -> tuple[str, ...]:
+    """The model's names that match any of the shell-style patterns; one that matches nothing is an error with the nearest names."""
+    known = names(model)
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        hits = [name for name in known if fnmatchcase(name, pattern)]
+        if not hits:
+            near = difflib.get_close_matches(pattern, known, n=4, cutoff=0.3)
+            raise KeyError(f"no value is named {pattern!r} in this {type(model).__name__}; nearest: {', '.join(near or known[:6])}")
+        found.update(dict.fromkeys(hits))
+    return tuple(found)

@@ -1,0 +1,208 @@
+"""One self-contained page about one run of a model on one text: `report(model, tokens, ...)` gives its HTML.
+
+Attention is stored as square roots in few levels and deflated; the page needs no network and opens from disk.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..autograd import no_grad
+from .heads import distance, entropy, induction_scores, previous_token_scores
+from .look import record
+from .naming import names
+from .profiler import profile
+from .read import direct_logit_attribution, logit_lens
+
+BUDGET = 4_000_000  # bytes of packed attention; with everything else the page stays under 5 MB
+
+
+def report(
+    model: Any,
+    inputs: dict[str, Any],
+    decode: Callable[[int], str] = str,
+    title: str = "inside the model",
+) -> str:
+    """The page's HTML.
+
+    `inputs`: the model call's arguments, one row, with `labels` where gradients are wanted; `decode`: id -> text.
+    """
+    ids = np.asarray(inputs["input_ids"])
+    if ids.ndim != 2 or ids.shape[0] != 1 or ids.shape[1] < 1:
+        raise ValueError(f"report: expected one row of ids, shape (1, T), got {ids.shape}")
+    texts = {"": [decode(int(i)) for i in ids[0]]}
+    if getattr(model, "is_encoder_decoder", False):
+        texts = {"encoder": texts[""], "decoder": [decode(int(i)) for i in np.asarray(inputs["decoder_input_ids"])[0]]}
+    plain = {key: value for key, value in inputs.items() if key != "labels"}
+    before = [(parameter, parameter.grad) for parameter in model.parameters()]
+    for parameter, _ in before:
+        parameter.grad = None
+    run, streams, gradients = _run(model, inputs, list(texts))
+    data = {
+        "title": title,
+        "facts": f"{type(model).__name__}, {model.num_parameters():,} parameters, {ids.shape[1]} tokens",
+        "tokens": texts.get("decoder", texts.get("", [])),
+        "attention": _attention(model, plain, texts, ids),
+        "lens": _lens(model, plain, decode),
+        "norms": _norms(streams, gradients, list(texts)),
+        "attribution": _attribution(model, plain, decode),
+        "histograms": _histograms(model),
+        "profile": [
+            [r.name, r.calls, f"{r.forward * 1e3:.2f}", f"{r.backward * 1e3:.2f}", f"{r.seconds / run_seconds(run):.1%}",
+             f"{r.flops / r.forward / 1e9:.1f}" if r.forward else "-"]
+            for r in run.by_op()
+        ],
+        "graph": run.svg(),
+    }  # fmt: skip
+    for parameter, gradient in before:
+        parameter.grad = gradient
+    text = json.dumps(data, ensure_ascii=False).replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+    page = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
+    return page.replace("<title>inside the model</title>", f"<title>{html.escape(title)}</title>").replace("__DATA__", text)
+
+
+def run_seconds(run: Any) -> float:
+    """Seconds of all calls together."""
+    return sum(call.forward + call.backward for call in run.calls) or 1.0
+
+
+def _run(model: Any, inputs: dict[str, Any], sides: Sequence[str]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """One profiled run, backward too where there are labels: (profile, streams by name, their gradients by name)."""
+    wanted = [name for name in names(model) if name.endswith(("resid_pre", "resid_post"))]
+    learns = inputs.get("labels") is not None
+    with profile() as run, record(model, *wanted, gradients=learns) as values:
+        out = model(**inputs)
+        if learns:
+            out.loss.backward()
+    return run, dict(values), dict(values.grad)
+
+
+def _attention(model: Any, inputs: dict[str, Any], texts: dict[str, list[str]], ids: np.ndarray) -> list[dict[str, Any]]:
+    """Every kind of attention of the model, packed."""
+    kinds = []
+    known = set(names(model))
+    for side in texts:
+        dot = f"{side}." if side else ""
+        for kind in ("attn", "cross"):
+            if f"{dot}blocks.0.{kind}.pattern" in known:
+                kinds.append((side, kind))
+    wanted = [f"{side + '.' if side else ''}blocks.*.{kind}.pattern" for side, kind in kinds]
+    if not wanted:
+        return []
+    with no_grad(), record(model, *wanted) as values:
+        model(**inputs)
+    result = []
+    for side, kind in kinds:
+        pattern = values.stack(f"{kind}.pattern", side)[:, :1]  # (L, 1, H, T, S)
+        packed, levels = pack(pattern[:, 0], BUDGET // len(kinds))
+        L, _, H, T, S = pattern.shape
+        keys = texts["encoder"] if kind == "cross" else texts[side]
+        name = {"attn": "self-attention", "cross": "cross-attention"}[kind] + (f", {side}" if side else "")
+        result.append(
+            {"name": name, "L": L, "H": H, "T": T, "S": S, "levels": levels, "packed": packed, "queries": texts[side],
+             "keys": keys, "self": kind == "attn", "notes": _notes(pattern, ids if kind == "attn" and not side else None)}
+        )  # fmt: skip
+    return result
+
+
+def pack(pattern: np.ndarray, budget: int) -> tuple[str, int]:
+    """(L, H, T, S) in [0, 1] -> (base64 of the deflated square roots, number of levels): as many levels as the budget allows."""
+    roots = np.sqrt(np.clip(pattern, 0, 1))
+    for levels in (64, 32, 16, 8, 4, 2):
+        codes = np.rint(roots * (levels - 1)).astype(np.uint8)
+        text = base64.b64encode(zlib.compress(codes.tobytes(), 6)).decode("ascii")
+        if len(text) <= budget:
+            break
+    return text, levels
+
+
+def _notes(pattern: np.ndarray, ids: np.ndarray | None) -> list[list[str]]:
+    """A line about each head: entropy, distance and, for self-attention, what it does."""
+    spread, far = entropy(pattern), distance(pattern)
+    before = previous_token_scores(pattern) if pattern.shape[-1] == pattern.shape[-2] else np.full(spread.shape, np.nan)
+    copying = induction_scores(pattern, ids) if ids is not None else np.full(spread.shape, np.nan)
+    return [
+        [
+            f"entropy {spread[i, h]:.2f} nats, mean distance {far[i, h]:.1f}, previous token {before[i, h]:.2f}"
+            + ("" if np.isnan(copying[i, h]) else f", induction {copying[i, h]:.2f}")
+            for h in range(spread.shape[1])
+        ]
+        for i in range(spread.shape[0])
+    ]
+
+
+def _lens(model: Any, inputs: dict[str, Any], decode: Callable[[int], str]) -> dict[str, Any] | None:
+    if "logits" not in names(model):
+        return None
+    seen = logit_lens(model, top=1, **inputs)
+    rows = []
+    for name, tokens, shares in zip(seen.layers, seen.tokens[:, 0, :, 0], seen.probabilities[:, 0, :, 0], strict=True):
+        rows.append({"name": name, "cells": [[decode(int(t)), float(p)] for t, p in zip(tokens, shares, strict=True)]})
+    return {"rows": rows}
+
+
+def _norms(streams: dict[str, Any], gradients: dict[str, Any], sides: Sequence[str]) -> list[dict[str, Any]]:
+    charts = []
+    for side in sides:
+        dot = f"{side}." if side else ""
+        order = [n for n in streams if n.startswith(dot) and (n.endswith("resid_post") or n == f"{dot}blocks.0.resid_pre")]
+        lengths = [float(np.linalg.norm(streams[n], axis=-1).mean()) for n in order]
+        labels = ["in", *(str(i) for i in range(len(order) - 1))]
+        what = f"{side or 'model'}: "
+        charts.append(
+            {"series": [{"values": lengths}], "labels": labels, "caption": what + "length of the stream's vectors after each layer"}
+        )
+        if gradients and all(n in gradients for n in order):
+            slopes = [float(np.linalg.norm(gradients[n], axis=-1).mean()) for n in order]
+            charts.append(
+                {"series": [{"values": slopes}], "labels": labels, "caption": what + "length of the loss's gradient there"}
+            )
+    return charts
+
+
+def _attribution(model: Any, inputs: dict[str, Any], decode: Callable[[int], str]) -> dict[str, Any] | None:
+    if "logits" not in names(model) or getattr(model, "is_encoder_decoder", False):
+        return None
+    try:
+        found = direct_logit_attribution(model, **inputs)
+    except TypeError:  # a post-norm model: its stream is not a sum of parts, and the page has no such section
+        return None
+    with no_grad():
+        choice = int(np.argmax(model(**inputs).logits.data[0, -1]))
+    order = np.argsort(-np.abs(found.values))[:24]
+    says = f"What each part writes towards the model's choice after the last token, “{decode(choice)}” (logit {found.total:.2f})."
+    return {"labels": [found.components[i] for i in order], "values": [float(found.values[i]) for i in order], "says": says}
+
+
+def _histograms(model: Any) -> list[list[dict[str, Any]]]:
+    """Two rows: weight matrices and their gradients, one histogram for each layer."""
+    groups: dict[str, list[Any]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.ndim < 2:
+            continue
+        parts = name.split(".")
+        at = next((i for i, part in enumerate(parts) if part.isdigit()), None)
+        groups.setdefault(".".join(parts[: at + 1]) if at is not None else parts[0], []).append(parameter)
+    rows: list[list[dict[str, Any]]] = [[], []]
+    for name, members in groups.items():
+        for row, arrays in zip(
+            rows, ([p.data for p in members], [p.grad.data for p in members if p.grad is not None]), strict=True
+        ):
+            if arrays:
+                row.append({"name": name, **_histogram(np.concatenate([a.ravel() for a in arrays]))})
+    return [row for row in rows if row]
+
+
+def _histogram(values: np.ndarray) -> dict[str, Any]:
+    values = values[np.isfinite(values)]
+    low, high = (float(v) for v in np.percentile(values, [0.1, 99.9])) if values.size else (0.0, 1.0)
+    counts, _ = np.histogram(values, bins=40, range=(low, high if high > low else low + 1e-12))
+    return {"counts": counts.tolist(), "low": low, "high": high}

@@ -1,0 +1,207 @@
+"""Read a run: logit lens, direct logit attribution, activation patching, attribution patching.
+
+All of them use the model itself, through `record` and `patch`: no second implementation of any family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Tensor, no_grad
+from .look import patch, record
+from .naming import names
+
+Metric = Callable[[Any], Tensor]  # takes the model's output, returns a scalar Tensor
+
+
+def _side(model: Any) -> str:
+    return "decoder." if getattr(model, "is_encoder_decoder", False) else ""
+
+
+def depth(model: Any, side: str | None = None) -> int:
+    """How many layers the model (or one side of it) has."""
+    start = f"{_side(model) if side is None else side}blocks."
+    return 1 + max(int(name[len(start) :].split(".")[0]) for name in names(model) if name.startswith(start))
+
+
+# -- logit lens --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class LogitLens:
+    """What each layer would say if it were the last. Row 0 is the embedding, row i what comes out of layer i."""
+
+    layers: list[str]
+    tokens: np.ndarray  # (L + 1, B, T, k) int64, most likely first
+    probabilities: np.ndarray  # (L + 1, B, T, k)
+    ranks: np.ndarray | None  # (L + 1, B, T): the rank of `targets`, 0 = first
+
+    def text(self, decode: Callable[[int], str] = str, row: int = 0, width: int = 12) -> str:
+        """The first choices as a table, a line for each layer."""
+        lines = []
+        for layer, tokens in zip(self.layers, self.tokens[:, row, :, 0], strict=True):
+            cells = [repr(decode(int(t)))[1:-1][: width - 1].ljust(width) for t in tokens]
+            lines.append(f"{layer:<20}{''.join(cells)}")
+        return "\n".join(lines)
+
+
+def logit_lens(model: Any, top: int = 5, targets: np.ndarray | None = None, **inputs: Any) -> LogitLens:
+    """Read the residual stream after each layer with the model's own last norm and output matrix.
+
+    The stream after layer i is put in the place of the last layer's, and the model goes on from there. `targets` (B, T):
+    tokens whose rank is wanted. nostalgebraist 2020, "interpreting GPT: the logit lens".
+    """
+    side, last = _side(model), depth(model) - 1
+    places = [f"{side}blocks.0.resid_pre", *(f"{side}blocks.{i}.resid_post" for i in range(last + 1))]
+    with no_grad(), record(model, *places) as values:
+        model(**inputs)
+    tokens, shares, ranks = [], [], []
+    for place in places:
+        with no_grad(), patch(model, {places[-1]: values[place]}):
+            logits = model(**inputs).logits.data
+        top_tokens = np.argsort(-logits, axis=-1, kind="stable")[..., :top]
+        exp = np.exp(logits - logits.max(-1, keepdims=True))
+        tokens.append(top_tokens)
+        shares.append(np.take_along_axis(exp / exp.sum(-1, keepdims=True), top_tokens, -1))
+        if targets is not None:
+            own = np.take_along_axis(logits, np.asarray(targets)[..., None], -1)
+            ranks.append((logits > own).sum(-1))
+    labels = ["embed", *(f"layer {i}" for i in range(last + 1))]
+    return LogitLens(labels, np.stack(tokens), np.stack(shares), np.stack(ranks) if targets is not None else None)
+
+
+# -- direct logit attribution ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Attribution:
+    """How much each component adds to one number. `values[i]` belongs to `components[i]`; they sum to `total`."""
+
+    components: list[str]
+    values: np.ndarray
+    total: float
+
+    def text(self, limit: int = 12) -> str:
+        order = np.argsort(-np.abs(self.values))[:limit]
+        return "\n".join(f"{self.components[i]:<24}{self.values[i]:>10.4f}" for i in order)
+
+
+def direct_logit_attribution(
+    model: Any, position: int = -1, token: int | None = None, against: int | None = None, **inputs: Any
+) -> Attribution:
+    """What each part of a pre-norm decoder writes towards a token's logit at one position (of the first row).
+
+    The stream before the last norm is a sum: embedding, each layer's attention, each feed-forward. With the norm's scale
+    held at its value in this run, norm and output matrix are linear, and the logit is the sum of what they make of each part
+    (and of a constant, the biases). `token` None is the model's first choice; `against` attributes the difference of two logits.
+    Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".
+    """
+    side, L = _side(model), depth(model)
+    parts = [f"{side}blocks.0.resid_pre"]
+    for i in range(L):
+        parts += [n for n in (f"{side}blocks.{i}.{tap}" for tap in ("attn_out", "cross_out", "mlp_out")) if n in names(model)]
+    end = f"{side}blocks.{L - 1}.resid_post"
+    with no_grad(), record(model, *parts, end) as values:
+        logits = model(**inputs).logits.data[0, position]
+    stream = values[end][0, position].astype(np.float64)
+    pieces = np.stack([values[name][0, position] for name in parts]).astype(np.float64)
+    if not np.allclose(pieces.sum(0), stream, rtol=1e-3, atol=1e-3 * np.abs(stream).max()):
+        raise TypeError(
+            f"direct_logit_attribution: in {type(model).__name__} the last stream is not the sum of its parts "
+            "(a norm follows each: post-norm); use attribution_patching, which needs no such sum"
+        )
+    token = int(np.argmax(logits)) if token is None else token
+    direction, constant = _frozen_readout(model, end, stream, token, against, position, inputs)
+    worth = pieces @ direction
+    total = float(logits[token] - (0.0 if against is None else logits[against]))
+    labels = ["embed", *(name.removeprefix(side) for name in parts[1:])]
+    return Attribution([*labels, "constant"], np.append(worth, constant), total)
+
+
+def _frozen_readout(model: Any, end: str, stream: np.ndarray, token: int, against: int | None, position: int, inputs: Any) -> Any:
+    """(direction, constant): the logit as a linear function of the stream, with the last norm's scale held fixed.
+
+    The logit's gradient g at the stream x is that of the norm in full. Norms keep their value when x - mean(x) is scaled, so what
+    is frozen differs only along that line: w = g + c·(x - mean(x)), c fixed by asking that the parts' sum give the logit.
+    """
+    stop: dict[str, Tensor] = {}
+
+    def catch(value: Tensor) -> Tensor:
+        stop["x"] = Tensor(value.data, requires_grad=True)
+        return stop["x"]
+
+    def logit(scale: float, gradient: bool) -> tuple[float, np.ndarray | None]:
+        with patch(model, {end: (lambda v: catch(v)) if gradient else (lambda v: v * scale)}):
+            row = model(**inputs).logits[0, position]
+            picked = row[token] if against is None else row[token] - row[against]
+        if not gradient:
+            return picked.item(), None
+        picked.backward()
+        grad = stop["x"].grad
+        assert grad is not None
+        return picked.item(), grad.data[0, position].astype(np.float64)
+
+    value, g = logit(1.0, True)
+    assert g is not None
+    with no_grad():
+        at_zero, _ = logit(0.0, False)  # norm of nothing: what the biases alone say
+    centred = stream - (stream.mean() if abs(g.sum()) <= 1e-4 * np.abs(g).sum() else 0.0)
+    c = (value - at_zero - g @ stream) / (centred @ stream)
+    return g + c * centred, at_zero
+
+
+# -- patching ----------------------------------------------------------------------------------------------------------
+
+
+def activation_patching(
+    model: Any, clean: dict[str, Any], corrupted: dict[str, Any], metric: Metric, tap: str = "resid_pre"
+) -> np.ndarray:
+    """(L, T): the metric of the corrupted run when one layer's value at one position is taken from the clean run.
+
+    0 where it changes nothing, 1 where it brings back the clean run's metric. Meng et al. 2022, "Locating and Editing
+    Factual Associations in GPT", §2.
+    """
+    side, L = _side(model), depth(model)
+    places = [f"{side}blocks.{i}.{tap}" for i in range(L)]
+    with no_grad():
+        with record(model, *places) as values:
+            best = metric(model(**clean)).item()
+        worst = metric(model(**corrupted)).item()
+        T = values[places[0]].shape[1]
+        result = np.empty((L, T))
+        for i, place in enumerate(places):
+            for t in range(T):
+                with patch(model, {f"{place}[:, {t}]": values[place][:, t]}):
+                    result[i, t] = metric(model(**corrupted)).item()
+    if best == worst:
+        raise ValueError("activation_patching: both runs have the same metric; there is nothing to bring back")
+    return (result - worst) / (best - worst)
+
+
+def attribution_patching(
+    model: Any, clean: dict[str, Any], corrupted: dict[str, Any], metric: Metric, tap: str = "resid_pre"
+) -> np.ndarray:
+    """(L, T): a linear estimate of `activation_patching` from three runs: (clean - corrupted) · d metric / d value.
+
+    Nanda 2023, "Attribution Patching: Activation Patching At Industrial Scale".
+    """
+    side, L = _side(model), depth(model)
+    places = [f"{side}blocks.{i}.{tap}" for i in range(L)]
+    with no_grad(), record(model, *places) as good:
+        best = metric(model(**clean)).item()
+    mine = [(parameter, parameter.grad) for parameter in model.parameters()]
+    for parameter, _ in mine:
+        parameter.grad = None  # so that this backward adds to no gradient of the user's
+    with record(model, *places, gradients=True) as bad:
+        value = metric(model(**corrupted))
+        value.backward()
+    for parameter, gradient in mine:
+        parameter.grad = gradient
+    if best == value.item():
+        raise ValueError("attribution_patching: both runs have the same metric; there is nothing to bring back")
+    rows = [((good[p] - bad[p]) * bad.grad[p]).sum(axis=(0, *range(2, good[p].ndim))) for p in places]
+    return np.stack(rows) / (best - value.item())
