@@ -18,6 +18,7 @@ from .functional_loss import *  # noqa: F403
 from .ops_attention import attend, attention, attention_pattern
 from .ops_common import as_index
 from .ops_index import pad as pad_axes
+from .ops_index import take
 from .ops_shape import as_tensor
 from .random import draw_seed
 from .tensor import Tensor
@@ -107,6 +108,10 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float = 0.0) -> Ten
     names = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
     if mode not in names:
         raise ValueError(f"pad: mode must be one of {list(names)}, got {mode!r}")
+    if mode == "replicate" and any(w < 0 for pair in pairs for w in pair):
+        for axis, (n, (before, after)) in enumerate(zip(x.shape, pairs)):
+            x = take(x, np.clip(np.arange(-before, n + after), 0, n - 1), axis)
+        return x
     if any(w < 0 for pair in pairs for w in pair):
         x = x[tuple(slice(max(-before, 0), n - max(-after, 0)) for n, (before, after) in zip(x.shape, pairs))]
         pairs = [(max(before, 0), max(after, 0)) for before, after in pairs]

@@ -100,7 +100,19 @@ def index_put(x, values, *, index, accumulate=False):
 def _(g, index, accumulate): return g if accumulate else along(index_put, g, 0.0, index=index)
 
 @index_put.grad_of("values")
-def _(g, index, accumulate): return g[index]
+def _(g, index, accumulate):
+    if accumulate or _is_basic(index):
+        return g[index]
+    won = _last_writers(g.shape, index)
+    return g[index] if won.all() else np.where(won, g[index], 0.0)
+
+
+def _last_writers(shape, index):
+    """Which of the written values are still there: where indices repeat, the last one overwrote the others."""
+    order = np.arange(np.empty(shape, np.bool_)[index].size).reshape(np.empty(shape, np.bool_)[index].shape)
+    owner = np.empty(shape, np.int64)
+    owner[index] = order
+    return owner[index] == order
 
 
 # -- derived: take, gather, scatter ------------------------------------------------------------------------------------

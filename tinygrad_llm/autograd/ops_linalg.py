@@ -5,6 +5,8 @@ Large float32 products go to `kernels.matmul`; for small ones NumPy's own call c
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 import kernels
@@ -49,7 +51,8 @@ def _(g, a, b):
     if b.ndim == 1:
         return np.sum(np.expand_dims(g, -1) * a, axis=tuple(range(a.ndim - 1)))
     if b.ndim == 2 and a.ndim > 2:  # one product over all rows instead of many, then a sum
-        a, g = a.reshape((-1, a.shape[-1])), g.reshape((-1, g.shape[-1]))
+        rows = math.prod(a.shape[:-1])  # -1 would be ambiguous for empty arrays
+        a, g = a.reshape((rows, a.shape[-1])), g.reshape((rows, g.shape[-1]))
     return flip_last(a) @ g if type(g) is not np.ndarray else product(flip_last(a), g)
 
 
@@ -143,10 +146,10 @@ def multi_dot(arrays):
 def _power_norm(x, p, axis, keepdims):
     """(Σ |x|ᵖ)^(1/p), with the subgradient 0 at 0: both powers are kept away from it."""
     zero = x.data == 0
-    powers = np.where(zero, 0, np.where(zero, 1, np.absolute(x)) ** p) if p > 0 else np.absolute(x) ** p
+    powers = np.where(zero, 0 if p > 0 else np.inf, np.where(zero, 1, np.absolute(x)) ** p)
     total = powers.sum(axis=axis, keepdims=keepdims)
-    empty = total.data == 0
-    return np.where(empty, 0, np.where(empty, 1, total) ** (1 / p))
+    empty = (total.data == 0) | np.isinf(total.data)
+    return np.where(empty, 0 if p > 0 else total.data ** (1 / p), np.where(empty, 1, total) ** (1 / p))
 
 
 def vector_norm(x, ord=2, axis=None, keepdims=False):

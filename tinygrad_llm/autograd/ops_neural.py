@@ -92,7 +92,7 @@ def _(x, *, axis=-1): return x - reduce.logsumexp(x, axis=axis, keepdims=True)
 def layer_norm(x, weight=None, bias=None, *, eps=1e-5):
     """y = (x - mean) / √(var + eps) · weight + bias, over the last axis   Ba et al. 2016, arXiv:1607.06450"""
     out, mean, rstd = kernels.layer_norm_forward(x, weight, bias, eps)
-    return out, (x, weight, bias, mean, rstd)
+    return out, (x, weight, bias, np.asarray(mean), np.asarray(rstd))
 
 @layer_norm.grad
 def _(g, x, weight, bias, mean, rstd): return kernels.layer_norm_backward(g, x, weight, mean, rstd)
@@ -109,7 +109,7 @@ def _(x, weight, bias, *, eps=1e-5):
 def rms_norm(x, weight=None, *, eps=1e-6):
     """y = x / √(mean(x²) + eps) · weight, over the last axis   Zhang and Sennrich 2019, arXiv:1910.07467"""
     out, rstd = kernels.rms_norm_forward(x, weight, eps)
-    return out, (x, weight, rstd)
+    return out, (x, weight, np.asarray(rstd))
 
 @rms_norm.grad
 def _(g, x, weight, rstd): return kernels.rms_norm_backward(g, x, weight, rstd)

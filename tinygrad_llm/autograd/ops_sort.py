@@ -99,9 +99,24 @@ def cummin(x, axis):
 # -- quantiles ---------------------------------------------------------------------------------------------------------
 
 
+#: how far from the lower to the higher neighbour; f is the fraction, k the lower one's place
+_BETWEEN = {
+    "linear": lambda f, k: f,
+    "lower": lambda f, k: 0.0 * f,
+    "higher": lambda f, k: np.ceil(f),
+    "midpoint": lambda f, k: np.where(f > 0, 0.5, 0.0),
+    "nearest": lambda f, k: np.where((f > 0.5) | ((f == 0.5) & (k % 2 == 1)), 1.0, 0.0),  # halves to the even place
+}
+
+
 @implements(np.quantile)
-def quantile(x, q, axis=None, keepdims=False):
-    """The q-th quantile, q in [0, 1], linear between the two nearest elements. An array of q makes a new first axis."""
+def quantile(x, q, axis=None, keepdims=False, method="linear"):
+    """The q-th quantile, q in [0, 1]. An array of q makes a new first axis.
+
+    method: between the two nearest elements "linear", or their "midpoint"; one of them: "lower", "higher", "nearest".
+    """
+    if method not in _BETWEEN:
+        raise ValueError(f"quantile: method must be one of {list(_BETWEEN)}, got {method!r}")
     x = as_tensor(x)
     qs = np.asarray(value(q), np.float64)
     if np.any((qs < 0) | (qs > 1)):
@@ -115,7 +130,10 @@ def quantile(x, q, axis=None, keepdims=False):
     ordered = sort(rows, axis)
     place = qs * (rows.shape[axis] - 1)
     below = np.floor(place).astype(np.int64)
-    weight = (place - below).astype(x.dtype).reshape(qs.shape + (1,) * (rows.ndim - 1))
+    weight = _BETWEEN[method](place - below, below)
+    if isinstance(q, Tensor) and q.node is not None:  # the quantile moves with q, too
+        weight = weight + (q - qs) * (rows.shape[axis] - 1) if method == "linear" else weight + 0 * q
+    weight = weight.astype(x.dtype).reshape(qs.shape + (1,) * (rows.ndim - 1))
     low = take(ordered, below.reshape(-1), axis)
     high = take(ordered, np.minimum(below + 1, rows.shape[axis] - 1).reshape(-1), axis)
     low, high = np.moveaxis(low, axis, 0), np.moveaxis(high, axis, 0)

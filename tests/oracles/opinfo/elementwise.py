@@ -1,5 +1,6 @@
 """PyTorch's elementwise operations in terms of ours. Each adapter has the signature of the PyTorch function."""
 
+# ruff: noqa: E501
 from __future__ import annotations
 
 from typing import Any
@@ -15,10 +16,6 @@ from .names import Unsupported, renamed
 def scaled(f: Any) -> Any:
     """f(input, other, alpha=1) with alpha on the second operand."""
     return lambda a, b, *, alpha=1: f(a, b if alpha == 1 else tg.multiply(b, alpha))
-
-
-def swapped(f: Any) -> Any:
-    return lambda a, b, **kw: f(b, a, **kw)
 
 
 def div(a: Any, b: Any, *, rounding_mode: Any = None) -> Any:
@@ -63,7 +60,7 @@ def nan_to_num(x: Any, nan: Any = None, posinf: Any = None, neginf: Any = None) 
     return tg.nan_to_num(x, nan=0.0 if nan is None else nan, posinf=posinf, neginf=neginf)
 
 
-def where(condition: Any, x: Any, y: Any) -> Any:
+def where(x: Any, condition: Any, y: Any) -> Any:
     return tg.where(condition, x, y)
 
 
@@ -82,6 +79,10 @@ def gelu(x: Any, *, approximate: str = "none") -> Any:
     return F.gelu(x, approximate=approximate)
 
 
+def prelu(x: Any, weight: Any) -> Any:
+    return F.prelu(x, weight if x.ndim else tg.reshape(weight, ()))
+
+
 def heaviside(a: Any, b: Any) -> Any:
     return tg.heaviside(a, b)
 
@@ -97,8 +98,7 @@ TABLE = {
     "deg2rad": lambda x: x * (np.pi / 180), "rad2deg": lambda x: x * (180 / np.pi),
     "round": round_, "round.decimals_0": round_, "round.decimals_3": round_, "round.decimals_neg_3": round_,
     "clone": to_same, "contiguous": to_same,
-    "add": scaled(tg.add), "sub": scaled(tg.subtract), "rsub": swapped(scaled(tg.subtract)) if False else
-    (lambda a, b, *, alpha=1: tg.subtract(b, a if alpha == 1 else tg.multiply(a, alpha))),
+    "add": scaled(tg.add), "sub": scaled(tg.subtract), "rsub": lambda a, b, *, alpha=1: tg.subtract(b, a if alpha == 1 else tg.multiply(a, alpha)),
     "mul": tg.multiply, "true_divide": tg.divide, "div.no_rounding_mode": div, "div.trunc_rounding": div,
     "div.floor_rounding": div_floor, "floor_divide": tg.floor_divide, "fmod": tg.fmod, "remainder": tg.remainder,
     "pow": tg.power, "float_power": tg.power, "copysign": tg.copysign, "hypot": tg.hypot, "logaddexp": tg.logaddexp,
@@ -120,7 +120,7 @@ TABLE = {
     "nn.functional.softsign": F.softsign, "nn.functional.tanhshrink": F.tanhshrink, "nn.functional.hardtanh": F.hardtanh,
     "nn.functional.hardsigmoid": F.hardsigmoid, "nn.functional.hardswish": F.hardswish, "nn.functional.hardshrink": F.hardshrink,
     "nn.functional.softshrink": F.softshrink, "nn.functional.leaky_relu": F.leaky_relu, "nn.functional.threshold": F.threshold,
-    "nn.functional.prelu": F.prelu, "nn.functional.glu": renamed(F.glu),
+    "nn.functional.prelu": prelu, "nn.functional.glu": renamed(F.glu),
 }  # fmt: skip
 for name, table in {"erf": "erf", "erfc": "erfc"}.items():
     if hasattr(tg, table):

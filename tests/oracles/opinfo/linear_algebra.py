@@ -1,5 +1,6 @@
 """PyTorch's products of matrices and linear algebra in terms of ours."""
 
+# ruff: noqa: E501
 from __future__ import annotations
 
 from typing import Any
@@ -39,7 +40,8 @@ def linalg_cholesky(a: Any, *, upper: bool = False) -> Any:
 def solve(a: Any, b: Any, *, left: bool = True) -> Any:
     if not left:
         raise Unsupported("left=False")
-    return tg.solve(a, b)
+    vectors = b.ndim == 1 or (b.ndim == a.ndim - 1 and b.shape == a.shape[:-1])  # a batch of vectors, as PyTorch reads it
+    return tg.squeeze(tg.solve(a, tg.expand_dims(b, -1)), axis=-1) if vectors else tg.solve(a, b)
 
 
 def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:

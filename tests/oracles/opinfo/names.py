@@ -1,5 +1,6 @@
 """Adapting argument names: PyTorch's `dim` and `keepdim` to `axis` and `keepdims`."""
 
+# ruff: noqa: E501
 from __future__ import annotations
 
 from collections.abc import Callable

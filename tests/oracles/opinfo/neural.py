@@ -1,5 +1,6 @@
 """PyTorch's neural functions (torch.nn.functional, the part a transformer library has) in terms of ours."""
 
+# ruff: noqa: E501
 from __future__ import annotations
 
 from typing import Any
@@ -37,7 +38,7 @@ def pad(x: Any, pad: Any, mode: str = "constant", value: Any = None) -> Any:
     return F.pad(x, tuple(pad), mode, 0.0 if value is None else value)
 
 
-def embedding(index: Any, weight: Any, padding_idx: Any = None, max_norm: Any = None, **options: Any) -> Any:
+def embedding(weight: Any, index: Any, padding_idx: Any = None, max_norm: Any = None, **options: Any) -> Any:
     if max_norm is not None or options.get("scale_grad_by_freq"):
         raise Unsupported("max_norm, scale_grad_by_freq")
     return F.embedding(index, weight, padding_idx)
@@ -54,6 +55,12 @@ def loss(f: Any) -> Any:
     return adapter
 
 
+def cosine_similarity(a: Any, b: Any, dim: int = 1, eps: float = 1e-8) -> Any:
+    if not a.ndim and not b.ndim:
+        return F.cosine_similarity(tg.reshape(a, 1), tg.reshape(b, 1), axis=dim, eps=eps)
+    return F.cosine_similarity(a, b, axis=dim, eps=eps)
+
+
 def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     return F.linear(x, weight, bias)
 
@@ -65,10 +72,10 @@ TABLE = {
     "nn.functional.scaled_dot_product_attention": scaled_dot_product_attention, "nn.functional.linear": linear,
     "nn.functional.bilinear": F.bilinear, "nn.functional.embedding": embedding, "nn.functional.dropout": dropout,
     "nn.functional.layer_norm": F.layer_norm, "nn.functional.rms_norm": F.rms_norm, "nn.functional.group_norm": F.group_norm,
-    "nn.functional.normalize": renamed(F.normalize), "nn.functional.cosine_similarity": renamed(F.cosine_similarity),
+    "nn.functional.normalize": renamed(F.normalize), "nn.functional.cosine_similarity": cosine_similarity,
     "nn.functional.pairwise_distance": F.pairwise_distance,
     "nn.functional.pad.constant": pad, "nn.functional.pad.reflect": pad, "nn.functional.pad.replicate": pad,
-    "nn.functional.pad.replicate_negative": pad, "nn.functional.pad.circular": pad, "constant_pad_nd": pad,
+    "nn.functional.pad.replicate_negative": pad, "nn.functional.pad.circular": pad, "constant_pad_nd": lambda x, pad, value=0: F.pad(x, tuple(pad), "constant", value),
     "nn.functional.cross_entropy": loss(F.cross_entropy), "nn.functional.nll_loss": loss(F.nll_loss),
     "nn.functional.mse_loss": loss(F.mse_loss), "nn.functional.l1_loss": loss(F.l1_loss),
     "nn.functional.smooth_l1_loss": loss(F.smooth_l1_loss), "nn.functional.huber_loss": loss(F.huber_loss),

@@ -1,5 +1,6 @@
 """PyTorch's reductions, scans, sorting and norms in terms of ours."""
 
+# ruff: noqa: E501
 from __future__ import annotations
 
 from typing import Any
@@ -11,6 +12,11 @@ import tinygrad_llm as tg
 from .names import Unsupported, some_axis
 
 
+def over(x: Any, dim: Any) -> Any:
+    """The axis: none for a 0-dimensional tensor, of which PyTorch says that it has one."""
+    return some_axis(dim) if x.ndim else None
+
+
 def _no_dtype(dtype: Any) -> None:
     if dtype is not None and np.dtype(dtype) != np.float64:
         raise Unsupported("dtype")
@@ -19,14 +25,14 @@ def _no_dtype(dtype: Any) -> None:
 def reduction(f: Any, **fixed: Any) -> Any:
     def adapter(x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
         _no_dtype(dtype)
-        return f(x, axis=some_axis(dim), keepdims=keepdim, **fixed)
+        return f(x, axis=over(x, dim), keepdims=keepdim, **fixed)
 
     return adapter
 
 
 def truth(f: Any) -> Any:
     def adapter(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
-        return f(x, axis=dim if isinstance(dim, int) or dim is None else tuple(dim), keepdims=keepdim)
+        return f(x, axis=dim if isinstance(dim, int) or dim is None else tuple(dim), keepdims=keepdim) if x.ndim else f(x)
 
     return adapter
 
@@ -34,7 +40,10 @@ def truth(f: Any) -> Any:
 def scan(f: Any) -> Any:
     def adapter(x: Any, dim: int, *, dtype: Any = None) -> Any:
         _no_dtype(dtype)
-        return f(x, axis=dim) if x.ndim else f(tg.reshape(x, 1), axis=0).reshape(())
+        if x.ndim:
+            return f(x, axis=dim)
+        found = f(tg.reshape(x, 1), axis=0)
+        return tuple(t.reshape(()) for t in found) if isinstance(found, tuple) else found.reshape(())
 
     return adapter
 
@@ -46,7 +55,7 @@ def spread(f: Any) -> Any:
         if isinstance(dim, bool):
             dim, unbiased = None, dim
         ddof = 1 if correction is None and unbiased is None else int(unbiased) if unbiased is not None else correction
-        return f(x, axis=some_axis(dim), ddof=ddof, keepdims=keepdim)
+        return f(x, axis=over(x, dim), ddof=ddof, keepdims=keepdim)
 
     return adapter
 
@@ -55,7 +64,7 @@ def with_mean(f: Any) -> Any:
     def adapter(x: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Any:
         if isinstance(dim, bool):
             dim, unbiased = None, dim
-        return spread(f)(x, dim, unbiased, keepdim, correction=correction), tg.mean(x, axis=some_axis(dim), keepdims=keepdim)
+        return spread(f)(x, dim, unbiased, keepdim, correction=correction), tg.mean(x, axis=over(x, dim), keepdims=keepdim)
 
     return adapter
 
@@ -83,13 +92,13 @@ def index_of(f: Any) -> Any:
 
 
 def logsumexp(x: Any, dim: Any, keepdim: bool = False) -> Any:
-    return tg.logsumexp(x, axis=some_axis(dim) if not isinstance(dim, tuple) or dim else None, keepdims=keepdim)
+    return tg.logsumexp(x, axis=over(x, dim), keepdims=keepdim)
 
 
 def nan_reduction(f: Any) -> Any:
     def adapter(x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
         _no_dtype(dtype)
-        return f(x, axis=some_axis(dim), keepdims=keepdim)
+        return f(x, axis=over(x, dim), keepdims=keepdim)
 
     return adapter
 
@@ -120,7 +129,7 @@ def kthvalue(x: Any, k: int, dim: int = -1, keepdim: bool = False) -> Any:
 
 def vector_norm(x: Any, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     _no_dtype(dtype)
-    return tg.vector_norm(x, ord, axis=some_axis(dim), keepdims=keepdim)
+    return tg.vector_norm(x, ord, axis=over(x, dim), keepdims=keepdim)
 
 
 def linalg_norm(x: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
@@ -137,14 +146,12 @@ def norm(x: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: 
     _no_dtype(dtype)
     if p == "nuc":
         return tg.matrix_norm(x, "nuc", axis=tuple(dim) if dim is not None else (-2, -1), keepdims=keepdim)
-    return tg.vector_norm(x, 2 if p in ("fro", None) else p, axis=some_axis(dim), keepdims=keepdim)
+    return tg.vector_norm(x, 2 if p in ("fro", None) else p, axis=over(x, dim), keepdims=keepdim)
 
 
 def quantile(f: Any) -> Any:
     def adapter(x: Any, q: Any, dim: Any = None, keepdim: bool = False, *, interpolation: str = "linear") -> Any:
-        if interpolation != "linear":
-            raise Unsupported("interpolation")
-        return f(x, q, axis=dim, keepdims=keepdim)
+        return f(x, q, axis=dim if x.ndim else None, keepdims=keepdim, method=interpolation)
 
     return adapter
 

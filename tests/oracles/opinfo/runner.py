@@ -1,5 +1,6 @@
 """Run one of PyTorch's samples through PyTorch and through us, and compare: value, gradient, second order."""
 
+# ruff: noqa: E501
 from __future__ import annotations
 
 import warnings
@@ -112,7 +113,10 @@ def _second(pairs: Any, u: Any, xs: Any, ys: Any, g: Any, rng: np.random.Generat
         mine = tg.grad([d for d, _ in reached], ys, [a for _, a in reached], allow_unused=True) if reached else [None] * len(ys)
     except Exception as error:  # as above
         return UNSUPPORTED, f"second order: {type(error).__name__}: {error}"
-    why = _compare("second order", *_zeros_for_none(theirs, mine, xs))
+    expected, found = _zeros_for_none(theirs, mine, xs)
+    if any(np.isnan(e).any() for e in expected):
+        return NOTHING, ""  # PyTorch says NaN: at a point without second derivative (the norm of zero) it is no oracle
+    why = _compare("second order", expected, found)
     return (WRONG, why) if why else (PASSED, "")
 
 
@@ -165,7 +169,7 @@ def _compare(what: str, theirs: list[np.ndarray], mine: list[np.ndarray]) -> str
             continue
         t, m = t.astype(np.float64), m.astype(np.float64)
         scale = np.max(np.abs(t[np.isfinite(t)]), initial=0.0)
-        close = np.isclose(m, t, rtol=RTOL, atol=max(1e-12, 1e-9 * scale), equal_nan=True)
+        close = np.isclose(m, t, rtol=RTOL, atol=max(1e-11, 1e-9 * scale), equal_nan=True)
         if not close.all():
             worst = tuple(int(k) for k in np.argwhere(~close)[0])
             return f"{what} {i}{list(worst)}: {m[worst]:.10g}, PyTorch's {t[worst]:.10g} ({int((~close).sum())} of {close.size} elements)"

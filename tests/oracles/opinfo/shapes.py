@@ -1,5 +1,6 @@
 """PyTorch's shape, indexing, gathering and scattering operations in terms of ours."""
 
+# ruff: noqa: E501
 from __future__ import annotations
 
 from typing import Any
@@ -107,7 +108,7 @@ def linalg_diagonal(x: Any, *, offset: int = 0, dim1: int = -2, dim2: int = -1) 
 
 
 def diff(x: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Any:
-    return tg.diff(x, n, dim, prepend, append)
+    return tg.diff(x, n, dim, prepend, append) if n else tg.positive(x)  # n = 0: PyTorch appends nothing
 
 
 def at_least_axis(f: Any) -> Any:
@@ -123,6 +124,8 @@ def at_least_axis(f: Any) -> Any:
 
 
 def _gather(x: Any, dim: int, index: Any, *, sparse_grad: bool = False) -> Any:
+    if not index.size and index.ndim != x.ndim:  # PyTorch takes an empty index of any shape
+        return tg.reshape(x.reshape(-1)[:0], index.shape)
     return tg.gather(x, dim, index)
 
 
@@ -140,9 +143,12 @@ def index_select(x: Any, dim: int, index: Any) -> Any:
 
 
 def index_put(x: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
-    where = tuple(i.numpy() for i in indices)
-    flat = np.arange(x.size).reshape(x.shape)[where]
-    return tg.put(x, flat, tg.broadcast_to(values, flat.shape), accumulate)
+    return tg.put(x, tuple(i.numpy() for i in indices), values, accumulate)
+
+
+def put(x: Any, index: Any, source: Any, accumulate: bool = False) -> Any:
+    flat = tg.put(tg.ravel(x), tg.ravel(index), tg.ravel(source), accumulate)
+    return tg.reshape(flat, x.shape)
 
 
 def getitem(x: Any, *index: Any) -> Any:
@@ -185,13 +191,15 @@ def cartesian_prod(*xs: Any) -> Any:
 
 
 def unfold(x: Any, dimension: int, size: int, step: int) -> Any:
-    return tg.unfold(x, dimension, size, step)
+    return tg.unfold(x, dimension, size, step) if x.ndim else tg.reshape(x, 1)[:size]
 
 
 def sum_to_size(x: Any, *size: Any) -> Any:
-    from tinygrad_llm.autograd.engine import unbroadcast
-
-    return unbroadcast(x, ints(size))
+    size = ints(size)
+    extra = x.ndim - len(size)
+    x = tg.sum(x, axis=tuple(range(extra)))
+    ones = tuple(a for a, n in enumerate(size) if n == 1 and x.shape[a] != 1)
+    return tg.sum(x, axis=ones, keepdims=True)
 
 
 def roll(x: Any, shifts: Any, dims: Any = None) -> Any:
@@ -203,8 +211,8 @@ def rot90(x: Any, k: int = 1, dims: Any = (0, 1)) -> Any:
     return tg.rot90(x, k, tuple(dims))
 
 
-def flip(x: Any, *dims: Any) -> Any:
-    dims = ints(dims)
+def flip(x: Any, *args: Any, dims: Any = None) -> Any:
+    dims = ints(args) if dims is None else tuple(dims)
     return tg.flip(x, axis=dims) if dims else tg.positive(x)
 
 
@@ -236,10 +244,10 @@ TABLE = {
     "diff": diff, "gather": at_least_axis(_gather), "scatter": at_least_axis(_scatter), "scatter_add": at_least_axis(tg.scatter_add),
     "index_select": index_select, "index_add": at_least_axis(tg.index_add), "index_copy": at_least_axis(tg.index_copy),
     "index_fill": at_least_axis(tg.index_fill), "index_put": index_put, "__getitem__": getitem,
-    "take": lambda x, index: tg.take(x, index), "put": lambda x, index, source, accumulate=False: tg.put(x, index, source, accumulate),
+    "take": lambda x, index: tg.take(x, index), "put": put,
     "take_along_dim": take_along_dim, "masked_select": tg.masked_select, "select_scatter": select_scatter,
     "slice_scatter": slice_scatter, "unfold": unfold, "unfold_copy": unfold, "sum_to_size": sum_to_size,
-    "nonzero": lambda x: tg.argwhere(x), "argwhere": tg.argwhere,
+    "nonzero": lambda x, *, as_tuple=False: tuple(tg.nonzero(x)) if as_tuple else tg.argwhere(x), "argwhere": tg.argwhere,
     "zeros_like": lambda x, **kw: tg.zeros_like(x), "ones_like": lambda x, **kw: tg.ones_like(x),
 }  # fmt: skip
 

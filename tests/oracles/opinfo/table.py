@@ -1,5 +1,6 @@
 """All adapters, and the table of results."""
 
+# ruff: noqa: E501
 from __future__ import annotations
 
 from . import elementwise, linear_algebra, neural, reductions, shapes
