@@ -1,1 +1,13 @@
+"""Training: tasks (where batches come from and what their loss is), the loop, checkpoints, evaluation, reports."""
 
+from .encoder_tasks import ClassificationTask, MaskedTask, OrderTask, PairTask, ReplacedTask
+from .evaluate import evaluate, perplexity, unigram_loss
+from .options import Options
+from .progress import Progress
+from .seq2seq_tasks import InfillingTask, SpanTask, TranslationTask
+from .task import CausalTask, Task, WindowTask
+from .trainer import Trainer
+
+__all__ = ["CausalTask", "ClassificationTask", "InfillingTask", "MaskedTask", "Options", "OrderTask", "PairTask", "Progress",
+           "ReplacedTask", "SpanTask", "Task", "Trainer", "TranslationTask", "WindowTask", "evaluate", "perplexity",
+           "unigram_loss"]

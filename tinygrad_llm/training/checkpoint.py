@@ -1,0 +1,111 @@
+"""Checkpoints that survive being killed at any moment, and from which a run goes on bit for bit.
+
+A checkpoint is a directory in Hugging Face's layout (config.json, model.safetensors, the tokenizer's files) with two more
+files: optimizer.safetensors and training.json (step, schedule, random state, data position, record of the run).
+
+It is written as NAME.tmp, flushed to the disk, renamed to NAME.new (from then on it counts), and put in NAME's place.
+Whatever moment the process dies, one complete checkpoint is there, and `find` returns it.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+STATE = "training.json"
+ARRAYS = "optimizer.safetensors"
+
+
+def write(place: Path, fill) -> None:
+    """Replaces the directory `place` by what `fill(directory)` writes."""
+    place = Path(place)
+    fresh, done, old = (place.with_name(place.name + end) for end in (".tmp", ".new", ".old"))
+    settle(place)
+    remove(fresh)
+    fresh.mkdir(parents=True)
+    fill(fresh)
+    for file in fresh.iterdir():
+        flush(file)
+    flush(fresh)
+    os.rename(fresh, done)
+    flush(place.parent)
+    settle(place)
+    remove(old)
+
+
+def settle(place: Path) -> None:
+    """Finishes a replacement that was cut off half way."""
+    done, old = place.with_name(place.name + ".new"), place.with_name(place.name + ".old")
+    if done.is_dir():
+        if place.is_dir():
+            remove(old)
+            os.rename(place, old)
+        os.rename(done, place)
+
+
+def find(place: Path) -> Path | None:
+    """The newest complete checkpoint under this name, or None."""
+    place = Path(place)
+    for candidate in (place.with_name(place.name + ".new"), place, place.with_name(place.name + ".old")):
+        if candidate.is_dir():
+            return candidate
+    return None
+
+
+def remove(directory: Path) -> None:
+    if directory.exists():
+        shutil.rmtree(directory)
+
+
+def flush(path: Path) -> None:
+    """Waits until the file or directory is on the disk; Windows cannot do so for directories."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_state(directory: Path, state: dict, optimizer: dict) -> None:
+    """training.json and optimizer.safetensors."""
+    from safetensors.numpy import save_file
+
+    arrays = {f"{name}.{i}": np.ascontiguousarray(a) for name, values in optimizer["state"].items() for i, a in enumerate(values)}
+    save_file(arrays, str(directory / ARRAYS))
+    record = state | {"optimizer": {k: v for k, v in optimizer.items() if k != "state"},
+                      "buffers": {name: len(values) for name, values in optimizer["state"].items()}}
+    (directory / STATE).write_text(json.dumps(record), "utf-8")
+
+
+def read_state(directory: Path) -> tuple[dict, dict]:
+    """(state, optimizer state) as write_state got them."""
+    from safetensors.numpy import load_file
+
+    path = Path(directory) / STATE
+    if not path.is_file():
+        raise FileNotFoundError(f"{directory}: no {STATE} here, so there is no run to resume; expected a directory that "
+                                "`tinygrad-llm train --out` made")
+    state = json.loads(path.read_text("utf-8"))
+    arrays = load_file(str(Path(directory) / ARRAYS))
+    buffers = state.pop("buffers")
+    optimizer = state.pop("optimizer")
+    optimizer["state"] = {name: [arrays[f"{name}.{i}"] for i in range(n)] for name, n in buffers.items()}
+    return state, optimizer
+
+
+def publish(source: Path, target: Path) -> None:
+    """Puts a checkpoint's model files into `target` itself too, each by a rename, so that `target` can be loaded as a model."""
+    for file in sorted(Path(source).iterdir()):
+        if file.name in (STATE, ARRAYS):
+            continue
+        beside = Path(target) / (file.name + ".tmp")
+        beside.unlink(missing_ok=True)
+        try:
+            os.link(file, beside)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(file, beside)
+        os.replace(beside, Path(target) / file.name)

@@ -1,0 +1,154 @@
+"""What encoders are trained to do: masked tokens, sentence pairs, replaced tokens, classification."""
+
+import numpy as np
+
+from .. import objectives
+from ..autograd import functional as F
+from ..data import IGNORE, Examples
+from ..objectives.replaced import DISCRIMINATOR_WEIGHT
+from .task import Task, WindowTask, count_labels, label_loss
+
+
+class MaskedTask(WindowTask):
+    """RoBERTa: windows of text framed by [CLS] and [SEP], masked anew each time."""
+
+    objective = "masked"
+    head = "masked_lm"
+    split = (0.8, 0.1, 0.1)
+
+    def __init__(self, train, held, context: int, tokenizer, **options):
+        need_roles(tokenizer, self.objective, "cls", "sep", "mask", "pad")
+        super().__init__(train, held, context - 2, **options)
+        self.tokenizer, self.special = tokenizer, tokenizer.special
+
+    def make(self, windows, rng):
+        ids = np.pad(windows, ((0, 0), (1, 1)), constant_values=self.special["cls"])
+        ids[:, -1] = self.special["sep"]
+        return self.mask(ids, np.ones_like(ids), rng)
+
+    def mask(self, ids, attention_mask, rng):
+        return objectives.masked(ids, mask_id=self.special["mask"], vocab_size=self.tokenizer.vocab_size, rng=rng,
+                                 special=set(self.special.values()), attention_mask=attention_mask, split=self.split)
+
+
+class ReplacedTask(MaskedTask):
+    """ELECTRA: the generator fills 15% masked tokens, the discriminator says of every token whether it was replaced."""
+
+    objective = "replaced_token"
+    head = "pretraining"
+    split = (1.0, 0.0, 0.0)
+    weights = {"generator": 1.0, "discriminator": DISCRIMINATOR_WEIGHT}
+
+    def make(self, windows, rng):
+        batch = super().make(windows, rng)
+        originals = np.where(batch["labels"] == IGNORE, batch["input_ids"], batch["labels"])
+        return batch | {"originals": originals, "seed": np.array(rng.integers(0, 2**62))}
+
+    def counts(self, batch):
+        return {"generator": count_labels(batch["labels"]), "discriminator": int(batch["attention_mask"].sum())}
+
+    def sums(self, model, batch):
+        logits = model.generator(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        replaced = objectives.replaced_token(batch["originals"], batch["labels"], logits.data,
+                                             attention_mask=batch["attention_mask"],
+                                             rng=np.random.default_rng(int(batch["seed"])))
+        verdict = model.discriminator(input_ids=replaced["input_ids"], attention_mask=batch["attention_mask"]).logits
+        return {"generator": label_loss(logits, batch["labels"]), "discriminator": binary_loss(verdict, replaced["labels"])}
+
+
+class PairTask(Task):
+    """BERT: masked tokens and next sentence. Documents are lists of sentences, sentences arrays of ids."""
+
+    objective = "masked+next_sentence"
+    head = "pretraining"
+    weights = {"masked": 1.0, "pair": 1.0}
+    make_pairs = staticmethod(objectives.next_sentence)
+    label = "next_sentence_label"
+    pair_logits = "seq_relationship_logits"
+
+    def __init__(self, train, held, context: int, tokenizer, *, seed: int = 0, eval_batches: int = 4, eval_batch: int = 16):
+        need_roles(tokenizer, self.objective, "cls", "sep", "mask", "pad")
+        self.train, self.held, self.context, self.tokenizer = train, held, context, tokenizer
+        self.special = tokenizer.special
+        self.rng = np.random.default_rng(seed)
+        self.eval_batches, self.eval_batch = eval_batches, eval_batch
+
+    def batch(self, documents, n: int, rng):
+        roles = {f"{r}_id": self.special[r] for r in ("cls", "sep", "pad")}
+        pairs = self.make_pairs(documents, n, max_length=self.context, rng=rng, **roles)
+        masked = objectives.masked(pairs["input_ids"], mask_id=self.special["mask"], vocab_size=self.tokenizer.vocab_size,
+                                   special=set(self.special.values()), attention_mask=pairs["attention_mask"], rng=rng)
+        return pairs | masked
+
+    def draw(self, batch: int):
+        return self.batch(self.train, batch, self.rng)
+
+    def evaluation(self):
+        rng = np.random.default_rng(0)
+        return [self.batch(self.held, self.eval_batch, rng) for _ in range(self.eval_batches)]
+
+    def counts(self, batch):
+        return {"masked": count_labels(batch["labels"]), "pair": len(batch[self.label])}
+
+    def sums(self, model, batch):
+        out = model(**{k: batch[k] for k in self.keys})
+        return {"masked": label_loss(out.prediction_logits, batch["labels"]),
+                "pair": label_loss(getattr(out, self.pair_logits), batch[self.label])}
+
+    def state_dict(self) -> dict:
+        return {"rng": self.rng.bit_generator.state}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.rng.bit_generator.state = state["rng"]
+
+
+class OrderTask(PairTask):
+    """ALBERT: masked tokens and sentence order."""
+
+    objective = "masked+sentence_order"
+    make_pairs = staticmethod(objectives.sentence_order)
+    label = "sentence_order_label"
+    pair_logits = "sop_logits"
+
+
+class ClassificationTask(Task):
+    """One label per text. Examples are pairs (ids, class)."""
+
+    objective = "classification"
+    head = "sequence_classification"
+
+    def __init__(self, train, held, context: int, tokenizer, *, seed: int = 0, eval_examples: int = 512, eval_batch: int = 32):
+        need_roles(tokenizer, self.objective, "pad")
+        self.source, self.context, self.special = Examples(train, seed), context, tokenizer.special
+        self.held, self.eval_batch = held[:eval_examples], eval_batch
+
+    def make(self, examples):
+        texts, labels = zip(*examples)
+        return objectives.classification(texts, labels, pad_id=self.special["pad"], cls_id=self.special.get("cls"),
+                                         sep_id=self.special.get("sep"), max_length=self.context)
+
+    def draw(self, batch: int):
+        return self.make(self.source.draw(batch))
+
+    def evaluation(self):
+        return [self.make(self.held[i : i + self.eval_batch]) for i in range(0, len(self.held), self.eval_batch)]
+
+    def state_dict(self) -> dict:
+        return self.source.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        self.source.load_state_dict(state)
+
+
+def binary_loss(logits, labels):
+    """Σ of -log σ(±logit) over labels 0 and 1; -100 does not count. logits (B, T) or (B, T, 1)."""
+    counted = labels != IGNORE
+    flat = logits.reshape(labels.shape)
+    loss = F.binary_cross_entropy_with_logits(flat, np.where(counted, labels, 0).astype(flat.dtype), reduction="none")
+    return (loss * counted.astype(flat.dtype)).sum()
+
+
+def need_roles(tokenizer, objective: str, *roles: str) -> None:
+    missing = [r for r in roles if r not in tokenizer.special]
+    if missing:
+        raise ValueError(f"objective {objective} needs special tokens that this tokenizer has not: {', '.join(missing)}")

@@ -1,0 +1,45 @@
+"""How long, how fast, how often: the numbers of a run, checked at once."""
+
+from dataclasses import dataclass
+
+SCHEDULES = ("cosine", "linear", "inverse_sqrt", "constant")
+OPTIMIZERS = ("adamw", "adam", "sgd")
+
+
+@dataclass(frozen=True)
+class Options:
+    """A step draws accumulate · batch examples. *_every counts steps; 0 means never. patience counts evaluations."""
+
+    steps: int = 2000
+    batch: int = 12
+    accumulate: int = 1
+    lr: float = 1e-3
+    min_lr: float = 0.1  # the rate at the end, as a fraction of lr
+    warmup: int = 100
+    schedule: str = "cosine"
+    optimizer: str = "adamw"
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 0.1
+    clip: float = 1.0  # 0: no clipping
+    eval_every: int = 250
+    save_every: int = 250
+    sample_every: int = 0
+    patience: int = 0  # evaluations without a better loss before the run stops; 0: it never does
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("steps", "batch", "accumulate"):
+            self.need(getattr(self, name) >= 1, name, "at least 1")
+        for name in ("warmup", "eval_every", "save_every", "sample_every", "patience", "clip", "weight_decay", "seed"):
+            self.need(getattr(self, name) >= 0, name, "at least 0")
+        self.need(self.lr > 0, "lr", "a number above 0")
+        self.need(0 <= self.min_lr <= 1, "min_lr", "a fraction of lr, from 0 to 1")
+        self.need(self.schedule in SCHEDULES, "schedule", f"one of {', '.join(SCHEDULES)}")
+        self.need(self.optimizer in OPTIMIZERS, "optimizer", f"one of {', '.join(OPTIMIZERS)}")
+        if self.warmup >= self.steps:  # a short run warms up for a tenth of its steps
+            object.__setattr__(self, "warmup", self.steps // 10)
+
+    def need(self, good: bool, name: str, expected: str) -> None:
+        if not good:
+            raise ValueError(f"{name}: expected {expected}, got {getattr(self, name)!r}")

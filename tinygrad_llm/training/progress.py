@@ -1,0 +1,65 @@
+"""The progress line: one line that is redrawn on a terminal, a plain line now and then elsewhere."""
+
+import sys
+import time
+
+SECONDS_BETWEEN_LINES = 10.0  # not on a terminal
+SECONDS_BETWEEN_DRAWS = 0.1  # on a terminal
+
+
+class Progress:
+    """`update` per step; `note` for text of its own (a sample, an evaluation). Writes to stderr unless told otherwise."""
+
+    def __init__(self, total: int, stream=None, clock=time.perf_counter):
+        self.total, self.stream, self.clock = total, stream or sys.stderr, clock
+        self.live = bool(getattr(self.stream, "isatty", lambda: False)())
+        self.drawn = -1e9
+        self.width = 0
+
+    def update(self, record: dict, last: bool = False) -> None:
+        now = self.clock()
+        pause = SECONDS_BETWEEN_DRAWS if self.live else SECONDS_BETWEEN_LINES
+        if not last and now - self.drawn < pause:
+            return
+        self.drawn = now
+        line = format_line(record, self.total)
+        if self.live:
+            self.stream.write("\r" + line.ljust(self.width))
+            self.width = len(line)
+        else:
+            self.stream.write(line + "\n")
+        self.stream.flush()
+
+    def note(self, text: str) -> None:
+        """Text on lines of its own."""
+        if self.live and self.width:
+            self.stream.write("\r" + " " * self.width + "\r")
+            self.width = 0
+        self.stream.write(text + "\n")
+        self.stream.flush()
+
+    def close(self) -> None:
+        if self.live and self.width:
+            self.stream.write("\n")
+            self.width = 0
+
+
+def format_line(r: dict, total: int) -> str:
+    """step 120/2000  loss 2.481 (smooth 2.510)  lr 9.9e-04  grad 0.61  31.2k tokens/s  1:05 left"""
+    return (f"step {r['step']}/{total}  loss {r['loss']:.3f} (smooth {r['smooth']:.3f})  lr {r['lr']:.1e}  "
+            f"grad {r['grad_norm']:.2f}  {amount(r['tokens_per_s'])} tokens/s  {clock_time(r['seconds_left'])} left")
+
+
+def amount(x: float) -> str:
+    """31200 -> "31.2k"."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if x >= limit:
+            return f"{x / limit:.1f}{unit}"
+    return f"{x:.0f}"
+
+
+def clock_time(seconds: float) -> str:
+    """65 -> "1:05"."""
+    minutes, s = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{s:02d}" if hours else f"{minutes}:{s:02d}"

@@ -1,0 +1,91 @@
+"""What encoder-decoders are trained to do: translate, fill spans in, undo noise."""
+
+import numpy as np
+
+from .. import objectives
+from ..data import IGNORE, Examples, by_length
+from .encoder_tasks import need_roles
+from .task import Task, WindowTask, label_loss
+
+
+class SpanTask(WindowTask):
+    """T5: windows with corrupted spans; the target spells the spans out."""
+
+    objective = "span_corruption"
+    head = "seq2seq_lm"
+
+    def __init__(self, train, held, context: int, tokenizer, **options):
+        need_roles(tokenizer, self.objective, "pad", "eos", "extra_0")
+        self.special = tokenizer.special
+        self.sentinels = [i for r, i in tokenizer.special.items() if r.startswith("extra_")]
+        super().__init__(train, held, context - 1, **options)
+
+    def make(self, windows, rng):
+        eos = self.special["eos"]
+        pairs = [objectives.span_corruption(w, sentinels=self.sentinels, eos_id=eos, rng=rng) for w in windows]
+        return objectives.translation(*zip(*pairs), pad_id=self.special["pad"])
+
+    def sums(self, model, batch):
+        return seq2seq_sums(model, batch)
+
+
+class InfillingTask(SpanTask):
+    """BART: sentences in random order with spans masked; the target is the text as it was."""
+
+    objective = "text_infilling"
+
+    def __init__(self, train, held, context: int, tokenizer, *, sentence_ends=(), **options):
+        need_roles(tokenizer, self.objective, "pad", "eos", "mask")
+        self.special, self.ends = tokenizer.special, list(sentence_ends)
+        # infilling may lengthen a text (masks of length 0): leave an eighth of the context free
+        WindowTask.__init__(self, train, held, context - context // 8 - 1, **options)
+
+    def make(self, windows, rng):
+        noisy = [objectives.text_infilling(objectives.permute_sentences(w, ends=self.ends, rng=rng) if self.ends else w,
+                                           mask_id=self.special["mask"], rng=rng) for w in windows]
+        return objectives.translation(noisy, windows, pad_id=self.special["pad"], eos_id=self.special["eos"])
+
+
+class TranslationTask(Task):
+    """Pairs (source ids, target ids), with label smoothing (Szegedy et al. 2016; 0.1 in Vaswani et al. 2017)."""
+
+    objective = "translation"
+    head = "seq2seq_lm"
+
+    def __init__(self, train, held, context: int, tokenizer, *, seed: int = 0, label_smoothing: float = 0.1,
+                 eval_examples: int = 256, eval_batch: int = 32):
+        need_roles(tokenizer, self.objective, "pad", "eos")
+        self.special, self.context, self.smoothing = tokenizer.special, context, label_smoothing
+        self.source = Examples(train, seed)
+        self.held, self.eval_batch = held[:eval_examples], eval_batch
+
+    def make(self, pairs):
+        return objectives.translation(*zip(*pairs), pad_id=self.special["pad"], eos_id=self.special["eos"],
+                                      max_length=self.context)
+
+    def draw(self, batch: int):
+        return self.make(self.source.draw(batch))
+
+    def evaluation(self):
+        groups = by_length([len(s) for s, _ in self.held], self.eval_batch)
+        return [self.make([self.held[i] for i in g]) for g in groups]
+
+    def sums(self, model, batch):
+        return seq2seq_sums(model, batch, self.smoothing if model.training else 0.0)
+
+    def state_dict(self) -> dict:
+        return self.source.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        self.source.load_state_dict(state)
+
+
+def seq2seq_sums(model, batch, smoothing: float = 0.0) -> dict:
+    """Teacher forcing: the decoder sees the start token and then the labels, one place to the right."""
+    start = model.config.decoder_start_token_id
+    pad = model.config.pad_token_id
+    labels = batch["labels"]
+    decoder = np.concatenate([np.full((len(labels), 1), start), labels[:, :-1]], axis=1)
+    decoder = np.where(decoder == IGNORE, pad, decoder)
+    out = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], decoder_input_ids=decoder)
+    return {"loss": label_loss(out.logits, labels, smoothing)}

@@ -1,0 +1,111 @@
+"""A task: where batches come from, and what their loss is.
+
+The loss has parts (BERT's masked tokens and next sentences; ELECTRA's generator and discriminator), each a SUM over what
+it counts. Dividing by the counts of the whole step, and not of each micro-batch, is what makes gradient accumulation
+exact for sequences of different lengths:
+
+    loss = Σ_parts weight · Σ_micro-batches sum / Σ_micro-batches count
+"""
+
+import numpy as np
+
+from ..autograd import functional as F
+from ..data import IGNORE, Windows
+
+
+class Task:
+    """Base class. `head` is the model head that it trains; `weights` names the loss's parts with their weights."""
+
+    objective = ""
+    head = ""
+    weights: dict[str, float] = {"loss": 1.0}
+    keys = ("input_ids", "attention_mask", "token_type_ids")  # what of a batch the model's call takes
+
+    def draw(self, batch: int) -> dict[str, np.ndarray]:
+        """The next training batch."""
+        raise NotImplementedError
+
+    def evaluation(self) -> list[dict[str, np.ndarray]]:
+        """The held-out batches, always the same ones."""
+        raise NotImplementedError
+
+    def counts(self, batch) -> dict[str, int]:
+        """How many predictions each part of the loss has in this batch."""
+        return {"loss": count_labels(batch["labels"])}
+
+    def sums(self, model, batch) -> dict:
+        """The parts of the loss, each a scalar Tensor, summed over its predictions."""
+        logits = model(**{k: batch[k] for k in self.keys if k in batch}).logits
+        return {"loss": label_loss(logits, batch["labels"])}
+
+    def correct(self, output_logits, labels) -> tuple[int, int]:
+        """(right, counted) for accuracy, from logits (..., V) and labels."""
+        counted = labels != IGNORE
+        return int((np.argmax(output_logits, axis=-1) == labels)[counted].sum()), int(counted.sum())
+
+    def state_dict(self) -> dict:
+        raise NotImplementedError
+
+    def load_state_dict(self, state: dict) -> None:
+        raise NotImplementedError
+
+
+class WindowTask(Task):
+    """A task on windows of one long text. A subclass turns windows (B, length) into a batch in `make`."""
+
+    def __init__(self, train, held, length: int, *, seed: int = 0, eval_windows: int = 64, eval_batch: int = 16):
+        self.source = Windows(train, length, seed)
+        self.noise = np.random.default_rng([seed, 1])
+        self.windows = spread_windows(held, length, eval_windows)
+        self.eval_batch = eval_batch
+
+    def make(self, windows: np.ndarray, rng) -> dict[str, np.ndarray]:
+        raise NotImplementedError
+
+    def draw(self, batch: int):
+        return self.make(self.source.draw(batch), self.noise)
+
+    def evaluation(self):
+        rng, step = np.random.default_rng(0), self.eval_batch
+        return [self.make(self.windows[i : i + step], rng) for i in range(0, len(self.windows), step)]
+
+    def state_dict(self) -> dict:
+        return {"source": self.source.state_dict(), "noise": self.noise.bit_generator.state}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.source.load_state_dict(state["source"])
+        self.noise.bit_generator.state = state["noise"]
+
+
+class CausalTask(WindowTask):
+    """Next token. A window has one token more than the context, so that every position predicts."""
+
+    objective = "causal"
+    head = "causal_lm"
+
+    def __init__(self, train, held, context: int, **options):
+        super().__init__(train, held, context + 1, **options)
+
+    def make(self, windows, rng):
+        return {"input_ids": windows[:, :-1], "labels": windows[:, 1:]}
+
+
+def spread_windows(ids, length: int, count: int) -> np.ndarray:
+    """(n, length): up to `count` windows, evenly spread and, where there is room, not overlapping."""
+    if len(ids) < length:
+        raise ValueError(f"the held-out part has {len(ids)} tokens, fewer than one window of {length}; "
+                         "use a longer text or a shorter context")
+    room = len(ids) - length
+    n = max(1, min(count, len(ids) // length))
+    starts = np.linspace(0, room, n).astype(np.int64)
+    return np.stack([np.asarray(ids[s : s + length], dtype=np.int64) for s in starts])
+
+
+def count_labels(labels: np.ndarray) -> int:
+    return int(np.count_nonzero(labels != IGNORE))
+
+
+def label_loss(logits, labels, smoothing: float = 0.0):
+    """Σ cross-entropy of logits (..., V) at labels (...); -100 does not count."""
+    return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), ignore_index=IGNORE, reduction="sum",
+                           label_smoothing=smoothing)

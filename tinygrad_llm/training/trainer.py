@@ -1,0 +1,231 @@
+"""The training loop.
+
+    trainer = Trainer(model, task, Options(steps=2000), out="runs/mine", tokenizer=tokenizer)
+    trainer.run()
+
+One step: draw the micro-batches, backward through each with the whole step's counts, clip, update, move the schedule on.
+A run is resumed by making the same Trainer and calling `resume(directory)`; it then ends with the bits of a run that was
+never interrupted, on the same machine.
+"""
+
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from .. import optim
+from ..autograd import generator, manual_seed
+from ..optim.clip import clip_scale
+from . import checkpoint
+from .evaluate import evaluate
+from .log import Log
+from .options import Options
+from .progress import Progress
+
+SMOOTHING = 0.98  # of the smoothed loss: an average over about 50 steps
+
+
+class Trainer:
+    """Trains `model` on `task`. out: directory for checkpoints and the log (None: keep nothing)."""
+
+    def __init__(self, model, task, options: Options | None = None, *, out=None, tokenizer=None, progress: Progress | None = None,
+                 sampler=None, info: dict | None = None):
+        self.model, self.task, self.options = model, task, options or Options()
+        self.out = None if out is None else Path(out)
+        self.tokenizer, self.progress, self.sampler, self.info = tokenizer, progress, sampler, info or {}
+        self.optimizer = make_optimizer(model, self.options)
+        self.schedule = make_schedule(self.optimizer, self.options)
+        manual_seed(self.options.seed)  # dropout draws from this thread's generator
+        self.step, self.smooth, self.best, self.bad_evaluations = 0, None, None, 0
+        self.best_step, self.seconds, self.stopping, self.log = 0, 0.0, False, Log(None)
+
+    # -- one step ----------------------------------------------------------------------------------------------------------
+
+    def train_step(self) -> dict:
+        """One update. Returns {"loss", "grad_norm", "lr", "tokens", ...}."""
+        batches = [self.task.draw(self.options.batch) for _ in range(self.options.accumulate)]
+        totals = add_up([self.task.counts(b) for b in batches])
+        parts = dict.fromkeys(self.task.weights, 0.0)
+        for batch in batches:
+            loss = None
+            for name, value in self.task.sums(self.model, batch).items():
+                mean = value * (1.0 / max(totals[name], 1))
+                parts[name] += float(mean.item())
+                term = mean * self.task.weights[name] if self.task.weights[name] != 1.0 else mean
+                loss = term if loss is None else loss + term
+            loss.backward()
+        norm = self.optimizer.grad_norm()
+        lr = self.schedule.lr
+        if not np.isfinite(norm):
+            raise FloatingPointError(f"step {self.step + 1}: the gradient is not finite (norm {norm}); the last checkpoint is "
+                                     "still good: resume it with a smaller --lr")
+        self.optimizer.step(clip_scale(norm, self.options.clip) if self.options.clip else 1.0)
+        self.optimizer.zero_grad()
+        self.schedule.step()
+        self.step += 1
+        loss = sum(self.task.weights[n] * v for n, v in parts.items())
+        self.smooth = loss if self.smooth is None else SMOOTHING * self.smooth + (1 - SMOOTHING) * loss
+        tokens = sum(int(np.prod(b["input_ids"].shape)) for b in batches)
+        extra = parts if len(parts) > 1 else {}
+        return {"step": self.step, "loss": loss, "smooth": self.smooth, "lr": lr, "grad_norm": norm, "tokens": tokens, **extra}
+
+    # -- the run -----------------------------------------------------------------------------------------------------------
+
+    def run(self) -> dict:
+        """Trains to the last step, an early stop, or Ctrl-C (then the result says "interrupted")."""
+        self.log = self.open_log()
+        self.model.train()
+        self.batches = self.task.evaluation() if self.options.eval_every else []
+        with interruptible(self):
+            if self.step == 0 and self.options.eval_every:
+                self.evaluate()
+            while self.step < self.options.steps and not self.stopping and not self.out_of_patience():
+                self.timed_step()
+                self.at_intervals()
+        finished = self.step >= self.options.steps or self.out_of_patience()
+        if self.out is not None:
+            self.save()
+        if self.progress:
+            self.progress.close()
+        return {"steps": self.step, "best_loss": self.best, "best_step": self.best_step, "seconds": self.seconds,
+                "train_loss": self.smooth, "interrupted": not finished, "stopped_early": self.out_of_patience()}
+
+    def timed_step(self) -> None:
+        start = time.perf_counter()
+        record = self.train_step()
+        took = time.perf_counter() - start
+        self.seconds += took
+        self.pace = took if not hasattr(self, "pace") else 0.9 * self.pace + 0.1 * took
+        record["tokens_per_s"] = record.pop("tokens") / self.pace
+        record["seconds_left"] = (self.options.steps - self.step) * self.pace
+        self.log.write({k: v for k, v in record.items() if k not in ("tokens_per_s", "seconds_left")})
+        if self.progress:
+            self.progress.update(record, last=self.step == self.options.steps)
+
+    def at_intervals(self) -> None:
+        """What is due after this step: an evaluation, a checkpoint, a sample."""
+        o, last = self.options, self.step == self.options.steps
+        if o.eval_every and (self.step % o.eval_every == 0 or last):
+            self.evaluate()
+        if self.out is not None and o.save_every and self.step % o.save_every == 0 and not last:
+            self.save()
+        if self.sampler and o.sample_every and (self.step % o.sample_every == 0 or last):
+            self.sampler(self)
+
+    def evaluate(self) -> dict:
+        result = evaluate(self.task, self.model, self.batches)
+        better = self.best is None or result["loss"] < self.best
+        self.bad_evaluations = 0 if better else self.bad_evaluations + 1
+        self.log.write({"step": self.step, **{f"eval_{k}": v for k, v in result.items()}})
+        if self.progress:
+            self.progress.note(f"step {self.step}: evaluation loss {result['loss']:.4f}" + (" (best)" if better else ""))
+        if better:
+            self.best, self.best_step = result["loss"], self.step
+            if self.out is not None and self.step:
+                self.save_model("best")
+        return result
+
+    def out_of_patience(self) -> bool:
+        return 0 < self.options.patience <= self.bad_evaluations
+
+    def stop(self) -> None:
+        """Ends the run after the present step."""
+        self.stopping = True
+
+    # -- checkpoints -------------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """The checkpoint OUT/last; and OUT itself holds the best model so far (the last one, where none was evaluated)."""
+        checkpoint.write(self.out / "last", self.fill_checkpoint)
+        best = checkpoint.find(self.out / "best")
+        checkpoint.publish(best or self.out / "last", self.out)
+
+    def save_model(self, name: str) -> None:
+        checkpoint.write(self.out / name, self.fill_model)
+
+    def fill_model(self, directory: Path) -> None:
+        self.model.save(directory)
+        if self.tokenizer is not None:
+            self.tokenizer.save(directory)
+
+    def fill_checkpoint(self, directory: Path) -> None:
+        self.fill_model(directory)
+        state = {
+            "step": self.step, "smooth": self.smooth, "best": self.best, "best_step": self.best_step,
+            "bad_evaluations": self.bad_evaluations, "seconds": self.seconds, "schedule": self.schedule.state_dict(),
+            "data": self.task.state_dict(), "random": generator().bit_generator.state, "info": self.info,
+        }  # fmt: skip
+        checkpoint.write_state(directory, state, self.optimizer.state_dict())
+
+    def resume(self, directory=None) -> None:
+        """Goes on from a checkpoint (default: OUT/last). The model, task and options must be those of that run."""
+        place = Path(directory) if directory is not None else checkpoint.find(self.out / "last")
+        if place is None:
+            raise FileNotFoundError(f"{self.out}: nothing to resume here; expected a checkpoint in {self.out / 'last'}")
+        state, optimizer = checkpoint.read_state(place)
+        load_weights(self.model, place)
+        self.optimizer.load_state_dict(optimizer)
+        self.schedule.load_state_dict(state["schedule"])
+        self.task.load_state_dict(state["data"])
+        generator().bit_generator.state = state["random"]
+        for name in ("step", "smooth", "best", "best_step", "bad_evaluations", "seconds"):
+            setattr(self, name, state[name])
+
+    def open_log(self) -> Log:
+        if self.out is None:
+            return Log(None)
+        self.out.mkdir(parents=True, exist_ok=True)
+        checkpoint.settle(self.out / "last")
+        checkpoint.settle(self.out / "best")
+        return Log(self.out / "log.jsonl", self.step or None)
+
+
+def load_weights(model, directory: Path) -> None:
+    """Copies a checkpoint's weights into `model`."""
+    from .. import models
+
+    saved = models.load(directory)
+    if type(saved) is not type(model):
+        raise ValueError(f"{directory}: expected a {type(model).__name__}, found a {type(saved).__name__}")
+    model.load_state_dict(saved.state_dict())
+
+
+def make_optimizer(model, o: Options):
+    trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    groups = optim.decay_groups(trained, o.weight_decay)
+    if o.optimizer == "sgd":
+        return optim.SGD(groups, lr=o.lr, momentum=o.beta1)
+    kind = optim.AdamW if o.optimizer == "adamw" else optim.Adam
+    return kind(groups, lr=o.lr, betas=(o.beta1, o.beta2))
+
+
+def make_schedule(optimizer, o: Options):
+    minimum = {"minimum": o.min_lr} if o.schedule in ("cosine", "linear") else {}
+    return getattr(optim, o.schedule)(optimizer, warmup=o.warmup, total=o.steps, **minimum)
+
+
+def add_up(counts: list[dict[str, int]]) -> dict[str, int]:
+    return {name: sum(c[name] for c in counts) for name in counts[0]}
+
+
+class interruptible:
+    """While a run goes on, the first Ctrl-C ends it after the present step; a second one ends it at once."""
+
+    def __init__(self, trainer):
+        self.trainer = trainer
+
+    def __enter__(self):
+        self.installed = threading.current_thread() is threading.main_thread()
+        if self.installed:
+            self.before = signal.signal(signal.SIGINT, self.on_signal)
+
+    def on_signal(self, number, frame):
+        if self.trainer.stopping:
+            raise KeyboardInterrupt
+        self.trainer.stop()
+
+    def __exit__(self, *exc_info):
+        if self.installed:
+            signal.signal(signal.SIGINT, self.before)
