@@ -1,24 +1,33 @@
 """Reading the user's text, with errors that say what to do; and the corpus that is on every machine."""
 
+import gzip
 import sysconfig
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 
 def read_text(path, minimum: int = 1) -> str:
-    """The whole of a UTF-8 text file (a leading byte order mark is dropped; line ends become \\n)."""
+    """The whole of a UTF-8 text file, also gzipped (a leading byte order mark is dropped; line ends become \\n)."""
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a directory; give one text file")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
-    raw = path.read_bytes()
+    raw = gunzip(path) if path.suffix == ".gz" else path.read_bytes()
     if not raw.strip():
         raise ValueError(f"{path} is empty; give a text file with something to learn from")
     text = decode(raw, path)
     if len(text) < minimum:
         raise ValueError(f"{path} has {len(text)} characters; at least {minimum} are needed here")
     return text
+
+
+def gunzip(path: Path) -> bytes:
+    try:
+        return gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: named .gz, but not a whole gzip file: {error}") from None
 
 
 def decode(raw: bytes, path) -> str:

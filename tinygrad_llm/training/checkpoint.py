@@ -109,3 +109,16 @@ def publish(source: Path, target: Path) -> None:
         except OSError:  # a file system without hard links
             shutil.copyfile(file, beside)
         os.replace(beside, Path(target) / file.name)
+
+
+def model_directory(directory) -> Path:
+    """The directory to load a model from: `directory` itself, or the best or last checkpoint of a run in it."""
+    directory = Path(directory)
+    if not directory.exists():
+        raise FileNotFoundError(f"{directory}: no such directory")
+    if not directory.is_dir():
+        raise NotADirectoryError(f"{directory}: expected a checkpoint directory, got a file")
+    for place in (directory, find(directory / "best"), find(directory / "last")):
+        if place is not None and (place / "config.json").is_file():
+            return place
+    raise FileNotFoundError(f"{directory}: no model here (no config.json); expected a run of `tinygrad-llm train` or a checkpoint")

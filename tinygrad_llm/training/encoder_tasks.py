@@ -117,7 +117,7 @@ class ClassificationTask(Task):
     objective = "classification"
     head = "sequence_classification"
 
-    def __init__(self, train, held, context: int, tokenizer, *, seed: int = 0, eval_examples: int = 512, eval_batch: int = 32):
+    def __init__(self, train, held, context: int, tokenizer, *, seed: int = 0, eval_examples: int | None = 512, eval_batch: int = 32):
         need_roles(tokenizer, self.objective, "pad")
         self.source, self.context, self.special = Examples(train, seed), context, tokenizer.special
         self.held, self.eval_batch = held[:eval_examples], eval_batch

@@ -25,8 +25,8 @@ class SpanTask(WindowTask):
         pairs = [objectives.span_corruption(w, sentinels=self.sentinels, eos_id=eos, rng=rng) for w in windows]
         return objectives.translation(*zip(*pairs), pad_id=self.special["pad"])
 
-    def sums(self, model, batch):
-        return seq2seq_sums(model, batch)
+    def logits(self, model, batch):
+        return teacher_forced(model, batch)
 
 
 class InfillingTask(SpanTask):
@@ -53,7 +53,7 @@ class TranslationTask(Task):
     head = "seq2seq_lm"
 
     def __init__(self, train, held, context: int, tokenizer, *, seed: int = 0, label_smoothing: float = 0.1,
-                 eval_examples: int = 256, eval_batch: int = 32):
+                 eval_examples: int | None = 256, eval_batch: int = 32):
         need_roles(tokenizer, self.objective, "pad", "eos")
         self.special, self.context, self.smoothing = tokenizer.special, context, label_smoothing
         self.source = Examples(train, seed)
@@ -70,8 +70,11 @@ class TranslationTask(Task):
         groups = by_length([len(s) for s, _ in self.held], self.eval_batch)
         return [self.make([self.held[i] for i in g]) for g in groups]
 
+    def logits(self, model, batch):
+        return teacher_forced(model, batch)
+
     def sums(self, model, batch):
-        return seq2seq_sums(model, batch, self.smoothing if model.training else 0.0)
+        return {"loss": label_loss(self.logits(model, batch), batch["labels"], self.smoothing if model.training else 0.0)}
 
     def state_dict(self) -> dict:
         return self.source.state_dict()
@@ -80,12 +83,10 @@ class TranslationTask(Task):
         self.source.load_state_dict(state)
 
 
-def seq2seq_sums(model, batch, smoothing: float = 0.0) -> dict:
-    """Teacher forcing: the decoder sees the start token and then the labels, one place to the right."""
-    start = model.config.decoder_start_token_id
-    pad = model.config.pad_token_id
+def teacher_forced(model, batch):
+    """Logits (B, T, V): the decoder sees the start token and then the labels, one place to the right."""
+    start, pad = model.config.decoder_start_token_id, model.config.pad_token_id
     labels = batch["labels"]
     decoder = np.concatenate([np.full((len(labels), 1), start), labels[:, :-1]], axis=1)
     decoder = np.where(decoder == IGNORE, pad, decoder)
-    out = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], decoder_input_ids=decoder)
-    return {"loss": label_loss(out.logits, labels, smoothing)}
+    return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], decoder_input_ids=decoder).logits

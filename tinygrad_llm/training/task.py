@@ -35,13 +35,11 @@ class Task:
 
     def sums(self, model, batch) -> dict:
         """The parts of the loss, each a scalar Tensor, summed over its predictions."""
-        logits = model(**{k: batch[k] for k in self.keys if k in batch}).logits
-        return {"loss": label_loss(logits, batch["labels"])}
+        return {"loss": label_loss(self.logits(model, batch), batch["labels"])}
 
-    def correct(self, output_logits, labels) -> tuple[int, int]:
-        """(right, counted) for accuracy, from logits (..., V) and labels."""
-        counted = labels != IGNORE
-        return int((np.argmax(output_logits, axis=-1) == labels)[counted].sum()), int(counted.sum())
+    def logits(self, model, batch):
+        """Scores whose last axis runs over what a label can be."""
+        return model(**{k: batch[k] for k in self.keys if k in batch}).logits
 
     def state_dict(self) -> dict:
         raise NotImplementedError
@@ -53,7 +51,7 @@ class Task:
 class WindowTask(Task):
     """A task on windows of one long text. A subclass turns windows (B, length) into a batch in `make`."""
 
-    def __init__(self, train, held, length: int, *, seed: int = 0, eval_windows: int = 64, eval_batch: int = 16):
+    def __init__(self, train, held, length: int, *, seed: int = 0, eval_windows: int | None = 64, eval_batch: int = 16):
         self.source = Windows(train, length, seed)
         self.noise = np.random.default_rng([seed, 1])
         self.windows = spread_windows(held, length, eval_windows)
@@ -90,13 +88,13 @@ class CausalTask(WindowTask):
         return {"input_ids": windows[:, :-1], "labels": windows[:, 1:]}
 
 
-def spread_windows(ids, length: int, count: int) -> np.ndarray:
-    """(n, length): up to `count` windows, evenly spread and, where there is room, not overlapping."""
+def spread_windows(ids, length: int, count: int | None) -> np.ndarray:
+    """(n, length): up to `count` windows, evenly spread and, where there is room, not overlapping. None: enough to cover all."""
     if len(ids) < length:
         raise ValueError(f"the held-out part has {len(ids)} tokens, fewer than one window of {length}; "
                          "use a longer text or a shorter context")
     room = len(ids) - length
-    n = max(1, min(count, len(ids) // length))
+    n = -(-len(ids) // length) if count is None else max(1, min(count, len(ids) // length))
     starts = np.linspace(0, room, n).astype(np.int64)
     return np.stack([np.asarray(ids[s : s + length], dtype=np.int64) for s in starts])
 

@@ -1,0 +1,39 @@
+"""`tinygrad-llm eval DIR FILE`: how well a model predicts a text."""
+
+import json
+from pathlib import Path
+
+
+def add_parser(subparsers):
+    parser = subparsers.add_parser("eval", help="loss, perplexity and accuracy on a file",
+                                   description="Every token of FILE is predicted once, in the way that the model was trained.")
+    parser.add_argument("directory", metavar="DIR", help="a run of `train`, or any checkpoint directory")
+    parser.add_argument("file", metavar="FILE", help="text; for translation SOURCE<tab>TARGET; for classification LABEL<tab>TEXT")
+    parser.add_argument("--target", metavar="FILE", help="for translation: the other language, line by line")
+    parser.add_argument("--objective", help="default: what the run was trained for, or what the model's head can do")
+    parser.add_argument("--batch", type=int, default=16, metavar="N", help="examples at once (default 16)")
+    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write the result as JSON to FILE or stdout")
+    return parser
+
+
+def run(args) -> int:
+    from tinygrad_llm import models, text
+    from tinygrad_llm.cli import UsageError
+    from tinygrad_llm.training.checkpoint import model_directory
+    from tinygrad_llm.training.whole_file import evaluate_file
+
+    if args.batch < 1:
+        raise UsageError(f"--batch: expected at least 1, got {args.batch}")
+    place = model_directory(args.directory)
+    if not Path(args.file).exists():
+        raise FileNotFoundError(f"{args.file}: no such file")
+    model, tokenizer = models.load(place), text.load(place)
+    result = evaluate_file(model, tokenizer, args.file, target=args.target, objective=args.objective, batch=args.batch,
+                           run=Path(args.directory))  # fmt: skip
+    if args.json == "-":
+        print(json.dumps(result))
+    else:
+        print("  ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in result.items()))
+        if args.json:
+            Path(args.json).write_text(json.dumps(result) + "\n", "utf-8")
+    return 0

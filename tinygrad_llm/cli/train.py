@@ -1,0 +1,280 @@
+"""`tinygrad-llm train [FILE]`: from a text file to a model that writes."""
+
+import json
+import sys
+from pathlib import Path
+
+#: flag -> (type, default, help). None in the parsed result means "not given", so that a resumed run knows what was asked for.
+NUMBERS = {
+    "layers": (int, 4, "layers (of encoder and decoder each)"),
+    "heads": (int, 4, "attention heads"),
+    "width": (int, 128, "columns of the hidden states"),
+    "context": (int, 64, "tokens that the model sees at once"),
+    "batch": (int, 12, "examples per step"),
+    "accumulate": (int, 1, "batches per step"),
+    "steps": (int, 2000, "steps"),
+    "lr": (float, 1e-3, "learning rate after the warm-up"),
+    "min-lr": (float, 0.1, "learning rate at the end, as a fraction of --lr"),
+    "warmup": (int, 100, "steps of warm-up"),
+    "beta2": (float, 0.99, "Adam's second decay"),
+    "weight-decay": (float, 0.1, "decay of matrices"),
+    "clip": (float, 1.0, "limit of the gradient's norm; 0 for none"),
+    "dropout": (float, 0.0, "dropout"),
+    "label-smoothing": (float, 0.1, "for translation"),
+    "vocab": (int, 1024, "vocabulary of the subword tokenizers"),
+    "seed": (int, 1337, "seed of weights, data order and dropout"),
+    "eval-every": (int, 250, "steps between evaluations; 0 for never"),
+    "save-every": (int, 250, "steps between checkpoints"),
+    "sample-every": (int, 500, "steps between samples of the model's writing; 0 for never"),
+    "patience": (int, 0, "evaluations without progress before the run stops; 0 for never"),
+}
+#: What may differ between a run and its continuation.
+CHANGEABLE = {"steps", "eval_every", "save_every", "sample_every", "patience", "out", "resume", "force", "json", "file", "target", "command"}
+
+
+def add_parser(subparsers):
+    parser = subparsers.add_parser("train", help="train a model on a text file, or on a built-in corpus",
+                                   description="Trains on FILE (UTF-8 text, also .gz), or on Python's own library where none is given.")
+    parser.add_argument("file", nargs="?", metavar="FILE", help="text; for translation SOURCE<tab>TARGET lines; for classification LABEL<tab>TEXT")
+    parser.add_argument("--target", metavar="FILE", help="for translation: the other language, line by line")
+    parser.add_argument("--model", metavar="FAMILY", help="gpt2 (default), gpt, gpt3, llama, bert, roberta, albert, electra, bart, t5, transformer")
+    parser.add_argument("--objective", help="the family's own by default: causal, masked, masked+next_sentence, masked+sentence_order, "
+                                            "replaced_token, text_infilling, span_corruption, translation, classification")
+    parser.add_argument("--tokenizer", metavar="KIND", help="chars (default), bytes, bpe, wordpiece, unigram, or a directory that has one")
+    for name, (kind, default, text) in NUMBERS.items():
+        parser.add_argument(f"--{name}", type=kind, metavar="N" if kind is int else "X", help=f"{text} (default {default})")
+    parser.add_argument("--schedule", choices=["cosine", "linear", "inverse_sqrt", "constant"], help="of the learning rate (default cosine)")
+    parser.add_argument("--optimizer", choices=["adamw", "adam", "sgd"], help="(default adamw)")
+    parser.add_argument("--no-bias", action="store_true", default=None, help="keep all biases at zero, as nanoGPT does")
+    parser.add_argument("--out", metavar="DIR", help="where checkpoints, log and report go (default: a new directory under runs/)")
+    parser.add_argument("--resume", nargs="?", const=True, metavar="DIR", help="go on with the run in DIR, or in --out")
+    parser.add_argument("--force", action="store_true", help="replace the run that --out holds")
+    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write the result as JSON to FILE or stdout")
+    return parser
+
+
+def run(args) -> int:
+    from tinygrad_llm.cli import UsageError
+
+    if args.resume and args.resume is not True:
+        if args.out:
+            raise UsageError("give the directory once: --resume DIR, or --resume with --out DIR")
+        args.out = args.resume
+    settings = resumed_settings(args) if args.resume else fresh_settings(args)
+    out = Path(settings["out"])
+    try:
+        result = train(settings, out, resume=bool(args.resume))
+    except ValueError as error:
+        if str(error).startswith("--"):
+            raise UsageError(str(error)) from error
+        raise
+    if args.json:
+        write_json(result, args.json)
+    return 1 if result["interrupted"] else 0
+
+
+# -- settings ----------------------------------------------------------------------------------------------------------------
+
+
+def given(args) -> dict:
+    """What was said on the command line."""
+    return {k: v for k, v in vars(args).items() if v is not None and k not in ("debug",)}
+
+
+def fresh_settings(args) -> dict:
+    from tinygrad_llm.cli import UsageError
+
+    defaults = {k.replace("-", "_"): d for k, (_, d, _) in NUMBERS.items()}
+    defaults |= {"model": "gpt2", "objective": None, "tokenizer": None, "schedule": "cosine", "optimizer": "adamw", "no_bias": False,
+                 "file": None, "target": None}  # fmt: skip
+    settings = defaults | given(args)
+    check_numbers(settings)
+    if args.out is None:
+        stem = Path(args.file).name.split(".")[0] if args.file else "python"
+        settings["out"] = str(free_directory(Path("runs"), f"{settings['model']}-{stem}"))
+    else:
+        check_directory(Path(args.out), args.force)
+    for name in ("file", "target"):
+        if settings[name] and not Path(settings[name]).exists():
+            raise FileNotFoundError(f"{settings[name]}: no such file")
+    if settings["width"] % settings["heads"]:
+        raise UsageError(f"--width {settings['width']} does not divide by --heads {settings['heads']}")
+    return settings
+
+
+def check_numbers(settings: dict) -> None:
+    from tinygrad_llm.cli import UsageError
+
+    least = {"layers": 1, "heads": 1, "width": 1, "context": 8, "batch": 1, "accumulate": 1, "steps": 1, "vocab": 1}
+    for name in (n.replace("-", "_") for n in NUMBERS):
+        if settings[name] < least.get(name, 0):
+            raise UsageError(f"--{name.replace('_', '-')}: expected at least {least.get(name, 0)}, got {settings[name]}")
+    if not settings["dropout"] < 1:
+        raise UsageError(f"--dropout: expected a probability below 1, got {settings['dropout']}")
+    if not settings["lr"] > 0:
+        raise UsageError(f"--lr: expected a number above 0, got {settings['lr']}")
+
+
+def free_directory(parent: Path, name: str) -> Path:
+    """runs/NAME, or runs/NAME-2, ...: nothing that is there is touched."""
+    place, n = parent / name, 1
+    while place.exists():
+        n += 1
+        place = parent / f"{name}-{n}"
+    return place
+
+
+def check_directory(out: Path, force: bool) -> None:
+    from tinygrad_llm.cli import UsageError
+
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: this is a file, not a directory")
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not (out / "log.jsonl").exists():
+        raise UsageError(f"--out {out}: the directory holds something else than a run; choose another one")
+    if not force:
+        raise UsageError(f"--out {out}: a run is there already; --resume goes on with it, --force replaces it")
+
+
+def resumed_settings(args) -> dict:
+    from tinygrad_llm.cli import UsageError
+    from tinygrad_llm.training import checkpoint
+
+    if args.out is None:
+        raise UsageError("--resume needs the run's directory: --resume DIR")
+    place = checkpoint.find(Path(args.out) / "last")
+    if place is None:
+        raise FileNotFoundError(f"{args.out}: no run to resume here; expected a directory that `tinygrad-llm train --out` made")
+    saved = checkpoint.read_state(place)[0]["info"]["settings"]
+    asked = given(args)
+    for name, value in asked.items():
+        if name not in CHANGEABLE and value != saved.get(name):
+            raise UsageError(f"--{name.replace('_', '-')} {value}: the run in {args.out} was made with {saved.get(name)}, "
+                             "which a resumed run keeps")
+    return saved | asked
+
+
+# -- the run -----------------------------------------------------------------------------------------------------------------
+
+
+def train(settings: dict, out: Path, resume: bool) -> dict:
+    from tinygrad_llm.training import Trainer, checkpoint
+    from tinygrad_llm.training.progress import Progress
+
+    if settings.get("force") and not resume:
+        for name in ("last", "best"):
+            for end in ("", ".new", ".old", ".tmp"):
+                checkpoint.remove(out / (name + end))
+    prepared, model = build(settings, out, resume)
+    options = make_options(settings)
+    progress = Progress(options.steps)
+    trainer = Trainer(model, prepared.task, options, out=out, tokenizer=prepared.tokenizer, progress=progress,
+                      sampler=show_sample, info={"settings": keepable(settings), "objective": prepared.task.objective,
+                            **{k: prepared.info[k] for k in ("labels",) if k in prepared.info}})  # fmt: skip
+    if resume:
+        trainer.resume()
+    say(describe(settings, model, prepared, trainer, out))
+    result = trainer.run()
+    result |= {"out": str(out), "parameters": model.num_parameters(), "model": settings["model"],
+               "objective": prepared.task.objective, "unigram_loss": unigram(prepared)}  # fmt: skip
+    if result["interrupted"]:
+        say(f"stopped at step {trainer.step}, saved; go on with:  tinygrad-llm train --resume {out}")
+    else:
+        finish(trainer, result, out)
+    return result
+
+
+def build(settings: dict, out: Path, resume: bool):
+    """(prepared data, model)."""
+    from tinygrad_llm import text
+    from tinygrad_llm.training import checkpoint
+    from tinygrad_llm.training.families import recipe_for, small_model
+    from tinygrad_llm.training.prepare import DataChoices, prepare
+
+    import numpy as np
+
+    family, recipe = recipe_for(settings["model"])
+    objective = settings["objective"] or recipe.objective
+    choices = DataChoices(objective, recipe.style, settings["context"], settings["tokenizer"] or recipe.tokenizer, settings["vocab"],
+                          settings["seed"], settings["label_smoothing"])  # fmt: skip
+    tokenizer = text.load(checkpoint.find(out / "last")) if resume else None
+    prepared = prepare(settings["file"], settings["target"], choices, tokenizer=tokenizer, scratch=out)
+    sizes = {k: settings[k] for k in ("layers", "heads", "width", "context", "dropout")}
+    model = small_model(recipe, objective, prepared.tokenizer, labels=len(prepared.info.get("labels", "ab")),
+                        rng=np.random.default_rng(settings["seed"]), **sizes)  # fmt: skip
+    if settings["no_bias"]:
+        for name, p in model.named_parameters():
+            if name.endswith("bias"):
+                p.requires_grad_(False)
+    return prepared, model
+
+
+def make_options(settings: dict):
+    from dataclasses import fields
+
+    from tinygrad_llm.training import Options
+
+    return Options(**{f.name: settings[f.name] for f in fields(Options) if f.name in settings})
+
+
+def keepable(settings: dict) -> dict:
+    """What a checkpoint remembers; paths are made absolute, so that a run can be resumed from anywhere."""
+    kept = {k: v for k, v in settings.items() if k not in ("resume", "force", "json", "command", "out")}
+    return kept | {k: str(Path(kept[k]).resolve()) for k in ("file", "target") if kept.get(k)}
+
+
+def describe(settings, model, prepared, trainer, out: Path) -> str:
+    info = {k: v for k, v in prepared.info.items() if isinstance(v, int)}
+    size = ", ".join(f"{v:,} {k}" for k, v in info.items())
+    start = f", from step {trainer.step}" if trainer.step else ""
+    return (f"{settings['model']}, {model.num_parameters():,} parameters, {prepared.task.objective}; "
+            f"{settings['file'] or 'source text of the Python standard library'}: {size}, vocabulary {prepared.tokenizer.vocab_size}\n"
+            f"{settings['steps']} steps{start}; everything goes to {out}")
+
+
+def show_sample(trainer) -> None:
+    from tinygrad_llm.training.samples import sample
+
+    text = sample(trainer.model, trainer.task, trainer.tokenizer, seed=trainer.step)
+    if text and trainer.progress:
+        trainer.progress.note("\n".join("    " + line for line in text.splitlines()))
+
+
+def unigram(prepared) -> float | None:
+    from tinygrad_llm.training import unigram_loss
+
+    if "train_ids" not in prepared.info:
+        return None
+    return unigram_loss(prepared.info["train_ids"], prepared.info["held_ids"], prepared.tokenizer.vocab_size)
+
+
+def finish(trainer, result: dict, out: Path) -> None:
+    """The report, and where everything is."""
+    from tinygrad_llm.training.progress import clock_time
+    from tinygrad_llm.training.report import write_plot, write_report
+    from tinygrad_llm.training.samples import sample
+
+    text = sample(trainer.model, trainer.task, trainer.tokenizer, tokens=400)
+    facts = {"model": f"{result['model']}, {result['parameters']:,} parameters", "objective": result["objective"],
+             "steps": result["steps"], "time": clock_time(result["seconds"])}  # fmt: skip
+    if result["best_loss"] is not None:
+        facts["best loss on held-out text"] = f"{result['best_loss']:.4f} at step {result['best_step']}"
+    if result["unigram_loss"] is not None:
+        facts["loss of token frequencies alone"] = f"{result['unigram_loss']:.4f}"
+    report = write_report(out, f"{result['model']} after {result['steps']} steps", facts, text)
+    write_plot(out)
+    best = f"best loss {result['best_loss']:.4f} at step {result['best_step']}; " if result["best_loss"] is not None else ""
+    say(f"done in {clock_time(result['seconds'])}; {best}model: {out}; report: {report}")
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def write_json(result: dict, where: str) -> None:
+    text = json.dumps(result)
+    if where == "-":
+        print(text)
+    else:
+        Path(where).write_text(text + "\n", "utf-8")

@@ -1,0 +1,80 @@
+"""What each family is trained on by default, and how a laptop-sized member of it is described."""
+
+from dataclasses import dataclass
+
+from .. import models
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """preset: whose config is shrunk; style: whose special tokens; tokenizer: the kind used unless another is asked for."""
+
+    preset: str
+    objective: str
+    style: str
+    head: str
+    tokenizer: str = "chars"
+
+
+RECIPES = {
+    "gpt": Recipe("gpt", "causal", "plain", "causal_lm"),
+    "gpt2": Recipe("gpt2", "causal", "plain", "causal_lm"),
+    "gpt3": Recipe("gpt3-175b", "causal", "plain", "causal_lm"),
+    "llama": Recipe("llama-7b", "causal", "plain", "causal_lm"),
+    "bert": Recipe("bert-base", "masked+next_sentence", "bert", "pretraining"),
+    "roberta": Recipe("roberta-base", "masked", "bart", "masked_lm"),
+    "albert": Recipe("albert-base", "masked+sentence_order", "bert", "pretraining"),
+    "electra": Recipe("electra-small", "replaced_token", "bert", "pretraining"),
+    "bart": Recipe("bart-base", "text_infilling", "bart", "seq2seq_lm"),
+    "t5": Recipe("t5-small", "span_corruption", "t5", "seq2seq_lm"),
+    "transformer": Recipe("transformer-base", "translation", "seq2seq", "seq2seq_lm"),
+}
+
+#: objective -> the head that it trains, where it is not the family's own
+HEADS = {
+    "causal": "causal_lm", "masked": "masked_lm", "masked+next_sentence": "pretraining", "masked+sentence_order": "pretraining",
+    "replaced_token": "pretraining", "text_infilling": "seq2seq_lm", "span_corruption": "seq2seq_lm",
+    "translation": "seq2seq_lm", "classification": "sequence_classification",
+}  # fmt: skip
+
+
+def recipe_for(name: str) -> tuple[str, Recipe]:
+    """(family, recipe) for a family's name or any of its presets ("bert", "bert-base")."""
+    if name in RECIPES:
+        return name, RECIPES[name]
+    try:
+        models.preset_config(name)
+    except ValueError as error:
+        raise ValueError(f"--model: expected one of {', '.join(RECIPES)}, or a preset of theirs; {error}") from None
+    family = max((f for f in RECIPES if name.startswith(f)), key=len)
+    base = RECIPES[family]
+    return family, Recipe(name, base.objective, base.style, base.head, base.tokenizer)
+
+
+def small_model(recipe: Recipe, objective: str, tokenizer, *, layers: int, heads: int, width: int, context: int, dropout: float,
+                labels: int = 2, rng=None):
+    """A model of the recipe's family with these sizes and the tokenizer's vocabulary and special tokens."""
+    if width % heads:
+        raise ValueError(f"--width {width} does not divide by --heads {heads}: every head gets the same number of columns")
+    config = models.preset_config(recipe.preset)
+    known = lambda name: has(config, name)
+    sizes = {
+        "hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads, "vocab_size": tokenizer.vocab_size,
+        "intermediate_size": 4 * width, "max_position_embeddings": context, "num_key_value_heads": heads,
+        # the second half of an encoder-decoder, and the families' own further widths
+        "num_decoder_layers": layers, "decoder_layers": layers, "decoder_attention_heads": heads, "decoder_ffn_dim": 4 * width,
+        "d_kv": width // heads, "head_dim": width // heads, "embedding_size": width, "num_labels": labels,
+    }  # fmt: skip
+    overrides = {k: v for k, v in sizes.items() if known(k)}
+    special = tokenizer.special
+    roles = {"pad_token_id": "pad", "bos_token_id": "bos", "eos_token_id": "eos"}
+    overrides |= {k: special.get(r) for k, r in roles.items() if known(k)}
+    if known("decoder_start_token_id"):
+        overrides["decoder_start_token_id"] = special.get("bos", special.get("pad")) if recipe.style != "t5" else special["pad"]
+    head = HEADS[objective] if objective != recipe.objective else recipe.head
+    return models.create(recipe.preset, head=head, rng=rng, dropout=dropout, **overrides)
+
+
+def has(config, name: str) -> bool:
+    """Whether a config can be given a value of this name, under its own or the common spelling."""
+    return name in vars(config) or name in type(config).attribute_map

@@ -1,0 +1,203 @@
+"""From files to a task: reading, tokenizing, splitting, and the shape of examples that each objective wants."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from .. import text as texts
+from ..data import TokenFile, split_ids, split_items, write_tokens
+from ..text.corpus import read_lines
+from .encoder_tasks import ClassificationTask, MaskedTask, OrderTask, PairTask, ReplacedTask
+from .seq2seq_tasks import InfillingTask, SpanTask, TranslationTask
+from .task import CausalTask
+
+#: A text file larger than this is tokenized piece by piece into a file on disk, and read from there.
+IN_MEMORY = 64 << 20
+HELD_OUT = 0.1
+
+WINDOW_TASKS = {"causal": CausalTask, "masked": MaskedTask, "replaced_token": ReplacedTask, "span_corruption": SpanTask,
+                "text_infilling": InfillingTask}  # fmt: skip
+PAIR_TASKS = {"masked+next_sentence": PairTask, "masked+sentence_order": OrderTask}
+OBJECTIVES = (*WINDOW_TASKS, *PAIR_TASKS, "translation", "classification")
+
+
+@dataclass
+class Prepared:
+    """A task, the tokenizer it uses, and what is worth saying about the data."""
+
+    task: object
+    tokenizer: object
+    info: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataChoices:
+    """What the user asked for. tokenizer: a kind, or a directory that has one."""
+
+    objective: str
+    style: str
+    context: int
+    tokenizer: str = "chars"
+    vocab: int = 1024
+    seed: int = 0
+    label_smoothing: float = 0.1
+    eval_batch: int = 16
+    label_names: tuple[str, ...] | None = None  # the classes, in the order that a trained model has them
+    whole: bool = False  # evaluate on everything instead of holding a tenth out
+
+
+def prepare(path, target, choices: DataChoices, *, tokenizer=None, scratch: Path | None = None) -> Prepared:
+    """path None: the built-in corpus. target: the file with the translations. scratch: where a token file may go."""
+    if choices.objective not in OBJECTIVES:
+        raise ValueError(f"--objective: expected one of {', '.join(OBJECTIVES)}; got {choices.objective!r}")
+    if choices.objective == "translation":
+        return prepare_translation(path, target, choices, tokenizer)
+    if target is not None:
+        raise ValueError(f"--target is for translation; the objective here is {choices.objective}")
+    if choices.objective == "classification":
+        return prepare_classification(path, choices, tokenizer)
+    if path is not None and scratch is not None and Path(path).is_file() and Path(path).stat().st_size > IN_MEMORY:
+        return prepare_large(path, choices, tokenizer, scratch)
+    text = texts.builtin_corpus() if path is None else texts.read_text(path)
+    tokenizer = tokenizer or make_tokenizer(text, choices)
+    if choices.objective in PAIR_TASKS:
+        return prepare_pairs(text, choices, tokenizer)
+    ids = tokenizer.encode(text)
+    train, held = (ids, ids) if choices.whole else split_ids(ids, HELD_OUT)
+    task = window_task(train, held, choices, tokenizer)
+    return Prepared(task, tokenizer, {"characters": len(text), "tokens": len(ids), "train_ids": train, "held_ids": held})
+
+
+def make_tokenizer(text, choices: DataChoices):
+    """Trained on the text, or read from the directory named instead of a kind."""
+    if Path(choices.tokenizer).is_dir():
+        return texts.load(choices.tokenizer)
+    # span corruption of n tokens uses 0.05 n spans and one sentinel more
+    sentinels = max(4, choices.context // 16 + 2) if choices.objective == "span_corruption" else 0
+    return texts.train(choices.tokenizer, text, choices.vocab, style=choices.style, sentinels=sentinels)
+
+
+def window_task(train, held, choices: DataChoices, tokenizer):
+    kind, options = WINDOW_TASKS[choices.objective], {"seed": choices.seed, "eval_batch": choices.eval_batch}
+    if choices.whole:
+        options["eval_windows"] = None
+    if kind is CausalTask:
+        return CausalTask(train, held, choices.context, **options)
+    if kind is InfillingTask:
+        options["sentence_ends"] = sentence_ends(tokenizer)
+    return kind(train, held, choices.context, tokenizer, **options)
+
+
+def prepare_large(path, choices: DataChoices, tokenizer, scratch: Path) -> Prepared:
+    """A corpus that need not fit in memory: tokens go to OUT/tokens.bin, and are read from there as they are needed."""
+    if choices.objective in PAIR_TASKS:
+        raise ValueError(f"{path}: objective {choices.objective} keeps all sentences in memory and takes at most "
+                         f"{IN_MEMORY >> 20} MB; use --objective masked, or a part of the file")
+    tokenizer = tokenizer or make_tokenizer(read_lines(path), choices)
+    scratch.mkdir(parents=True, exist_ok=True)
+    place = scratch / "tokens.bin"
+    total = write_tokens(place, (tokenizer.encode(piece) for piece in read_lines(path)), tokenizer.vocab_size)
+    cut = int(total * (1 - HELD_OUT))
+    task = window_task(TokenFile(place, 0, cut), TokenFile(place, cut), choices, tokenizer)
+    return Prepared(task, tokenizer, {"tokens": total})
+
+
+def prepare_pairs(text: str, choices: DataChoices, tokenizer) -> Prepared:
+    parts = [[tokenizer.encode(s) for s in d] for d in documents(text)]
+    train, held = split(parts, choices)
+    task = PAIR_TASKS[choices.objective](train, held, choices.context, tokenizer, seed=choices.seed, eval_batch=choices.eval_batch)
+    flat = lambda docs: np.concatenate([s for d in docs for s in d])
+    tokens = sum(len(s) for d in parts for s in d)
+    return Prepared(task, tokenizer, {"characters": len(text), "tokens": tokens, "documents": len(parts),
+                                      "train_ids": flat(train), "held_ids": flat(held)})  # fmt: skip
+
+
+def split(items: list, choices: DataChoices):
+    return (items, items) if choices.whole else split_items(items, HELD_OUT, seed=0)
+
+
+def documents(text: str, longest: int = 30) -> list[list[str]]:
+    """Documents as lists of sentences: paragraphs, joined until they have at least two sentences, cut after `longest`."""
+    result: list[list[str]] = []
+    current: list[str] = []
+    for paragraph in re.split(r"\n\s*\n", text):
+        current += [s.strip() for s in re.split(r"(?<=[.!?;:])\s+|\n", paragraph) if s.strip()]
+        if len(current) >= 2:
+            result += [current[i : i + longest] for i in range(0, len(current), longest)]
+            current = []
+    usable = [d for d in result if len(d) >= 2]
+    if len(usable) < 4:
+        raise ValueError(f"the text has {len(usable)} paragraphs of two sentences or more; sentence pairs need at least 4")
+    return usable
+
+
+def sentence_ends(tokenizer) -> list[int]:
+    """Ids of the tokens that end a sentence, in vocabularies where . ! ? are tokens of their own."""
+    ends = []
+    for mark in ".!?\n":
+        try:
+            ids = tokenizer.encode(mark)
+        except ValueError:  # a character model whose text has no such mark
+            continue
+        if len(ids) == 1 and ids[0] not in tokenizer.special.values():
+            ends.append(int(ids[0]))
+    return ends
+
+
+def prepare_translation(path, target, choices: DataChoices, tokenizer) -> Prepared:
+    if path is None:
+        raise ValueError("translation needs a file of pairs: one SOURCE<tab>TARGET a line, or FILE with --target FILE2")
+    pairs = read_pairs(path, target)
+    tokenizer = tokenizer or make_tokenizer("\n".join(s for pair in pairs for s in pair), choices)
+    encoded = [(tokenizer.encode(s), tokenizer.encode(t)) for s, t in pairs]
+    train, held = split(encoded, choices)
+    task = TranslationTask(train, held, choices.context, tokenizer, seed=choices.seed, label_smoothing=choices.label_smoothing,
+                           eval_examples=None if choices.whole else 256)
+    flat = lambda examples: np.concatenate([t for _, t in examples])
+    longest = max(max(len(s), len(t)) for s, t in encoded)
+    return Prepared(task, tokenizer, {"pairs": len(pairs), "longest": longest, "train_ids": flat(train), "held_ids": flat(held)})
+
+
+def read_pairs(path, target=None) -> list[tuple[str, str]]:
+    """(source, target) per line, from one file with a tab or from two files with as many lines."""
+    lines = texts.read_text(path).splitlines()
+    if target is not None:
+        others = texts.read_text(target).splitlines()
+        if len(lines) != len(others):
+            raise ValueError(f"{path} has {len(lines)} lines and {target} has {len(others)}; they must be translations line by line")
+        pairs = list(zip(lines, others))
+    else:
+        split = [line.split("\t") for line in lines if line.strip()]
+        wrong = next((i for i, parts in enumerate(split) if len(parts) < 2), None)
+        if wrong is not None:
+            raise ValueError(f"{path}, line {wrong + 1}: expected SOURCE<tab>TARGET; for two files of lines use --target FILE2")
+        pairs = [(p[0], p[1]) for p in split]
+    pairs = [(s.strip(), t.strip()) for s, t in pairs if s.strip() and t.strip()]
+    if len(pairs) < 10:
+        raise ValueError(f"{path} has {len(pairs)} pairs; at least 10 are needed")
+    return pairs
+
+
+def prepare_classification(path, choices: DataChoices, tokenizer) -> Prepared:
+    if path is None:
+        raise ValueError("classification needs a file with one LABEL<tab>TEXT a line")
+    rows = [line.split("\t", 1) for line in texts.read_text(path).splitlines() if line.strip()]
+    wrong = next((i for i, parts in enumerate(rows) if len(parts) < 2), None)
+    if wrong is not None:
+        raise ValueError(f"{path}, line {wrong + 1}: expected LABEL<tab>TEXT")
+    if len(rows) > 1 and sum(label == rows[0][0] for label, _ in rows) == 1:
+        rows = rows[1:]  # a first line whose label is never seen again is a header
+    names = list(choices.label_names or sorted({label for label, _ in rows}))
+    strange = next((label for label, _ in rows if label not in names), None)
+    if strange is not None:
+        raise ValueError(f"{path}: label {strange!r} is not one of the model's: {', '.join(names)}")
+    if not 2 <= len(names) <= max(2, len(rows) // 2):
+        raise ValueError(f"{path}: {len(names)} different labels in {len(rows)} lines; expected LABEL<tab>TEXT with a few labels")
+    tokenizer = tokenizer or make_tokenizer("\n".join(t for _, t in rows), choices)
+    examples = [(tokenizer.encode(t), names.index(label)) for label, t in rows]
+    train, held = split(examples, choices)
+    task = ClassificationTask(train, held, choices.context, tokenizer, seed=choices.seed,
+                              eval_examples=None if choices.whole else 512)
+    return Prepared(task, tokenizer, {"examples": len(rows), "labels": names})

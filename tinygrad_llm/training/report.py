@@ -1,0 +1,81 @@
+"""The end of a run: one HTML file that needs nothing else, and a picture of the loss where matplotlib is installed."""
+
+import html
+from pathlib import Path
+
+from .log import read
+
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
+h1{font-size:1.5rem}table{border-collapse:collapse}td{padding:.1rem 1rem .1rem 0}pre{background:#f4f4f4;padding:1rem;
+white-space:pre-wrap;overflow-wrap:anywhere}svg{width:100%;height:auto}
+@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}pre{background:#262626}text{fill:#aaa}}"""
+WIDTH, HEIGHT, LEFT, BOTTOM = 720, 320, 50, 30
+
+
+def write_report(out: Path, title: str, facts: dict, sample: str) -> Path:
+    """OUT/report.html, from OUT/log.jsonl, `facts` (shown as a table) and a sample of the model's writing."""
+    records = read(out / "log.jsonl")
+    losses = [(r["step"], r["loss"]) for r in records if "loss" in r]
+    evaluations = [(r["step"], r["eval_loss"]) for r in records if "eval_loss" in r]
+    rows = "".join(f"<tr><td>{html.escape(str(k))}</td><td>{html.escape(str(v))}</td></tr>" for k, v in facts.items())
+    page = (f"<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width'><title>{html.escape(title)}</title>"
+            f"<style>{STYLE}</style><h1>{html.escape(title)}</h1>{curves(losses, evaluations)}<table>{rows}</table>"
+            f"<h2>A sample</h2><pre>{html.escape(sample)}</pre>")  # fmt: skip
+    path = out / "report.html"
+    path.write_text(page, "utf-8")
+    return path
+
+
+def curves(losses, evaluations) -> str:
+    """Loss over steps as SVG: every step pale, its average blue, evaluations as dots."""
+    points = losses + evaluations
+    if not points:
+        return "<p>No step was taken.</p>"
+    last = max(s for s, _ in points) or 1
+    low, high = min(v for _, v in points), max(v for _, v in points)
+    high = high if high > low else low + 1
+    x = lambda step: LEFT + (WIDTH - LEFT - 10) * step / last
+    y = lambda loss: 10 + (HEIGHT - BOTTOM - 10) * (high - loss) / (high - low)
+    line = lambda data, color, width: (f"<polyline fill=none stroke={color} stroke-width={width} points='"
+                                       + " ".join(f"{x(s):.1f},{y(v):.1f}" for s, v in thin(data)) + "'/>")  # fmt: skip
+    dots = "".join(f"<circle cx={x(s):.1f} cy={y(v):.1f} r=4 fill=#d62728><title>step {s}: {v:.4f}</title></circle>" for s, v in evaluations)
+    labels = "".join(f"<text x={LEFT - 6} y={y(v) + 4:.1f} text-anchor=end font-size=12>{v:.2f}</text>" for v in (low, (low + high) / 2, high))
+    labels += f"<text x={LEFT} y={HEIGHT - 8} font-size=12>0</text>"
+    labels += f"<text x={WIDTH - 10} y={HEIGHT - 8} text-anchor=end font-size=12>step {last}</text>"
+    return (f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' role=img aria-label='loss over steps'>{line(losses, '#bcd4ea', 1)}"
+            f"{line(averaged(losses), '#1f77b4', 2)}{dots}{labels}</svg><p>Blue: training loss, averaged. Red: loss on held-out text.</p>")
+
+
+def averaged(data, weight: float = 0.95):
+    """An exponential average, started without bias."""
+    total, norm, result = 0.0, 0.0, []
+    for step, value in data:
+        total, norm = weight * total + value, weight * norm + 1
+        result.append((step, total / norm))
+    return result
+
+
+def thin(data, most: int = 1500):
+    """At most `most` points: a page of a long run stays small."""
+    return data[:: max(1, len(data) // most)]
+
+
+def write_plot(out: Path) -> Path | None:
+    """OUT/loss.png, or None where matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return None
+    records = read(out / "log.jsonl")
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    losses = [(r["step"], r["loss"]) for r in records if "loss" in r]
+    evaluations = [(r["step"], r["eval_loss"]) for r in records if "eval_loss" in r]
+    for data, style in ((losses, {"alpha": 0.3, "color": "tab:blue"}), (averaged(losses), {"color": "tab:blue", "label": "training"}),
+                        (evaluations, {"color": "tab:red", "marker": "o", "label": "held-out"})):  # fmt: skip
+        if data:
+            axes.plot(*zip(*data), **style)
+    axes.set(xlabel="step", ylabel="loss (nats per token)")
+    axes.legend()
+    figure.savefig(out / "loss.png", dpi=120)
+    return out / "loss.png"

@@ -1,0 +1,64 @@
+"""What the model has learnt so far, in words: a continuation, a filled mask, or a decoded source."""
+
+import numpy as np
+
+from ..generate import fill_mask, generate
+from ..objectives import text_infilling
+
+
+def sample(model, task, tokenizer, *, tokens: int = 120, seed: int = 0, prompt: str = "\n") -> str:
+    """A few lines of text that show the model at work. Draws nothing from the generators that training draws from."""
+    rng = np.random.default_rng(seed)
+    if task.head == "causal_lm":
+        return continuation(model, tokenizer, prompt, tokens, rng)
+    if task.head == "seq2seq_lm":
+        return decoded(model, task, tokenizer, tokens)
+    if hasattr(task, "special") and "mask" in task.special and task.head in ("masked_lm", "pretraining"):
+        return filled(model, task, tokenizer)
+    return ""
+
+
+def continuation(model, tokenizer, prompt: str, tokens: int, rng) -> str:
+    try:
+        ids = tokenizer.encode(prompt)
+    except ValueError:  # a text without line ends
+        ids = np.array([0])
+    ids = ids if len(ids) else np.array([0])
+    return tokenizer.decode(continue_ids(model, ids, tokens, rng, temperature=0.8)).strip("\n")
+
+
+def continue_ids(model, ids, tokens: int, rng, stream=None, **options) -> np.ndarray:
+    """`tokens` new ids after ids (T,), also beyond the model's positions: the last half of them is then kept as the prompt."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    out, left = np.asarray(ids, dtype=np.int64), tokens
+    while left > 0:
+        window = out if limit is None else out[-max(limit // 2, 1):] if len(out) >= limit else out
+        step = left if limit is None else min(left, limit - len(window))
+        grown = generate(model, window, max_new_tokens=step, do_sample=True, rng=rng, stream=stream, eos_token_id=-1, **options)[0]
+        out = np.concatenate([out, grown[len(window):]])
+        left -= step
+    return out
+
+
+def decoded(model, task, tokenizer, tokens: int) -> str:
+    batch = task.evaluation()[0]
+    source, mask, labels = batch["input_ids"][:1], batch["attention_mask"][:1], batch["labels"][0]
+    source = source[:, : int(mask.sum())]
+    ids = generate(model, source, max_new_tokens=min(tokens, len(labels)), eos_token_id=task.special["eos"])[0, 1:]
+    ids = ids[: int(np.argmax(ids == task.special["eos"]))] if (ids == task.special["eos"]).any() else ids
+    return "\n".join(f"{name:8}{tokenizer.decode(x)!r}" for name, x in
+                     (("source", source[0]), ("target", labels[labels >= 0]), ("model", ids)))  # fmt: skip
+
+
+def filled(model, task, tokenizer) -> str:
+    batch = task.evaluation()[0]
+    ids, labels = batch["input_ids"][0], batch["labels"][0]
+    length = int(batch["attention_mask"][0].sum()) if "attention_mask" in batch else len(ids)
+    mask_id = task.special["mask"]
+    if not (ids[:length] == mask_id).any():
+        ids = text_infilling(ids[:length], mask_id=mask_id, rng=np.random.default_rng(0))
+    answers = fill_mask(model.generator if hasattr(model, "generator") else model, ids[None, :length], mask_id, top_k=1)[0]
+    guess = ids[:length].copy()
+    guess[ids[:length] == mask_id] = [best[0][0] for best in answers]
+    truth = np.where(labels[:length] >= 0, labels[:length], ids[:length])
+    return "\n".join(f"{name:8}{tokenizer.decode(x[1:-1])!r}" for name, x in (("masked", ids[:length]), ("model", guess), ("text", truth)))

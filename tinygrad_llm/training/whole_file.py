@@ -1,0 +1,98 @@
+"""Evaluation of a model on a whole file, each token predicted once."""
+
+from pathlib import Path
+
+import numpy as np
+
+from .. import text as texts
+from ..autograd import no_grad
+from ..data import IGNORE, pad_labels
+from . import checkpoint
+from .evaluate import evaluate, perplexity
+from .prepare import OBJECTIVES, DataChoices, prepare
+from .task import CausalTask
+
+#: The end of a model class's name -> what it was trained for, where no run says so.
+BY_HEAD = {
+    "ForMaskedLM": "masked", "ForPreTraining": "masked+next_sentence", "ForSequenceClassification": "classification",
+    "ForConditionalGeneration": "translation", "LMHeadModel": "causal", "ForCausalLM": "causal",
+}  # fmt: skip
+
+
+def evaluate_file(model, tokenizer, path, *, target=None, objective=None, batch: int = 16, run: Path | None = None) -> dict:
+    """{"loss", "perplexity", "tokens", ...}; "loss_per_char" where the predictions spell the text; "accuracy" where it applies."""
+    settings = run_settings(run) if run is not None else {}
+    objective = objective or settings.get("objective") or guess_objective(model)
+    if objective == "causal":
+        return evaluate_text(model, tokenizer, path, batch)
+    context = settings.get("context") or getattr(model.config, "max_position_embeddings", 512)
+    labels = settings.get("labels")
+    choices = DataChoices(objective, "plain", context, eval_batch=batch, label_names=tuple(labels) if labels else None, whole=True)
+    prepared = prepare(path, target, choices, tokenizer=tokenizer)
+    task, batches = prepared.task, prepared.task.evaluation()
+    result = evaluate(task, model, batches)
+    predictions = sum(sum(task.counts(b).values()) for b in batches)
+    out = {"loss": result["loss"], "perplexity": perplexity(result["loss"]), "tokens": predictions, "objective": objective}
+    out |= {k: v for k, v in result.items() if k in task.weights and k != "loss"}
+    if objective in ("masked", "classification", "translation"):
+        out["accuracy"] = accuracy(task, model, batches)
+    return out
+
+
+def evaluate_text(model, tokenizer, path, batch: int) -> dict:
+    """Windows side by side: each has one token more than the context, the last of which begins the next window."""
+    text = texts.read_text(path)
+    ids = tokenizer.encode(text)
+    if len(ids) < 2:
+        raise ValueError(f"{path}: {len(ids)} token, and the first one is not predicted; give a longer text")
+    context = getattr(model.config, "max_position_embeddings", None) or 512
+    rows = [ids[i : i + context + 1] for i in range(0, len(ids) - 1, context)]
+    batches = []
+    for i in range(0, len(rows), batch):
+        group = rows[i : i + batch]
+        inputs = pad_labels([r[:-1] for r in group])
+        batches.append({"input_ids": np.where(inputs == IGNORE, 0, inputs), "labels": pad_labels([r[1:] for r in group])})
+    loss = evaluate(CausalOnly(), model, batches)["loss"]
+    tokens = len(ids) - 1
+    first = len(tokenizer.decode(ids[:1]))  # the first token is given
+    return {"loss": loss, "perplexity": perplexity(loss), "tokens": tokens,
+            "loss_per_char": loss * tokens / max(len(text) - first, 1), "objective": "causal"}  # fmt: skip
+
+
+class CausalOnly(CausalTask):
+    """The loss of CausalTask, without data of its own."""
+
+    def __init__(self):
+        pass
+
+
+@no_grad()
+def accuracy(task, model, batches) -> float:
+    """The share of predictions that are right."""
+    was_training = model.training
+    model.eval()
+    right = total = 0
+    for b in batches:
+        logits = task.logits(model, b).data
+        counted = b["labels"] != IGNORE
+        right += int((np.argmax(logits, axis=-1) == b["labels"])[counted].sum())
+        total += int(counted.sum())
+    model.train(was_training)
+    return right / max(total, 1)
+
+
+def run_settings(run: Path) -> dict:
+    """What a run of `train` remembers of itself: its objective, context and labels; empty for other checkpoints."""
+    for place in (checkpoint.find(run / "last"), run):
+        if place is not None and (place / checkpoint.STATE).is_file():
+            info = checkpoint.read_state(place)[0]["info"]
+            return {k: info[k] for k in ("objective", "labels") if k in info} | {"context": info["settings"]["context"]}
+    return {}
+
+
+def guess_objective(model) -> str:
+    name = type(model).__name__
+    for end, objective in BY_HEAD.items():
+        if name.endswith(end):
+            return objective
+    raise ValueError(f"{name}: no objective known for this head; name one with --objective: {', '.join(OBJECTIVES)}")
