@@ -5,8 +5,11 @@ from pathlib import Path
 
 
 def add_parser(subparsers):
-    parser = subparsers.add_parser("eval", help="loss, perplexity and accuracy on a file",
-                                   description="Every token of FILE is predicted once, in the way that the model was trained.")
+    parser = subparsers.add_parser(
+        "eval",
+        help="loss, perplexity and accuracy on a file",
+        description="Every token of FILE is predicted once, in the way that the model was trained.",
+    )
     parser.add_argument("directory", metavar="DIR", help="a run of `train`, or any checkpoint directory")
     parser.add_argument("file", metavar="FILE", help="text; for translation SOURCE<tab>TARGET; for classification LABEL<tab>TEXT")
     parser.add_argument("--target", metavar="FILE", help="for translation: the other language, line by line")

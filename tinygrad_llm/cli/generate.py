@@ -4,16 +4,25 @@ import sys
 
 
 def add_parser(subparsers):
-    parser = subparsers.add_parser("generate", help="let a trained model write",
-                                   description="Continues a prompt (decoders), decodes a source (encoder-decoders), or fills masks (encoders).")
+    parser = subparsers.add_parser(
+        "generate",
+        help="let a trained model write",
+        description="Continues a prompt (decoders), decodes a source (encoder-decoders), or fills masks (encoders).",
+    )
     parser.add_argument("directory", metavar="DIR", help="a run of `train`, or any checkpoint directory")
-    parser.add_argument("--prompt", default=None, metavar="TEXT", help="text to go on from; for encoders text with [MASK] or <mask>")
+    parser.add_argument(
+        "--prompt", default=None, metavar="TEXT", help="text to go on from; for encoders text with [MASK] or <mask>"
+    )
     parser.add_argument("--tokens", type=int, default=200, metavar="N", help="how many to write (default 200)")
-    parser.add_argument("--temperature", type=float, default=None, metavar="X", help="0: always the most probable token (default 0.8)")
+    parser.add_argument(
+        "--temperature", type=float, default=None, metavar="X", help="0: always the most probable token (default 0.8)"
+    )
     parser.add_argument("--top-k", type=int, metavar="K", help="draw from the K most probable tokens")
     parser.add_argument("--top-p", type=float, metavar="P", help="draw from the fewest tokens that have probability P together")
     parser.add_argument("--min-p", type=float, metavar="P", help="draw from tokens at least P times as probable as the best")
-    parser.add_argument("--repetition-penalty", type=float, default=1.0, metavar="X", help="above 1: used tokens become less probable")
+    parser.add_argument(
+        "--repetition-penalty", type=float, default=1.0, metavar="X", help="above 1: used tokens become less probable"
+    )
     parser.add_argument("--beams", type=int, default=1, metavar="N", help="beam search (default 1: none)")
     parser.add_argument("--length-penalty", type=float, default=1.0, metavar="X", help="of beam search")
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end when this was written; may be repeated")
@@ -31,7 +40,9 @@ def run(args) -> int:
     for name, top in (("top_k", None), ("top_p", 1), ("min_p", 1)):
         value = getattr(args, name)
         if value is not None and not (value > 0 and (top is None or value <= top)):
-            raise UsageError(f"--{name.replace('_', '-')}: expected a number above 0{'' if top is None else ', at most 1'}; got {value}")
+            raise UsageError(
+                f"--{name.replace('_', '-')}: expected a number above 0{'' if top is None else ', at most 1'}; got {value}"
+            )
     from tinygrad_llm import models, text
     from tinygrad_llm.training.checkpoint import model_directory
 
@@ -54,7 +65,9 @@ def sampling(args) -> dict:
     import numpy as np
 
     warm = args.temperature if args.temperature is not None else 0.8 if args.beams == 1 else 0.0
-    drawn = {"do_sample": True, "temperature": warm, "top_k": args.top_k, "top_p": args.top_p, "min_p": args.min_p} if warm > 0 else {}
+    drawn = (
+        {"do_sample": True, "temperature": warm, "top_k": args.top_k, "top_p": args.top_p, "min_p": args.min_p} if warm > 0 else {}
+    )
     return {**drawn, "repetition_penalty": args.repetition_penalty, "rng": np.random.default_rng(args.seed)}
 
 
@@ -85,9 +98,10 @@ def write_continuation(model, tokenizer, args) -> int:
         search = {"num_beams": args.beams, "length_penalty": args.length_penalty} if args.beams > 1 else {"stream": out}
         got = generate(model, ids, max_new_tokens=room, **sampling(args), **stops, **search)[0]
         if args.beams > 1:
-            out(got[len(ids):])
+            out(got[len(ids) :])
     else:
-        continue_ids(model, ids, args.tokens, stream=out, **sampling(args))
+        options = sampling(args)
+        continue_ids(model, ids, args.tokens, options.pop("rng"), stream=out, **options)
     out.close()
     return 0
 
@@ -95,15 +109,17 @@ def write_continuation(model, tokenizer, args) -> int:
 def write_decoded(model, tokenizer, args) -> int:
     import numpy as np
 
-    from tinygrad_llm.generate import generate
     from tinygrad_llm.cli import UsageError
+    from tinygrad_llm.generate import generate
 
     if args.prompt is None:
         raise UsageError("--prompt: an encoder-decoder needs a source text")
     eos = [tokenizer.special["eos"]] if "eos" in tokenizer.special else []
     source = np.concatenate([tokenizer.encode(args.prompt), eos]).astype(np.int64)
     args.temperature = 0.0 if args.temperature is None else args.temperature
-    got = generate(model, source, max_new_tokens=args.tokens, num_beams=args.beams, length_penalty=args.length_penalty, **sampling(args))[0, 1:]
+    got = generate(
+        model, source, max_new_tokens=args.tokens, num_beams=args.beams, length_penalty=args.length_penalty, **sampling(args)
+    )[0, 1:]
     special = set(tokenizer.special.values())
     print(tokenizer.decode([t for t in got if t not in special or t in sentinels(tokenizer)]))
     return 0
@@ -149,7 +165,7 @@ class Stream:
             self.show(text)
 
     def show(self, text: str) -> None:
-        sys.stdout.write(text[len(self.shown):])
+        sys.stdout.write(text[len(self.shown) :])
         sys.stdout.flush()
         self.shown = text
         if len(self.ids) > 64 and text.endswith((" ", "\n")):  # start anew, so that decoding stays short

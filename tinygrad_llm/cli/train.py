@@ -29,21 +29,48 @@ NUMBERS = {
     "patience": (int, 0, "evaluations without progress before the run stops; 0 for never"),
 }
 #: What may differ between a run and its continuation.
-CHANGEABLE = {"steps", "eval_every", "save_every", "sample_every", "patience", "out", "resume", "force", "json", "file", "target", "command"}
+CHANGEABLE = {
+    "steps",
+    "eval_every",
+    "save_every",
+    "sample_every",
+    "patience",
+    "out",
+    "resume",
+    "force",
+    "json",
+    "file",
+    "target",
+    "command",
+}
 
 
 def add_parser(subparsers):
-    parser = subparsers.add_parser("train", help="train a model on a text file, or on a built-in corpus",
-                                   description="Trains on FILE (UTF-8 text, also .gz), or on Python's own library where none is given.")
-    parser.add_argument("file", nargs="?", metavar="FILE", help="text; for translation SOURCE<tab>TARGET lines; for classification LABEL<tab>TEXT")
+    parser = subparsers.add_parser(
+        "train",
+        help="train a model on a text file, or on a built-in corpus",
+        description="Trains on FILE (UTF-8 text, also .gz), or on Python's own library where none is given.",
+    )
+    parser.add_argument(
+        "file", nargs="?", metavar="FILE", help="text; for translation SOURCE<tab>TARGET lines; for classification LABEL<tab>TEXT"
+    )
     parser.add_argument("--target", metavar="FILE", help="for translation: the other language, line by line")
-    parser.add_argument("--model", metavar="FAMILY", help="gpt2 (default), gpt, gpt3, llama, bert, roberta, albert, electra, bart, t5, transformer")
-    parser.add_argument("--objective", help="the family's own by default: causal, masked, masked+next_sentence, masked+sentence_order, "
-                                            "replaced_token, text_infilling, span_corruption, translation, classification")
-    parser.add_argument("--tokenizer", metavar="KIND", help="chars (default), bytes, bpe, wordpiece, unigram, or a directory that has one")
+    parser.add_argument(
+        "--model", metavar="FAMILY", help="gpt2 (default), gpt, gpt3, llama, bert, roberta, albert, electra, bart, t5, transformer"
+    )
+    parser.add_argument(
+        "--objective",
+        help="the family's own by default: causal, masked, masked+next_sentence, masked+sentence_order, "
+        "replaced_token, text_infilling, span_corruption, translation, classification",
+    )
+    parser.add_argument(
+        "--tokenizer", metavar="KIND", help="chars (default), bytes, bpe, wordpiece, unigram, or a directory that has one"
+    )
     for name, (kind, default, text) in NUMBERS.items():
         parser.add_argument(f"--{name}", type=kind, metavar="N" if kind is int else "X", help=f"{text} (default {default})")
-    parser.add_argument("--schedule", choices=["cosine", "linear", "inverse_sqrt", "constant"], help="of the learning rate (default cosine)")
+    parser.add_argument(
+        "--schedule", choices=["cosine", "linear", "inverse_sqrt", "constant"], help="of the learning rate (default cosine)"
+    )
     parser.add_argument("--optimizer", choices=["adamw", "adam", "sgd"], help="(default adamw)")
     parser.add_argument("--no-bias", action="store_true", default=None, help="keep all biases at zero, as nanoGPT does")
     parser.add_argument("--out", metavar="DIR", help="where checkpoints, log and report go (default: a new directory under runs/)")
@@ -85,8 +112,8 @@ def fresh_settings(args) -> dict:
     from tinygrad_llm.cli import UsageError
 
     defaults = {k.replace("-", "_"): d for k, (_, d, _) in NUMBERS.items()}
-    defaults |= {"model": "gpt2", "objective": None, "tokenizer": None, "schedule": "cosine", "optimizer": "adamw", "no_bias": False,
-                 "file": None, "target": None}  # fmt: skip
+    names = ("model", "objective", "tokenizer", "schedule", "optimizer", "no_bias", "file", "target")
+    defaults |= dict(zip(names, ("gpt2", None, None, "cosine", "adamw", False, None, None)))
     settings = defaults | given(args)
     check_numbers(settings)
     if args.out is None:
@@ -150,8 +177,10 @@ def resumed_settings(args) -> dict:
     asked = given(args)
     for name, value in asked.items():
         if name not in CHANGEABLE and value != saved.get(name):
-            raise UsageError(f"--{name.replace('_', '-')} {value}: the run in {args.out} was made with {saved.get(name)}, "
-                             "which a resumed run keeps")
+            raise UsageError(
+                f"--{name.replace('_', '-')} {value}: the run in {args.out} was made with {saved.get(name)}, "
+                "which a resumed run keeps"
+            )
     return saved | asked
 
 
@@ -187,17 +216,24 @@ def train(settings: dict, out: Path, resume: bool) -> dict:
 
 def build(settings: dict, out: Path, resume: bool):
     """(prepared data, model)."""
+    import numpy as np
+
     from tinygrad_llm import text
     from tinygrad_llm.training import checkpoint
     from tinygrad_llm.training.families import recipe_for, small_model
     from tinygrad_llm.training.prepare import DataChoices, prepare
 
-    import numpy as np
-
     family, recipe = recipe_for(settings["model"])
     objective = settings["objective"] or recipe.objective
-    choices = DataChoices(objective, recipe.style, settings["context"], settings["tokenizer"] or recipe.tokenizer, settings["vocab"],
-                          settings["seed"], settings["label_smoothing"])  # fmt: skip
+    choices = DataChoices(
+        objective=objective,
+        style=recipe.style,
+        context=settings["context"],
+        tokenizer=settings["tokenizer"] or recipe.tokenizer,
+        vocab=settings["vocab"],
+        seed=settings["seed"],
+        label_smoothing=settings["label_smoothing"],
+    )
     tokenizer = text.load(checkpoint.find(out / "last")) if resume else None
     prepared = prepare(settings["file"], settings["target"], choices, tokenizer=tokenizer, scratch=out)
     sizes = {k: settings[k] for k in ("layers", "heads", "width", "context", "dropout")}
@@ -228,9 +264,11 @@ def describe(settings, model, prepared, trainer, out: Path) -> str:
     info = {k: v for k, v in prepared.info.items() if isinstance(v, int)}
     size = ", ".join(f"{v:,} {k}" for k, v in info.items())
     start = f", from step {trainer.step}" if trainer.step else ""
-    return (f"{settings['model']}, {model.num_parameters():,} parameters, {prepared.task.objective}; "
-            f"{settings['file'] or 'source text of the Python standard library'}: {size}, vocabulary {prepared.tokenizer.vocab_size}\n"
-            f"{settings['steps']} steps{start}; everything goes to {out}")
+    return (
+        f"{settings['model']}, {model.num_parameters():,} parameters, {prepared.task.objective}; "
+        f"{settings['file'] or 'source text of the Python standard library'}: {size}, vocabulary {prepared.tokenizer.vocab_size}\n"
+        f"{settings['steps']} steps{start}; everything goes to {out}"
+    )
 
 
 def show_sample(trainer) -> None:

@@ -8,6 +8,22 @@ from .seq2seq_tasks import InfillingTask, SpanTask, TranslationTask
 from .task import CausalTask, Task, WindowTask
 from .trainer import Trainer
 
-__all__ = ["CausalTask", "ClassificationTask", "InfillingTask", "MaskedTask", "Options", "OrderTask", "PairTask", "Progress",
-           "ReplacedTask", "SpanTask", "Task", "Trainer", "TranslationTask", "WindowTask", "evaluate", "perplexity",
-           "unigram_loss"]
+__all__ = [
+    "CausalTask",
+    "ClassificationTask",
+    "InfillingTask",
+    "MaskedTask",
+    "Options",
+    "OrderTask",
+    "PairTask",
+    "Progress",
+    "ReplacedTask",
+    "SpanTask",
+    "Task",
+    "Trainer",
+    "TranslationTask",
+    "WindowTask",
+    "evaluate",
+    "perplexity",
+    "unigram_loss",
+]

@@ -76,8 +76,10 @@ def write_state(directory: Path, state: dict, optimizer: dict) -> None:
 
     arrays = {f"{name}.{i}": np.ascontiguousarray(a) for name, values in optimizer["state"].items() for i, a in enumerate(values)}
     save_file(arrays, str(directory / ARRAYS))
-    record = state | {"optimizer": {k: v for k, v in optimizer.items() if k != "state"},
-                      "buffers": {name: len(values) for name, values in optimizer["state"].items()}}
+    record = state | {
+        "optimizer": {k: v for k, v in optimizer.items() if k != "state"},
+        "buffers": {name: len(values) for name, values in optimizer["state"].items()},
+    }
     (directory / STATE).write_text(json.dumps(record), "utf-8")
 
 
@@ -87,8 +89,9 @@ def read_state(directory: Path) -> tuple[dict, dict]:
 
     path = Path(directory) / STATE
     if not path.is_file():
-        raise FileNotFoundError(f"{directory}: no {STATE} here, so there is no run to resume; expected a directory that "
-                                "`tinygrad-llm train --out` made")
+        raise FileNotFoundError(
+            f"{directory}: no {STATE} here, so there is no run to resume; expected a directory that `tinygrad-llm train --out` made"
+        )
     state = json.loads(path.read_text("utf-8"))
     arrays = load_file(str(Path(directory) / ARRAYS))
     buffers = state.pop("buffers")

@@ -27,8 +27,15 @@ class MaskedTask(WindowTask):
         return self.mask(ids, np.ones_like(ids), rng)
 
     def mask(self, ids, attention_mask, rng):
-        return objectives.masked(ids, mask_id=self.special["mask"], vocab_size=self.tokenizer.vocab_size, rng=rng,
-                                 special=set(self.special.values()), attention_mask=attention_mask, split=self.split)
+        return objectives.masked(
+            ids,
+            mask_id=self.special["mask"],
+            vocab_size=self.tokenizer.vocab_size,
+            rng=rng,
+            special=set(self.special.values()),
+            attention_mask=attention_mask,
+            split=self.split,
+        )
 
 
 class ReplacedTask(MaskedTask):
@@ -49,9 +56,13 @@ class ReplacedTask(MaskedTask):
 
     def sums(self, model, batch):
         logits = model.generator(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        replaced = objectives.replaced_token(batch["originals"], batch["labels"], logits.data,
-                                             attention_mask=batch["attention_mask"],
-                                             rng=np.random.default_rng(int(batch["seed"])))
+        replaced = objectives.replaced_token(
+            batch["originals"],
+            batch["labels"],
+            logits.data,
+            attention_mask=batch["attention_mask"],
+            rng=np.random.default_rng(int(batch["seed"])),
+        )
         verdict = model.discriminator(input_ids=replaced["input_ids"], attention_mask=batch["attention_mask"]).logits
         return {"generator": label_loss(logits, batch["labels"]), "discriminator": binary_loss(verdict, replaced["labels"])}
 
@@ -76,8 +87,14 @@ class PairTask(Task):
     def batch(self, documents, n: int, rng):
         roles = {f"{r}_id": self.special[r] for r in ("cls", "sep", "pad")}
         pairs = self.make_pairs(documents, n, max_length=self.context, rng=rng, **roles)
-        masked = objectives.masked(pairs["input_ids"], mask_id=self.special["mask"], vocab_size=self.tokenizer.vocab_size,
-                                   special=set(self.special.values()), attention_mask=pairs["attention_mask"], rng=rng)
+        masked = objectives.masked(
+            pairs["input_ids"],
+            mask_id=self.special["mask"],
+            vocab_size=self.tokenizer.vocab_size,
+            special=set(self.special.values()),
+            attention_mask=pairs["attention_mask"],
+            rng=rng,
+        )
         return pairs | masked
 
     def draw(self, batch: int):
@@ -92,8 +109,10 @@ class PairTask(Task):
 
     def sums(self, model, batch):
         out = model(**{k: batch[k] for k in self.keys})
-        return {"masked": label_loss(out.prediction_logits, batch["labels"]),
-                "pair": label_loss(getattr(out, self.pair_logits), batch[self.label])}
+        return {
+            "masked": label_loss(out.prediction_logits, batch["labels"]),
+            "pair": label_loss(getattr(out, self.pair_logits), batch[self.label]),
+        }
 
     def state_dict(self) -> dict:
         return {"rng": self.rng.bit_generator.state}
@@ -117,15 +136,23 @@ class ClassificationTask(Task):
     objective = "classification"
     head = "sequence_classification"
 
-    def __init__(self, train, held, context: int, tokenizer, *, seed: int = 0, eval_examples: int | None = 512, eval_batch: int = 32):
+    def __init__(
+        self, train, held, context: int, tokenizer, *, seed: int = 0, eval_examples: int | None = 512, eval_batch: int = 32
+    ):
         need_roles(tokenizer, self.objective, "pad")
         self.source, self.context, self.special = Examples(train, seed), context, tokenizer.special
         self.held, self.eval_batch = held[:eval_examples], eval_batch
 
     def make(self, examples):
         texts, labels = zip(*examples)
-        return objectives.classification(texts, labels, pad_id=self.special["pad"], cls_id=self.special.get("cls"),
-                                         sep_id=self.special.get("sep"), max_length=self.context)
+        return objectives.classification(
+            texts,
+            labels,
+            pad_id=self.special["pad"],
+            cls_id=self.special.get("cls"),
+            sep_id=self.special.get("sep"),
+            max_length=self.context,
+        )
 
     def draw(self, batch: int):
         return self.make(self.source.draw(batch))

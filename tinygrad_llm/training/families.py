@@ -51,8 +51,19 @@ def recipe_for(name: str) -> tuple[str, Recipe]:
     return family, Recipe(name, base.objective, base.style, base.head, base.tokenizer)
 
 
-def small_model(recipe: Recipe, objective: str, tokenizer, *, layers: int, heads: int, width: int, context: int, dropout: float,
-                labels: int = 2, rng=None):
+def small_model(
+    recipe: Recipe,
+    objective: str,
+    tokenizer,
+    *,
+    layers: int,
+    heads: int,
+    width: int,
+    context: int,
+    dropout: float,
+    labels: int = 2,
+    rng=None,
+):
     """A model of the recipe's family with these sizes and the tokenizer's vocabulary and special tokens."""
     if width % heads:
         raise ValueError(f"--width {width} does not divide by --heads {heads}: every head gets the same number of columns")

@@ -93,8 +93,10 @@ def window_task(train, held, choices: DataChoices, tokenizer):
 def prepare_large(path, choices: DataChoices, tokenizer, scratch: Path) -> Prepared:
     """A corpus that need not fit in memory: tokens go to OUT/tokens.bin, and are read from there as they are needed."""
     if choices.objective in PAIR_TASKS:
-        raise ValueError(f"{path}: objective {choices.objective} keeps all sentences in memory and takes at most "
-                         f"{IN_MEMORY >> 20} MB; use --objective masked, or a part of the file")
+        raise ValueError(
+            f"{path}: objective {choices.objective} keeps all sentences in memory and takes at most "
+            f"{IN_MEMORY >> 20} MB; use --objective masked, or a part of the file"
+        )
     tokenizer = tokenizer or make_tokenizer(read_lines(path), choices)
     scratch.mkdir(parents=True, exist_ok=True)
     place = scratch / "tokens.bin"
@@ -153,8 +155,15 @@ def prepare_translation(path, target, choices: DataChoices, tokenizer) -> Prepar
     tokenizer = tokenizer or make_tokenizer("\n".join(s for pair in pairs for s in pair), choices)
     encoded = [(tokenizer.encode(s), tokenizer.encode(t)) for s, t in pairs]
     train, held = split(encoded, choices)
-    task = TranslationTask(train, held, choices.context, tokenizer, seed=choices.seed, label_smoothing=choices.label_smoothing,
-                           eval_examples=None if choices.whole else 256)
+    task = TranslationTask(
+        train,
+        held,
+        choices.context,
+        tokenizer,
+        seed=choices.seed,
+        label_smoothing=choices.label_smoothing,
+        eval_examples=None if choices.whole else 256,
+    )
     flat = lambda examples: np.concatenate([t for _, t in examples])
     longest = max(max(len(s), len(t)) for s, t in encoded)
     return Prepared(task, tokenizer, {"pairs": len(pairs), "longest": longest, "train_ids": flat(train), "held_ids": flat(held)})
@@ -166,7 +175,9 @@ def read_pairs(path, target=None) -> list[tuple[str, str]]:
     if target is not None:
         others = texts.read_text(target).splitlines()
         if len(lines) != len(others):
-            raise ValueError(f"{path} has {len(lines)} lines and {target} has {len(others)}; they must be translations line by line")
+            raise ValueError(
+                f"{path} has {len(lines)} lines and {target} has {len(others)}; they must be translations line by line"
+            )
         pairs = list(zip(lines, others))
     else:
         split = [line.split("\t") for line in lines if line.strip()]
@@ -198,6 +209,7 @@ def prepare_classification(path, choices: DataChoices, tokenizer) -> Prepared:
     tokenizer = tokenizer or make_tokenizer("\n".join(t for _, t in rows), choices)
     examples = [(tokenizer.encode(t), names.index(label)) for label, t in rows]
     train, held = split(examples, choices)
-    task = ClassificationTask(train, held, choices.context, tokenizer, seed=choices.seed,
-                              eval_examples=None if choices.whole else 512)
+    task = ClassificationTask(
+        train, held, choices.context, tokenizer, seed=choices.seed, eval_examples=None if choices.whole else 512
+    )
     return Prepared(task, tokenizer, {"examples": len(rows), "labels": names})

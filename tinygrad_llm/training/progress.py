@@ -46,8 +46,10 @@ class Progress:
 
 def format_line(r: dict, total: int) -> str:
     """step 120/2000  loss 2.481 (smooth 2.510)  lr 9.9e-04  grad 0.61  31.2k tokens/s  1:05 left"""
-    return (f"step {r['step']}/{total}  loss {r['loss']:.3f} (smooth {r['smooth']:.3f})  lr {r['lr']:.1e}  "
-            f"grad {r['grad_norm']:.2f}  {amount(r['tokens_per_s'])} tokens/s  {clock_time(r['seconds_left'])} left")
+    return (
+        f"step {r['step']}/{total}  loss {r['loss']:.3f} (smooth {r['smooth']:.3f})  lr {r['lr']:.1e}  "
+        f"grad {r['grad_norm']:.2f}  {amount(r['tokens_per_s'])} tokens/s  {clock_time(r['seconds_left'])} left"
+    )
 
 
 def amount(x: float) -> str:

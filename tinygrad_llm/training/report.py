@@ -18,9 +18,11 @@ def write_report(out: Path, title: str, facts: dict, sample: str) -> Path:
     losses = [(r["step"], r["loss"]) for r in records if "loss" in r]
     evaluations = [(r["step"], r["eval_loss"]) for r in records if "eval_loss" in r]
     rows = "".join(f"<tr><td>{html.escape(str(k))}</td><td>{html.escape(str(v))}</td></tr>" for k, v in facts.items())
-    page = (f"<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width'><title>{html.escape(title)}</title>"
-            f"<style>{STYLE}</style><h1>{html.escape(title)}</h1>{curves(losses, evaluations)}<table>{rows}</table>"
-            f"<h2>A sample</h2><pre>{html.escape(sample)}</pre>")  # fmt: skip
+    head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'><title>{html.escape(title)}</title>"
+    page = (
+        f"<!doctype html>{head}<style>{STYLE}</style><h1>{html.escape(title)}</h1>{curves(losses, evaluations)}"
+        f"<table>{rows}</table><h2>A sample</h2><pre>{html.escape(sample)}</pre>"
+    )
     path = out / "report.html"
     path.write_text(page, "utf-8")
     return path
@@ -38,12 +40,19 @@ def curves(losses, evaluations) -> str:
     y = lambda loss: 10 + (HEIGHT - BOTTOM - 10) * (high - loss) / (high - low)
     line = lambda data, color, width: (f"<polyline fill=none stroke={color} stroke-width={width} points='"
                                        + " ".join(f"{x(s):.1f},{y(v):.1f}" for s, v in thin(data)) + "'/>")  # fmt: skip
-    dots = "".join(f"<circle cx={x(s):.1f} cy={y(v):.1f} r=4 fill=#d62728><title>step {s}: {v:.4f}</title></circle>" for s, v in evaluations)
-    labels = "".join(f"<text x={LEFT - 6} y={y(v) + 4:.1f} text-anchor=end font-size=12>{v:.2f}</text>" for v in (low, (low + high) / 2, high))
+    dots = "".join(
+        f"<circle cx={x(s):.1f} cy={y(v):.1f} r=4 fill=#d62728><title>step {s}: {v:.4f}</title></circle>" for s, v in evaluations
+    )
+    labels = "".join(
+        f"<text x={LEFT - 6} y={y(v) + 4:.1f} text-anchor=end font-size=12>{v:.2f}</text>" for v in (low, (low + high) / 2, high)
+    )
     labels += f"<text x={LEFT} y={HEIGHT - 8} font-size=12>0</text>"
     labels += f"<text x={WIDTH - 10} y={HEIGHT - 8} text-anchor=end font-size=12>step {last}</text>"
-    return (f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' role=img aria-label='loss over steps'>{line(losses, '#bcd4ea', 1)}"
-            f"{line(averaged(losses), '#1f77b4', 2)}{dots}{labels}</svg><p>Blue: training loss, averaged. Red: loss on held-out text.</p>")
+    return (
+        f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' role=img aria-label='loss over steps'>{line(losses, '#bcd4ea', 1)}"
+        f"{line(averaged(losses), '#1f77b4', 2)}{dots}{labels}</svg>"
+        "<p>Blue: training loss, averaged. Red: loss on held-out text.</p>"
+    )
 
 
 def averaged(data, weight: float = 0.95):
@@ -71,10 +80,9 @@ def write_plot(out: Path) -> Path | None:
     axes = figure.subplots()
     losses = [(r["step"], r["loss"]) for r in records if "loss" in r]
     evaluations = [(r["step"], r["eval_loss"]) for r in records if "eval_loss" in r]
-    for data, style in ((losses, {"alpha": 0.3, "color": "tab:blue"}), (averaged(losses), {"color": "tab:blue", "label": "training"}),
-                        (evaluations, {"color": "tab:red", "marker": "o", "label": "held-out"})):  # fmt: skip
-        if data:
-            axes.plot(*zip(*data), **style)
+    axes.plot([s for s, _ in losses], [v for _, v in losses], color="tab:blue", alpha=0.3)
+    axes.plot([s for s, _ in losses], [v for _, v in averaged(losses)], color="tab:blue", label="training")
+    axes.plot([s for s, _ in evaluations], [v for _, v in evaluations], color="tab:red", marker="o", label="held-out")
     axes.set(xlabel="step", ylabel="loss (nats per token)")
     axes.legend()
     figure.savefig(out / "loss.png", dpi=120)

@@ -24,7 +24,7 @@ def continuation(model, tokenizer, prompt: str, tokens: int, rng) -> str:
     except ValueError:  # a text without line ends
         ids = np.array([0])
     ids = ids if len(ids) else np.array([0])
-    return tokenizer.decode(continue_ids(model, ids, tokens, rng, temperature=0.8)).strip("\n")
+    return tokenizer.decode(continue_ids(model, ids, tokens, rng, do_sample=True, temperature=0.8)).strip("\n")
 
 
 def continue_ids(model, ids, tokens: int, rng, stream=None, **options) -> np.ndarray:
@@ -32,10 +32,10 @@ def continue_ids(model, ids, tokens: int, rng, stream=None, **options) -> np.nda
     limit = getattr(model.config, "max_position_embeddings", None)
     out, left = np.asarray(ids, dtype=np.int64), tokens
     while left > 0:
-        window = out if limit is None else out[-max(limit // 2, 1):] if len(out) >= limit else out
+        window = out if limit is None else out[-max(limit // 2, 1) :] if len(out) >= limit else out
         step = left if limit is None else min(left, limit - len(window))
-        grown = generate(model, window, max_new_tokens=step, do_sample=True, rng=rng, stream=stream, eos_token_id=-1, **options)[0]
-        out = np.concatenate([out, grown[len(window):]])
+        grown = generate(model, window, max_new_tokens=step, rng=rng, stream=stream, eos_token_id=-1, **options)[0]
+        out = np.concatenate([out, grown[len(window) :]])
         left -= step
     return out
 
@@ -61,4 +61,6 @@ def filled(model, task, tokenizer) -> str:
     guess = ids[:length].copy()
     guess[ids[:length] == mask_id] = [best[0][0] for best in answers]
     truth = np.where(labels[:length] >= 0, labels[:length], ids[:length])
-    return "\n".join(f"{name:8}{tokenizer.decode(x[1:-1])!r}" for name, x in (("masked", ids[:length]), ("model", guess), ("text", truth)))
+    return "\n".join(
+        f"{name:8}{tokenizer.decode(x[1:-1])!r}" for name, x in (("masked", ids[:length]), ("model", guess), ("text", truth))
+    )

@@ -41,8 +41,12 @@ class InfillingTask(SpanTask):
         WindowTask.__init__(self, train, held, context - context // 8 - 1, **options)
 
     def make(self, windows, rng):
-        noisy = [objectives.text_infilling(objectives.permute_sentences(w, ends=self.ends, rng=rng) if self.ends else w,
-                                           mask_id=self.special["mask"], rng=rng) for w in windows]
+        noisy = [
+            objectives.text_infilling(
+                objectives.permute_sentences(w, ends=self.ends, rng=rng) if self.ends else w, mask_id=self.special["mask"], rng=rng
+            )
+            for w in windows
+        ]
         return objectives.translation(noisy, windows, pad_id=self.special["pad"], eos_id=self.special["eos"])
 
 
@@ -52,16 +56,25 @@ class TranslationTask(Task):
     objective = "translation"
     head = "seq2seq_lm"
 
-    def __init__(self, train, held, context: int, tokenizer, *, seed: int = 0, label_smoothing: float = 0.1,
-                 eval_examples: int | None = 256, eval_batch: int = 32):
+    def __init__(
+        self,
+        train,
+        held,
+        context: int,
+        tokenizer,
+        *,
+        seed: int = 0,
+        label_smoothing: float = 0.1,
+        eval_examples: int | None = 256,
+        eval_batch: int = 32,
+    ):
         need_roles(tokenizer, self.objective, "pad", "eos")
         self.special, self.context, self.smoothing = tokenizer.special, context, label_smoothing
         self.source = Examples(train, seed)
         self.held, self.eval_batch = held[:eval_examples], eval_batch
 
     def make(self, pairs):
-        return objectives.translation(*zip(*pairs), pad_id=self.special["pad"], eos_id=self.special["eos"],
-                                      max_length=self.context)
+        return objectives.translation(*zip(*pairs), pad_id=self.special["pad"], eos_id=self.special["eos"], max_length=self.context)
 
     def draw(self, batch: int):
         return self.make(self.source.draw(batch))

@@ -91,8 +91,9 @@ class CausalTask(WindowTask):
 def spread_windows(ids, length: int, count: int | None) -> np.ndarray:
     """(n, length): up to `count` windows, evenly spread and, where there is room, not overlapping. None: enough to cover all."""
     if len(ids) < length:
-        raise ValueError(f"the held-out part has {len(ids)} tokens, fewer than one window of {length}; "
-                         "use a longer text or a shorter context")
+        raise ValueError(
+            f"the held-out part has {len(ids)} tokens, fewer than one window of {length}; use a longer text or a shorter context"
+        )
     room = len(ids) - length
     n = -(-len(ids) // length) if count is None else max(1, min(count, len(ids) // length))
     starts = np.linspace(0, room, n).astype(np.int64)
@@ -105,5 +106,6 @@ def count_labels(labels: np.ndarray) -> int:
 
 def label_loss(logits, labels, smoothing: float = 0.0):
     """Σ cross-entropy of logits (..., V) at labels (...); -100 does not count."""
-    return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), ignore_index=IGNORE, reduction="sum",
-                           label_smoothing=smoothing)
+    return F.cross_entropy(
+        logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), ignore_index=IGNORE, reduction="sum", label_smoothing=smoothing
+    )

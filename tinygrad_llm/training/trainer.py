@@ -30,8 +30,18 @@ SMOOTHING = 0.98  # of the smoothed loss: an average over about 50 steps
 class Trainer:
     """Trains `model` on `task`. out: directory for checkpoints and the log (None: keep nothing)."""
 
-    def __init__(self, model, task, options: Options | None = None, *, out=None, tokenizer=None, progress: Progress | None = None,
-                 sampler=None, info: dict | None = None):
+    def __init__(
+        self,
+        model,
+        task,
+        options: Options | None = None,
+        *,
+        out=None,
+        tokenizer=None,
+        progress: Progress | None = None,
+        sampler=None,
+        info: dict | None = None,
+    ):
         self.model, self.task, self.options = model, task, options or Options()
         self.out = None if out is None else Path(out)
         self.tokenizer, self.progress, self.sampler, self.info = tokenizer, progress, sampler, info or {}
@@ -59,8 +69,10 @@ class Trainer:
         norm = self.optimizer.grad_norm()
         lr = self.schedule.lr
         if not np.isfinite(norm):
-            raise FloatingPointError(f"step {self.step + 1}: the gradient is not finite (norm {norm}); the last checkpoint is "
-                                     "still good: resume it with a smaller --lr")
+            raise FloatingPointError(
+                f"step {self.step + 1}: the gradient is not finite (norm {norm}); the last checkpoint is "
+                "still good: resume it with a smaller --lr"
+            )
         self.optimizer.step(clip_scale(norm, self.options.clip) if self.options.clip else 1.0)
         self.optimizer.zero_grad()
         self.schedule.step()
@@ -89,8 +101,15 @@ class Trainer:
             self.save()
         if self.progress:
             self.progress.close()
-        return {"steps": self.step, "best_loss": self.best, "best_step": self.best_step, "seconds": self.seconds,
-                "train_loss": self.smooth, "interrupted": not finished, "stopped_early": self.out_of_patience()}
+        return {
+            "steps": self.step,
+            "best_loss": self.best,
+            "best_step": self.best_step,
+            "seconds": self.seconds,
+            "train_loss": self.smooth,
+            "interrupted": not finished,
+            "stopped_early": self.out_of_patience(),
+        }
 
     def timed_step(self) -> None:
         start = time.perf_counter()

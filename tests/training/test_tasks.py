@@ -1,0 +1,93 @@
+"""Every family's own task: batches are what its objective says, and a short training lowers the loss."""
+
+import numpy as np
+import pytest
+
+from tests.training.small import TEXT, prepared
+from tinygrad_llm import models, training
+from tinygrad_llm.training import prepare
+from tinygrad_llm.training.families import RECIPES, recipe_for
+
+WINDOWED = ["gpt2", "gpt", "gpt3", "llama", "roberta", "electra", "t5", "bart", "bert", "albert"]
+
+
+@pytest.mark.parametrize("family", WINDOWED)
+def test_families_learn_their_own_objective(family, tmp_path):
+    data, model = prepared(family, tmp_path=tmp_path, context=32)
+    options = training.Options(steps=30, batch=8, lr=1e-2, warmup=3, eval_every=15, seed=1)
+    trainer = training.Trainer(model, data.task, options)
+    trainer.run()
+    batches = data.task.evaluation()
+    first = training.evaluate(data.task, prepared(family, tmp_path=tmp_path, context=32)[1], batches)["loss"]
+    assert trainer.best < first - 0.3, f"{family}: {first} -> {trainer.best}"
+    for batch in batches:
+        assert batch["input_ids"].shape[1] <= 32 and min(data.task.counts(batch).values()) > 0
+
+
+@pytest.mark.parametrize("family", WINDOWED)
+def test_tasks_resume(family, tmp_path):
+    data, _ = prepared(family, tmp_path=tmp_path)
+    twin, _ = prepared(family, tmp_path=tmp_path, seed=5)
+    data.task.draw(3)
+    twin.task.load_state_dict(data.task.state_dict())
+    a, b = data.task.draw(3), twin.task.draw(3)
+    assert all(np.array_equal(a[k], b[k]) for k in a)
+
+
+def test_every_family_has_a_recipe():
+    assert set(RECIPES) == set(models.families)
+    assert recipe_for("bert-large")[0] == "bert"
+    with pytest.raises(ValueError, match="--model: expected one of gpt, gpt2"):
+        recipe_for("gpt9")
+
+
+def test_translation_pairs(tmp_path):
+    lines = [f"{i} apples\t{i} Äpfel" for i in range(40)]
+    (tmp_path / "pairs.tsv").write_text("\n".join(lines))
+    choices = prepare.DataChoices("translation", "seq2seq", 16)
+    data = prepare.prepare(tmp_path / "pairs.tsv", None, choices)
+    batch = data.task.draw(4)
+    eos = data.tokenizer.special["eos"]
+    for ids, mask, labels in zip(batch["input_ids"], batch["attention_mask"], batch["labels"]):
+        source, target = data.tokenizer.decode(ids[mask == 1][:-1]), data.tokenizer.decode(labels[labels >= 0][:-1])
+        assert f"{source}\t{target}" in lines and labels[labels >= 0][-1] == eos
+    (tmp_path / "en").write_text("\n".join(p.split("\t")[0] for p in lines))
+    (tmp_path / "de").write_text("\n".join(p.split("\t")[1] for p in lines))
+    two = prepare.prepare(tmp_path / "en", tmp_path / "de", choices)
+    assert np.array_equal(two.task.draw(4)["labels"], batch["labels"])
+
+
+@pytest.mark.parametrize(
+    ("objective", "content", "message"),
+    [
+        ("translation", "one\ttwo\nthree\n", "line 2: expected SOURCE<tab>TARGET"),
+        ("translation", "one\ttwo\n", "1 pairs; at least 10"),
+        ("classification", "ham\thello\nspam\n", "line 2: expected LABEL<tab>TEXT"),
+        ("classification", "".join(f"{i}\ttext\n" for i in range(10)), "10 different labels"),
+        ("masked+next_sentence", "one line\nonly", "at least 4"),
+        ("causal", "short", "fewer than one window of 17; use a longer text or a shorter context"),
+    ],
+)
+def test_files_that_do_not_fit_the_objective(tmp_path, objective, content, message):
+    (tmp_path / "f").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        prepare.prepare(tmp_path / "f", None, prepare.DataChoices(objective, "bert", 16))
+
+
+def test_a_header_is_no_example(tmp_path):
+    (tmp_path / "f").write_text("label\ttext\n" + "ham\thello there\nspam\tbuy now\n" * 10)
+    data = prepare.prepare(tmp_path / "f", None, prepare.DataChoices("classification", "bert", 16))
+    assert data.info["labels"] == ["ham", "spam"] and data.info["examples"] == 20
+
+
+def test_a_large_file_is_read_from_disk(tmp_path, monkeypatch):
+    """The same windows, whether the tokens are in memory or in a file."""
+    (tmp_path / "f").write_text(TEXT)
+    choices = prepare.DataChoices("causal", "plain", 16)
+    small = prepare.prepare(tmp_path / "f", None, choices, scratch=tmp_path / "out")
+    monkeypatch.setattr(prepare, "IN_MEMORY", 100)
+    large = prepare.prepare(tmp_path / "f", None, choices, scratch=tmp_path / "out")
+    assert (tmp_path / "out" / "tokens.bin").is_file()
+    for _ in range(3):
+        assert np.array_equal(small.task.draw(5)["input_ids"], large.task.draw(5)["input_ids"])
+    assert all(np.array_equal(a["labels"], b["labels"]) for a, b in zip(small.task.evaluation(), large.task.evaluation()))

@@ -1,0 +1,200 @@
+"""The loop: it learns, accumulates exactly, stops when it should, and resumes bit for bit from any moment."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.training.small import TEXT, causal_trainer, prepared, same_bits, weights
+from tinygrad_llm import training
+from tinygrad_llm.training import checkpoint
+from tinygrad_llm.training.log import read
+
+
+def test_it_learns_more_than_token_frequencies():
+    trainer = causal_trainer(steps=300, lr=1e-2, eval_every=150, dropout=0.0)
+    result = trainer.run()
+    ids = trainer.tokenizer.encode(TEXT)
+    assert result["best_loss"] < training.unigram_loss(ids[:-200], ids[-200:], trainer.tokenizer.vocab_size) - 0.5
+    assert not result["interrupted"] and result["steps"] == 300
+
+
+@settings(max_examples=5)
+@given(st.integers(2, 4), st.integers(0, 1000))
+def test_accumulation_is_exact_for_different_lengths(parts, seed):
+    """The gradient of one big batch and that of its parts, whose numbers of labels differ."""
+    rng = np.random.default_rng(seed)
+    whole = causal_trainer(dropout=0.0)
+    ids = rng.integers(0, 20, (parts, 12))
+    labels = np.where(rng.random(ids.shape) < rng.random((parts, 1)), ids, -100)
+    labels[0, 0] = ids[0, 0]
+    gradients = []
+    for split in ([slice(None)], [slice(i, i + 1) for i in range(parts)]):
+        trainer = causal_trainer(dropout=0.0, clip=0.0, accumulate=len(split), batch=1)
+        batches = iter([{"input_ids": ids[s], "labels": labels[s]} for s in split])
+        trainer.task.draw = lambda n, batches=batches: next(batches)
+        seen = []
+        trainer.optimizer.step = lambda scale, t=trainer, seen=seen: seen.append([p.grad.data.copy() for p in t.model.parameters()])
+        record = trainer.train_step()
+        gradients.append((seen[0], record["loss"]))
+    (big, big_loss), (small, small_loss) = gradients
+    assert small_loss == pytest.approx(big_loss, rel=1e-5)
+    for a, b in zip(big, small):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    assert len(big) == len(list(whole.model.parameters()))
+
+
+def test_clipping_limits_the_step():
+    wild, tame = (causal_trainer(dropout=0.0, optimizer="sgd", lr=1.0, warmup=0, weight_decay=0.0, beta1=0.0, clip=c) for c in (0.0, 0.1))
+    moves = []
+    for trainer in (wild, tame):
+        before = weights(trainer.model)
+        norm = trainer.train_step()["grad_norm"]
+        moves.append(np.sqrt(sum(((p.data - before[n]) ** 2).sum() for n, p in trainer.model.named_parameters())))
+    assert norm > 0.1 and moves[0] == pytest.approx(norm, rel=1e-3) and moves[1] == pytest.approx(0.1, rel=1e-3)
+
+
+def test_resuming_continues_bit_for_bit(tmp_path):
+    straight = causal_trainer(tmp_path / "a")
+    straight.run()
+    cut = causal_trainer(tmp_path / "b")
+    original = cut.train_step
+    cut.train_step = lambda: cut.stop() if cut.step == 4 else None or original()
+    cut.train_step = lambda: (original(), cut.stop() if cut.step == 5 else None)[0]
+    assert cut.run()["interrupted"]
+    resumed = causal_trainer(tmp_path / "b", seed=0)
+    resumed.resume()
+    assert resumed.step == 5
+    resumed.run()
+    assert same_bits(weights(straight.model), weights(resumed.model))
+    for name in ("model.safetensors", "last/optimizer.safetensors", "best/model.safetensors"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert read(tmp_path / "a" / "log.jsonl") == read(tmp_path / "b" / "log.jsonl")
+
+
+class Killed(BaseException):
+    """Stands for the death of the process: nothing catches it."""
+
+
+def kill_points(monkeypatch, n):
+    """The n-th call that touches the disk's names or flushes it never returns."""
+    left = [n]
+
+    def dying(function):
+        def call(*args, **kwargs):
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            return function(*args, **kwargs)
+
+        return call
+
+    for name in ("rename", "replace", "fsync", "link"):
+        monkeypatch.setattr(checkpoint.os, name, dying(getattr(os, name)))
+    monkeypatch.setattr(checkpoint.shutil, "rmtree", dying(checkpoint.shutil.rmtree))
+    return left
+
+
+def test_killed_at_any_moment_and_resumed_ends_with_the_same_bits(tmp_path, monkeypatch):
+    """Every call that writes is in turn the last one; then a new process resumes, or starts anew where nothing was saved yet."""
+    options = {"steps": 4, "eval_every": 2, "save_every": 1, "batch": 2}
+    straight = causal_trainer(tmp_path / "straight", **options)
+    with monkeypatch.context() as m:
+        left = kill_points(m, 10**6)
+        straight.run()
+        total = 10**6 - left[0]
+    expected = weights(straight.model)
+    assert total > 30
+    for n in range(0, total, max(1, total // 25)):
+        out = tmp_path / f"killed-{n}"
+        with monkeypatch.context() as m, pytest.raises(Killed):
+            kill_points(m, n)
+            causal_trainer(out, **options).run()
+        again = causal_trainer(out, **options)
+        if checkpoint.find(out / "last") is not None:
+            again.resume()
+        again.run()
+        assert same_bits(expected, weights(again.model)), f"killed at call {n}"
+        assert (out / "model.safetensors").read_bytes() == (tmp_path / "straight" / "model.safetensors").read_bytes()
+        assert not [p for p in out.rglob("*") if p.name.endswith((".tmp", ".new", ".old"))]
+
+
+def test_a_signal_ends_the_run_after_the_step(tmp_path):
+    trainer = causal_trainer(tmp_path, steps=50)
+    original = trainer.train_step
+    trainer.train_step = lambda: (original(), os.kill(os.getpid(), signal.SIGINT) if trainer.step == 7 else None)[0]
+    result = trainer.run()
+    assert result["interrupted"] and result["steps"] == 7
+    assert json.loads((tmp_path / "last" / "training.json").read_text())["step"] == 7
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_early_stop():
+    trainer = causal_trainer(steps=100, lr=1e-12, warmup=0, eval_every=1, patience=3, dropout=0.0)
+    trainer.evaluate_once = None
+    losses = iter([3.0, 2.0, 2.5, 2.0, 2.1, 1.0])
+    import tinygrad_llm.training.trainer as module
+
+    before, module.evaluate = module.evaluate, lambda *a: {"loss": next(losses)}
+    try:
+        result = trainer.run()
+    finally:
+        module.evaluate = before
+    assert result["stopped_early"] and not result["interrupted"]
+    assert (result["steps"], result["best_step"], result["best_loss"]) == (4, 1, 2.0)
+
+
+def test_best_is_kept_and_published(tmp_path):
+    trainer = causal_trainer(tmp_path, steps=9, eval_every=3, lr=1e-2)
+    result = trainer.run()
+    evaluations = {r["step"]: r["eval_loss"] for r in read(tmp_path / "log.jsonl") if "eval_loss" in r}
+    assert sorted(evaluations) == [0, 3, 6, 9] and min(evaluations, key=evaluations.get) == result["best_step"]
+    best = (tmp_path / "best" / "model.safetensors").read_bytes()
+    assert (tmp_path / "model.safetensors").read_bytes() == best
+    assert checkpoint.model_directory(tmp_path) == tmp_path
+
+
+def test_evaluation_leaves_training_alone():
+    """A run with evaluations takes the same steps as one without."""
+    with_, without = causal_trainer(eval_every=1), causal_trainer(eval_every=0)
+    with_.run(), without.run()
+    assert same_bits(weights(with_.model), weights(without.model))
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run():
+    trainer = causal_trainer()
+    p = next(trainer.model.parameters())
+    p.data[0] = np.nan
+    with pytest.raises(FloatingPointError, match="step 1: the gradient is not finite"):
+        trainer.train_step()
+
+
+def test_resume_refuses_what_is_not_a_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing to resume"):
+        causal_trainer(tmp_path).resume()
+    (tmp_path / "last").mkdir()
+    with pytest.raises(FileNotFoundError, match="no training.json"):
+        causal_trainer(tmp_path).resume()
+
+
+def test_a_checkpoint_of_another_family_is_refused(tmp_path):
+    data, model = prepared("bert", tmp_path=tmp_path)
+    training.Trainer(model, data.task, training.Options(steps=1, batch=2), out=tmp_path / "run", tokenizer=data.tokenizer).run()
+    with pytest.raises(ValueError, match="expected a GPT2LMHeadModel, found a BertForPreTraining"):
+        causal_trainer().resume(tmp_path / "run" / "last")
+
+
+@pytest.mark.parametrize("bad", [{"steps": 0}, {"lr": 0.0}, {"min_lr": 2.0}, {"schedule": "square"}, {"optimizer": "lion"}, {"clip": -1.0}])
+def test_options_are_checked(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        training.Options(**bad)
+
+
+def test_a_log_survives_a_torn_line(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+    assert read(path) == [{"step": 1, "loss": 2.0}]
