@@ -45,6 +45,14 @@ def settle(place: Path) -> None:
         os.rename(done, place)
 
 
+def tidy(place: Path) -> None:
+    """Finishes a replacement that was cut off, and removes what it left."""
+    settle(place)
+    for end in (".tmp", ".old"):
+        if end == ".tmp" or place.is_dir():
+            remove(place.with_name(place.name + end))
+
+
 def find(place: Path) -> Path | None:
     """The newest complete checkpoint under this name, or None."""
     place = Path(place)
@@ -112,6 +120,7 @@ def publish(source: Path, target: Path) -> None:
         except OSError:  # a file system without hard links
             shutil.copyfile(file, beside)
         os.replace(beside, Path(target) / file.name)
+        beside.unlink(missing_ok=True)  # rename leaves both names where they are links to one file
 
 
 def model_directory(directory) -> Path:

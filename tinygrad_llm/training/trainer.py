@@ -49,7 +49,8 @@ class Trainer:
         self.schedule = make_schedule(self.optimizer, self.options)
         manual_seed(self.options.seed)  # dropout draws from this thread's generator
         self.step, self.smooth, self.best, self.bad_evaluations = 0, None, None, 0
-        self.best_step, self.seconds, self.stopping, self.log = 0, 0.0, False, Log(None)
+        self.best_step, self.seconds, self.pace = 0, 0.0, 0.0
+        self.stopping, self.log = False, Log(None)
 
     # -- one step ----------------------------------------------------------------------------------------------------------
 
@@ -116,7 +117,7 @@ class Trainer:
         record = self.train_step()
         took = time.perf_counter() - start
         self.seconds += took
-        self.pace = took if not hasattr(self, "pace") else 0.9 * self.pace + 0.1 * took
+        self.pace = 0.9 * self.pace + 0.1 * took if self.pace else took
         record["tokens_per_s"] = record.pop("tokens") / self.pace
         record["seconds_left"] = (self.options.steps - self.step) * self.pace
         self.log.write({k: v for k, v in record.items() if k not in ("tokens_per_s", "seconds_left")})
@@ -196,8 +197,8 @@ class Trainer:
         if self.out is None:
             return Log(None)
         self.out.mkdir(parents=True, exist_ok=True)
-        checkpoint.settle(self.out / "last")
-        checkpoint.settle(self.out / "best")
+        for name in ("last", "best"):
+            checkpoint.tidy(self.out / name)
         return Log(self.out / "log.jsonl", self.step or None)
 
 
