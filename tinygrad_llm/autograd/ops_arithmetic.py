@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from .op import op
-from .ops_common import errstate
-from .tensor import implements
+from .ops_common import derived, errstate
 
 
 @op(elementwise=True, numpy=np.add)
@@ -203,7 +202,7 @@ def _(g, x, low, high):
     above = x > high
     return np.where(above if low is None else above | (low > high), g, 0)
 
-@implements(np.clip)
+@derived(np.clip)
 def clip(x, a_min=None, a_max=None, *, min=None, max=None):
     """y = min(max(x, a_min), a_max), under NumPy's or PyTorch's names for the bounds; at least one is given"""
     low, high = min if a_min is None else a_min, max if a_max is None else a_max

@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .tensor import Tensor
+from .tensor import Tensor, implements
+
+_KINDS = (np.exceptions.AxisError, IndexError, TypeError, ValueError, KeyError, RuntimeError)
+
+
+def derived(*numpy_functions: Any, name: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A function written through operations. It stands for these NumPy functions, and its errors begin with its name."""
+
+    def enter(function: Callable[..., Any]) -> Callable[..., Any]:
+        prefix = f"{name or function.__name__}: "
+
+        @functools.wraps(function)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                if str(error).startswith(prefix):
+                    raise
+                kind = next((kind for kind in _KINDS if isinstance(error, kind)), None)
+                if kind is None:
+                    raise
+                raise kind(prefix + str(error)) from error
+
+        return implements(*numpy_functions)(called)
+
+    return enter
 
 
 def value(x: Any) -> Any:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from .op import op
-from .tensor import Tensor, implements
+from .ops_common import derived
+from .tensor import Tensor
 
 
 @op(name="astype")
@@ -19,6 +20,7 @@ def _astype(x, *, dtype):
 def _(g): return g
 
 
+@derived()
 def astype(x: Any, dtype: Any, copy: bool = True) -> Tensor:
     """x in another dtype. To an int or bool the gradient is cut; without a change x itself comes back if `copy` is False."""
     x = x if isinstance(x, Tensor) else Tensor(x)
@@ -37,31 +39,31 @@ def copy(x):
 def _(g): return g
 
 
-@implements(np.shape)
+@derived(np.shape)
 def shape(x: Any) -> tuple[int, ...]:
     """The lengths of the axes."""
     return x.shape
 
 
-@implements(np.ndim)
+@derived(np.ndim)
 def ndim(x: Any) -> int:
     """The number of axes."""
     return x.ndim
 
 
-@implements(np.size)
+@derived(np.size)
 def size(x: Any, axis: int | None = None) -> int:
     """The number of elements, or the length of an axis."""
     return x.size if axis is None else x.shape[axis]
 
 
-@implements(np.array_equal)
+@derived(np.array_equal)
 def array_equal(a: Any, b: Any) -> bool:
     """Same shape and same numbers."""
     return bool(np.array_equal(Tensor(a).data, Tensor(b).data))
 
 
-@implements(np.allclose)
+@derived(np.allclose)
 def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
     """|a - b| ≤ atol + rtol · |b| everywhere."""
     return bool(np.allclose(Tensor(a).data, Tensor(b).data, rtol, atol, equal_nan))

@@ -7,9 +7,8 @@ import string
 import numpy as np
 
 from .op import op
-from .ops_common import along
+from .ops_common import along, derived
 from .ops_index import scatter_to_zeros
-from .tensor import implements
 
 OPTIMIZE_ABOVE = 4096  # multiply-adds from which looking for a good order of products pays
 
@@ -57,7 +56,7 @@ def _sizes(terms, shapes):
     return sizes
 
 
-@implements(np.einsum)
+@derived(np.einsum)
 def einsum(subscripts, *operands, optimize=None):
     """np.einsum, by letters ("bij,bjk->bik", "...ij->...ji", "ii") or by lists (a, [0, 1], b, [1, 2], [0, 2])."""
     if not isinstance(subscripts, str):

@@ -14,9 +14,9 @@ import numpy as np
 import kernels
 
 from .op import op
-from .ops_common import along, as_index, normal_axis, value
+from .ops_common import along, as_index, derived, normal_axis, value
 from .ops_shape import as_tensor, moveaxis
-from .tensor import Tensor, implements
+from .tensor import Tensor
 
 _BASIC = (int, slice, type(None), type(Ellipsis), np.integer)
 
@@ -136,7 +136,7 @@ def _checked(x, indices, axis, who):
     return x, indices, axis
 
 
-@implements(np.take)
+@derived(np.take)
 def take(x, indices, axis=None, mode="raise"):
     """y = x[..., indices, ...] along the axis (None: of all elements in a row). mode: "raise", "wrap" or "clip"."""
     x = as_tensor(x)
@@ -154,12 +154,13 @@ def take(x, indices, axis=None, mode="raise"):
     return getitem(x, index=indices if axis == 0 else (slice(None),) * axis + (indices,))
 
 
+@derived()
 def index_select(x, axis, index):
     """PyTorch's name for `take` along an axis."""
     return take(x, index, axis)
 
 
-@implements(np.take_along_axis)
+@derived(np.take_along_axis)
 def take_along_axis(x, indices, axis=-1):
     """y[i, k] = x[i, indices[i, k]] along the last axis, and so along any; the other axes broadcast."""
     if axis is None:
@@ -168,12 +169,14 @@ def take_along_axis(x, indices, axis=-1):
     return getitem(x, index=index_along(x.shape, axis, indices))
 
 
+@derived()
 def gather(x, axis, index):
     """PyTorch's gather: y[i][j] = x[index[i][j]][j] for axis 0. The index may be shorter than x, and does not broadcast."""
     x, index, axis = _checked(x, index, axis, "gather")
     return getitem(x, index=index_along(index.shape, axis, index))
 
 
+@derived()
 def put_along_axis(x, indices, values, axis):
     """A copy of x with y[i, indices[i, k]] = values[i, k]; where `take_along_axis` reads, this writes."""
     x, indices, axis = _checked(x, indices, axis, "put_along_axis")
@@ -188,12 +191,14 @@ def _source(index, src):
     return src if src.shape == index.shape else getitem(src, index=tuple(slice(n) for n in index.shape))
 
 
+@derived()
 def scatter(x, axis, index, src):
     """A copy of x with y[index[i][j]][j] = src[i][j] for axis 0."""
     x, index, axis = _checked(x, index, axis, "scatter")
     return index_put(x, _source(index, src), index=index_along(index.shape, axis, index))
 
 
+@derived()
 def scatter_add(x, axis, index, src):
     """A copy of x with y[index[i][j]][j] += src[i][j] for axis 0; repeated indices add up."""
     x, index, axis = _checked(x, index, axis, "scatter_add")
@@ -205,34 +210,40 @@ def _along(x, axis, index, who):
     return x, (slice(None),) * normal_axis(axis, x.ndim) + (as_index(index, who),)
 
 
+@derived()
 def index_add(x, axis, index, src, alpha=1):
     """A copy of x, to whose slices at `index` along the axis the slices of `src`, times alpha, are added."""
     x, where = _along(x, axis, index, "index_add")
     return index_put(x, src if alpha == 1 else as_tensor(src) * alpha, index=where, accumulate=True)
 
 
+@derived()
 def index_copy(x, axis, index, src):
     """A copy of x, whose slices at `index` along the axis are those of `src`."""
     x, where = _along(x, axis, index, "index_copy")
     return index_put(x, src, index=where)
 
 
+@derived()
 def index_fill(x, axis, index, fill):
     """A copy of x, whose slices at `index` along the axis are `fill`."""
     x, where = _along(x, axis, index, "index_fill")
     return index_put(x, fill, index=where)
 
 
+@derived()
 def put(x, index, values, accumulate=False):
     """A copy of x with y[index] = values (or += values), for any index that brackets take."""
     return index_put(as_tensor(x), values, index=plain_index(index), accumulate=accumulate)
 
 
+@derived()
 def masked_fill(x, mask, fill):
     """y = fill where the mask is true, else x."""
     return np.where(as_tensor(value(mask)), fill, as_tensor(x))
 
 
+@derived()
 def masked_select(x, mask):
     """The elements of x where the mask is true, in a row."""
     x, mask = as_tensor(x), np.asarray(value(mask))
@@ -243,7 +254,7 @@ def masked_select(x, mask):
 # -- derived: diagonals, triangles, windows ----------------------------------------------------------------------------
 
 
-@implements(np.diagonal)
+@derived(np.diagonal)
 def diagonal(x, offset=0, axis1=0, axis2=1):
     """y[..., i] = x[..., i, i + offset], the two axes moved to the end."""
     x = as_tensor(x)
@@ -256,6 +267,7 @@ def diagonal(x, offset=0, axis1=0, axis2=1):
     return getitem(x, index=(..., i + max(-offset, 0), i + max(offset, 0)))
 
 
+@derived()
 def diag_embed(x, offset=0, axis1=-2, axis2=-1):
     """Matrices that are 0 but for the diagonal, which is the last axis of x."""
     x = as_tensor(x)
@@ -265,7 +277,7 @@ def diag_embed(x, offset=0, axis1=-2, axis2=-1):
     return moveaxis(y, (-2, -1), (axis1, axis2))
 
 
-@implements(np.diag)
+@derived(np.diag)
 def diag(x, k=0):
     """The k-th diagonal of a matrix, or the matrix with this diagonal."""
     x = as_tensor(x)
@@ -274,32 +286,33 @@ def diag(x, k=0):
     return diag_embed(x, k) if x.ndim == 1 else diagonal(x, k)
 
 
-@implements(np.diagflat)
+@derived(np.diagflat)
 def diagflat(x, k=0):
     """The matrix whose k-th diagonal is all of x in a row."""
     return diag_embed(as_tensor(x).reshape(-1), k)
 
 
-@implements(np.trace)
+@derived(np.trace)
 def trace(x, offset=0, axis1=0, axis2=1):
     """y = the sum of a diagonal."""
     return diagonal(x, offset, axis1, axis2).sum(axis=-1)
 
 
-@implements(np.tril)
+@derived(np.tril)
 def tril(x, k=0):
     """x, but 0 above the k-th diagonal."""
     x = as_tensor(x)
     return np.where(np.tri(*x.shape[-2:], k=k, dtype=bool), x, 0)
 
 
-@implements(np.triu)
+@derived(np.triu)
 def triu(x, k=0):
     """x, but 0 below the k-th diagonal."""
     x = as_tensor(x)
     return np.where(np.tri(*x.shape[-2:], k=k - 1, dtype=bool), 0, x)
 
 
+@derived()
 def unfold(x, axis, size, step=1):
     """Windows of `size` along an axis, `step` apart: the axis counts the windows, a new last axis runs inside them."""
     x = as_tensor(x)
@@ -311,7 +324,7 @@ def unfold(x, axis, size, step=1):
     return moveaxis(windows, axis + 1, -1)
 
 
-@implements(np.lib.stride_tricks.sliding_window_view)
+@derived(np.lib.stride_tricks.sliding_window_view)
 def sliding_window_view(x, window_shape, axis=None):
     """Every window of this shape: the axes count the windows, new last axes run inside them."""
     x = as_tensor(x)
@@ -329,7 +342,7 @@ def sliding_window_view(x, window_shape, axis=None):
 _PAD_BY_INDEX = {"reflect", "symmetric", "edge", "wrap"}
 
 
-@implements(np.pad)
+@derived(np.pad)
 def pad(x, pad_width, mode="constant", constant_values=0):
     """x with more entries before and after each axis, as np.pad: "constant", "reflect", "symmetric", "edge" or "wrap"."""
     x = as_tensor(x)

@@ -12,9 +12,8 @@ import numpy as np
 import kernels
 
 from .op import op
-from .ops_common import normal_axes, value
+from .ops_common import derived, normal_axes, value
 from .ops_shape import as_tensor, expand_dims, moveaxis, transpose
-from .tensor import implements
 
 SMALL = 32 * 32 * 32  # multiply-adds below which np.matmul's lower call cost wins
 
@@ -59,7 +58,7 @@ def _(g, a, b):
 # -- derived products --------------------------------------------------------------------------------------------------
 
 
-@implements(np.dot)
+@derived(np.dot)
 def dot(a, b):
     """For vectors and matrices the product; else the sum over a's last axis and b's last but one."""
     a, b = as_tensor(a), as_tensor(b)
@@ -68,26 +67,26 @@ def dot(a, b):
     return matmul(a, b) if b.ndim <= 2 else tensordot(a, b, axes=((a.ndim - 1,), (b.ndim - 2,)))
 
 
-@implements(np.vdot)
+@derived(np.vdot)
 def vdot(a, b):
     """Σ a · b over all elements."""
     return matmul(as_tensor(a).reshape(-1), as_tensor(b).reshape(-1))
 
 
-@implements(np.inner)
+@derived(np.inner)
 def inner(a, b):
     """The sum over both last axes."""
     a, b = as_tensor(a), as_tensor(b)
     return a * b if a.ndim == 0 or b.ndim == 0 else tensordot(a, b, axes=((a.ndim - 1,), (b.ndim - 1,)))
 
 
-@implements(np.outer)
+@derived(np.outer)
 def outer(a, b):
     """y[i, j] = a[i] · b[j]"""
     return as_tensor(a).reshape(-1, 1) * as_tensor(b).reshape(1, -1)
 
 
-@implements(np.tensordot)
+@derived(np.tensordot)
 def tensordot(a, b, axes=2):
     """The sum over pairs of axes: the last `axes` of a with the first of b, or two lists of axes."""
     a, b = as_tensor(a), as_tensor(b)
@@ -107,7 +106,7 @@ def tensordot(a, b, axes=2):
     return matmul(rows, columns).reshape(shape_a + shape_b)
 
 
-@implements(np.kron)
+@derived(np.kron)
 def kron(a, b):
     """Every element of a times the whole of b."""
     a, b = as_tensor(a), as_tensor(b)
@@ -117,7 +116,7 @@ def kron(a, b):
     return wide.reshape(tuple(m * n for m, n in zip(a.shape, b.shape)))
 
 
-@implements(np.cross)
+@derived(np.cross)
 def cross(a, b, axis=-1):
     """The vector product of vectors of length 3 along the axis."""
     a, b = moveaxis(as_tensor(a), axis, -1), moveaxis(as_tensor(b), axis, -1)
@@ -127,11 +126,13 @@ def cross(a, b, axis=-1):
     return moveaxis(a[..., turn] * b[..., back] - a[..., back] * b[..., turn], -1, axis)
 
 
+@derived()
 def vecdot(a, b, axis=-1):
     """Σ a · b along one axis."""
     return (as_tensor(a) * b).sum(axis=axis)
 
 
+@derived()
 def multi_dot(arrays):
     """The product of several matrices, from left to right."""
     out = as_tensor(arrays[0])
@@ -152,6 +153,7 @@ def _power_norm(x, p, axis, keepdims):
     return np.where(empty, 0 if p > 0 else total.data ** (1 / p), np.where(empty, 1, total) ** (1 / p))
 
 
+@derived()
 def vector_norm(x, ord=2, axis=None, keepdims=False):
     """‖x‖ of the vectors along the axes (None: of all elements): ord 2, 1, inf, -inf, 0 or any p."""
     from .ops_reduce import euclidean_norm
@@ -172,6 +174,7 @@ def vector_norm(x, ord=2, axis=None, keepdims=False):
     return _power_norm(x, ord, axis, keepdims)
 
 
+@derived()
 def matrix_norm(x, ord="fro", axis=(-2, -1), keepdims=False):
     """‖x‖ of matrices: "fro", 1 and -1 (column sums), inf and -inf (row sums)."""
     x = as_tensor(x)
@@ -186,7 +189,7 @@ def matrix_norm(x, ord="fro", axis=(-2, -1), keepdims=False):
     return out if keepdims else np.squeeze(out, (rows, columns))
 
 
-@implements(np.linalg.norm)
+@derived(np.linalg.norm)
 def norm(x, ord=None, axis=None, keepdims=False):
     """A vector's length (one axis, or ord None) or a matrix norm (two axes, or a matrix with `ord`), as np.linalg.norm."""
     x = as_tensor(x)
@@ -225,7 +228,7 @@ def _(g, a, out): return -(np.linalg.solve(flip_last(a), g) @ flip_last(out))
 def _(g, a, out): return np.linalg.solve(flip_last(a), g)
 
 
-@implements(np.linalg.solve)
+@derived(np.linalg.solve)
 def solve(a, b):
     """y with a y = b; b is a vector (one axis) or matrices."""
     b = as_tensor(b)
@@ -251,7 +254,7 @@ def logabsdet(x):
 def _(g, x): return np.expand_dims(g, (-1, -2)) * flip_last(np.linalg.inv(x))
 
 
-@implements(np.linalg.slogdet)
+@derived(np.linalg.slogdet)
 def slogdet(x):
     """The sign of det x (no gradient) and log |det x|."""
     return as_tensor(np.linalg.slogdet(value(x))[0]), logabsdet(x)
@@ -273,13 +276,13 @@ def _(g, out):
     return (dx + flip_last(dx)) / 2
 
 
-@implements(np.linalg.cholesky)
+@derived(np.linalg.cholesky)
 def cholesky(x):
     """The lower triangular y with y yᵀ = x, x symmetric and positive definite."""
     return _cholesky(x)
 
 
-@implements(np.linalg.matrix_power)
+@derived(np.linalg.matrix_power)
 def matrix_power(x, n):
     """x multiplied with itself n times; n = 0 is the identity, a negative n takes the inverse."""
     x = as_tensor(x)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from .op import op
-from .ops_common import count_along, errstate, kept_shape, normal_axes, tuple_axis, value
-from .tensor import Tensor, implements
+from .ops_common import count_along, derived, errstate, kept_shape, normal_axes, tuple_axis, value
+from .tensor import Tensor
 
 
 def spread(g, shape, axis, keepdims):
@@ -226,14 +226,14 @@ def _(g, x, out, axis):
     return np.moveaxis(dx, -1, axis)
 
 
-@implements(np.cumsum)
+@derived(np.cumsum)
 def cumsum(x, axis=None):
     """yₖ = x₀ + ... + xₖ along the axis (None: over all elements in a row)"""
     x = x if isinstance(x, Tensor) else Tensor(x)
     return _cumsum(x, axis=axis) if axis is not None else _cumsum(x.reshape(-1), axis=0)
 
 
-@implements(np.cumprod)
+@derived(np.cumprod)
 def cumprod(x, axis=None):
     """yₖ = x₀ · ... · xₖ along the axis (None: over all elements in a row)"""
     x = x if isinstance(x, Tensor) else Tensor(x)
@@ -243,27 +243,27 @@ def cumprod(x, axis=None):
 # -- derived -----------------------------------------------------------------------------------------------------------
 
 
-@implements(np.nansum)
+@derived(np.nansum)
 def nansum(x, axis=None, keepdims=False):
     """Σ x without the NaNs"""
     x = x if isinstance(x, Tensor) else Tensor(x)
     return sum(np.where(np.isnan(x), 0, x), axis=axis, keepdims=keepdims)
 
 
-@implements(np.nanmean)
+@derived(np.nanmean)
 def nanmean(x, axis=None, keepdims=False):
     """The mean of what is not NaN"""
     with errstate():
         return nansum(x, axis, keepdims) / sum(~np.isnan(value(x)), axis=axis, keepdims=keepdims)
 
 
-@implements(np.ptp)
+@derived(np.ptp)
 def ptp(x, axis=None, keepdims=False):
     """The largest less the smallest"""
     return max(x, axis=axis, keepdims=keepdims) - min(x, axis=axis, keepdims=keepdims)
 
 
-@implements(np.average)
+@derived(np.average)
 def average(x, axis=None, weights=None, keepdims=False):
     """Σ w x / Σ w, w shaped as x or, along one axis, a vector; without weights the mean"""
     if weights is None:
@@ -275,7 +275,7 @@ def average(x, axis=None, weights=None, keepdims=False):
     return total / sum(np.broadcast_to(weights, x.shape), axis=axis, keepdims=keepdims)
 
 
-@implements(np.diff)
+@derived(np.diff)
 def diff(x, n=1, axis=-1, prepend=None, append=None):
     """yₖ = xₖ₊₁ - xₖ, n times over; `prepend` and `append` are put before and behind first"""
     x = x if isinstance(x, Tensor) else Tensor(x)

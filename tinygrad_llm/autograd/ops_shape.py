@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from .op import op
-from .ops_common import normal_axes, normal_axis, value
-from .tensor import Tensor, implements
+from .ops_common import derived, normal_axes, normal_axis, value
+from .tensor import Tensor
 
 
 def as_tensor(x: Any) -> Tensor:
@@ -107,7 +107,7 @@ def _(g, lengths, axis, shape, dtype):
 # -- derived: new and lost axes ----------------------------------------------------------------------------------------
 
 
-@implements(np.reshape)
+@derived(np.reshape, name="reshape")
 def reshape_to(x, *shape, order="C", **named):
     """`reshape` as NumPy and PyTorch call it: the shape as one tuple or as several numbers."""
     shape = named.get("shape", named.get("newshape", shape))
@@ -118,13 +118,13 @@ def reshape_to(x, *shape, order="C", **named):
     return reshape(x, shape=tuple(int(n) for n in shape))
 
 
-@implements(np.broadcast_to)
+@derived(np.broadcast_to, name="broadcast_to")
 def broadcast(x, shape):
     """`x` repeated to `shape`."""
     return broadcast_to(x, shape=(shape,) if isinstance(shape, int) else tuple(shape))
 
 
-@implements(np.expand_dims)
+@derived(np.expand_dims)
 def expand_dims(x, axis):
     """New axes of length 1, at these positions of the result."""
     x = as_tensor(x)
@@ -134,7 +134,7 @@ def expand_dims(x, axis):
     return reshape(x, shape=tuple(1 if i in new else next(rest) for i in range(x.ndim + count)))
 
 
-@implements(np.squeeze)
+@derived(np.squeeze)
 def squeeze(x, axis=None):
     """Without the axes of length 1, or without the named ones, whose length must be 1."""
     x = as_tensor(x)
@@ -145,12 +145,13 @@ def squeeze(x, axis=None):
     return reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in gone))
 
 
-@implements(np.ravel)
+@derived(np.ravel)
 def ravel(x):
     """All elements in one row."""
     return reshape(x, shape=(-1,))
 
 
+@derived()
 def flatten(x, start_axis=0, end_axis=-1):
     """The axes from `start_axis` to `end_axis` as one."""
     x = as_tensor(x)
@@ -162,6 +163,7 @@ def flatten(x, start_axis=0, end_axis=-1):
     return reshape(x, shape=(*x.shape[:a], math.prod(x.shape[a : b + 1]), *x.shape[b + 1 :]))
 
 
+@derived()
 def unflatten(x, axis, shape):
     """One axis as several, whose lengths are `shape` (one may be -1)."""
     x = as_tensor(x)
@@ -174,21 +176,21 @@ def unflatten(x, axis, shape):
     return reshape(x, shape=(*x.shape[:a], *shape, *x.shape[a + 1 :]))
 
 
-@implements(np.atleast_1d)
+@derived(np.atleast_1d)
 def atleast_1d(*xs):
     """At least one axis."""
     out = tuple(reshape(x, shape=(1,)) if as_tensor(x).ndim == 0 else as_tensor(x) for x in xs)
     return out[0] if len(out) == 1 else out
 
 
-@implements(np.atleast_2d)
+@derived(np.atleast_2d)
 def atleast_2d(*xs):
     """At least two axes, new ones in front."""
     out = tuple(x if x.ndim > 1 else reshape(x, shape=(1, x.size)) for x in map(as_tensor, xs))
     return out[0] if len(out) == 1 else out
 
 
-@implements(np.atleast_3d)
+@derived(np.atleast_3d)
 def atleast_3d(*xs):
     """At least three axes, placed as NumPy places them: (n,) becomes (1, n, 1), (m, n) becomes (m, n, 1)."""
     shapes = {0: lambda s: (1, 1, 1), 1: lambda s: (1, s[0], 1), 2: lambda s: (*s, 1)}
@@ -199,6 +201,7 @@ def atleast_3d(*xs):
 # -- derived: order of axes --------------------------------------------------------------------------------------------
 
 
+@derived(name="transpose")
 def permute(x, *axes):
     """`transpose` with the axes as one tuple or as several numbers."""
     x = as_tensor(x)
@@ -208,11 +211,11 @@ def permute(x, *axes):
         return transpose(x)
     order = normal_axes(axes, x.ndim)
     if len(order) != x.ndim:
-        raise ValueError(f"transpose: expected {x.ndim} axes for shape {x.shape}, got {tuple(axes)}")
+        raise ValueError(f"expected {x.ndim} axes for shape {x.shape}, got {tuple(axes)}")
     return transpose(x, axes=order)
 
 
-@implements(np.swapaxes)
+@derived(np.swapaxes)
 def swapaxes(x, axis1, axis2):
     """Two axes change places."""
     x = as_tensor(x)
@@ -222,7 +225,7 @@ def swapaxes(x, axis1, axis2):
     return transpose(x, axes=tuple(order))
 
 
-@implements(np.moveaxis)
+@derived(np.moveaxis)
 def moveaxis(x, source, destination):
     """The axes `source` move to the positions `destination`, the others keep their order."""
     x = as_tensor(x)
@@ -235,7 +238,7 @@ def moveaxis(x, source, destination):
     return transpose(x, axes=tuple(order))
 
 
-@implements(np.rollaxis)
+@derived(np.rollaxis)
 def rollaxis(x, axis, start=0):
     """`axis` moves in front of `start`."""
     x = as_tensor(x)
@@ -244,19 +247,19 @@ def rollaxis(x, axis, start=0):
     return moveaxis(x, axis, start - 1 if axis < start else start)
 
 
-@implements(np.fliplr)
+@derived(np.fliplr)
 def fliplr(x):
     """Backwards along axis 1."""
     return flip(x, axis=1)
 
 
-@implements(np.flipud)
+@derived(np.flipud)
 def flipud(x):
     """Backwards along axis 0."""
     return flip(x, axis=0)
 
 
-@implements(np.rot90)
+@derived(np.rot90)
 def rot90(x, k=1, axes=(0, 1)):
     """Turned by k quarter turns in the plane of two axes, from the first towards the second."""
     x = as_tensor(x)
@@ -272,7 +275,7 @@ def rot90(x, k=1, axes=(0, 1)):
 # -- derived: joining and parting --------------------------------------------------------------------------------------
 
 
-@implements(np.concatenate)
+@derived(np.concatenate)
 def concatenate(arrays, axis=0):
     """The arrays one after the other along an existing axis (None: all ravelled)."""
     arrays = list(arrays)
@@ -281,7 +284,7 @@ def concatenate(arrays, axis=0):
     return _concatenate(*arrays, axis=axis)
 
 
-@implements(np.stack)
+@derived(np.stack)
 def stack(arrays, axis=0):
     """The arrays side by side along a new axis."""
     arrays = [as_tensor(a) for a in arrays]
@@ -290,32 +293,33 @@ def stack(arrays, axis=0):
     return _concatenate(*(expand_dims(a, axis) for a in arrays), axis=axis)
 
 
-@implements(np.hstack)
+@derived(np.hstack)
 def hstack(arrays):
     """Concatenated along axis 1 (axis 0 for one-dimensional arrays)."""
     arrays = [atleast_1d(a) for a in arrays]
     return _concatenate(*arrays, axis=0 if arrays[0].ndim == 1 else 1)
 
 
-@implements(np.vstack)
+@derived(np.vstack)
 def vstack(arrays):
     """Concatenated along axis 0, after making every array at least two-dimensional."""
     return _concatenate(*(atleast_2d(a) for a in arrays), axis=0)
 
 
-@implements(np.dstack)
+@derived(np.dstack)
 def dstack(arrays):
     """Concatenated along axis 2, after making every array at least three-dimensional."""
     return _concatenate(*(atleast_3d(a) for a in arrays), axis=2)
 
 
-@implements(np.column_stack)
+@derived(np.column_stack)
 def column_stack(arrays):
     """One-dimensional arrays as the columns of a matrix; matrices side by side."""
     arrays = [as_tensor(a) for a in arrays]
     return _concatenate(*(a if a.ndim > 1 else reshape(a, shape=(a.size, 1)) for a in arrays), axis=1)
 
 
+@derived()
 def split_lengths(x, lengths, axis=0):
     """Pieces of the given lengths, or all of one length, the last perhaps shorter (PyTorch's split)."""
     x = as_tensor(x)
@@ -327,7 +331,7 @@ def split_lengths(x, lengths, axis=0):
     return _split(x, lengths=tuple(lengths), axis=axis)
 
 
-@implements(np.array_split)
+@derived(np.array_split)
 def array_split(x, sections, axis=0):
     """Pieces of x: `sections` nearly equal ones, or cut before the given indices."""
     x = as_tensor(x)
@@ -343,7 +347,7 @@ def array_split(x, sections, axis=0):
     return _split(x, lengths=tuple(lengths), axis=axis)
 
 
-@implements(np.split)
+@derived(np.split)
 def split(x, sections, axis=0):
     """Pieces of x: `sections` equal ones, or cut before the given indices."""
     x = as_tensor(x)
@@ -353,24 +357,25 @@ def split(x, sections, axis=0):
     return array_split(x, sections, axis)
 
 
-@implements(np.hsplit)
+@derived(np.hsplit)
 def hsplit(x, sections):
     """`split` along axis 1 (axis 0 for one dimension)."""
     return split(x, sections, 1 if as_tensor(x).ndim > 1 else 0)
 
 
-@implements(np.vsplit)
+@derived(np.vsplit)
 def vsplit(x, sections):
     """`split` along axis 0."""
     return split(x, sections, 0)
 
 
-@implements(np.dsplit)
+@derived(np.dsplit)
 def dsplit(x, sections):
     """`split` along axis 2."""
     return split(x, sections, 2)
 
 
+@derived()
 def unstack(x, axis=0):
     """The slices along an axis, without it."""
     x = as_tensor(x)
@@ -381,7 +386,7 @@ def unstack(x, axis=0):
 # -- derived: repeating ------------------------------------------------------------------------------------------------
 
 
-@implements(np.tile)
+@derived(np.tile)
 def tile(x, reps):
     """x laid side by side `reps` times along each axis."""
     x = as_tensor(x)
@@ -394,7 +399,7 @@ def tile(x, reps):
     return reshape(broadcast_to(reshape(x, shape=doubled), shape=wide), shape=tuple(r * n for r, n in zip(reps, shape)))
 
 
-@implements(np.repeat)
+@derived(np.repeat)
 def repeat(x, repeats, axis=None):
     """Every element (or slice along an axis) `repeats` times in a row; one number, or one for each."""
     x = as_tensor(x)
@@ -411,7 +416,7 @@ def repeat(x, repeats, axis=None):
     return x[(slice(None),) * axis + (index,)]
 
 
-@implements(np.meshgrid)
+@derived(np.meshgrid)
 def meshgrid(*xs, indexing="xy", copy=True, sparse=False):
     """Coordinate arrays from coordinate vectors; "xy" swaps the first two axes, "ij" does not."""
     if indexing not in ("xy", "ij"):
@@ -428,7 +433,7 @@ def meshgrid(*xs, indexing="xy", copy=True, sparse=False):
     return tuple(broadcast_to(t, shape=full) for t in thin)
 
 
-@implements(np.broadcast_arrays)
+@derived(np.broadcast_arrays)
 def broadcast_arrays(*xs):
     """All arrays in their common shape."""
     xs = tuple(as_tensor(x) for x in xs)

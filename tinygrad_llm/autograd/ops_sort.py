@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .ops_common import normal_axis, value
+from .ops_common import derived, normal_axis, value
 from .ops_index import take, take_along_axis
 from .ops_shape import as_tensor
-from .tensor import Tensor, implements
+from .tensor import Tensor
 
 
-@implements(np.argsort)
+@derived(np.argsort)
 def argsort(x, axis=-1, descending=False, stable=True, kind=None):
     """The indices that would sort x; equal elements keep their order. No gradient."""
     x = np.asarray(value(x))
@@ -22,7 +22,7 @@ def argsort(x, axis=-1, descending=False, stable=True, kind=None):
     return Tensor(x.shape[axis] - 1 - backwards)
 
 
-@implements(np.sort)
+@derived(np.sort)
 def sort(x, axis=-1, descending=False, kind=None, stable=True):
     """x in order along the axis (None: all elements in a row); NaN last, or first when descending."""
     x = as_tensor(x)
@@ -33,6 +33,7 @@ def sort(x, axis=-1, descending=False, kind=None, stable=True):
     return take_along_axis(x, argsort(x, axis, descending), axis)
 
 
+@derived()
 def topk(x, k, axis=-1, largest=True, sorted=True):
     """The k largest (or smallest) elements along the axis, in order, and their indices."""
     x = as_tensor(x)
@@ -60,6 +61,7 @@ def _topk_indices(x, k, axis, largest):
     return np.take_along_axis(chosen, np.take(order, np.arange(k), axis=axis), axis)
 
 
+@derived()
 def kthvalue(x, k, axis=-1, keepdims=False):
     """The k-th smallest element along the axis, counted from 1, and its index."""
     x = as_tensor(x)
@@ -86,11 +88,13 @@ def _running(x, axis, better):
     return take_along_axis(x, indices, axis), Tensor(indices)
 
 
+@derived()
 def cummax(x, axis):
     """yₖ = max(x₀, ..., xₖ), and the index of its latest place."""
     return _running(x, axis, np.maximum)
 
 
+@derived()
 def cummin(x, axis):
     """yₖ = min(x₀, ..., xₖ), and the index of its latest place."""
     return _running(x, axis, np.minimum)
@@ -109,7 +113,7 @@ _BETWEEN = {
 }
 
 
-@implements(np.quantile)
+@derived(np.quantile)
 def quantile(x, q, axis=None, keepdims=False, method="linear"):
     """The q-th quantile, q in [0, 1]. An array of q makes a new first axis.
 
@@ -145,13 +149,13 @@ def quantile(x, q, axis=None, keepdims=False, method="linear"):
     return out
 
 
-@implements(np.percentile)
+@derived(np.percentile)
 def percentile(x, q, axis=None, keepdims=False):
     """The q-th quantile, q in [0, 100]."""
     return quantile(x, np.asarray(value(q)) / 100, axis, keepdims)
 
 
-@implements(np.median)
+@derived(np.median)
 def median(x, axis=None, keepdims=False):
     """The middle element, or the mean of the middle two."""
     return quantile(x, 0.5, axis, keepdims)
@@ -160,7 +164,7 @@ def median(x, axis=None, keepdims=False):
 # -- without a gradient ------------------------------------------------------------------------------------------------
 
 
-@implements(np.searchsorted)
+@derived(np.searchsorted)
 def searchsorted(a, v, side="left"):
     """Where each v would stand in the sorted a (sorted along its last axis). No gradient."""
     a, v = np.asarray(value(a)), np.asarray(value(v))
@@ -172,26 +176,26 @@ def searchsorted(a, v, side="left"):
     return Tensor(np.asarray(rows, np.int64).reshape(v.shape))
 
 
-@implements(np.unique)
+@derived(np.unique)
 def unique(x, return_index=False, return_inverse=False, return_counts=False, axis=None):
     """The different elements in order, as np.unique. No gradient."""
     found = np.unique(np.asarray(value(x)), return_index, return_inverse, return_counts, axis)
     return tuple(map(Tensor, found)) if isinstance(found, tuple) else Tensor(found)
 
 
-@implements(np.nonzero)
+@derived(np.nonzero)
 def nonzero(x):
     """The indices of the elements that are not 0, one array for each axis. No gradient."""
     return tuple(map(Tensor, np.nonzero(value(x))))
 
 
-@implements(np.argwhere)
+@derived(np.argwhere)
 def argwhere(x):
     """The indices of the elements that are not 0, one row for each. No gradient."""
     return Tensor(np.argwhere(value(x)))
 
 
-@implements(np.bincount)
+@derived(np.bincount)
 def bincount(x, weights=None, minlength=0):
     """How often each integer occurs. No gradient."""
     return Tensor(np.bincount(np.asarray(value(x)), None if weights is None else np.asarray(value(weights)), minlength))

@@ -1,0 +1,90 @@
+"""Tensors from nothing: values, dtypes, seeds, and the shapes one may write."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tinygrad_llm as tg
+
+CONSTANT = {
+    "zeros": (tg.zeros(2, 3), np.zeros((2, 3), np.float32)),
+    "zeros of a tuple": (tg.zeros((2, 3), dtype=np.float64), np.zeros((2, 3))),
+    "ones": (tg.ones([4]), np.ones(4, np.float32)),
+    "ones without axes": (tg.ones(()), np.ones((), np.float32)),
+    "full": (tg.full((2,), 7), np.full(2, 7)),
+    "full float": (tg.full(3, 0.5), np.full(3, 0.5, np.float32)),
+    "full_like": (tg.full_like(np.zeros((2, 2)), 3), np.full((2, 2), 3.0)),
+    "arange": (tg.arange(5), np.arange(5)),
+    "arange of floats": (tg.arange(0, 1, 0.25), np.arange(0, 1, 0.25, np.float32)),
+    "arange dtype": (tg.arange(3, dtype=np.float64), np.arange(3.0)),
+    "linspace": (tg.linspace(0, 1, 5), np.linspace(0, 1, 5, dtype=np.float32)),
+    "eye": (tg.eye(3, k=1), np.eye(3, k=1, dtype=np.float32)),
+    "identity": (tg.identity(2), np.eye(2, dtype=np.float32)),
+    "tri": (tg.tri(3, 2, -1), np.tri(3, 2, -1, np.float32)),
+    "one_hot": (tg.one_hot([[0, 2], [1, 1]]), np.eye(3, dtype=np.int64)[[[0, 2], [1, 1]]]),
+    "one_hot of more": (tg.one_hot(np.array([1]), 4), np.eye(4, dtype=np.int64)[[1]]),
+    "asarray": (tg.asarray([1.5, 2]), np.array([1.5, 2], np.float32)),
+}
+
+
+@pytest.mark.parametrize("name", CONSTANT)
+def test_value(name):
+    made, wanted = CONSTANT[name]
+    assert made.dtype == wanted.dtype and made.shape == wanted.shape
+    np.testing.assert_array_equal(made.data, wanted)
+
+
+def test_empty_has_shape_and_dtype():
+    assert tg.empty(2, 3).shape == (2, 3) and tg.empty_like(np.zeros(4), dtype=np.int64).dtype == np.int64
+
+
+def test_requires_grad():
+    assert all(make(2, requires_grad=True).requires_grad for make in (tg.zeros, tg.ones, tg.randn, tg.rand, tg.empty))
+    with pytest.raises(TypeError, match="only floats"):
+        tg.arange(3, requires_grad=True)
+
+
+def test_tensor_copies_and_asarray_does_not():
+    x = np.zeros(3)
+    assert tg.asarray(x).data is x and tg.tensor(x).data is not x
+    t = tg.asarray(x)
+    assert tg.asarray(t) is t and tg.asarray(t, np.float32).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda **o: tg.rand(50, **o),
+        lambda **o: tg.randn(5, 10, **o),
+        lambda **o: tg.randint(0, 9, (50,), **o),
+        lambda **o: tg.randperm(50, **o),
+        lambda **o: tg.functional.dropout(tg.ones(50), **o),
+    ],
+)
+def test_same_seed_same_bits(draw):
+    a, b = draw(rng=np.random.default_rng(3)), draw(rng=np.random.default_rng(3))
+    np.testing.assert_array_equal(a.data, b.data)
+    tg.manual_seed(4)
+    c = draw()
+    tg.manual_seed(4)
+    np.testing.assert_array_equal(c.data, draw().data)
+    assert not np.array_equal(a.data, c.data)
+
+
+def test_ranges_and_moments():
+    tg.manual_seed(0)
+    uniform, normal, whole = tg.rand(10_000).data, tg.randn(10_000).data, tg.randint(5, shape=(1000,)).data
+    assert uniform.dtype == normal.dtype == np.float32 and 0 <= uniform.min() and uniform.max() < 1
+    assert abs(uniform.mean() - 0.5) < 0.02 and abs(normal.mean()) < 0.05 and abs(normal.std() - 1) < 0.05
+    assert set(np.unique(whole)) == set(range(5))
+    assert sorted(tg.randperm(9).tolist()) == list(range(9))
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(TypeError, match="numpy.random.Generator"):
+        tg.rand(3, rng=42)
+    with pytest.raises(ValueError, match="0..2"):
+        tg.one_hot([3], 3)
+    with pytest.raises(TypeError, match="one_hot: expected integers"):
+        tg.one_hot([0.5], 3)
