@@ -94,10 +94,11 @@ def numpy_contestant(maker: str) -> Callable[[Batch], Any]:
     return setup
 
 
-def our_step(folder: Path, batch: Batch) -> Callable[[], Any]:
+def our_step(folder: Path, batch: Batch, recompute: bool = False) -> Callable[[], Any]:
     import tinygrad_llm as tg
 
     model = tg.models.load(folder).train()
+    model.recompute = recompute
     groups = tg.optim.decay_groups(model.named_parameters(), DECAY)
     optimizer = tg.optim.AdamW(groups, lr=LEARNING_RATE)
     parameters = list(model.parameters())

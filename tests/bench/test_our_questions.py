@@ -1,0 +1,28 @@
+"""The questions of benchmarks/ run, at sizes that take seconds, without the other contestants."""
+
+import pytest
+
+from tinygrad_llm.bench import Options, discover
+from tinygrad_llm.bench.run import Question
+
+
+def ask(name, sizes):
+    options = Options(threads=1, size=sizes, seconds=0.01)
+    said = []
+    record = Question(discover.find_question(name), options, [], said.append, lambda *_: None).run()
+    assert record["failed"] is None, record["failed"]
+    return record, said
+
+
+@pytest.mark.parametrize(("name", "sizes", "cases"), [("overhead", (8,), 2), ("training_step", (1,), 1)])
+def test_ours_runs(name, sizes, cases):
+    record, _ = ask(name, sizes)
+    assert len(record["cases"]) == cases
+    assert all(case["contestants"]["ours"]["median"] > 0 for case in record["cases"])
+
+
+def test_a_question_without_its_data_says_where_to_put_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("TINYGRAD_LLM_DATA", str(tmp_path))
+    record, said = ask("training_run", (1,))
+    assert record["cases"][0]["contestants"] == {}
+    assert any("TINYGRAD_LLM_DATA" in line for line in said)
