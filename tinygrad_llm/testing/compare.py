@@ -3,7 +3,7 @@
 An element that differs at the first measurement is a suspect, no more: the ladder (numeric.py) measures it again, and
 judge.py knows about kinks. Up to `SMALL` coordinates every element is visited, so one wrong element in a thousand is
 always found; beyond that, random directions in blocks of 256 whose tolerance is set by the largest single contribution,
-so a wrong element still shows, and a block that fails is visited element by element.
+so a wrong element still shows, and a block that fails is divided until its elements are visited.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .problem import Problem, Tolerance
 
 SMALL = 4096  # coordinates that are all visited, unless fast
 BLOCK = 256
+LEAF = 64  # so few are visited at once
 FULL_OUTPUTS = 128  # up to so many outputs the whole Jacobian is compared, beyond it random combinations of outputs
 COMBINATIONS = 3
 
@@ -37,11 +38,14 @@ def examine(problem: Problem, tolerance: Tolerance, fast: bool) -> bool:
     if problem.m:
         judge = Judge(problem, tolerance, pullback, u, g)
         combinations, claimed = _claims(problem, pullback, u, g, rng)
-        blocks = _blocks(problem.n, fast)
-        small = problem.n <= (64 if fast else SMALL)
-        for block in blocks:
-            if small or not _direction_agrees(problem, tolerance, combinations, claimed, block, rng):
+        todo = _blocks(problem.n, fast)
+        small = problem.n <= (LEAF if fast else SMALL)
+        while todo:
+            block = todo.pop()
+            if small or len(block) <= LEAF:
                 _visit(problem, tolerance, judge, combinations, claimed, block)
+            elif not _direction_agrees(problem, tolerance, combinations, claimed, block, rng):
+                todo.extend(np.array_split(block, 4))  # halving the search, rather than visiting thousands
         judge.close()
     repeat(problem, u, g, 1)
     return True
@@ -77,9 +81,7 @@ def _claims(problem: Problem, pullback: Any, u: np.ndarray, g: np.ndarray, rng: 
 
 
 def _blocks(n: int, fast: bool) -> list[np.ndarray]:
-    if n <= SMALL and not fast:
-        return [np.arange(n)]
-    if fast:
+    if fast or n <= SMALL:
         return [np.arange(n)]
     return [np.arange(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
 

@@ -29,7 +29,7 @@ class Tolerance:
 
     def around(self, analytic: Any, numeric: Any, scale: float, floor: Any = 0.0) -> Any:
         """What may differ. Where the whole gradient is small, so is the default `atol`: else it would hide anything."""
-        atol = self.atol if self.atol > 1e-7 else np.minimum(self.atol, np.maximum(1e-4 * scale, floor))
+        atol = self.atol if self.atol > 1e-7 else np.minimum(self.atol, np.maximum(1e-5 * scale, floor))
         return atol + self.rtol * np.fmax(np.abs(analytic), np.abs(numeric))
 
 

@@ -1,0 +1,251 @@
+"""gradcheck and gradgradcheck: what they take, what they refuse, what they report as itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tinygrad_llm as tg
+from tinygrad_llm import functional as F
+from tinygrad_llm.testing import GradcheckError, check_vjp, gradcheck, gradgradcheck
+
+RNG = np.random.default_rng(1)
+
+
+def tensor(*shape, requires_grad=True):
+    return tg.Tensor(RNG.normal(size=shape), requires_grad=requires_grad)
+
+
+def refused(check, *args, **kwargs):
+    with pytest.raises(GradcheckError) as caught:
+        check(*args, **kwargs)
+    return caught.value
+
+
+# -- what it takes -----------------------------------------------------------------------------------------------------
+
+
+def test_returns_true_and_touches_nothing():
+    x, w = tensor(3, 4), tensor(4, 2)
+    before = x.data.copy(), w.data.copy()
+    assert gradcheck(lambda x, w: tg.tanh(x @ w), (x, w)) is True
+    assert x.grad is None and w.grad is None
+    assert np.array_equal(x.data, before[0]) and np.array_equal(w.data, before[1])
+
+
+def test_one_tensor_or_plain_arrays():
+    assert gradcheck(tg.exp, tensor(3))
+    assert gradcheck(tg.exp, np.linspace(-1, 1, 4))
+    assert gradcheck(tg.multiply, [np.ones(3), np.arange(3.0)])
+
+
+def test_only_inputs_that_require_a_gradient_are_checked():
+    @tg.custom_op
+    def product(a, b):
+        return a * b, (a, b)
+
+    product.grad_of("a")(lambda g, a, b: g * b)
+    product.grad_of("b")(lambda g, a, b: 7 * g * a)
+    assert gradcheck(product, (tensor(3), tensor(3, requires_grad=False)))
+    assert refused(gradcheck, product, (tensor(3), tensor(3))).input == 1
+
+
+def test_integer_bool_and_other_inputs_pass_through():
+    x, index, mask = tensor(4, 3), tg.Tensor(np.array([0, 2, 2])), np.array([True, False, True])
+    assert gradcheck(lambda x, i, m, scale, none: tg.where(m, x[i] * scale, 0.0), (x, index, mask, 2.5, None))
+
+
+def test_tuple_outputs_with_integers_among_them():
+    assert gradcheck(lambda x: tg.topk(x, 2), tensor(3, 5))
+    assert gradcheck(lambda x: (tg.sin(x), tg.argmax(x), x.sum()), tensor(3, 5))
+
+
+def test_output_without_gradient_beside_one_with():
+    assert gradcheck(lambda x: (x * x, x.detach()), tensor(3))
+
+
+def test_constant_function_passes_and_detached_one_does_not():
+    assert gradcheck(lambda x: tg.zeros(3, dtype=np.float64) + 1.0, tensor(2))
+    error = refused(gradcheck, lambda x: tg.sin(x.detach()), tensor(2))
+    assert error.kind == "missing" and "None" in str(error)
+
+
+def test_an_input_cut_off_is_missing():
+    error = refused(gradcheck, lambda a, b: a * b.detach(), (tensor(2, 2), tensor(2, 2)))
+    assert error.kind == "missing" and error.input == 1 and "input 1 (b)" in str(error)
+    assert "op to blame: none" in str(error) and "detach" in str(error)
+
+
+def test_an_unused_input_may_have_no_gradient():
+    assert gradcheck(lambda a, b: a * 2, (tensor(2), tensor(3)))
+
+
+def test_zero_size_and_zero_dimensional():
+    assert gradcheck(tg.sin, tensor(0, 3))
+    assert gradcheck(tg.sin, tensor())
+    assert gradcheck(lambda x: x[:0], tensor(3))
+
+
+def test_ten_thousand_elements():
+    assert gradcheck(lambda x: tg.tanh(x).sum(axis=0), tensor(100, 100), fast=True)
+
+
+def test_one_wrong_element_in_five_thousand_is_found():
+    @tg.custom_op
+    def sine(x):
+        return np.sin(x), (x,)
+
+    @sine.grad_of("x")
+    def _(g, x):
+        d = g * np.cos(x)
+        d[31, 41] *= 1.0005
+        return d
+
+    for fast in (False, True):
+        error = refused(gradcheck, sine, tensor(60, 80), fast=fast)
+        assert error.index == (31, 41) and error.op == "sine"
+
+
+def test_dropout_with_a_seed_inside():
+    assert gradcheck(lambda x: F.dropout(x, 0.5, True, rng=np.random.default_rng(3)), tensor(5, 5))
+    error = refused(gradcheck, lambda x: F.dropout(x, 0.5, True), tensor(5, 5))
+    assert error.kind == "nondeterministic" and "seed" in str(error)
+
+
+def test_kinks_pass_at_the_kink():
+    zeros = tg.Tensor(np.zeros((3, 3)), requires_grad=True)
+    ties = tg.Tensor(np.array([[1.0, 2, 2], [3, 3, 3]]), requires_grad=True)
+    for f in (F.relu, tg.abs, lambda x: tg.norm(x), lambda x: tg.maximum(x, 0.0), lambda x: F.leaky_relu(x)):
+        assert gradcheck(f, zeros)
+    for f in (lambda x: x.max(axis=-1), lambda x: tg.sort(x), lambda x: tg.median(x, axis=-1), lambda x: tg.topk(x, 2)[0]):
+        assert gradcheck(f, ties)
+
+
+# -- what it refuses ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_refuses_low_precision_with_advice(dtype):
+    x = tg.Tensor(np.ones(3, dtype), requires_grad=True)
+    error = refused(gradcheck, tg.exp, x)
+    assert error.kind == "inputs" and "astype(np.float64)" in str(error) and str(np.dtype(dtype)) in str(error)
+    assert refused(check_vjp, np.exp, lambda g, x: g * np.exp(x), x.data).kind == "inputs"
+
+
+def test_refuses_what_has_no_gradient():
+    assert refused(gradcheck, tg.exp, tg.Tensor(np.arange(3))).kind == "inputs"
+    assert refused(gradcheck, tg.argmax, tensor(3)).kind == "inputs"
+    assert "expected a Tensor" in str(refused(gradcheck, lambda x: x.numpy(), tensor(3)))
+    assert refused(check_vjp, np.argmax, lambda g, x: x, np.ones(3)).kind == "dtype"
+    assert refused(check_vjp, np.abs, lambda g, x: x, np.ones(3) * 1j).kind == "inputs"
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_nan_of_the_function_itself():
+    error = refused(gradcheck, tg.log, np.array([1.0, -1.0]))
+    assert error.kind == "nan" and "[1]" in str(error)
+
+
+def test_a_rule_of_the_wrong_shape_is_reported_as_shape():
+    @tg.custom_op
+    def bad(x):
+        return 2 * x, ()
+
+    bad.grad_of("x")(lambda g: 2 * g.ravel()[:2])
+    error = refused(gradcheck, bad, tensor(3, 3))
+    assert error.kind == "shape" and "bad" in str(error)
+
+
+def test_mutation_of_an_input_by_the_function():
+    def centre(x):
+        x.data[...] -= x.data.mean()
+        return tg.sin(x)
+
+    x = tensor(3)
+    before = x.data.copy()
+    error = refused(gradcheck, centre, x)
+    assert error.kind == "mutated" and "input 0 (x)" in str(error)
+    assert np.array_equal(x.data, before)
+
+
+# -- second order ------------------------------------------------------------------------------------------------------
+
+
+def test_higher_orders():
+    assert gradgradcheck(lambda x, w: tg.tanh(x @ w), (tensor(2, 3), tensor(3, 2)))
+    assert gradcheck(lambda x: tg.exp(x) * x**3, tensor(3), order=4)
+
+
+def broken_second():
+    """First derivative right; the rule, differentiated again, is not: 1.001 hides in a saved constant."""
+
+    @tg.custom_op
+    def cube(x):
+        return x**3, (x,)
+
+    @cube.grad_of("x")
+    def _(g, x):
+        return g * slope(x)
+
+    @tg.custom_op
+    def slope(x):
+        return 3 * x**2, (x,)
+
+    slope.grad_of("x")(lambda g, x: g * 6.006 * x)
+    return cube
+
+
+def test_wrong_second_derivative_is_found_and_blamed():
+    cube = broken_second()
+    x = tensor(4)
+    assert gradcheck(lambda x: tg.sin(cube(x)), x)
+    error = refused(gradgradcheck, lambda x: tg.sin(cube(x)), x)
+    assert error.kind == "mismatch" and error.op == "cube"
+    assert refused(gradcheck, lambda x: tg.sin(cube(x)), x, order=2).op == "cube"
+
+
+def test_rule_and_composite_that_disagree():
+    @tg.custom_op
+    def fused(x):
+        return np.tanh(x), (x,)
+
+    fused.grad_of("x")(lambda g, x: g / np.cosh(x) ** 2)
+    fused.composite(lambda x: tg.tanh(x) * 1.001)
+    assert gradcheck(fused, tensor(3))
+    error = refused(gradgradcheck, fused, tensor(3))
+    assert error.kind == "mismatch" and "composite" in str(error)
+
+
+# -- tolerances --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factor", [2.001, 2.0001, 1.9995])
+@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1.0, 1e6])
+def test_two_point_001_is_not_two_at_any_scale(factor, scale):
+    x = RNG.normal(size=(3, 3))
+    assert refused(check_vjp, lambda x: scale * x * x, lambda g, x: scale * factor * g * x, x).kind == "mismatch"
+    assert check_vjp(lambda x: scale * x * x, lambda g, x: scale * 2 * g * x, x)
+
+
+def test_tolerances_are_the_callers():
+    x = RNG.normal(size=(3, 3))
+    wrong = lambda g, x: 2.001 * g * x
+    assert check_vjp(np.square, wrong, x, rtol=1e-2)
+    assert check_vjp(np.square, wrong, x, atol=1e-1)
+    assert refused(check_vjp, np.square, lambda g, x: (2 + 1e-7) * g * x, x, rtol=1e-9, atol=1e-12).kind == "mismatch"
+
+
+def test_message_has_all_that_is_needed():
+    @tg.custom_op(name="squash")
+    def squash(x):
+        return x * x, (x,)
+
+    squash.grad_of("x")(lambda g, x: 2.001 * g * x)
+    error = refused(gradcheck, lambda image: tg.exp(squash(image)), tg.Tensor(np.full((2, 2), 0.5), requires_grad=True))
+    text = str(error)
+    parts = ("input 0 (image)", "[0, 0]", "claimed", "measured", "difference", "1.0005", "op to blame: squash", "test_gradcheck.py")
+    for part in parts:
+        assert part in text, text
+    assert error.analytic == pytest.approx(1.0005 * error.numeric, rel=1e-6)
+    assert error.difference == pytest.approx(abs(error.analytic - error.numeric))
+    assert isinstance(error, AssertionError)
