@@ -1,14 +1,20 @@
 """Model families, one file each: lay `bert.py` beside `t5.py` and read what differs.
 
-    create("gpt2")      a preset with random weights          load("directory")   a Hugging Face checkpoint
-    list()              the presets' names                    count_parameters("gpt3-175b")   without allocating
+create("gpt2")      a preset with random weights          load("directory")   a Hugging Face checkpoint
+list()              the presets' names                    count_parameters("gpt3-175b")   without allocating
 """
 
+from . import albert as albert
 from . import bart as bart
 from . import bert as bert
+from . import electra as electra
+from . import gpt as gpt
 from . import gpt2 as gpt2
+from . import gpt3 as gpt3
 from . import llama as llama
+from . import roberta as roberta
 from . import t5 as t5
+from . import transformer as transformer
 from .base import Model
 from .checkpoint import load
 from .config import Config, ConfigError

@@ -73,7 +73,11 @@ class BartConfig(Config):
 
 
 def _sizes(width: int, depth: int, heads: int) -> dict[str, Any]:
-    both = {f"{s}_{k}": v for s in ("encoder", "decoder") for k, v in (("layers", depth), ("attention_heads", heads), ("ffn_dim", 4 * width))}
+    both = {
+        f"{s}_{k}": v
+        for s in ("encoder", "decoder")
+        for k, v in (("layers", depth), ("attention_heads", heads), ("ffn_dim", 4 * width))
+    }
     return {"vocab_size": 50265, "max_position_embeddings": 1024, "d_model": width, **both}
 
 
@@ -84,7 +88,10 @@ PRESETS = {"bart-base": _sizes(768, 6, 12), "bart-large": _sizes(1024, 12, 16)}
 
 def layer(c: BartConfig, decoder: bool) -> nn.EncoderBlock:
     """Post-norm, biases everywhere, exact GELU."""
-    D, heads, inner = c.d_model, *((c.decoder_attention_heads, c.decoder_ffn_dim) if decoder else (c.encoder_attention_heads, c.encoder_ffn_dim))
+    D, heads, inner = (
+        c.d_model,
+        *((c.decoder_attention_heads, c.decoder_ffn_dim) if decoder else (c.encoder_attention_heads, c.encoder_ffn_dim)),
+    )
     attn = lambda: nn.MultiHeadAttention(D, heads, dropout=c.attention_dropout)
     mlp = nn.FeedForward(D, inner, c.activation_function, dropout=c.activation_dropout)
     norm = lambda: nn.LayerNorm(D)
@@ -119,7 +126,9 @@ class BartStack(nn.Module):
         self.drop = nn.Dropout(c.dropout)
         self.layers = [layer(c, decoder) for _ in range(c.decoder_layers if decoder else c.encoder_layers)]
 
-    def forward(self, x: Tensor, mask: nn.Mask, record: Record, context: Any = None, context_mask: Any = None, cache: Any = None) -> Tensor:
+    def forward(
+        self, x: Tensor, mask: nn.Mask, record: Record, context: Any = None, context_mask: Any = None, cache: Any = None
+    ) -> Tensor:
         x = self.drop(self.embed_norm(x + self.positions(np.arange(mask.offset, mask.offset + x.shape[1]))))
         cross = {} if context is None else {"context": context, "context_mask": context_mask}
         return tap("final_norm", run_blocks(self.layers, x, lambda i: mask, record, cache, **cross))
@@ -153,7 +162,9 @@ class BartModel(EncoderDecoder, _Bart):
     def embed_target(self, ids: np.ndarray, past: int) -> Tensor:
         return self.embed_source(ids)
 
-    def forward(self, input_ids: Any = None, attention_mask: Any = None, decoder_input_ids: Any = None, **kwargs: Any) -> ModelOutput:  # type: ignore[override]
+    def forward(
+        self, input_ids: Any = None, attention_mask: Any = None, decoder_input_ids: Any = None, **kwargs: Any
+    ) -> ModelOutput:  # type: ignore[override]
         if decoder_input_ids is None and input_ids is not None:  # the paper's denoising: the decoder reads what the encoder does
             decoder_input_ids = shift_right(input_ids, self.config.decoder_start_token_id, self.config.pad_token_id)
         return super().forward(input_ids, attention_mask, decoder_input_ids, **kwargs)
@@ -211,7 +222,9 @@ class BartForSequenceClassification(_Bart):
         out = self.model(input_ids, attention_mask, **kwargs)
         ends = np.asarray(input_ids) == self.config.eos_token_id
         if not ends.any(axis=1).all():
-            raise ValueError(f"input_ids: every row must hold the end token {self.config.eos_token_id}; its state is what is classified")
+            raise ValueError(
+                f"input_ids: every row must hold the end token {self.config.eos_token_id}; its state is what is classified"
+            )
         last = ends.shape[1] - 1 - ends[:, ::-1].argmax(axis=1)
         x = out.last_hidden_state[np.arange(len(last)), last]  # (B, T, D) -> (B, D)
         out.logits = self.out(self.drop(F.tanh(self.dense(self.drop(x)))))

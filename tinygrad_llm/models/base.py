@@ -147,6 +147,8 @@ def run_blocks(
     """x (B, T, D) through all blocks; block i sees `mask_of(i)`. `recompute`: keep only the blocks' inputs for backward."""
     wants = record.attentions is not None
     for i, block in enumerate(blocks):
+        if block._name != f"layers.{i}":  # a block that serves as several layers says which one it is now
+            object.__setattr__(block, "_name", f"layers.{i}")
         if record.hidden is not None:
             record.hidden.append(x)
         keywords = kwargs if cache is None else {**kwargs, "cache": cache[i]}

@@ -11,8 +11,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-import numpy as np
-
 from .. import nn
 from ..autograd import Tensor
 from ..nn import tap
@@ -115,7 +113,7 @@ class BertModel(_Bert):
         """(B, T) ids -> (B, T, D)"""
         c = self.config
         ids = inputs.token_ids(input_ids, c.vocab_size, longest=c.max_position_embeddings)
-        segments = np.zeros_like(ids) if token_type_ids is None else inputs.token_ids(token_type_ids, c.type_vocab_size, "token_type_ids")
+        segments = inputs.segment_ids(token_type_ids, ids.shape, c.type_vocab_size)
         positions = inputs.position_rows(position_ids, *ids.shape, 0, c.max_position_embeddings)
         return self.drop(self.embed_norm(self.tokens(ids) + self.segments(segments) + self.positions(positions)))
 
@@ -203,8 +201,9 @@ class BertForPreTraining(heads.WithHead, _Bert):
         out = self.bert(input_ids, attention_mask, **kwargs)
         out.prediction_logits, masked = self.head(out.last_hidden_state, self.bert.tokens.weight, labels)
         out.seq_relationship_logits = self.relation(out.pooler_output)
-        follows = None if next_sentence_label is None else losses.rows(out.seq_relationship_logits, next_sentence_label, "next_sentence_label")
-        out.loss = masked + follows if masked is not None and follows is not None else masked if follows is None else follows
+        given = next_sentence_label is not None
+        follows = losses.rows(out.seq_relationship_logits, next_sentence_label, "next_sentence_label") if given else None
+        out.loss = heads.add(masked, follows)
         return out
 
 

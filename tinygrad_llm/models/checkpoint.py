@@ -91,7 +91,9 @@ def architecture_of(values: dict[str, Any], source: str) -> str:
             raise ConfigError(f"{source}: architectures: expected a list of class names, got {listed!r}")
         return listed[0]
     if "model_type" not in values:
-        raise ConfigError(f"{source}: missing architectures (and model_type); supported model types are {', '.join(registry.model_types())}")
+        raise ConfigError(
+            f"{source}: missing architectures (and model_type); supported model types are {', '.join(registry.model_types())}"
+        )
     return registry.by_model_type(values["model_type"], source).models["base"].__name__
 
 
@@ -157,7 +159,11 @@ def spellings(model: Model, name: str) -> Iterator[str]:
 
 def _modern(name: str) -> str:
     """BERT's first checkpoints call a norm's weight and bias gamma and beta."""
-    return re.sub(r"gamma$", "weight", re.sub(r"beta$", "bias", name)) if name.endswith(("norm.gamma", "Norm.gamma", "norm.beta", "Norm.beta")) else name
+    return (
+        re.sub(r"gamma$", "weight", re.sub(r"beta$", "bias", name))
+        if name.endswith(("norm.gamma", "Norm.gamma", "norm.beta", "Norm.beta"))
+        else name
+    )
 
 
 def _in_head(model: Model, ours: str) -> bool:
@@ -182,7 +188,9 @@ def check_shapes(model: Model, plan: Plan, folder: Path) -> None:
         wanted = (shape[0] * place.parts, *shape[1:])
         wanted = wanted[::-1] if place.transposed else wanted
         if entry.shape != wanted:
-            raise CheckpointError(f"{folder / entry.file.path.name}: {entry.name} has shape {entry.shape}, the config asks for {wanted}")
+            raise CheckpointError(
+                f"{folder / entry.file.path.name}: {entry.name} has shape {entry.shape}, the config asks for {wanted}"
+            )
 
 
 def read(model: Model, plan: Plan, entries: dict[str, Entry], dtype: Any, rng: np.random.Generator | None) -> None:

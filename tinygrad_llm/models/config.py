@@ -169,7 +169,9 @@ class Config:
         for name, value in overrides.items():
             name = type(self).attribute_map.get(name, name)
             if name == "dropout" and "dropout" not in names:
-                changed |= {f.name: value for f in dataclasses.fields(self) if f.metadata.get("kind") == "rate" and f.default is not None}
+                changed |= {
+                    f.name: value for f in dataclasses.fields(self) if f.metadata.get("kind") == "rate" and f.default is not None
+                }
             elif name in names and name != "extra":
                 changed[name] = value
             else:
@@ -204,7 +206,9 @@ class Config:
         config = cls.__new__(cls)
         for name, field in fields.items():
             object.__setattr__(config, name, known[name] if name in known else field.default)
-        config.extra = {k: v for k, v in extra.items() if k not in ("architectures", "transformers_version", "dtype", "torch_dtype")}
+        config.extra = {
+            k: v for k, v in extra.items() if k not in ("architectures", "transformers_version", "dtype", "torch_dtype")
+        }
         config.check(source)
         return config
 

@@ -16,22 +16,35 @@ from .outputs import ModelOutput
 
 
 class VocabularyHead(nn.Module):
-    """logits = norm(act(x Wᵀ + b)) Eᵀ + bias, with E the token embedding (or `decoder`, if not tied).   BERT §3.1, task 1"""
+    """logits = norm(act(x Wᵀ + b)) Eᵀ + bias, with E the token embedding (or `decoder` with its own bias, if not tied).   BERT §3.1"""
 
     def __init__(self, width: int, inner: int, vocabulary: int, act: str, eps: float, tied: bool) -> None:
         self.dense = nn.Linear(width, inner)
         self.act = nn.activation(act)
         self.norm = nn.LayerNorm(inner, eps)
-        self.decoder = None if tied else nn.Linear(inner, vocabulary, bias=False)
-        self.bias = nn.init.parameter((vocabulary,), nn.init.zeros)
+        self.decoder = None if tied else nn.Linear(inner, vocabulary)
+        self.bias = nn.init.parameter((vocabulary,), nn.init.zeros) if tied else None
 
     def transform(self, x: Tensor) -> Tensor:
         return self.norm(self.act(self.dense(x)))
 
     def forward(self, hidden: Tensor, embedding: Tensor, labels: Any = None, name: str = "labels") -> tuple[Any, Tensor | None]:
         """(logits, loss) for hidden (B, T, D)."""
-        weight = embedding if self.decoder is None else self.decoder.weight
-        return losses.vocabulary(hidden, weight, self.bias, labels, transform=self.transform, name=name)
+        weight, bias = (embedding, self.bias) if self.decoder is None else (self.decoder.weight, self.decoder.bias)
+        return losses.vocabulary(hidden, weight, bias, labels, transform=self.transform, name=name)
+
+
+class DenseClassifier(nn.Module):
+    """act(x₀ Wᵀ + b) W₂ᵀ + b₂ of the first position, with dropout before each product: (B, T, D) -> (B, C)"""
+
+    def __init__(self, width: int, classes: int, act: str, dropout: float) -> None:
+        self.drop = nn.Dropout(dropout)
+        self.dense = nn.Linear(width, width)
+        self.act = nn.activation(act)
+        self.out = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.drop(self.act(self.dense(self.drop(x[:, 0])))))
 
 
 class Pooler(nn.Module):
@@ -67,6 +80,11 @@ class WithHead(Model):
         return getattr(self, self.base_prefix)
 
 
+def add(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    """The sum of the losses that are there."""
+    return first if second is None else second if first is None else first + second
+
+
 class MaskedLM(WithHead):
     """Logits for every position; the loss looks where labels are not -100. `head` is a VocabularyHead made by the family."""
 
@@ -79,16 +97,24 @@ class MaskedLM(WithHead):
 
 
 class SequenceClassification(WithHead):
-    """One row of logits per sequence, from the pooled first position."""
+    """One row of logits per sequence, from the first position: pooled, or through a DenseClassifier with activation `classifier_act`."""
+
+    classifier_act: ClassVar[str | None] = None
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.drop = nn.Dropout(classifier_rate(config))
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        rate = classifier_rate(config)
+        if self.classifier_act is None:
+            self.drop, self.classifier = nn.Dropout(rate), nn.Linear(config.hidden_size, config.num_labels)
+        else:
+            self.classifier = DenseClassifier(config.hidden_size, config.num_labels, self.classifier_act, rate)
 
     def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
         out = self.base(input_ids, attention_mask, **kwargs)
-        out.logits = self.classifier(self.drop(out.pooler_output))  # (B, D) -> (B, C)
+        if self.classifier_act is None:
+            out.logits = self.classifier(self.drop(out.pooler_output))  # (B, D) -> (B, C)
+        else:
+            out.logits = self.classifier(out.last_hidden_state)  # (B, T, D) -> (B, C)
         out.loss = None if labels is None else losses.classification(out.logits, labels, self.config.problem_type)
         return out
 
@@ -116,7 +142,12 @@ class QuestionAnswering(WithHead):
         self.qa_outputs = nn.Linear(config.hidden_size, 2)
 
     def forward(
-        self, input_ids: Any = None, attention_mask: Any = None, start_positions: Any = None, end_positions: Any = None, **kwargs: Any
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        start_positions: Any = None,
+        end_positions: Any = None,
+        **kwargs: Any,
     ) -> ModelOutput:
         out = self.base(input_ids, attention_mask, **kwargs)
         both = self.qa_outputs(out.last_hidden_state)  # (B, T, D) -> (B, T, 2)

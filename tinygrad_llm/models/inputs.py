@@ -35,6 +35,16 @@ def token_ids(value: Any, vocabulary: int, name: str = "input_ids", longest: int
     return ids.astype(np.int64, copy=False)
 
 
+def segment_ids(value: Any, shape: tuple[int, ...], kinds: int) -> np.ndarray:
+    """`token_type_ids` of the ids' shape, all zero where not given."""
+    if value is None:
+        return np.zeros(shape, np.int64)
+    ids = token_ids(value, kinds, "token_type_ids")
+    if ids.shape != shape:
+        raise ValueError(f"token_type_ids: expected shape {shape}, got {ids.shape}")
+    return ids
+
+
 def within_positions(length: int, longest: int | None, name: str = "input_ids") -> None:
     """Raise if the sequence is longer than there are positions."""
     if longest is not None and length > longest:

@@ -79,6 +79,7 @@ class LlamaConfig(Config):
             return self.sliding_window if self.layer_types[i] == "sliding_attention" else None
         return self.sliding_window if self.model_type == "mistral" or self.use_sliding_window else None
 
+
 _LLAMA = {"vocab_size": 32000, "max_position_embeddings": 2048, "bos_token_id": 1, "eos_token_id": 2}
 _THREE = {
     "vocab_size": 128256, "max_position_embeddings": 131072, "num_key_value_heads": 8, "rms_norm_eps": 1e-5, "bos_token_id": 128000,

@@ -48,7 +48,9 @@ def vocabulary(
     if 0 < used.size < 0.9 * target.size:  # a copy of few rows is cheaper than products with all
         rows, target = rows[used], target[used]
     rows = rows if transform is None else transform(rows)
-    return Later(logits, (weight, bias)), F.linear_cross_entropy(rows, weight, target, bias, ignore_index=IGNORED, label_smoothing=label_smoothing)
+    return Later(logits, (weight, bias)), F.linear_cross_entropy(
+        rows, weight, target, bias, ignore_index=IGNORED, label_smoothing=label_smoothing
+    )
 
 
 def causal(hidden: Tensor, weight: Tensor, labels: Any = None, bias: Tensor | None = None) -> tuple[Any, Tensor | None]:
@@ -79,7 +81,13 @@ def classification(logits: Tensor, labels: Any, problem_type: str | None) -> Ten
     array = as_array(labels, "labels")
     kind = problem_type
     if kind is None:
-        kind = "regression" if classes == 1 else "single_label_classification" if array.dtype.kind in "iu" else "multi_label_classification"
+        kind = (
+            "regression"
+            if classes == 1
+            else "single_label_classification"
+            if array.dtype.kind in "iu"
+            else "multi_label_classification"
+        )
     if kind == "single_label_classification":
         return rows(logits, array)
     targets = array.astype(logits.dtype)

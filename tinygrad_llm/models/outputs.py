@@ -28,7 +28,9 @@ class Later:
 
     def value(self) -> Any:
         if nodes.overwritten(self.arrays, self.time):
-            raise RuntimeError("these logits were not read before parameters were changed in place; read them before optimizer.step()")
+            raise RuntimeError(
+                "these logits were not read before parameters were changed in place; read them before optimizer.step()"
+            )
         if self.recorded == is_grad_enabled():
             return self.make()
         if self.recorded:

@@ -115,7 +115,9 @@ def model_types() -> list[str]:
     return [t for f in families.values() for t in (f.model_types or (f.config.model_type,))]
 
 
-def create(name: str, head: str | None = None, *, rng: np.random.Generator | None = None, dtype: Any = np.float32, **overrides: Any) -> Any:
+def create(
+    name: str, head: str | None = None, *, rng: np.random.Generator | None = None, dtype: Any = np.float32, **overrides: Any
+) -> Any:
     """A preset with random weights: ``create("gpt2", num_hidden_layers=6)``, ``create("bert-base", head="masked_lm")``.
 
     `overrides` are keys of the family's config, or transformers' common names (hidden_size, num_hidden_layers,

@@ -18,7 +18,7 @@ from ..autograd import Tensor
 from ..nn import init, tap
 from . import losses
 from .base import Record, run_blocks
-from .config import Config, ConfigError, anything, flag, layers, rate, size, small, token
+from .config import Config, ConfigError, anything, layers, rate, size, small, token
 from .names import Table
 from .outputs import ModelOutput
 from .registry import Family, register
@@ -63,7 +63,9 @@ class T5Config(Config):
             self.scale_decoder_outputs = self.tie_word_embeddings
         if self.act not in nn.ACTIVATIONS or str(self.feed_forward_proj).count("-") > self.gated:
             acts = ", ".join(nn.ACTIVATIONS)
-            raise ConfigError(f"feed_forward_proj = {self.feed_forward_proj!r}: expected an activation ({acts}) or gated-<activation>")
+            raise ConfigError(
+                f"feed_forward_proj = {self.feed_forward_proj!r}: expected an activation ({acts}) or gated-<activation>"
+            )
         if self.relative_attention_num_buckets < 4 or self.relative_attention_max_distance < self.relative_attention_num_buckets:
             raise ConfigError("relative_attention_num_buckets must be at least 4, and at most relative_attention_max_distance")
 
@@ -114,7 +116,11 @@ def _names(stack: str, attn: str, place: str, feed: int, gated: bool) -> Table:
     attention = {f"{stack}.layers.*.{attn}.{n}": f"{block}.{place}.{n}" for n in "qkvo"}
     norm = {f"{stack}.layers.*.{attn}_norm": f"{block}.{place.split('.')[0]}.layer_norm"}
     mlp = {"gate": "wi_0", "up": "wi_1", "down": "wo"} if gated else {"up": "wi", "down": "wo"}
-    return attention | norm | {f"{stack}.layers.*.mlp.{ours}": f"{block}.{feed}.DenseReluDense.{theirs}" for ours, theirs in mlp.items()}
+    return (
+        attention
+        | norm
+        | {f"{stack}.layers.*.mlp.{ours}": f"{block}.{feed}.DenseReluDense.{theirs}" for ours, theirs in mlp.items()}
+    )
 
 
 class T5Stack(nn.Module):
@@ -129,7 +135,9 @@ class T5Stack(nn.Module):
         self.final_norm = nn.RMSNorm(c.d_model, c.layer_norm_epsilon)
         self.drop = nn.Dropout(c.dropout_rate)
 
-    def forward(self, x: Tensor, mask: nn.Mask, record: Record, context: Any = None, context_mask: Any = None, cache: Any = None) -> Tensor:
+    def forward(
+        self, x: Tensor, mask: nn.Mask, record: Record, context: Any = None, context_mask: Any = None, cache: Any = None
+    ) -> Tensor:
         T = x.shape[1]
         mask = mask.with_bias(self.relative(T, mask.offset + T, mask.offset))
         cross = {} if context is None else {"context": context, "context_mask": context_mask}

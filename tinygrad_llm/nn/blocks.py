@@ -1,7 +1,7 @@
 """Encoder and decoder blocks, with the norm before each part (pre-norm) or after it (post-norm). Parts are handed in.
 
-    pre-norm    x ← x + part(norm(x))          GPT-2, GPT-3, T5, Llama
-    post-norm   x ← norm(x + part(x))          Transformer, BERT and its kin, GPT, BART
+pre-norm    x ← x + part(norm(x))          GPT-2, GPT-3, T5, Llama
+post-norm   x ← norm(x + part(x))          Transformer, BERT and its kin, GPT, BART
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ class EncoderBlock(Module):
         self.mlp_norm, self.mlp = mlp_norm, mlp
         self.drop = Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Mask = OPEN, output_attentions: bool = False, **kwargs: Any) -> tuple[Tensor, tuple[Any, Any]]:
+    def forward(
+        self, x: Tensor, mask: Mask = OPEN, output_attentions: bool = False, **kwargs: Any
+    ) -> tuple[Tensor, tuple[Any, Any]]:
         """x (B, T, D) -> (B, T, D) and (pattern, None), the pattern (B, H, T, S) if asked. Keywords go to the attention."""
         x = tap("resid_pre", x)
         x, pattern = self.attend(x, self.attn, self.attn_norm, "attn_out", mask=mask, output_pattern=output_attentions, **kwargs)

@@ -1,7 +1,7 @@
 """The feed-forward part of a block, plain and gated.
 
-    plain   out = act(x W1ᵀ + b1) W2ᵀ + b2                     Vaswani et al. 2017 §3.3
-    gated   out = (act(x Wgᵀ) * (x W1ᵀ)) W2ᵀ                   Shazeer 2020, "GLU variants improve transformer"
+plain   out = act(x W1ᵀ + b1) W2ᵀ + b2                     Vaswani et al. 2017 §3.3
+gated   out = (act(x Wgᵀ) * (x W1ᵀ)) W2ᵀ                   Shazeer 2020, "GLU variants improve transformer"
 """
 
 from __future__ import annotations

@@ -1,0 +1,227 @@
+"""ELECTRA.   Clark, Luong, Le, Manning 2020, "ELECTRA: Pre-training Text Encoders as Discriminators Rather Than Generators"
+
+New in the paper: a small generator fills in masked tokens, and the model that is kept, the discriminator, says for every token
+whether it was replaced. All positions teach, not the masked seventh alone. Both are trained together and share their embeddings.
+Differs from BERT: embeddings may be narrower than the layers (then one matrix widens them, as in ALBERT); no pooler; its classifier uses GELU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .. import nn
+from ..autograd import Tensor, generator
+from ..autograd import functional as F
+from ..nn import tap
+from . import bert, heads, inputs
+from .base import Model, Record, run_blocks
+from .config import Config, ConfigError, choice, layers, rate, size, small
+from .names import Table
+from .outputs import ModelOutput
+from .registry import Family, register
+
+# -- config and presets ------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class ElectraConfig(Config):
+    model_type: ClassVar[str] = "electra"
+
+    vocab_size: int = size()
+    embedding_size: int = size()
+    hidden_size: int = size()
+    num_hidden_layers: int = layers()
+    num_attention_heads: int = size()
+    intermediate_size: int = size()
+    max_position_embeddings: int = size()
+    type_vocab_size: int = size(2)
+    hidden_act: str = choice("gelu", *nn.ACTIVATIONS)
+    hidden_dropout_prob: float = rate(0.1)
+    attention_probs_dropout_prob: float = rate(0.1)
+    classifier_dropout: Any = rate(None)
+    layer_norm_eps: float = small(1e-12)
+    generator_size: float = small(0.25)  # the generator's width, heads and feed-forward as a share of the discriminator's
+    discriminator_weight: float = small(50.0)  # λ of the joint loss
+
+    def validate(self) -> None:
+        self.divides("hidden_size", "num_attention_heads")
+
+    def for_generator(self) -> ElectraConfig:
+        """The generator's config: the same depth and embeddings, all else `generator_size` times as wide."""
+        scaled = {
+            n: int(getattr(self, n) * self.generator_size) for n in ("hidden_size", "num_attention_heads", "intermediate_size")
+        }
+        if min(scaled.values()) < 1:
+            raise ConfigError(f"generator_size = {self.generator_size} leaves the generator {scaled}")
+        return dataclasses.replace(self, **scaled)
+
+
+def _sizes(embedding: int, hidden: int, depth: int, heads: int) -> dict[str, Any]:
+    return {"embedding_size": embedding, "hidden_size": hidden, "num_hidden_layers": depth, "num_attention_heads": heads,
+            "intermediate_size": 4 * hidden, "vocab_size": 30522, "max_position_embeddings": 512, "pad_token_id": 0}  # fmt: skip
+
+
+PRESETS = {"electra-small": _sizes(128, 256, 12, 4), "electra-base": _sizes(768, 768, 12, 12) | {"generator_size": 1 / 3},
+           "electra-large": _sizes(1024, 1024, 24, 16)}  # fmt: skip
+
+# -- layer recipe ------------------------------------------------------------------------------------------------------
+
+layer = bert.layer
+
+# -- embeddings and model ----------------------------------------------------------------------------------------------
+
+NAMES: Table = {**bert.NAMES, "widen": "embeddings_project"}
+
+
+class _Electra(Model):
+    config_class = ElectraConfig
+    base_prefix = "electra"
+    base_names = NAMES
+    tied = ("generator_lm_head.weight",)
+    unused = (r"discriminator_predictions\..*", r"generator_(predictions|lm_head)\..*")
+
+
+class ElectraModel(_Electra):
+    """Embeddings, normed, and widened where they are narrower; L post-norm blocks."""
+
+    def __init__(self, config: ElectraConfig) -> None:
+        super().__init__(config)
+        c = config
+        self.tokens = nn.Embedding(c.vocab_size, c.embedding_size, c.pad_token_id)
+        self.positions = nn.LearnedPositions(c.max_position_embeddings, c.embedding_size)
+        self.segments = nn.Embedding(c.type_vocab_size, c.embedding_size)
+        self.embed_norm = nn.LayerNorm(c.embedding_size, c.layer_norm_eps)
+        self.drop = nn.Dropout(c.hidden_dropout_prob)
+        self.widen = nn.Linear(c.embedding_size, c.hidden_size) if c.embedding_size != c.hidden_size else None
+        self.layers = [layer(c) for _ in range(c.num_hidden_layers)]
+
+    def embed(self, input_ids: Any, token_type_ids: Any, position_ids: Any) -> Tensor:
+        """(B, T) ids -> (B, T, D)"""
+        c = self.config
+        ids = inputs.token_ids(input_ids, c.vocab_size, longest=c.max_position_embeddings)
+        segments = inputs.segment_ids(token_type_ids, ids.shape, c.type_vocab_size)
+        positions = inputs.position_rows(position_ids, *ids.shape, 0, c.max_position_embeddings)
+        x = self.drop(self.embed_norm(self.tokens(ids) + self.segments(segments) + self.positions(positions)))
+        return x if self.widen is None else self.widen(x)
+
+    def forward(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        position_ids: Any = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> ModelOutput:
+        x = tap("embed", self.embed(input_ids, token_type_ids, position_ids))
+        B, T, _ = x.shape
+        mask = nn.from_attention_mask(attention_mask, B, T, T)
+        record = Record(output_hidden_states, output_attentions)
+        x = tap("final_norm", run_blocks(self.layers, x, lambda i: mask, record))
+        return ModelOutput(last_hidden_state=x, hidden_states=record.states(x), attentions=record.patterns())
+
+
+# -- heads -------------------------------------------------------------------------------------------------------------
+
+
+class ElectraForPreTraining(heads.WithHead, _Electra):
+    """The discriminator: for every position, the logit that its token was replaced. Labels are 0 and 1."""
+
+    base_class = ElectraModel
+    head_names: ClassVar[Table] = {"dense": "discriminator_predictions.dense", "out": "discriminator_predictions.dense_prediction"}
+
+    def __init__(self, config: ElectraConfig) -> None:
+        super().__init__(config)
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.out = nn.Linear(config.hidden_size, 1)
+
+    def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
+        out = self.electra(input_ids, attention_mask, **kwargs)
+        x = nn.activation(self.config.hidden_act)(self.dense(out.last_hidden_state))
+        out.logits = self.out(x)[..., 0]  # (B, T, D) -> (B, T)
+        if labels is not None:
+            replaced = inputs.label_ids(labels, out.logits.shape, 2).astype(out.logits.dtype)
+            real = slice(None) if attention_mask is None else inputs.as_array(attention_mask, "attention_mask").astype(bool)
+            out.loss = F.binary_cross_entropy_with_logits(out.logits[real], Tensor(replaced[real]))
+        return out
+
+
+class ElectraForMaskedLM(heads.MaskedLM, _Electra):
+    """The generator."""
+
+    base_class = ElectraModel
+    head_names: ClassVar[Table] = {
+        "head.dense": "generator_predictions.dense", "head.norm": "generator_predictions.LayerNorm",
+        "head.decoder": "generator_lm_head", "head.bias": "generator_lm_head.bias",
+    }  # fmt: skip
+
+    def __init__(self, config: ElectraConfig) -> None:
+        super().__init__(config)
+        c = config
+        self.head = heads.VocabularyHead(
+            c.hidden_size, c.embedding_size, c.vocab_size, "gelu", c.layer_norm_eps, c.tie_word_embeddings
+        )
+
+
+class ElectraForJointPreTraining(Model):
+    """Both, trained together: loss = generator's + λ · discriminator's. Token and position embeddings are one and the same.
+
+    Call with masked `input_ids` and `labels` (the original token where masked, -100 elsewhere). The generator's guesses are sampled, and
+    no gradient flows through the sampling. To publish, save `model.discriminator` and `model.generator`; `save` writes both in one.
+    """
+
+    config_class = ElectraConfig
+
+    def __init__(self, config: ElectraConfig) -> None:
+        super().__init__(config)
+        self.discriminator = ElectraForPreTraining(config)
+        self.generator = ElectraForMaskedLM(config.for_generator())
+        self.generator.electra.tokens = self.discriminator.electra.tokens
+        self.generator.electra.positions = self.discriminator.electra.positions
+
+    def forward(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        labels: Any = None,
+        rng: np.random.Generator | None = None,
+        **kwargs: Any,
+    ) -> ModelOutput:
+        guess = self.generator(input_ids, attention_mask, labels=labels, **kwargs)
+        ids = inputs.token_ids(input_ids, self.config.vocab_size)
+        labels = inputs.label_ids(labels, ids.shape, self.config.vocab_size)
+        masked = labels != -100
+        noise = generator(rng).gumbel(
+            size=(int(masked.sum()), self.config.vocab_size)
+        )  # argmax(logits + Gumbel) samples the softmax
+        corrupted = ids.copy()
+        corrupted[masked] = (guess.logits.data[masked] + noise).argmax(axis=-1)
+        replaced = masked & (corrupted != labels)
+        out = self.discriminator(corrupted, attention_mask, labels=replaced.astype(np.int64), **kwargs)
+        return ModelOutput(
+            loss=guess.loss + out.loss * self.config.discriminator_weight, logits=out.logits, generator_logits=guess.logits,
+            generator_loss=guess.loss, discriminator_loss=out.loss, corrupted_ids=corrupted, last_hidden_state=out.last_hidden_state,
+        )  # fmt: skip
+
+
+class ElectraForSequenceClassification(heads.SequenceClassification, _Electra):
+    base_class, classifier_act = ElectraModel, "gelu"
+    head_names: ClassVar[Table] = {"classifier.out": "classifier.out_proj"}
+
+
+class ElectraForTokenClassification(heads.TokenClassification, _Electra):
+    base_class = ElectraModel
+
+
+class ElectraForQuestionAnswering(heads.QuestionAnswering, _Electra):
+    base_class = ElectraModel
+
+
+register(Family(ElectraConfig, PRESETS, {
+    "base": ElectraModel, "pretraining": ElectraForPreTraining, "masked_lm": ElectraForMaskedLM, "joint": ElectraForJointPreTraining,
+    "sequence_classification": ElectraForSequenceClassification, "token_classification": ElectraForTokenClassification,
+    "question_answering": ElectraForQuestionAnswering,
+}, default="base"))  # fmt: skip

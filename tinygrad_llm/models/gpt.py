@@ -1,0 +1,143 @@
+"""GPT.   Radford, Narasimhan, Salimans, Sutskever 2018, "Improving Language Understanding by Generative Pre-Training"
+
+New in the paper: train a decoder on running text first, then fine-tune all of it on each task.
+Differs from the 2017 decoder: no encoder and so no cross-attention; learned positions; tanh GELU instead of ReLU; the output matrix is the
+token embedding. The norms still stand after attention and feed-forward (post-norm), and there is none at the end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+from .. import nn
+from ..nn import tap
+from . import inputs, losses
+from .base import Model, Record, run_blocks
+from .config import Config, choice, layers, rate, size, small
+from .names import Table, stored
+from .outputs import ModelOutput
+from .registry import Family, register
+
+# -- config and presets ------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class OpenAIGPTConfig(Config):
+    model_type: ClassVar[str] = "openai-gpt"
+    attribute_map: ClassVar[dict[str, str]] = {
+        "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
+        "max_position_embeddings": "n_positions", "layer_norm_eps": "layer_norm_epsilon",
+    }  # fmt: skip
+    ignored: ClassVar[frozenset[str]] = frozenset({"n_special"})
+
+    vocab_size: int = size()
+    n_positions: int = size()
+    n_embd: int = size()
+    n_layer: int = layers()
+    n_head: int = size()
+    afn: str = choice("gelu", "relu", "silu", "swish")
+    embd_pdrop: float = rate(0.1)
+    attn_pdrop: float = rate(0.1)
+    resid_pdrop: float = rate(0.1)
+    layer_norm_epsilon: float = small(1e-5)
+
+    def validate(self) -> None:
+        self.divides("n_embd", "n_head")
+
+
+PRESETS = {"gpt": {"vocab_size": 40478, "n_positions": 512, "n_embd": 768, "n_layer": 12, "n_head": 12}}
+
+# -- layer recipe ------------------------------------------------------------------------------------------------------
+
+
+def layer(c: OpenAIGPTConfig) -> nn.DecoderBlock:
+    """Post-norm, biases everywhere; its "gelu" is the tanh form."""
+    D = c.n_embd
+    attn = nn.MultiHeadAttention(D, c.n_head, dropout=c.attn_pdrop)
+    mlp = nn.FeedForward(D, 4 * D, "gelu_new" if c.afn == "gelu" else c.afn)
+    norm = lambda: nn.LayerNorm(D, c.layer_norm_epsilon)
+    return nn.DecoderBlock(attn, mlp, norm(), norm(), norm_first=False, dropout=c.resid_pdrop)
+
+
+# -- embeddings and model ----------------------------------------------------------------------------------------------
+
+NAMES: Table = {
+    "tokens": "tokens_embed",
+    "positions": "positions_embed",
+    "layers.*.attn.q": stored("h.*.attn.c_attn", 0, 3),
+    "layers.*.attn.k": stored("h.*.attn.c_attn", 1, 3),
+    "layers.*.attn.v": stored("h.*.attn.c_attn", 2, 3),
+    "layers.*.attn.o": stored("h.*.attn.c_proj"),
+    "layers.*.attn_norm": "h.*.ln_1",
+    "layers.*.mlp.up": stored("h.*.mlp.c_fc"),
+    "layers.*.mlp.down": stored("h.*.mlp.c_proj"),
+    "layers.*.mlp_norm": "h.*.ln_2",
+}
+
+
+class _GPT(Model):
+    config_class = OpenAIGPTConfig
+    base_prefix = "transformer"
+    base_names = NAMES
+    tied = ("lm_head.weight",)
+    unused = (r"(transformer\.)?h\.\d+\.attn\.bias",)  # the causal mask, in old files
+
+    def make_cache(self, capacity: int = 256) -> nn.KVCache:
+        return nn.KVCache(self.config.n_layer, min(capacity, self.config.n_positions))
+
+
+class OpenAIGPTModel(_GPT):
+    """Tokens plus learned positions, L post-norm blocks."""
+
+    def __init__(self, config: OpenAIGPTConfig) -> None:
+        super().__init__(config)
+        self.tokens = nn.Embedding(config.vocab_size, config.n_embd)
+        self.positions = nn.LearnedPositions(config.n_positions, config.n_embd)
+        self.drop = nn.Dropout(config.embd_pdrop)
+        self.layers = [layer(config) for _ in range(config.n_layer)]
+
+    def forward(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        position_ids: Any = None,
+        past_key_values: nn.KVCache | None = None,
+        use_cache: bool = False,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> ModelOutput:
+        c = self.config
+        cache = self.make_cache() if use_cache and past_key_values is None else past_key_values
+        past = 0 if cache is None else cache.length
+        ids = inputs.token_ids(input_ids, c.vocab_size, longest=c.n_positions, past=past)
+        B, T = ids.shape
+        mask = nn.from_attention_mask(attention_mask, B, T, past + T, causal=True, offset=past)
+        x = self.tokens(ids) + self.positions(inputs.position_rows(position_ids, B, T, past, c.n_positions))
+        x = tap("embed", self.drop(x))  # (B, T) -> (B, T, D)
+        record = Record(output_hidden_states, output_attentions)
+        x = tap("final_norm", run_blocks(self.layers, x, lambda i: mask, record, cache))
+        if cache is not None:
+            cache.advance(T)
+        return ModelOutput(last_hidden_state=x, hidden_states=record.states(x), attentions=record.patterns(), past_key_values=cache)
+
+
+# -- heads -------------------------------------------------------------------------------------------------------------
+
+
+class OpenAIGPTLMHeadModel(_GPT):
+    """Next-token logits; the output matrix is the token embedding."""
+
+    def __init__(self, config: OpenAIGPTConfig) -> None:
+        super().__init__(config)
+        self.transformer = OpenAIGPTModel(config)
+        self.lm_head = None if config.tie_word_embeddings else nn.Linear(config.n_embd, config.vocab_size, bias=False)
+
+    def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
+        out = self.transformer(input_ids, attention_mask, **kwargs)
+        weight = self.transformer.tokens.weight if self.lm_head is None else self.lm_head.weight
+        out.logits, out.loss = losses.causal(out.last_hidden_state, weight, labels)
+        return out
+
+
+register(Family(OpenAIGPTConfig, PRESETS, {"base": OpenAIGPTModel, "causal_lm": OpenAIGPTLMHeadModel}, default="causal_lm"))
