@@ -1,9 +1,9 @@
-"""ALBERT.   Lan, Chen, Goodman, Gimpel, Sharma, Soricut 2019, "ALBERT: A Lite BERT for Self-supervised Learning of Language Representations"
+"""ALBERT.   Lan, Chen, Goodman, Gimpel, Sharma, Soricut 2019, "ALBERT: A Lite BERT for Self-supervised Learning"
 
-New in the paper: one layer's parameters serve all L layers; tokens have narrow vectors (128) that one matrix widens to D; instead of
-next-sentence prediction, tell whether two consecutive segments stand in order (SOP).
-Differs from BERT: that, the tanh form of GELU, and no dropout in the published sizes. Its gradients lean on accumulation: each shared
-parameter collects L contributions.
+New in the paper: one layer's parameters serve all L layers; tokens have narrow vectors (128) that one matrix widens to D;
+instead of next-sentence prediction, tell whether two consecutive segments stand in order (SOP).
+Differs from BERT: that, the tanh form of GELU, and no dropout in the published sizes. Its gradients lean on accumulation: each
+shared parameter collects L contributions.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ import dataclasses
 from typing import Any, ClassVar
 
 from .. import nn
-from ..autograd import Tensor
-from ..nn import tap
-from . import bert, heads, inputs, losses
-from .base import Model, Record, run_blocks
+from . import bert, heads, losses
+from .base import Model
 from .config import Config, choice, layers, rate, size, small
 from .names import Table
 from .outputs import ModelOutput
 from .registry import Family, register
+from .stacks import Encoder
 
 # -- config and presets ------------------------------------------------------------------------------------------------
 
@@ -82,14 +81,15 @@ class _Albert(Model):
             "widen": "encoder.embedding_hidden_mapping_in", "pooler.dense": "pooler",
         }  # fmt: skip
         parts = {"attn.q": "attention.query", "attn.k": "attention.key", "attn.v": "attention.value", "attn.o": "attention.dense",
-                 "attn_norm": "attention.LayerNorm", "mlp.up": "ffn", "mlp.down": "ffn_output", "mlp_norm": "full_layer_layer_norm"}  # fmt: skip
+                 "attn_norm": "attention.LayerNorm", "mlp.up": "ffn", "mlp.down": "ffn_output",
+                 "mlp_norm": "full_layer_layer_norm"}  # fmt: skip
         for i in range(self.config.num_hidden_groups * inner):
             place = f"encoder.albert_layer_groups.{i // inner}.albert_layers.{i % inner}"
             table |= {f"shared.{i}.{ours}": f"{place}.{theirs}" for ours, theirs in parts.items()}
         return table
 
 
-class AlbertModel(_Albert):
+class AlbertModel(Encoder, _Albert):
     """Narrow embeddings, normed and widened; the shared blocks L times; the first position pooled."""
 
     def __init__(self, config: AlbertConfig, add_pooling_layer: bool = True) -> None:
@@ -113,31 +113,6 @@ class AlbertModel(_Albert):
             for i in range(c.num_hidden_layers)
             for j in range(c.inner_group_num)
         ]
-
-    def embed(self, input_ids: Any, token_type_ids: Any, position_ids: Any) -> Tensor:
-        """(B, T) ids -> (B, T, D)"""
-        c = self.config
-        ids = inputs.token_ids(input_ids, c.vocab_size, longest=c.max_position_embeddings)
-        segments = inputs.segment_ids(token_type_ids, ids.shape, c.type_vocab_size)
-        positions = inputs.position_rows(position_ids, *ids.shape, 0, c.max_position_embeddings)
-        return self.widen(self.drop(self.embed_norm(self.tokens(ids) + self.segments(segments) + self.positions(positions))))
-
-    def forward(
-        self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        position_ids: Any = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-    ) -> ModelOutput:
-        x = tap("embed", self.embed(input_ids, token_type_ids, position_ids))
-        B, T, _ = x.shape
-        mask = nn.from_attention_mask(attention_mask, B, T, T)
-        record = Record(output_hidden_states, output_attentions)
-        x = tap("final_norm", run_blocks(self.blocks(), x, lambda i: mask, record))
-        pooled = None if self.pooler is None else self.pooler(x)
-        return ModelOutput(last_hidden_state=x, pooler_output=pooled, hidden_states=record.states(x), attentions=record.patterns())
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------

@@ -14,15 +14,14 @@ import numpy as np
 
 from .. import nn
 from ..autograd import Tensor
-from ..autograd import functional as F
 from ..nn import tap
-from . import losses
+from . import heads, losses
 from .base import Model, Record, run_blocks
-from .config import Config, ConfigError, choice, flag, layers, rate, size, small, token
+from .config import Config, choice, flag, layers, rate, size, small, token
 from .names import Table
 from .outputs import ModelOutput
 from .registry import Family, register
-from .seq2seq import EncoderDecoder, shift_right
+from .seq2seq import EncoderDecoder, Seq2SeqLM, shift_right
 
 # -- config and presets ------------------------------------------------------------------------------------------------
 
@@ -35,8 +34,9 @@ class BartConfig(Config):
         "intermediate_size": "encoder_ffn_dim", "initializer_range": "init_std",
     }  # fmt: skip
     fixed: ClassVar[dict[str, Any]] = {
-        **Config.fixed, "is_encoder_decoder": True, "normalize_embedding": True, "normalize_before": False, "add_final_layer_norm": False,
-        "add_bias_logits": False, "static_position_embeddings": False, "extra_pos_embeddings": 2,
+        **Config.fixed, "is_encoder_decoder": True, "normalize_embedding": True, "normalize_before": False,
+        "add_bias_logits": False, "add_final_layer_norm": False, "static_position_embeddings": False, "extra_pos_embeddings": 2,
+        "encoder_layerdrop": 0.0, "decoder_layerdrop": 0.0,
     }  # fmt: skip
     ignored: ClassVar[frozenset[str]] = frozenset({"force_bos_token_to_be_generated", "num_hidden_layers", "classif_dropout"})
 
@@ -54,8 +54,6 @@ class BartConfig(Config):
     attention_dropout: float = rate(0.0)
     activation_dropout: float = rate(0.0)
     classifier_dropout: float = rate(0.0)
-    encoder_layerdrop: float = rate(0.0)
-    decoder_layerdrop: float = rate(0.0)
     scale_embedding: bool = flag(False)
     init_std: float = small(0.02)
     num_labels: int = size(3)
@@ -68,16 +66,11 @@ class BartConfig(Config):
     def validate(self) -> None:
         self.divides("d_model", "encoder_attention_heads")
         self.divides("d_model", "decoder_attention_heads")
-        if self.encoder_layerdrop or self.decoder_layerdrop:
-            raise ConfigError("encoder_layerdrop and decoder_layerdrop are not supported, only 0")
 
 
 def _sizes(width: int, depth: int, heads: int) -> dict[str, Any]:
-    both = {
-        f"{s}_{k}": v
-        for s in ("encoder", "decoder")
-        for k, v in (("layers", depth), ("attention_heads", heads), ("ffn_dim", 4 * width))
-    }
+    side = {"layers": depth, "attention_heads": heads, "ffn_dim": 4 * width}
+    both = {f"{stack}_{key}": value for stack in ("encoder", "decoder") for key, value in side.items()}
     return {"vocab_size": 50265, "max_position_embeddings": 1024, "d_model": width, **both}
 
 
@@ -88,11 +81,9 @@ PRESETS = {"bart-base": _sizes(768, 6, 12), "bart-large": _sizes(1024, 12, 16)}
 
 def layer(c: BartConfig, decoder: bool) -> nn.EncoderBlock:
     """Post-norm, biases everywhere, exact GELU."""
-    D, heads, inner = (
-        c.d_model,
-        *((c.decoder_attention_heads, c.decoder_ffn_dim) if decoder else (c.encoder_attention_heads, c.encoder_ffn_dim)),
-    )
-    attn = lambda: nn.MultiHeadAttention(D, heads, dropout=c.attention_dropout)
+    D = c.d_model
+    H, inner = (c.encoder_attention_heads, c.encoder_ffn_dim) if not decoder else (c.decoder_attention_heads, c.decoder_ffn_dim)
+    attn = lambda: nn.MultiHeadAttention(D, H, dropout=c.attention_dropout)
     mlp = nn.FeedForward(D, inner, c.activation_function, dropout=c.activation_dropout)
     norm = lambda: nn.LayerNorm(D)
     if not decoder:
@@ -104,13 +95,13 @@ def layer(c: BartConfig, decoder: bool) -> nn.EncoderBlock:
 
 
 def _names(stack: str) -> Table:
-    ours, theirs = f"{stack}.layers.*", f"{stack}.layers.*"
-    attention = {f"{ours}.{a}.{n}": f"{theirs}.{b}.{m}_proj" for a, b in (("attn", "self_attn"), ("cross", "encoder_attn"))
+    layer = f"{stack}.layers.*"  # the same on both sides
+    attention = {f"{layer}.{a}.{n}": f"{layer}.{b}.{m}_proj" for a, b in (("attn", "self_attn"), ("cross", "encoder_attn"))
                  for n, m in (("q", "q"), ("k", "k"), ("v", "v"), ("o", "out"))}  # fmt: skip
     rest = {"attn_norm": "self_attn_layer_norm", "cross_norm": "encoder_attn_layer_norm", "mlp_norm": "final_layer_norm",
             "mlp.up": "fc1", "mlp.down": "fc2"}  # fmt: skip
     outer = {f"{stack}.positions": f"{stack}.embed_positions", f"{stack}.embed_norm": f"{stack}.layernorm_embedding"}
-    return attention | {f"{ours}.{a}": f"{theirs}.{b}" for a, b in rest.items()} | outer
+    return attention | {f"{layer}.{a}": f"{layer}.{b}" for a, b in rest.items()} | outer
 
 
 NAMES: Table = {"tokens": "shared", **_names("encoder"), **_names("decoder")}
@@ -155,16 +146,13 @@ class BartModel(EncoderDecoder, _Bart):
     def positions(self) -> int | None:
         return self.config.max_position_embeddings
 
-    def embed_source(self, ids: np.ndarray) -> Tensor:
+    def embed(self, ids: np.ndarray) -> Tensor:
         x = self.tokens(ids)
         return x * self.config.d_model**0.5 if self.config.scale_embedding else x
 
-    def embed_target(self, ids: np.ndarray, past: int) -> Tensor:
-        return self.embed_source(ids)
-
-    def forward(
+    def forward(  # type: ignore[override]
         self, input_ids: Any = None, attention_mask: Any = None, decoder_input_ids: Any = None, **kwargs: Any
-    ) -> ModelOutput:  # type: ignore[override]
+    ) -> ModelOutput:
         if decoder_input_ids is None and input_ids is not None:  # the paper's denoising: the decoder reads what the encoder does
             decoder_input_ids = shift_right(input_ids, self.config.decoder_start_token_id, self.config.pad_token_id)
         return super().forward(input_ids, attention_mask, decoder_input_ids, **kwargs)
@@ -173,8 +161,8 @@ class BartModel(EncoderDecoder, _Bart):
 # -- heads -------------------------------------------------------------------------------------------------------------
 
 
-class BartForConditionalGeneration(_Bart):
-    """Next-token logits of the decoder; with labels alone, the decoder reads them shifted right."""
+class BartForConditionalGeneration(Seq2SeqLM, _Bart):
+    """Next-token logits; a constant bias on them is part of the published files."""
 
     buffers = {"logits_bias": "final_logits_bias"}
     unused = _Bart.unused[:1]
@@ -182,52 +170,40 @@ class BartForConditionalGeneration(_Bart):
     def __init__(self, config: BartConfig) -> None:
         super().__init__(config)
         self.model = BartModel(config)
-        self.lm_head = None if config.tie_word_embeddings else nn.Linear(config.d_model, config.vocab_size, bias=False)
-        self.logits_bias = np.zeros((1, config.vocab_size), np.float32)  # a constant, not trained
+        self.lm_head = self.output_layer()
+        self.logits_bias = np.zeros((1, config.vocab_size), np.float32)
 
-    def make_cache(self, capacity: int = 256) -> nn.KVCache:
-        return self.model.make_cache(capacity)
-
-    def encode(self, *args: Any, **kwargs: Any) -> ModelOutput:
-        return self.model.encode(*args, **kwargs)
+    def base_model(self) -> BartModel:
+        return self.model
 
     def forward(
         self, input_ids: Any = None, attention_mask: Any = None, decoder_input_ids: Any = None, labels: Any = None, **kwargs: Any
     ) -> ModelOutput:
-        c = self.config
-        if decoder_input_ids is None and labels is not None:
-            decoder_input_ids = shift_right(labels, c.decoder_start_token_id, c.pad_token_id)
-        out = self.model(input_ids, attention_mask, decoder_input_ids, **kwargs)
-        weight = self.model.tokens.weight if self.lm_head is None else self.lm_head.weight
-        out.logits, out.loss = losses.vocabulary(out.last_hidden_state, weight, self._bias(out.last_hidden_state), labels)
-        return out
-
-    def _bias(self, x: Tensor) -> Tensor | None:
-        return Tensor(self.logits_bias[0].astype(x.dtype, copy=False)) if self.logits_bias.any() else None
+        dtype = self.model.tokens.weight.dtype
+        bias = Tensor(self.logits_bias[0].astype(dtype, copy=False)) if self.logits_bias.any() else None
+        return self.next_tokens(input_ids, attention_mask, decoder_input_ids, labels, bias=bias, **kwargs)
 
 
 class BartForSequenceClassification(_Bart):
     """One row of logits per sequence, from the decoder's state at the last end-of-sequence token."""
 
-    head_names: ClassVar[Table] = {"dense": "classification_head.dense", "out": "classification_head.out_proj"}
+    head_names: ClassVar[Table] = {
+        "classifier.dense": "classification_head.dense",
+        "classifier.out": "classification_head.out_proj",
+    }
 
     def __init__(self, config: BartConfig) -> None:
         super().__init__(config)
         self.model = BartModel(config)
-        self.drop = nn.Dropout(config.classifier_dropout)
-        self.dense = nn.Linear(config.d_model, config.d_model)
-        self.out = nn.Linear(config.d_model, config.num_labels)
+        self.classifier = heads.DenseClassifier(config.d_model, config.num_labels, "tanh", config.classifier_dropout)
 
     def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
         out = self.model(input_ids, attention_mask, **kwargs)
         ends = np.asarray(input_ids) == self.config.eos_token_id
         if not ends.any(axis=1).all():
-            raise ValueError(
-                f"input_ids: every row must hold the end token {self.config.eos_token_id}; its state is what is classified"
-            )
+            raise ValueError(f"input_ids: every row must hold the end token {self.config.eos_token_id}, whose state is classified")
         last = ends.shape[1] - 1 - ends[:, ::-1].argmax(axis=1)
-        x = out.last_hidden_state[np.arange(len(last)), last]  # (B, T, D) -> (B, D)
-        out.logits = self.out(self.drop(F.tanh(self.dense(self.drop(x)))))
+        out.logits = self.classifier(out.last_hidden_state[np.arange(len(last)), last])  # (B, T, D) -> (B, C)
         out.loss = None if labels is None else losses.classification(out.logits, labels, self.config.problem_type)
         return out
 

@@ -1,13 +1,15 @@
-"""Model: what all families share. A config, parameters that are filled once, published names, saving, and the protocol of generation.
+"""Model: what all families share: a config, parameters that are filled once, published names, saving, the protocol of generation.
 
 The protocol that `tinygrad_llm.generate` uses (any model that can generate has it):
 
     model.config                          pad_token_id, eos_token_id, bos_token_id, decoder_start_token_id (seq2seq)
     model.is_encoder_decoder              False: decoder only; True: encoder and decoder
     cache = model.make_cache(capacity)    a KVCache; `cache.length`, `cache.reorder(rows)`
-    model(input_ids=..., attention_mask=..., position_ids=..., past_key_values=cache)         decoder only: ids of the new positions,
-                                          attention_mask (B, past + new); the cache is filled in place and counts itself forward
-    encoded = model.encode(input_ids, attention_mask)                                         seq2seq: once per prompt
+    model(input_ids=..., attention_mask=..., position_ids=..., past_key_values=cache)
+                                          decoder only: ids of the new positions, attention_mask (B, past + new); the cache is
+                                          filled in place and counts itself forward
+    encoded = model.encode(input_ids, attention_mask)
+                                          seq2seq: once per prompt, then
     model(encoder_outputs=encoded, attention_mask=..., decoder_input_ids=..., past_key_values=cache)
 """
 
@@ -49,6 +51,7 @@ class Model(nn.Module, metaclass=_Building):
     tied: ClassVar[tuple[str, ...]] = ()  # published names that repeat a tied parameter
     unused: ClassVar[tuple[str, ...]] = ()  # published names (regular expressions) that this model has no use for
     is_encoder_decoder: ClassVar[bool] = False
+    recompute: bool = False  # activation checkpointing: keep only the blocks' inputs for backward
 
     def __init__(self, config: Config) -> None:
         if not isinstance(config, self.config_class):

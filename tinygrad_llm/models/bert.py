@@ -2,8 +2,8 @@
 
 New in the paper: an encoder alone, trained to fill in masked words and to tell whether two sentences follow each other, then
 fine-tuned for each task with one more layer.
-Differs from the 2017 encoder: learned positions and segment embeddings, summed and normed; GELU instead of ReLU; dropout on attention;
-a first position [CLS] whose vector stands for the sequence.
+Differs from the 2017 encoder: learned positions and segment embeddings, summed and normed; GELU instead of ReLU; dropout on
+attention; a first position [CLS] whose vector stands for the sequence.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ import dataclasses
 from typing import Any, ClassVar
 
 from .. import nn
-from ..autograd import Tensor
-from ..nn import tap
-from . import heads, inputs, losses
-from .base import Model, Record, run_blocks
+from . import heads, losses
+from .base import Model
 from .config import Config, choice, layers, rate, size, small
 from .names import Table
 from .outputs import ModelOutput
 from .registry import Family, register
+from .stacks import Encoder
 
 # -- config and presets ------------------------------------------------------------------------------------------------
 
@@ -55,7 +54,8 @@ def _sizes(hidden: int, depth: int, heads: int) -> dict[str, Any]:
 
 PRESETS = {
     "bert-base": _sizes(768, 12, 12), "bert-large": _sizes(1024, 24, 16),
-    "bert-tiny": _sizes(128, 2, 2), "bert-mini": _sizes(256, 4, 4), "bert-small": _sizes(512, 4, 8), "bert-medium": _sizes(512, 8, 8),
+    "bert-tiny": _sizes(128, 2, 2), "bert-mini": _sizes(256, 4, 4),
+    "bert-small": _sizes(512, 4, 8), "bert-medium": _sizes(512, 8, 8),
 }  # fmt: skip
 
 # -- layer recipe ------------------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ class _Bert(Model):
     unused = (r"cls\..*", r"(bert\.)?pooler\..*")  # the published files hold the heads of pretraining
 
 
-class BertModel(_Bert):
+class BertModel(Encoder, _Bert):
     """Tokens, positions and segments, summed and normed; L post-norm blocks; the first position pooled."""
 
     def __init__(self, config: BertConfig, add_pooling_layer: bool = True) -> None:
@@ -108,40 +108,6 @@ class BertModel(_Bert):
         self.drop = nn.Dropout(c.hidden_dropout_prob)
         self.layers = [layer(c) for _ in range(c.num_hidden_layers)]
         self.pooler = heads.Pooler(c.hidden_size) if add_pooling_layer else None
-
-    def embed(self, input_ids: Any, token_type_ids: Any, position_ids: Any) -> Tensor:
-        """(B, T) ids -> (B, T, D)"""
-        c = self.config
-        ids = inputs.token_ids(input_ids, c.vocab_size, longest=c.max_position_embeddings)
-        segments = inputs.segment_ids(token_type_ids, ids.shape, c.type_vocab_size)
-        positions = inputs.position_rows(position_ids, *ids.shape, 0, c.max_position_embeddings)
-        return self.drop(self.embed_norm(self.tokens(ids) + self.segments(segments) + self.positions(positions)))
-
-    def forward(
-        self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        position_ids: Any = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-    ) -> ModelOutput:
-        x = tap("embed", self.embed(input_ids, token_type_ids, position_ids))
-        B, T, _ = x.shape
-        mask = nn.from_attention_mask(attention_mask, B, T, T)
-        record = Record(output_hidden_states, output_attentions)
-        x = tap("final_norm", run_blocks(self.layers, x, lambda i: mask, record))
-        pooled = None if self.pooler is None else self.pooler(x)
-        return ModelOutput(
-            last_hidden_state=x, pooler_output=pooled, hidden_states=record.states(x), attentions=record.patterns()
-        )  # fmt: skip
-
-    def sentence_embeddings(self, input_ids: Any, attention_mask: Any = None, pooling: str = "mean", **kwargs: Any) -> Tensor:
-        """One vector per sequence, (B, D): the mean of the real positions, or "pooled", what the pooler makes of [CLS]."""
-        if pooling not in ("mean", "pooled"):
-            raise ValueError(f"pooling: expected 'mean' or 'pooled', got {pooling!r}")
-        out = self(input_ids, attention_mask, **kwargs)
-        return out.pooler_output if pooling == "pooled" else heads.mean_pool(out.last_hidden_state, attention_mask)
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Checkpoints in Hugging Face's layout: a directory with config.json and model.safetensors, or shards and their index.
 
-Loading goes: read the config, build the model without memory, lay the file's names and shapes beside the model's, and only when all of it
-fits allocate and read. So every mistake is reported at once and before it can cost memory.
+Loading goes: read the config, build the model without memory, lay the file's names and shapes beside the model's, and only
+when all of it fits allocate and read. So every mistake is reported at once and before it can cost memory.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Configs: each family's sizes and rates under transformers' names, read from `config.json` with every value checked.
 
-A family declares a dataclass of fields made by `size`, `rate`, `small`, `flag`, `choice`, `token` and `anything`. Keys that a config.json
-may hold besides are either `fixed` (only one value is implemented; another is refused) or ignored because they change no number.
+A family declares a dataclass of fields made by `size`, `rate`, `small`, `flag`, `choice`, `token` and `anything`. Keys that a
+config.json may hold besides are either `fixed` (only one value is implemented; another is refused) or ignored because they
+change no number.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ IGNORED = frozenset(
     forced_eos_token_id generation_config gradient_checkpointing id2label initializer_factor keys_to_ignore_at_inference
     label2id language length_penalty max_length min_length model_type n_ctx name_or_path no_repeat_ngram_size num_beam_groups
     num_beams num_labels num_return_sequences output_attentions output_hidden_states output_past output_scores pad_token
-    predict_special_tokens prefix pretraining_tp problem_type quantization_config_note remove_invalid_values repetition_penalty return_dict
+    predict_special_tokens prefix pretraining_tp problem_type remove_invalid_values repetition_penalty return_dict
     return_dict_in_generate sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss
     tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript transformers_version transformers.js_config
     typical_p use_bfloat16 use_cache vocab_file bos_token_id eos_token_id pad_token_id decoder_start_token_id

@@ -2,7 +2,8 @@
 
 New in the paper: a small generator fills in masked tokens, and the model that is kept, the discriminator, says for every token
 whether it was replaced. All positions teach, not the masked seventh alone. Both are trained together and share their embeddings.
-Differs from BERT: embeddings may be narrower than the layers (then one matrix widens them, as in ALBERT); no pooler; its classifier uses GELU.
+Differs from BERT: embeddings may be narrower than the layers (then one matrix widens them, as in ALBERT); no pooler; its
+classifier uses GELU.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import numpy as np
 from .. import nn
 from ..autograd import Tensor, generator
 from ..autograd import functional as F
-from ..nn import tap
 from . import bert, heads, inputs
-from .base import Model, Record, run_blocks
+from .base import Model
 from .config import Config, ConfigError, choice, layers, rate, size, small
 from .names import Table
 from .outputs import ModelOutput
 from .registry import Family, register
+from .stacks import Encoder
 
 # -- config and presets ------------------------------------------------------------------------------------------------
 
@@ -84,7 +85,7 @@ class _Electra(Model):
     unused = (r"discriminator_predictions\..*", r"generator_(predictions|lm_head)\..*")
 
 
-class ElectraModel(_Electra):
+class ElectraModel(Encoder, _Electra):
     """Embeddings, normed, and widened where they are narrower; L post-norm blocks."""
 
     def __init__(self, config: ElectraConfig) -> None:
@@ -97,31 +98,6 @@ class ElectraModel(_Electra):
         self.drop = nn.Dropout(c.hidden_dropout_prob)
         self.widen = nn.Linear(c.embedding_size, c.hidden_size) if c.embedding_size != c.hidden_size else None
         self.layers = [layer(c) for _ in range(c.num_hidden_layers)]
-
-    def embed(self, input_ids: Any, token_type_ids: Any, position_ids: Any) -> Tensor:
-        """(B, T) ids -> (B, T, D)"""
-        c = self.config
-        ids = inputs.token_ids(input_ids, c.vocab_size, longest=c.max_position_embeddings)
-        segments = inputs.segment_ids(token_type_ids, ids.shape, c.type_vocab_size)
-        positions = inputs.position_rows(position_ids, *ids.shape, 0, c.max_position_embeddings)
-        x = self.drop(self.embed_norm(self.tokens(ids) + self.segments(segments) + self.positions(positions)))
-        return x if self.widen is None else self.widen(x)
-
-    def forward(
-        self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        position_ids: Any = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-    ) -> ModelOutput:
-        x = tap("embed", self.embed(input_ids, token_type_ids, position_ids))
-        B, T, _ = x.shape
-        mask = nn.from_attention_mask(attention_mask, B, T, T)
-        record = Record(output_hidden_states, output_attentions)
-        x = tap("final_norm", run_blocks(self.layers, x, lambda i: mask, record))
-        return ModelOutput(last_hidden_state=x, hidden_states=record.states(x), attentions=record.patterns())
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------
@@ -169,8 +145,8 @@ class ElectraForMaskedLM(heads.MaskedLM, _Electra):
 class ElectraForJointPreTraining(Model):
     """Both, trained together: loss = generator's + λ · discriminator's. Token and position embeddings are one and the same.
 
-    Call with masked `input_ids` and `labels` (the original token where masked, -100 elsewhere). The generator's guesses are sampled, and
-    no gradient flows through the sampling. To publish, save `model.discriminator` and `model.generator`; `save` writes both in one.
+    Call with masked `input_ids` and `labels` (the original token where masked, -100 elsewhere). The generator's guesses are
+    sampled, and no gradient flows through that. To publish, save `model.discriminator`; `save` writes both in one.
     """
 
     config_class = ElectraConfig
@@ -203,7 +179,8 @@ class ElectraForJointPreTraining(Model):
         out = self.discriminator(corrupted, attention_mask, labels=replaced.astype(np.int64), **kwargs)
         return ModelOutput(
             loss=guess.loss + out.loss * self.config.discriminator_weight, logits=out.logits, generator_logits=guess.logits,
-            generator_loss=guess.loss, discriminator_loss=out.loss, corrupted_ids=corrupted, last_hidden_state=out.last_hidden_state,
+            generator_loss=guess.loss, discriminator_loss=out.loss, corrupted_ids=corrupted,
+            last_hidden_state=out.last_hidden_state,
         )  # fmt: skip
 
 
@@ -221,7 +198,7 @@ class ElectraForQuestionAnswering(heads.QuestionAnswering, _Electra):
 
 
 register(Family(ElectraConfig, PRESETS, {
-    "base": ElectraModel, "pretraining": ElectraForPreTraining, "masked_lm": ElectraForMaskedLM, "joint": ElectraForJointPreTraining,
-    "sequence_classification": ElectraForSequenceClassification, "token_classification": ElectraForTokenClassification,
+    "base": ElectraModel, "pretraining": ElectraForPreTraining, "masked_lm": ElectraForMaskedLM,
+    "joint": ElectraForJointPreTraining, "sequence_classification": ElectraForSequenceClassification, "token_classification": ElectraForTokenClassification,
     "question_answering": ElectraForQuestionAnswering,
 }, default="base"))  # fmt: skip

@@ -1,23 +1,24 @@
 """GPT.   Radford, Narasimhan, Salimans, Sutskever 2018, "Improving Language Understanding by Generative Pre-Training"
 
 New in the paper: train a decoder on running text first, then fine-tune all of it on each task.
-Differs from the 2017 decoder: no encoder and so no cross-attention; learned positions; tanh GELU instead of ReLU; the output matrix is the
-token embedding. The norms still stand after attention and feed-forward (post-norm), and there is none at the end.
+Differs from the 2017 decoder: no encoder and so no cross-attention; learned positions; tanh GELU instead of ReLU. The norms
+still stand after attention and feed-forward (post-norm), and there is none at the end.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
+
+import numpy as np
 
 from .. import nn
-from ..nn import tap
-from . import inputs, losses
-from .base import Model, Record, run_blocks
+from ..autograd import Tensor
+from .base import Model
 from .config import Config, choice, layers, rate, size, small
 from .names import Table, stored
-from .outputs import ModelOutput
 from .registry import Family, register
+from .stacks import CausalLM, Decoder
 
 # -- config and presets ------------------------------------------------------------------------------------------------
 
@@ -80,15 +81,11 @@ class _GPT(Model):
     config_class = OpenAIGPTConfig
     base_prefix = "transformer"
     base_names = NAMES
-    tied = ("lm_head.weight",)
     unused = (r"(transformer\.)?h\.\d+\.attn\.bias",)  # the causal mask, in old files
 
-    def make_cache(self, capacity: int = 256) -> nn.KVCache:
-        return nn.KVCache(self.config.n_layer, min(capacity, self.config.n_positions))
 
-
-class OpenAIGPTModel(_GPT):
-    """Tokens plus learned positions, L post-norm blocks."""
+class OpenAIGPTModel(Decoder, _GPT):
+    """Tokens plus learned positions, L post-norm blocks, no last norm."""
 
     def __init__(self, config: OpenAIGPTConfig) -> None:
         super().__init__(config)
@@ -97,47 +94,20 @@ class OpenAIGPTModel(_GPT):
         self.drop = nn.Dropout(config.embd_pdrop)
         self.layers = [layer(config) for _ in range(config.n_layer)]
 
-    def forward(
-        self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        position_ids: Any = None,
-        past_key_values: nn.KVCache | None = None,
-        use_cache: bool = False,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-    ) -> ModelOutput:
-        c = self.config
-        cache = self.make_cache() if use_cache and past_key_values is None else past_key_values
-        past = 0 if cache is None else cache.length
-        ids = inputs.token_ids(input_ids, c.vocab_size, longest=c.n_positions, past=past)
-        B, T = ids.shape
-        mask = nn.from_attention_mask(attention_mask, B, T, past + T, causal=True, offset=past)
-        x = self.tokens(ids) + self.positions(inputs.position_rows(position_ids, B, T, past, c.n_positions))
-        x = tap("embed", self.drop(x))  # (B, T) -> (B, T, D)
-        record = Record(output_hidden_states, output_attentions)
-        x = tap("final_norm", run_blocks(self.layers, x, lambda i: mask, record, cache))
-        if cache is not None:
-            cache.advance(T)
-        return ModelOutput(last_hidden_state=x, hidden_states=record.states(x), attentions=record.patterns(), past_key_values=cache)
+    def positions_limit(self) -> int:
+        return self.config.n_positions
+
+    def embed(self, ids: np.ndarray, positions: np.ndarray) -> Tensor:
+        return self.drop(self.tokens(ids) + self.positions(positions))  # (B, T) -> (B, T, D)
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------
 
 
-class OpenAIGPTLMHeadModel(_GPT):
+class OpenAIGPTLMHeadModel(CausalLM, _GPT):
     """Next-token logits; the output matrix is the token embedding."""
 
-    def __init__(self, config: OpenAIGPTConfig) -> None:
-        super().__init__(config)
-        self.transformer = OpenAIGPTModel(config)
-        self.lm_head = None if config.tie_word_embeddings else nn.Linear(config.n_embd, config.vocab_size, bias=False)
-
-    def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
-        out = self.transformer(input_ids, attention_mask, **kwargs)
-        weight = self.transformer.tokens.weight if self.lm_head is None else self.lm_head.weight
-        out.logits, out.loss = losses.causal(out.last_hidden_state, weight, labels)
-        return out
+    base_class = OpenAIGPTModel
 
 
 register(Family(OpenAIGPTConfig, PRESETS, {"base": OpenAIGPTModel, "causal_lm": OpenAIGPTLMHeadModel}, default="causal_lm"))

@@ -10,14 +10,16 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
+import numpy as np
+
 from .. import nn
-from ..nn import init, tap
-from . import inputs, losses
-from .base import Model, Record, run_blocks
+from ..autograd import Tensor
+from ..nn import init
+from .base import Model
 from .config import Config, choice, layers, rate, size, small
 from .names import Table, stored
-from .outputs import ModelOutput
 from .registry import Family, register
+from .stacks import CausalLM, Decoder
 
 # -- config and presets ------------------------------------------------------------------------------------------------
 
@@ -88,7 +90,6 @@ class _GPT2(Model):
     config_class = GPT2Config
     base_prefix = "transformer"
     base_names = NAMES
-    tied = ("lm_head.weight",)
     unused = (r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias",)  # the causal mask, in old files
 
     def initialiser(self, name: str) -> init.Initialiser:
@@ -96,11 +97,8 @@ class _GPT2(Model):
             return init.normal(self.config.initializer_range / (2 * self.config.n_layer) ** 0.5)
         return super().initialiser(name)
 
-    def make_cache(self, capacity: int = 256) -> nn.KVCache:
-        return nn.KVCache(self.config.n_layer, min(capacity, self.config.n_positions))
 
-
-class GPT2Model(_GPT2):
+class GPT2Model(Decoder, _GPT2):
     """Tokens plus learned positions, L pre-norm blocks, a last norm."""
 
     def __init__(self, config: GPT2Config) -> None:
@@ -111,48 +109,20 @@ class GPT2Model(_GPT2):
         self.layers = [layer(config) for _ in range(config.n_layer)]
         self.final_norm = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
 
-    def forward(
-        self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        position_ids: Any = None,
-        past_key_values: nn.KVCache | None = None,
-        use_cache: bool = False,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-    ) -> ModelOutput:
-        c = self.config
-        cache = self.make_cache() if use_cache and past_key_values is None else past_key_values
-        past = 0 if cache is None else cache.length
-        ids = inputs.token_ids(input_ids, c.vocab_size, longest=c.n_positions, past=past)
-        B, T = ids.shape
-        mask = nn.from_attention_mask(attention_mask, B, T, past + T, causal=True, offset=past)
-        x = self.tokens(ids) + self.positions(inputs.position_rows(position_ids, B, T, past, c.n_positions))
-        x = tap("embed", self.drop(x))  # (B, T) -> (B, T, D)
-        record = Record(output_hidden_states, output_attentions)
-        x = run_blocks(self.layers, x, lambda i: mask, record, cache)
-        x = tap("final_norm", self.final_norm(x))
-        if cache is not None:
-            cache.advance(T)
-        return ModelOutput(last_hidden_state=x, hidden_states=record.states(x), attentions=record.patterns(), past_key_values=cache)
+    def positions_limit(self) -> int:
+        return self.config.n_positions
+
+    def embed(self, ids: np.ndarray, positions: np.ndarray) -> Tensor:
+        return self.drop(self.tokens(ids) + self.positions(positions))  # (B, T) -> (B, T, D)
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------
 
 
-class GPT2LMHeadModel(_GPT2):
+class GPT2LMHeadModel(CausalLM, _GPT2):
     """Next-token logits; the output matrix is the token embedding."""
 
-    def __init__(self, config: GPT2Config) -> None:
-        super().__init__(config)
-        self.transformer = GPT2Model(config)
-        self.lm_head = None if config.tie_word_embeddings else nn.Linear(config.n_embd, config.vocab_size, bias=False)
-
-    def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
-        out = self.transformer(input_ids, attention_mask, **kwargs)
-        weight = self.transformer.tokens.weight if self.lm_head is None else self.lm_head.weight
-        out.logits, out.loss = losses.causal(out.last_hidden_state, weight, labels)
-        return out
+    base_class = GPT2Model
 
 
 register(Family(GPT2Config, PRESETS, {"base": GPT2Model, "causal_lm": GPT2LMHeadModel}, default="causal_lm"))

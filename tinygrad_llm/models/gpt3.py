@@ -1,9 +1,9 @@
 """GPT-3.   Brown, Mann, Ryder, Subbiah, et al. 2020, "Language Models are Few-Shot Learners"
 
 New in the paper: size. A model a hundred times larger does tasks from a few examples in its prompt, without any training.
-Differs from GPT-2: every second layer sees only a band of near positions ("alternating dense and locally banded sparse attention patterns",
-§2.1, after the Sparse Transformer); 2048 positions; no dropout is mentioned. The weights were never published, so `save` writes GPT-2's
-names under a config of its own, which transformers does not know.
+Differs from GPT-2: every second layer sees only a band of near positions ("alternating dense and locally banded sparse
+attention patterns", §2.1, after the Sparse Transformer); 2048 positions; no dropout is mentioned. The weights were never
+published, so `save` writes GPT-2's names under a config of its own, which transformers does not know.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
+import numpy as np
+
 from .. import nn
-from ..nn import init, tap
-from . import gpt2, inputs, losses
-from .base import Model, Record, run_blocks
+from ..autograd import Tensor
+from ..nn import init
+from . import gpt2
+from .base import Model
 from .config import Config, choice, layers, rate, size, small
-from .outputs import ModelOutput
 from .registry import Family, register
+from .stacks import CausalLM, Decoder
 
 # -- config and presets ------------------------------------------------------------------------------------------------
 
@@ -51,20 +54,16 @@ def _sizes(depth: int, width: int, heads: int) -> dict[str, Any]:
             "n_layer": depth, "n_embd": width, "n_head": heads}  # fmt: skip
 
 
-# Table 2.1, with two of its entries put right by the counts of table D.1: 1.3B has 16 heads (24 × 128 is not 2048), 13B is 5120 wide (not 5140).
+# Table 2.1, with two entries put right by the counts of table D.1: 1.3B has 16 heads (24 × 128 is not 2048), 13B is 5120 wide
 PRESETS = {
-    "gpt3-125m": _sizes(12, 768, 12), "gpt3-350m": _sizes(24, 1024, 16), "gpt3-760m": _sizes(24, 1536, 16), "gpt3-1.3b": _sizes(24, 2048, 16),
-    "gpt3-2.7b": _sizes(32, 2560, 32), "gpt3-6.7b": _sizes(32, 4096, 32), "gpt3-13b": _sizes(40, 5120, 40), "gpt3-175b": _sizes(96, 12288, 96),
+    "gpt3-125m": _sizes(12, 768, 12), "gpt3-350m": _sizes(24, 1024, 16), "gpt3-760m": _sizes(24, 1536, 16),
+    "gpt3-1.3b": _sizes(24, 2048, 16), "gpt3-2.7b": _sizes(32, 2560, 32), "gpt3-6.7b": _sizes(32, 4096, 32),
+    "gpt3-13b": _sizes(40, 5120, 40), "gpt3-175b": _sizes(96, 12288, 96),
 }  # fmt: skip
 
 # -- layer recipe ------------------------------------------------------------------------------------------------------
 
 layer = gpt2.layer
-
-
-def window(c: GPT3Config, i: int) -> int | None:
-    """Layers 0, 2, 4, ... see everything before them; 1, 3, 5, ... a band."""
-    return c.band if i % 2 else None
 
 
 # -- embeddings and model ----------------------------------------------------------------------------------------------
@@ -74,18 +73,14 @@ class _GPT3(Model):
     config_class = GPT3Config
     base_prefix = "transformer"
     base_names = gpt2.NAMES
-    tied = ("lm_head.weight",)
 
     def initialiser(self, name: str) -> init.Initialiser:
         if name.endswith(("attn.o.weight", "mlp.down.weight")):
             return init.normal(self.config.initializer_range / (2 * self.config.n_layer) ** 0.5)
         return super().initialiser(name)
 
-    def make_cache(self, capacity: int = 256) -> nn.KVCache:
-        return nn.KVCache(self.config.n_layer, min(capacity, self.config.n_positions))
 
-
-class GPT3Model(_GPT3):
+class GPT3Model(Decoder, _GPT3):
     """Tokens plus learned positions, L pre-norm blocks, dense and banded in turn, a last norm."""
 
     def __init__(self, config: GPT3Config) -> None:
@@ -96,48 +91,24 @@ class GPT3Model(_GPT3):
         self.layers = [layer(config) for _ in range(config.n_layer)]
         self.final_norm = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
 
-    def forward(
-        self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        position_ids: Any = None,
-        past_key_values: nn.KVCache | None = None,
-        use_cache: bool = False,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-    ) -> ModelOutput:
-        c = self.config
-        cache = self.make_cache() if use_cache and past_key_values is None else past_key_values
-        past = 0 if cache is None else cache.length
-        ids = inputs.token_ids(input_ids, c.vocab_size, longest=c.n_positions, past=past)
-        B, T = ids.shape
-        mask = nn.from_attention_mask(attention_mask, B, T, past + T, causal=True, offset=past)
-        x = self.tokens(ids) + self.positions(inputs.position_rows(position_ids, B, T, past, c.n_positions))
-        x = tap("embed", self.drop(x))  # (B, T) -> (B, T, D)
-        record = Record(output_hidden_states, output_attentions)
-        x = run_blocks(self.layers, x, lambda i: mask.with_window(window(c, i)), record, cache)
-        x = tap("final_norm", self.final_norm(x))
-        if cache is not None:
-            cache.advance(T)
-        return ModelOutput(last_hidden_state=x, hidden_states=record.states(x), attentions=record.patterns(), past_key_values=cache)
+    def positions_limit(self) -> int:
+        return self.config.n_positions
+
+    def embed(self, ids: np.ndarray, positions: np.ndarray) -> Tensor:
+        return self.drop(self.tokens(ids) + self.positions(positions))  # (B, T) -> (B, T, D)
+
+    def window(self, i: int) -> int | None:
+        """Layers 0, 2, 4, ... see everything before them; 1, 3, 5, ... a band."""
+        return self.config.band if i % 2 else None
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------
 
 
-class GPT3LMHeadModel(_GPT3):
+class GPT3LMHeadModel(CausalLM, _GPT3):
     """Next-token logits; the output matrix is the token embedding."""
 
-    def __init__(self, config: GPT3Config) -> None:
-        super().__init__(config)
-        self.transformer = GPT3Model(config)
-        self.lm_head = None if config.tie_word_embeddings else nn.Linear(config.n_embd, config.vocab_size, bias=False)
-
-    def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
-        out = self.transformer(input_ids, attention_mask, **kwargs)
-        weight = self.transformer.tokens.weight if self.lm_head is None else self.lm_head.weight
-        out.logits, out.loss = losses.causal(out.last_hidden_state, weight, labels)
-        return out
+    base_class = GPT3Model
 
 
 register(Family(GPT3Config, PRESETS, {"base": GPT3Model, "causal_lm": GPT3LMHeadModel}, default="causal_lm"))

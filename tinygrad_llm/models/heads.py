@@ -1,22 +1,20 @@
-"""Heads that several encoder families share. A family's class names its base model and its published names; the forward stands here."""
+"""Heads that several encoder families share. A family's class names its base model and published names; the forward is here."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
-
 from .. import nn
 from ..autograd import Tensor
 from ..autograd import functional as F
-from . import inputs, losses
+from . import losses
 from .base import Model
 from .config import Config
 from .outputs import ModelOutput
 
 
 class VocabularyHead(nn.Module):
-    """logits = norm(act(x Wᵀ + b)) Eᵀ + bias, with E the token embedding (or `decoder` with its own bias, if not tied).   BERT §3.1"""
+    """logits = norm(act(x Wᵀ + b)) Eᵀ + bias, with E the token embedding (or `decoder`, if not tied).   BERT §3.1"""
 
     def __init__(self, width: int, inner: int, vocabulary: int, act: str, eps: float, tied: bool) -> None:
         self.dense = nn.Linear(width, inner)
@@ -35,7 +33,7 @@ class VocabularyHead(nn.Module):
 
 
 class DenseClassifier(nn.Module):
-    """act(x₀ Wᵀ + b) W₂ᵀ + b₂ of the first position, with dropout before each product: (B, T, D) -> (B, C)"""
+    """act(x Wᵀ + b) W₂ᵀ + b₂ with dropout before each product: (B, D) -> (B, C)"""
 
     def __init__(self, width: int, classes: int, act: str, dropout: float) -> None:
         self.drop = nn.Dropout(dropout)
@@ -44,7 +42,7 @@ class DenseClassifier(nn.Module):
         self.out = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.out(self.drop(self.act(self.dense(self.drop(x[:, 0])))))
+        return self.out(self.drop(self.act(self.dense(self.drop(x)))))
 
 
 class Pooler(nn.Module):
@@ -55,14 +53,6 @@ class Pooler(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.tanh(self.dense(x[:, 0]))
-
-
-def mean_pool(hidden: Tensor, attention_mask: Any = None) -> Tensor:
-    """The mean over the real positions: (B, T, D) -> (B, D)"""
-    if attention_mask is None:
-        return hidden.mean(axis=1)
-    weight = inputs.as_array(attention_mask, "attention_mask").astype(hidden.dtype)[..., None]
-    return (hidden * weight).sum(axis=1) / np.maximum(weight.sum(axis=1), 1.0).astype(hidden.dtype)
 
 
 class WithHead(Model):
@@ -97,7 +87,7 @@ class MaskedLM(WithHead):
 
 
 class SequenceClassification(WithHead):
-    """One row of logits per sequence, from the first position: pooled, or through a DenseClassifier with activation `classifier_act`."""
+    """One row of logits per sequence, from the first position: pooled, or through a DenseClassifier."""
 
     classifier_act: ClassVar[str | None] = None
 
@@ -114,7 +104,7 @@ class SequenceClassification(WithHead):
         if self.classifier_act is None:
             out.logits = self.classifier(self.drop(out.pooler_output))  # (B, D) -> (B, C)
         else:
-            out.logits = self.classifier(out.last_hidden_state)  # (B, T, D) -> (B, C)
+            out.logits = self.classifier(out.last_hidden_state[:, 0])  # (B, T, D) -> (B, C)
         out.loss = None if labels is None else losses.classification(out.logits, labels, self.config.problem_type)
         return out
 

@@ -3,8 +3,8 @@
 New in the paper: nothing but the choice of parts, and training a smaller model on more text than was usual.
 Differs from GPT-2: rotary positions instead of learned ones, RMSNorm instead of LayerNorm, a gated SiLU feed-forward (SwiGLU),
 no biases, no dropout, its own output matrix; later sizes share keys and values among groups of heads (GQA).
-Three other families' checkpoints are the same recipe with one change each: Mistral (a sliding window), Qwen2 (biases on q, k, v) and
-Qwen3 (RMSNorm on each head's q and k).
+Three other families' checkpoints are the same recipe with one change each: Mistral (a sliding window), Qwen2 (biases on q,
+k, v) and Qwen3 (RMSNorm on each head's q and k).
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import dataclasses
 import functools
 from typing import Any, ClassVar
 
+import numpy as np
+
 from .. import nn
-from ..nn import tap
-from . import inputs, losses
-from .base import Model, Record, run_blocks
+from ..autograd import Tensor
+from .base import Model
 from .config import Config, ConfigError, anything, choice, flag, layers, rate, size, small
 from .names import Table
-from .outputs import ModelOutput
 from .registry import Family, register
+from .stacks import CausalLM, Decoder
 
 # -- config and presets ------------------------------------------------------------------------------------------------
 
@@ -99,7 +100,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "llama-13b": {**_LLAMA, **_sizes(5120, 13824, 40, 40)},
     "llama-30b": {**_LLAMA, **_sizes(6656, 17920, 60, 52)},
     "llama-65b": {**_LLAMA, **_sizes(8192, 22016, 80, 64)},
-    "llama2-70b": {**_LLAMA, **_sizes(8192, 28672, 80, 64), "num_key_value_heads": 8, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5},
+    "llama2-70b": {**_LLAMA, **_sizes(8192, 28672, 80, 64), "num_key_value_heads": 8, "rms_norm_eps": 1e-5,
+                   "max_position_embeddings": 4096},
     "llama3.1-8b": {**_THREE, **_sizes(4096, 14336, 32, 32)},
     "llama3.1-70b": {**_THREE, **_sizes(8192, 28672, 80, 64)},
     "mistral-7b": {**_LLAMA, **_sizes(4096, 14336, 32, 32), "model_type": "mistral", "num_key_value_heads": 8, "rms_norm_eps": 1e-5,
@@ -107,7 +109,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "qwen2-0.5b": {**_sizes(896, 4864, 24, 14), "model_type": "qwen2", "vocab_size": 151936, "num_key_value_heads": 2,
                    "max_position_embeddings": 131072, "tie_word_embeddings": True, "bos_token_id": 151643, "eos_token_id": 151643,
                    "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}},
-    "qwen3-0.6b": {**_sizes(1024, 3072, 28, 16), "model_type": "qwen3", "vocab_size": 151936, "num_key_value_heads": 8, "head_dim": 128,
+    "qwen3-0.6b": {**_sizes(1024, 3072, 28, 16), "model_type": "qwen3", "vocab_size": 151936, "head_dim": 128,
+                   "num_key_value_heads": 8,
                    "max_position_embeddings": 40960, "tie_word_embeddings": True, "bos_token_id": 151643, "eos_token_id": 151645,
                    "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}},
 }  # fmt: skip
@@ -121,7 +124,8 @@ def layer(c: LlamaConfig) -> nn.DecoderBlock:
     norm = functools.partial(nn.RMSNorm, eps=c.rms_norm_eps)
     attn = nn.MultiHeadAttention(
         D, c.num_attention_heads, kv_heads=c.num_key_value_heads, head_width=c.head_dim, dropout=c.attention_dropout,
-        bias=c.attention_bias or c.model_type == "qwen2", out_bias=c.attention_bias, qk_norm=norm if c.model_type == "qwen3" else None,
+        bias=c.attention_bias or c.model_type == "qwen2", out_bias=c.attention_bias,
+        qk_norm=norm if c.model_type == "qwen3" else None,
     )  # fmt: skip
     mlp = nn.FeedForward(D, c.intermediate_size, c.hidden_act, gated=True, bias=c.mlp_bias)
     return nn.DecoderBlock(attn, mlp, norm(D), norm(D), norm_first=True)
@@ -150,13 +154,9 @@ class _Llama(Model):
     config_class = LlamaConfig
     base_prefix = "model"
     base_names = NAMES
-    tied = ("lm_head.weight",)
-
-    def make_cache(self, capacity: int = 256) -> nn.KVCache:
-        return nn.KVCache(self.config.num_hidden_layers, capacity)
 
 
-class LlamaModel(_Llama):
+class LlamaModel(Decoder, _Llama):
     """Tokens, L pre-norm blocks whose q and k are turned by their positions, a last norm."""
 
     def __init__(self, config: LlamaConfig) -> None:
@@ -166,54 +166,29 @@ class LlamaModel(_Llama):
         self.layers = [layer(config) for _ in range(config.num_hidden_layers)]
         self.final_norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(
-        self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        position_ids: Any = None,
-        past_key_values: nn.KVCache | None = None,
-        use_cache: bool = False,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-    ) -> ModelOutput:
-        c = self.config
-        cache = self.make_cache() if use_cache and past_key_values is None else past_key_values
-        past = 0 if cache is None else cache.length
-        ids = inputs.token_ids(input_ids, c.vocab_size)
-        B, T = ids.shape
-        mask = nn.from_attention_mask(attention_mask, B, T, past + T, causal=True, offset=past)
-        x = tap("embed", self.tokens(ids))  # (B, T) -> (B, T, D)
-        rotary = self.rotary(inputs.position_rows(position_ids, B, T, past), x.dtype)
-        record = Record(output_hidden_states, output_attentions)
-        x = run_blocks(self.layers, x, lambda i: mask.with_window(c.window(i)), record, cache, rotary=rotary)
-        x = tap("final_norm", self.final_norm(x))
-        if cache is not None:
-            cache.advance(T)
-        return ModelOutput(last_hidden_state=x, hidden_states=record.states(x), attentions=record.patterns(), past_key_values=cache)
+    def embed(self, ids: np.ndarray, positions: np.ndarray) -> Tensor:
+        return self.tokens(ids)  # (B, T) -> (B, T, D)
+
+    def turn(self, positions: np.ndarray, dtype: Any) -> dict[str, Any]:
+        return {"rotary": self.rotary(positions, dtype)}
+
+    def window(self, i: int) -> int | None:
+        return self.config.window(i)
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------
 
 
-class LlamaForCausalLM(_Llama):
-    """Next-token logits."""
+class LlamaForCausalLM(CausalLM, _Llama):
+    """Next-token logits, from an output matrix of its own unless tied."""
 
-    def __init__(self, config: LlamaConfig) -> None:
-        super().__init__(config)
-        self.model = LlamaModel(config)
-        self.lm_head = None if config.tie_word_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-
-    def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
-        out = self.model(input_ids, attention_mask, **kwargs)
-        weight = self.model.tokens.weight if self.lm_head is None else self.lm_head.weight
-        out.logits, out.loss = losses.causal(out.last_hidden_state, weight, labels)
-        return out
+    base_class = LlamaModel
 
 
 register(
     Family(
         LlamaConfig, PRESETS, {"base": LlamaModel, "causal_lm": LlamaForCausalLM}, default="causal_lm", model_types=tuple(TYPES),
-        architectures={f"{n}{suffix}": head for n in TYPES.values() for suffix, head in (("Model", "base"), ("ForCausalLM", "causal_lm"))},
+        architectures={n + s: head for n in TYPES.values() for s, head in (("Model", "base"), ("ForCausalLM", "causal_lm"))},
         architecture_of=lambda model: TYPES[model.config.model_type] + type(model).__name__.removeprefix("Llama"),
     )
 )  # fmt: skip

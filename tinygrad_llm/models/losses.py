@@ -29,8 +29,8 @@ def vocabulary(
 ) -> tuple[Any, Tensor | None]:
     """(logits, loss) of the output layer: logits = transform(hidden) weightᵀ + bias, (B, T, D) -> (B, T, V).
 
-    With labels (B, T), the loss is made chunk by chunk from the labelled rows alone, and the logits only if somebody reads them: they are
-    the largest array of a training step, and in masked language modelling six rows in seven of them are not used.
+    With labels (B, T), the loss is made chunk by chunk from the labelled rows alone, and the logits only if somebody reads them:
+    they are the largest array of a training step, and in masked language modelling six rows in seven of them are not used.
     """
 
     def logits() -> Tensor:
@@ -54,7 +54,7 @@ def vocabulary(
 
 
 def causal(hidden: Tensor, weight: Tensor, labels: Any = None, bias: Tensor | None = None) -> tuple[Any, Tensor | None]:
-    """(logits, loss) of a language model: position t's logits are judged at the label of t + 1. The labels are moved, not the logits."""
+    """(logits, loss) of a language model: position t's logits are judged at label t + 1. Labels move, not logits."""
     if labels is not None:
         labels = label_ids(labels, hidden.shape[:2], weight.shape[0])
         moved = np.full_like(labels, IGNORED)

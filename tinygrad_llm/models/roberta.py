@@ -1,8 +1,8 @@
 """RoBERTa.   Liu, Ott, Goyal, et al. 2019, "RoBERTa: A Robustly Optimized BERT Pretraining Approach"
 
-New in the paper: the recipe. Longer training on ten times the text, larger batches, masks drawn anew each time, no next-sentence task.
-Differs from BERT: the layers are BERT's; one kind of segment; byte-level vocabulary of 50,265; positions count real tokens only and
-start at padding's id + 1, so rows 0 and 1 of the table are unused; eps 1e-5; the classifier has a hidden layer of its own and no pooler.
+New in the paper: the recipe. Longer training on ten times the text, larger batches, masks drawn anew, no next-sentence task.
+Differs from BERT: not in its layers, but: one kind of segment; byte-level vocabulary of 50,265; positions count real tokens only
+and start at padding's id + 1, so rows 0 and 1 of the table are unused; eps 1e-5; a classifier with a hidden layer, no pooler.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import nn
-from ..autograd import Tensor
-from ..nn import tap
-from . import bert, heads, inputs
-from .base import Model, Record, run_blocks
+from . import bert, heads
+from .base import Model
 from .config import Config, ConfigError, choice, layers, rate, size, small, token
 from .names import Table
-from .outputs import ModelOutput
 from .registry import Family, register
+from .stacks import Encoder
 
 # -- config and presets ------------------------------------------------------------------------------------------------
 
@@ -49,7 +47,7 @@ class RobertaConfig(Config):
         self.divides("hidden_size", "num_attention_heads")
         if not isinstance(self.pad_token_id, int) or self.max_position_embeddings < self.pad_token_id + 2:
             raise ConfigError(
-                f"max_position_embeddings = {self.max_position_embeddings} leaves no position after padding's id {self.pad_token_id}"
+                f"max_position_embeddings = {self.max_position_embeddings} leaves none after padding's id {self.pad_token_id}"
             )
 
 
@@ -75,7 +73,7 @@ class _Roberta(Model):
     unused = (r"lm_head\..*", r"(roberta\.)?pooler\..*")
 
 
-class RobertaModel(_Roberta):
+class RobertaModel(Encoder, _Roberta):
     """Tokens, positions and one segment, summed and normed; L post-norm blocks; the first position pooled."""
 
     def __init__(self, config: RobertaConfig, add_pooling_layer: bool = True) -> None:
@@ -89,33 +87,15 @@ class RobertaModel(_Roberta):
         self.layers = [layer(c) for _ in range(c.num_hidden_layers)]
         self.pooler = heads.Pooler(c.hidden_size) if add_pooling_layer else None
 
-    def embed(self, input_ids: Any, token_type_ids: Any, position_ids: Any) -> Tensor:
-        """(B, T) ids -> (B, T, D); a padding token stands at position padding's id, the n-th real one n after it."""
-        c = self.config
-        ids = inputs.token_ids(input_ids, c.vocab_size, longest=c.max_position_embeddings - c.pad_token_id - 1)
-        segments = inputs.segment_ids(token_type_ids, ids.shape, c.type_vocab_size)
-        real = ids != c.pad_token_id
-        positions = np.cumsum(real, axis=1) * real + c.pad_token_id
+    def place(self, ids: np.ndarray, position_ids: Any) -> np.ndarray:
+        """A padding token stands at position padding's id, the n-th real one n after it."""
         if position_ids is not None:
-            positions = inputs.position_rows(position_ids, *ids.shape, 0, c.max_position_embeddings)
-        return self.drop(self.embed_norm(self.tokens(ids) + self.segments(segments) + self.positions(positions)))
+            return super().place(ids, position_ids)
+        real = ids != self.config.pad_token_id
+        return np.cumsum(real, axis=1) * real + self.config.pad_token_id
 
-    def forward(
-        self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        position_ids: Any = None,
-        output_hidden_states: bool = False,
-        output_attentions: bool = False,
-    ) -> ModelOutput:
-        x = tap("embed", self.embed(input_ids, token_type_ids, position_ids))
-        B, T, _ = x.shape
-        mask = nn.from_attention_mask(attention_mask, B, T, T)
-        record = Record(output_hidden_states, output_attentions)
-        x = tap("final_norm", run_blocks(self.layers, x, lambda i: mask, record))
-        pooled = None if self.pooler is None else self.pooler(x)
-        return ModelOutput(last_hidden_state=x, pooler_output=pooled, hidden_states=record.states(x), attentions=record.patterns())
+    def positions_limit(self) -> int:
+        return self.config.max_position_embeddings - self.config.pad_token_id - 1
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------

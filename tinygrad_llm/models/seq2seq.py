@@ -1,18 +1,20 @@
 """Encoder-decoders: what the 2017 Transformer, BART and T5 share once their stacks are built.
 
-A family's base model sets `tokens` (embeddings shared by both sides), `encoder` and `decoder`, and says how ids become vectors (`embed_source`,
-`embed_target`). The stacks map (x, mask, record) and (x, mask, record, context, context_mask, cache) to hidden states.
+A family's base model sets `tokens` (embeddings shared by both sides), `encoder` and `decoder`, and may say how ids
+become vectors (`embed`). The stacks map (x, mask, record) and (x, mask, record, context, context_mask, cache)
+to hidden states.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 
 from .. import nn
 from ..autograd import Tensor
-from . import inputs
+from . import inputs, losses
 from .base import Model, Record
 from .config import ConfigError
 from .outputs import ModelOutput
@@ -38,13 +40,9 @@ class EncoderDecoder(Model):
     encoder: nn.Module
     decoder: nn.Module
 
-    def embed_source(self, ids: np.ndarray) -> Tensor:
-        """(B, S) -> (B, S, D)"""
-        raise NotImplementedError
-
-    def embed_target(self, ids: np.ndarray, past: int) -> Tensor:
-        """(B, T) -> (B, T, D), for ids whose first position is `past`."""
-        raise NotImplementedError
+    def embed(self, ids: np.ndarray) -> Tensor:
+        """(B, T) -> (B, T, D), on either side; positions come in the stacks."""
+        return self.tokens(ids)
 
     def positions(self) -> int | None:
         """How many positions there are, None for no limit."""
@@ -61,7 +59,7 @@ class EncoderDecoder(Model):
         B, S = ids.shape
         mask = nn.from_attention_mask(attention_mask, B, S, S)
         record = Record(output_hidden_states, output_attentions)
-        x = self.encoder(nn.tap("embed", self.embed_source(ids)), mask, record)
+        x = self.encoder(nn.tap("embed", self.embed(ids)), mask, record)
         return ModelOutput(last_hidden_state=x, hidden_states=record.states(x), attentions=record.patterns())
 
     def forward(
@@ -89,11 +87,51 @@ class EncoderDecoder(Model):
         mask = nn.from_attention_mask(decoder_attention_mask, B, T, past + T, causal=True, offset=past)
         context_mask = nn.from_attention_mask(attention_mask, B, T, context.shape[1])
         record = Record(output_hidden_states, output_attentions)
-        x = self.decoder(nn.tap("embed", self.embed_target(ids, past)), mask, record, context, context_mask, cache)
+        x = self.decoder(nn.tap("embed", self.embed(ids)), mask, record, context, context_mask, cache)
         if cache is not None:
             cache.advance(T)
         return ModelOutput(
-            last_hidden_state=x, past_key_values=cache, decoder_hidden_states=record.states(x), decoder_attentions=record.patterns(),
-            cross_attentions=record.cross_patterns(), encoder_last_hidden_state=context,
+            last_hidden_state=x, past_key_values=cache, decoder_hidden_states=record.states(x),
+            decoder_attentions=record.patterns(), cross_attentions=record.cross_patterns(), encoder_last_hidden_state=context,
             encoder_hidden_states=encoded.hidden_states, encoder_attentions=encoded.attentions,
         )  # fmt: skip
+
+
+class Seq2SeqLM(Model):
+    """Next-token logits of the decoder; with labels alone, the decoder reads them shifted right.
+
+    `base_model()` is the encoder-decoder.
+    """
+
+    is_encoder_decoder = True
+    lm_head: nn.Linear | None
+
+    def base_model(self) -> EncoderDecoder:
+        raise NotImplementedError
+
+    def make_cache(self, capacity: int = 256) -> nn.KVCache:
+        return EncoderDecoder.make_cache(self.base_model(), capacity)
+
+    def encode(self, *args: Any, **kwargs: Any) -> ModelOutput:
+        """The encoder's states, to be passed as `encoder_outputs`."""
+        return EncoderDecoder.encode(self.base_model(), *args, **kwargs)
+
+    def output_layer(self) -> nn.Linear | None:
+        """An output matrix of its own, or None where it is the token embedding."""
+        c = self.config
+        return None if c.tie_word_embeddings else nn.Linear(c.d_model, c.vocab_size, bias=False)
+
+    def next_tokens(
+        self, input_ids: Any, attention_mask: Any, decoder_input_ids: Any, labels: Any, scale: float = 1.0, bias: Any = None,
+        label_smoothing: float = 0.0, **kwargs: Any,
+    ) -> ModelOutput:  # fmt: skip
+        """The base model's output with logits (B, T, V) and, given labels (B, T), the loss."""
+        c, base = self.config, self.base_model()
+        if decoder_input_ids is None and labels is not None:
+            decoder_input_ids = shift_right(labels, c.decoder_start_token_id, c.pad_token_id)
+        states = base if base is not self else functools.partial(EncoderDecoder.forward, self)
+        out = states(input_ids, attention_mask, decoder_input_ids, **kwargs)
+        hidden = out.last_hidden_state if scale == 1.0 else out.last_hidden_state * scale
+        weight = base.tokens.weight if self.lm_head is None else self.lm_head.weight
+        out.logits, out.loss = losses.vocabulary(hidden, weight, bias, labels, label_smoothing=label_smoothing)
+        return out

@@ -1,9 +1,10 @@
-"""T5.   Raffel, Shazeer, Roberts, Lee, et al. 2019, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer"
+"""T5.   Raffel, Shazeer, Roberts, Lee, et al. 2019, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text..."
 
 New in the paper: every task is text in, text out; a study of what matters in pre-training; the span-corruption objective.
-Differs from the 2017 Transformer: pre-norm with RMSNorm and a last norm; no biases anywhere; no position embeddings but a trained bias on the
-scores, by bucketed distance, shared by a stack's layers; scores are not scaled by K^-1/2 (the initialisation does it); H·K need not be D.
-T5 1.1 (Shazeer 2020): gated GELU feed-forward, and an output matrix of its own; T5 1.0 ties it and scales its input by D^-1/2.
+Differs from the 2017 Transformer: pre-norm with RMSNorm and a last norm; no biases anywhere; no position embeddings but a
+trained bias on the scores, by bucketed distance, shared by a stack's layers; scores are not scaled by K^-1/2 (the
+initialisation does it); H·K need not be D. T5 1.1 (Shazeer 2020): gated GELU feed-forward, and an output matrix of its
+own; T5 1.0 ties it and scales its input by D^-1/2.
 """
 
 from __future__ import annotations
@@ -11,18 +12,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-import numpy as np
-
 from .. import nn
 from ..autograd import Tensor
 from ..nn import init, tap
-from . import losses
 from .base import Record, run_blocks
 from .config import Config, ConfigError, anything, layers, rate, size, small, token
 from .names import Table
 from .outputs import ModelOutput
 from .registry import Family, register
-from .seq2seq import EncoderDecoder, shift_right
+from .seq2seq import EncoderDecoder, Seq2SeqLM
 
 # -- config and presets ------------------------------------------------------------------------------------------------
 
@@ -31,8 +29,8 @@ from .seq2seq import EncoderDecoder, shift_right
 class T5Config(Config):
     model_type: ClassVar[str] = "t5"
     attribute_map: ClassVar[dict[str, str]] = {
-        "hidden_size": "d_model", "num_hidden_layers": "num_layers", "num_attention_heads": "num_heads", "intermediate_size": "d_ff",
-        "layer_norm_eps": "layer_norm_epsilon", "head_dim": "d_kv",
+        "hidden_size": "d_model", "num_hidden_layers": "num_layers", "num_attention_heads": "num_heads",
+        "intermediate_size": "d_ff", "layer_norm_eps": "layer_norm_epsilon", "head_dim": "d_kv",
     }  # fmt: skip
     fixed: ClassVar[dict[str, Any]] = {**Config.fixed, "is_encoder_decoder": True}
     ignored: ClassVar[frozenset[str]] = frozenset({"dense_act_fn", "is_gated_act", "n_positions"})
@@ -61,11 +59,9 @@ class T5Config(Config):
             self.num_decoder_layers = self.num_layers
         if self.scale_decoder_outputs is None:
             self.scale_decoder_outputs = self.tie_word_embeddings
-        if self.act not in nn.ACTIVATIONS or str(self.feed_forward_proj).count("-") > self.gated:
-            acts = ", ".join(nn.ACTIVATIONS)
-            raise ConfigError(
-                f"feed_forward_proj = {self.feed_forward_proj!r}: expected an activation ({acts}) or gated-<activation>"
-            )
+        if self.act not in nn.ACTIVATIONS:
+            known = ", ".join(nn.ACTIVATIONS)
+            raise ConfigError(f"feed_forward_proj = {self.feed_forward_proj!r}: expected [gated-] and one of {known}")
         if self.relative_attention_num_buckets < 4 or self.relative_attention_max_distance < self.relative_attention_num_buckets:
             raise ConfigError("relative_attention_num_buckets must be at least 4, and at most relative_attention_max_distance")
 
@@ -103,9 +99,7 @@ def layer(c: T5Config, decoder: bool) -> nn.EncoderBlock:
     norm = lambda: nn.RMSNorm(D, c.layer_norm_epsilon)
     if not decoder:
         return nn.EncoderBlock(attn(), mlp, norm(), norm(), norm_first=True, dropout=c.dropout_rate)
-    return nn.DecoderBlock(
-        attn(), mlp, norm(), norm(), norm_first=True, dropout=c.dropout_rate, cross=attn(), cross_norm=norm()
-    )  # fmt: skip
+    return nn.DecoderBlock(attn(), mlp, norm(), norm(), norm_first=True, dropout=c.dropout_rate, cross=attn(), cross_norm=norm())
 
 
 # -- embeddings and model ----------------------------------------------------------------------------------------------
@@ -116,11 +110,8 @@ def _names(stack: str, attn: str, place: str, feed: int, gated: bool) -> Table:
     attention = {f"{stack}.layers.*.{attn}.{n}": f"{block}.{place}.{n}" for n in "qkvo"}
     norm = {f"{stack}.layers.*.{attn}_norm": f"{block}.{place.split('.')[0]}.layer_norm"}
     mlp = {"gate": "wi_0", "up": "wi_1", "down": "wo"} if gated else {"up": "wi", "down": "wo"}
-    return (
-        attention
-        | norm
-        | {f"{stack}.layers.*.mlp.{ours}": f"{block}.{feed}.DenseReluDense.{theirs}" for ours, theirs in mlp.items()}
-    )
+    feeding = {f"{stack}.layers.*.mlp.{ours}": f"{block}.{feed}.DenseReluDense.{theirs}" for ours, theirs in mlp.items()}
+    return attention | norm | feeding
 
 
 class T5Stack(nn.Module):
@@ -158,12 +149,6 @@ class T5Model(EncoderDecoder):
         self.encoder = T5Stack(config, decoder=False)
         self.decoder = T5Stack(config, decoder=True)
 
-    def embed_source(self, ids: np.ndarray) -> Tensor:
-        return self.tokens(ids)
-
-    def embed_target(self, ids: np.ndarray, past: int) -> Tensor:
-        return self.tokens(ids)
-
     @property
     def base_names(self) -> Table:  # type: ignore[override]
         gated = self.config.gated
@@ -182,8 +167,9 @@ class T5Model(EncoderDecoder):
         """Mesh TensorFlow's variances: what the missing K^-1/2 in the scores would do is done to q here."""
         c = self.config
         std = {
-            "tokens": 1.0, "lm_head": 1.0, "relative": c.d_model**-0.5, "q": (c.d_model * c.d_kv) ** -0.5, "k": c.d_model**-0.5,
-            "v": c.d_model**-0.5, "o": (c.num_heads * c.d_kv) ** -0.5, "gate": c.d_model**-0.5, "up": c.d_model**-0.5, "down": c.d_ff**-0.5,
+            "tokens": 1.0, "lm_head": 1.0, "down": c.d_ff**-0.5,
+            "q": (c.d_model * c.d_kv) ** -0.5, "o": (c.num_heads * c.d_kv) ** -0.5,
+            **dict.fromkeys(("k", "v", "gate", "up", "relative"), c.d_model**-0.5),
         }  # fmt: skip
         part = name.split(".")[-2]
         return init.normal(c.initializer_factor * std[part]) if part in std else super().initialiser(name)
@@ -192,24 +178,21 @@ class T5Model(EncoderDecoder):
 # -- heads -------------------------------------------------------------------------------------------------------------
 
 
-class T5ForConditionalGeneration(T5Model):
-    """Next-token logits of the decoder; with labels alone, the decoder reads them shifted right."""
+class T5ForConditionalGeneration(Seq2SeqLM, T5Model):
+    """Next-token logits; T5 1.0 scales the states by D^-1/2 before the tied output matrix."""
 
     def __init__(self, config: T5Config) -> None:
         super().__init__(config)
-        self.lm_head = None if config.tie_word_embeddings else nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.lm_head = self.output_layer()
+
+    def base_model(self) -> T5Model:
+        return self
 
     def forward(  # type: ignore[override]
         self, input_ids: Any = None, attention_mask: Any = None, decoder_input_ids: Any = None, labels: Any = None, **kwargs: Any
     ) -> ModelOutput:
-        c = self.config
-        if decoder_input_ids is None and labels is not None:
-            decoder_input_ids = shift_right(labels, c.decoder_start_token_id, c.pad_token_id)
-        out = super().forward(input_ids, attention_mask, decoder_input_ids, **kwargs)
-        scaled = out.last_hidden_state * c.d_model**-0.5 if c.scale_decoder_outputs else out.last_hidden_state
-        weight = self.tokens.weight if self.lm_head is None else self.lm_head.weight
-        out.logits, out.loss = losses.vocabulary(scaled, weight, labels=labels)
-        return out
+        scale = self.config.d_model**-0.5 if self.config.scale_decoder_outputs else 1.0
+        return self.next_tokens(input_ids, attention_mask, decoder_input_ids, labels, scale=scale, **kwargs)
 
 
 register(Family(T5Config, PRESETS, {"base": T5Model, "seq2seq_lm": T5ForConditionalGeneration}, default="seq2seq_lm"))

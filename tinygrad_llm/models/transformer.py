@@ -1,8 +1,9 @@
 """Transformer.   Vaswani, Shazeer, Parmar, Uszkoreit, Jones, Gomez, Kaiser, Polosukhin 2017, "Attention Is All You Need"
 
-New in the paper: translation by attention alone, without recurrence: multi-head attention, an encoder, a decoder that attends to it.
-Its choices, from which the other files differ: sinusoidal positions; one matrix for source, target and output embeddings, multiplied by √D on
-the way in; post-norm; ReLU; no biases in attention; trained with label smoothing 0.1. `save` writes a layout of its own.
+New in the paper: translation by attention alone, without recurrence: many heads, an encoder, a decoder that attends to it.
+Its choices, from which the other files differ: sinusoidal positions; one matrix for source, target and output embeddings,
+multiplied by √D on the way in; post-norm; ReLU; no biases in attention; trained with label smoothing 0.1. `save` writes a
+layout of its own.
 """
 
 from __future__ import annotations
@@ -15,12 +16,11 @@ import numpy as np
 from .. import nn
 from ..autograd import Tensor
 from ..nn import init, tap
-from . import losses
 from .base import Record, run_blocks
 from .config import Config, flag, layers, rate, size, small, token
 from .outputs import ModelOutput
 from .registry import Family, register
-from .seq2seq import EncoderDecoder, shift_right
+from .seq2seq import EncoderDecoder, Seq2SeqLM
 
 # -- config and presets ------------------------------------------------------------------------------------------------
 
@@ -29,7 +29,8 @@ from .seq2seq import EncoderDecoder, shift_right
 class TransformerConfig(Config):
     model_type: ClassVar[str] = "transformer"
     attribute_map: ClassVar[dict[str, str]] = {
-        "hidden_size": "d_model", "num_hidden_layers": "encoder_layers", "num_attention_heads": "num_heads", "intermediate_size": "d_ff",
+        "hidden_size": "d_model", "num_hidden_layers": "encoder_layers", "num_attention_heads": "num_heads",
+        "intermediate_size": "d_ff",
     }  # fmt: skip
     fixed: ClassVar[dict[str, Any]] = {**Config.fixed, "is_encoder_decoder": True}
 
@@ -105,11 +106,8 @@ class TransformerModel(EncoderDecoder):
     def positions(self) -> int | None:
         return self.config.max_position_embeddings
 
-    def embed_source(self, ids: np.ndarray) -> Tensor:
+    def embed(self, ids: np.ndarray) -> Tensor:
         return self.tokens(ids) * self.config.d_model**0.5
-
-    def embed_target(self, ids: np.ndarray, past: int) -> Tensor:
-        return self.embed_source(ids)
 
     def initialiser(self, name: str) -> init.Initialiser:
         """Xavier's uniform for matrices; embeddings so that, times √D, they have variance 1."""
@@ -121,26 +119,23 @@ class TransformerModel(EncoderDecoder):
 # -- heads -------------------------------------------------------------------------------------------------------------
 
 
-class TransformerForConditionalGeneration(TransformerModel):
-    """Next-token logits of the decoder; with labels alone, the decoder reads them shifted right. Labels are smoothed in training."""
+class TransformerForConditionalGeneration(Seq2SeqLM, TransformerModel):
+    """Next-token logits; labels are smoothed in training."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(config)
-        self.lm_head = None if config.tie_word_embeddings else nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.lm_head = self.output_layer()
+
+    def base_model(self) -> TransformerModel:
+        return self
 
     def forward(  # type: ignore[override]
         self, input_ids: Any = None, attention_mask: Any = None, decoder_input_ids: Any = None, labels: Any = None, **kwargs: Any
     ) -> ModelOutput:
-        c = self.config
-        if decoder_input_ids is None and labels is not None:
-            decoder_input_ids = shift_right(labels, c.decoder_start_token_id, c.pad_token_id)
-        out = super().forward(input_ids, attention_mask, decoder_input_ids, **kwargs)
-        weight = self.tokens.weight if self.lm_head is None else self.lm_head.weight
-        smoothing = c.label_smoothing if self.training else 0.0
-        out.logits, out.loss = losses.vocabulary(out.last_hidden_state, weight, labels=labels, label_smoothing=smoothing)
-        return out
+        smoothing = self.config.label_smoothing if self.training else 0.0
+        return self.next_tokens(input_ids, attention_mask, decoder_input_ids, labels, label_smoothing=smoothing, **kwargs)
 
 
-register(
-    Family(TransformerConfig, PRESETS, {"base": TransformerModel, "seq2seq_lm": TransformerForConditionalGeneration}, default="seq2seq_lm")
-)  # fmt: skip
+register(Family(TransformerConfig, PRESETS, {
+    "base": TransformerModel, "seq2seq_lm": TransformerForConditionalGeneration,
+}, default="seq2seq_lm"))  # fmt: skip

@@ -79,7 +79,7 @@ class Rotary:
         self.frequencies = SCALINGS[kind](frequencies, scaling or {})
 
     def __call__(self, positions: np.ndarray, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
-        """cos and sin, (T, K/2) or (B, 1, T, K/2), for positions (T,) or (B, T). Angles have the model's precision, as elsewhere."""
+        """cos and sin, (T, K/2) or (B, 1, T, K/2), for positions (T,) or (B, T). Angles have the model's precision."""
         angles = np.asarray(positions, dtype)[..., None] * self.frequencies.astype(dtype)  # (..., T) -> (..., T, K/2)
         if angles.ndim == 3:
             angles = angles[:, None]  # (B, T, K/2) -> (B, 1, T, K/2)

@@ -34,7 +34,7 @@ class Lens(Protocol):
     """What looks through the taps."""
 
     def wants(self, name: str) -> bool:
-        """True if values of this name are to be shown. Attention asks for 'scores' and 'pattern', which fused kernels never form."""
+        """True if values of this name are to be shown. Fused kernels never form 'scores' and 'pattern'."""
 
     def see(self, path: str, name: str, value: Any) -> Any:
         """Look at `value`, made at `path` ("transformer.layers.3.attn"); the return value replaces it."""

@@ -1,0 +1,164 @@
+"""Encoders, decoders and language models: the forward that families share once they have said how ids become vectors.
+
+A family's base model sets `tokens`, `layers` and, if it has one, `final_norm`, and defines `embed`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import nn
+from ..autograd import Tensor
+from ..nn import tap
+from . import inputs, losses
+from .base import Model, Record, run_blocks
+from .config import Config
+from .outputs import ModelOutput
+
+
+class Encoder(Model):
+    """Every position sees all others. Embeddings are BERT's: tokens, positions and segments summed, normed, perhaps widened."""
+
+    tokens: nn.Embedding
+    positions: nn.LearnedPositions
+    segments: nn.Embedding
+    embed_norm: nn.LayerNorm
+    drop: nn.Dropout
+    widen: nn.Linear | None = None
+    layers: list[nn.Module]
+    pooler: nn.Module | None = None
+
+    def positions_limit(self) -> int:
+        """The longest sequence."""
+        return self.config.max_position_embeddings
+
+    def place(self, ids: np.ndarray, position_ids: Any) -> np.ndarray:
+        """Each token's row in the table of positions."""
+        return inputs.position_rows(position_ids, *ids.shape, 0, self.config.max_position_embeddings)
+
+    def embed(self, input_ids: Any, token_type_ids: Any, position_ids: Any) -> Tensor:
+        """(B, T) -> (B, T, D)"""
+        ids = inputs.token_ids(input_ids, self.config.vocab_size, longest=self.positions_limit())
+        segments = inputs.segment_ids(token_type_ids, ids.shape, self.config.type_vocab_size)
+        x = self.tokens(ids) + self.segments(segments) + self.positions(self.place(ids, position_ids))
+        x = self.drop(self.embed_norm(x))
+        return x if self.widen is None else self.widen(x)
+
+    def blocks(self) -> list[nn.Module]:
+        """The blocks in the order in which they run."""
+        return self.layers
+
+    def forward(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        position_ids: Any = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> ModelOutput:
+        """Hidden states of ids (B, T); attention_mask (B, T) is 1 for real tokens; pooler_output where there is a pooler."""
+        x = tap("embed", self.embed(input_ids, token_type_ids, position_ids))
+        B, T, _ = x.shape
+        mask = nn.from_attention_mask(attention_mask, B, T, T)
+        record = Record(output_hidden_states, output_attentions)
+        x = tap("final_norm", run_blocks(self.blocks(), x, lambda i: mask, record, recompute=self.recompute))
+        pooled = None if self.pooler is None else self.pooler(x)
+        return ModelOutput(last_hidden_state=x, pooler_output=pooled, hidden_states=record.states(x), attentions=record.patterns())
+
+    def sentence_embeddings(self, input_ids: Any, attention_mask: Any = None, pooling: str = "mean", **kwargs: Any) -> Tensor:
+        """One vector per sequence, (B, D): the mean of the real positions, or "pooled", what the pooler makes of the first."""
+        if pooling not in ("mean", "pooled") or (pooling == "pooled" and self.pooler is None):
+            raise ValueError(f"pooling: expected 'mean'{' or ' + repr('pooled') if self.pooler else ''}, got {pooling!r}")
+        out = self(input_ids, attention_mask, **kwargs)
+        return out.pooler_output if pooling == "pooled" else mean_pool(out.last_hidden_state, attention_mask)
+
+
+def mean_pool(hidden: Tensor, attention_mask: Any = None) -> Tensor:
+    """The mean over the real positions: (B, T, D) -> (B, D)"""
+    if attention_mask is None:
+        return hidden.mean(axis=1)
+    weight = inputs.as_array(attention_mask, "attention_mask").astype(hidden.dtype)[..., None]
+    return (hidden * weight).sum(axis=1) / np.maximum(weight.sum(axis=1), 1.0).astype(hidden.dtype)
+
+
+class Decoder(Model):
+    """Every position sees itself and those before. `embed(ids, positions)` embeds what has been checked."""
+
+    layers: list[nn.Module]
+    final_norm: nn.Module | None = None
+
+    def embed(self, ids: np.ndarray, positions: np.ndarray) -> Tensor:
+        """ids (B, T), positions (T,) or (B, T) -> (B, T, D)"""
+        raise NotImplementedError
+
+    def positions_limit(self) -> int | None:
+        """How many positions the model has; None for no limit."""
+        return None
+
+    def window(self, i: int) -> int | None:
+        """How many of the nearest positions layer i sees; None for all."""
+        return None
+
+    def turn(self, positions: np.ndarray, dtype: Any) -> dict[str, Any]:
+        """What the attention of every layer gets besides: rotary angles."""
+        return {}
+
+    def make_cache(self, capacity: int = 256) -> nn.KVCache:
+        return nn.KVCache(len(self.layers), min(capacity, self.positions_limit() or capacity))
+
+    def forward(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        position_ids: Any = None,
+        past_key_values: nn.KVCache | None = None,
+        use_cache: bool = False,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> ModelOutput:
+        """Hidden states of ids (B, T), which follow the positions in `past_key_values`; attention_mask (B, past + T)."""
+        limit = self.positions_limit()
+        cache = self.make_cache() if use_cache and past_key_values is None else past_key_values
+        past = 0 if cache is None else cache.length
+        ids = inputs.token_ids(input_ids, self.config.vocab_size, longest=limit, past=past)
+        B, T = ids.shape
+        mask = nn.from_attention_mask(attention_mask, B, T, past + T, causal=True, offset=past)
+        positions = inputs.position_rows(position_ids, B, T, past, limit)
+        x = tap("embed", self.embed(ids, positions))
+        record = Record(output_hidden_states, output_attentions)
+        seen = lambda i: mask.with_window(self.window(i))
+        x = run_blocks(self.layers, x, seen, record, cache, self.recompute, **self.turn(positions, x.dtype))
+        x = tap("final_norm", x if self.final_norm is None else self.final_norm(x))
+        if cache is not None:
+            cache.advance(T)
+        return ModelOutput(last_hidden_state=x, hidden_states=record.states(x), attentions=record.patterns(), past_key_values=cache)
+
+
+class CausalLM(Model):
+    """Next-token logits over a Decoder. The output matrix is the token embedding, or `lm_head` where they are not tied."""
+
+    base_class: type[Decoder]
+    tied = ("lm_head.weight",)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        setattr(self, self.base_prefix, self.base_class(config))
+        tied = config.tie_word_embeddings
+        self.lm_head = None if tied else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    @property
+    def base(self) -> Any:
+        return getattr(self, self.base_prefix)
+
+    def make_cache(self, capacity: int = 256) -> nn.KVCache:
+        return self.base.make_cache(capacity)
+
+    def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
+        """The base model's output with `logits` (B, T, V), and `loss` where labels (B, T) are given (moved by one inside)."""
+        out = self.base(input_ids, attention_mask, **kwargs)
+        weight = self.base.tokens.weight if self.lm_head is None else self.lm_head.weight
+        out.logits, out.loss = losses.causal(out.last_hidden_state, weight, labels)
+        return out
