@@ -54,7 +54,7 @@ $(VENV)/.oracles: $(VENV)/.test
 demo: $(VENV)/.demo
 	$(BIN)/tinygrad-llm train --out $(DEMO_OUT) --force $(DEMO_ARGS)
 	$(BIN)/tinygrad-llm generate $(DEMO_OUT) --prompt "def " --tokens 200 --temperature 0.8 --seed 1
-	$(BIN)/tinygrad-llm inspect $(DEMO_OUT) --text "def add(a, b):" --out $(DEMO_OUT)/inspect.html
+	$(BIN)/tinygrad-llm inspect $(DEMO_OUT) --text "def add(a, b):" --out $(DEMO_OUT)/inspect.html --force
 	@echo "model and training report: $(DEMO_OUT)   a look inside: $(DEMO_OUT)/inspect.html"
 
 test: $(VENV)/.test
