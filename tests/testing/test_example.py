@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
@@ -38,3 +39,12 @@ def test_a_mistake_in_the_layer_is_named(project, right, wrong, named):
     layer.write_text(text.replace(right, wrong), "utf-8")
     done = run(project, "-k", "test_gru and not any_size")
     assert done.returncode == 1 and named in done.stdout, done.stdout + done.stderr
+
+
+def test_the_readme_shows_the_message_one_gets(project):
+    said = (EXAMPLE / "README.md").read_text("utf-8").split("```text\n")[1].split("```")[0].splitlines()
+    layer = project / "layers.py"
+    layer.write_text(layer.read_text("utf-8").replace("dn * r], axis=1)", "dn], axis=1)"), "utf-8")
+    shown = run(project, "-k", "test_gru and not any_size").stdout
+    for line in said:
+        assert re.split(r"\d{4,}|\(", line)[0].strip() in shown, f"{line}\n{shown}"  # up to where roundings may differ

@@ -1,0 +1,63 @@
+"""The pages of docs/ tell the truth: their snippets run and print what they say, and quoted lines stand in the source."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ("backward.md", "gradient_checking.md")
+BLOCK = re.compile(r"^```python(?: from (\S+))?\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: str) -> list[tuple[str, str, str]]:
+    """(source file or empty, code, printed text) of every Python block."""
+    return BLOCK.findall((ROOT / "docs" / page).read_text("utf-8"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_snippets_print_what_the_page_says(page, tmp_path, monkeypatch):
+    """All of a page's snippets in order, in one namespace, as a reader would type them."""
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "page"}
+    ran = 0
+    for source, code, printed in blocks(page):
+        if source:
+            continue
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            exec(compile(code, f"docs/{page}", "exec"), namespace)
+        assert out.getvalue().split() == printed.split(), f"{code}\nprints\n{out.getvalue()}\nthe page says\n{printed}"
+        ran += 1
+    assert ran >= 5
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_quoted_lines_are_the_sources_own(page):
+    """A quoted block stands in the file word for word; a line of dots leaves lines out."""
+    for source, code, _ in blocks(page):
+        if not source:
+            continue
+        text, position = (ROOT / source).read_text("utf-8"), 0
+        for piece in re.split(r"^\.\.\.\n", code, flags=re.MULTILINE):
+            found = text.find(piece, position)
+            assert found >= 0, f"docs/{page} quotes {source}, which no longer says\n{piece}"
+            position = found + len(piece)
+
+
+def test_the_page_on_backward_quotes_the_engine():
+    quoted = [source for source, _, _ in blocks("backward.md") if source]
+    assert quoted.count("tinygrad_llm/autograd/engine.py") >= 6
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", (ROOT / "docs" / page).read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+            assert (ROOT / "docs" / target).exists(), f"docs/{page} links to {target}"
+
+
