@@ -46,7 +46,10 @@ DEFERRED = {
 
 def floor_of(path: Path) -> str:
     parts = path.relative_to(ROOT).parts
-    return "kernels" if parts[0] == "kernels" else Path(parts[1]).stem
+    if parts[0] == "kernels":
+        return "kernels"
+    floor = Path(parts[1]).stem
+    return "autograd" if floor == "functional" else floor  # functional.py is a door to autograd/functional.py
 
 
 def absolute(node: ast.ImportFrom, path: Path) -> str:

@@ -45,8 +45,7 @@ _ROOMS = (
 def __getattr__(name: str) -> Any:
     """`tg.nn`, `tg.models`, ...: imported when first used, so that `import tinygrad_llm` stays quick."""
     if name in _ROOMS:
-        room = ".autograd.functional" if name == "functional" else f".{name}"
-        return importlib.import_module(room, __name__)
+        return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module 'tinygrad_llm' has no attribute {name!r}")
 
 

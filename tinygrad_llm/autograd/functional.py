@@ -16,7 +16,7 @@ from .creation import one_hot
 from .functional_activation import *  # noqa: F403
 from .functional_loss import *  # noqa: F403
 from .ops_attention import attend, attention, attention_pattern
-from .ops_common import as_index
+from .ops_common import as_index, derived
 from .ops_index import pad as pad_axes
 from .ops_index import take
 from .ops_shape import as_tensor
@@ -121,6 +121,7 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float = 0.0) -> Ten
 # -- attention ---------------------------------------------------------------------------------------------------------
 
 
+@derived()
 def scaled_dot_product_attention(
     query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False,
     scale: float | None = None, enable_gqa: bool = False, rng: np.random.Generator | None = None,

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from .op import op
-from .ops_common import derived, errstate
+from .ops_common import along, derived, errstate
+from .ops_elementary import sigmoid
 
 
 @op(elementwise=True, numpy=np.add)
@@ -250,8 +251,9 @@ def _(g, a, b, out): return g * b / np.where(out == 0, 1, out)
 
 def _share(a, b):
     """eᵃ / (eᵃ + eᵇ), one half where both are the same infinity"""
-    gap = np.where((a == b) & np.isinf(a), 0, b - a)
-    return 1 / (1 + np.exp(gap))
+    with errstate():
+        gap = np.where((a == b) & np.isinf(a), 0, a - b)
+    return along(sigmoid, gap)
 
 
 @op(elementwise=True, numpy=np.logaddexp)

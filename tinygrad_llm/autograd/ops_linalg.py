@@ -1,6 +1,6 @@
 """Products of matrices: matmul and what is written through them; solving and determinants.
 
-Large float32 products go to `kernels.matmul`; for small ones NumPy's own call costs less than ours would.
+Large products go to `kernels.matmul`; for small ones NumPy's own call costs less than ours would.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from .op import op
 from .ops_common import derived, normal_axes, value
 from .ops_shape import as_tensor, expand_dims, moveaxis, transpose
 
-SMALL = 32 * 32 * 32  # multiply-adds below which np.matmul's lower call cost wins
+SMALL = 80**3  # multiply-adds; below, np.matmul's lower call cost wins (64³: 4.4 against 6.4 µs; 96³: 13 and 13)
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a @ b for ndarrays, by the faster route."""
-    if a.dtype == b.dtype == np.float32 and a.ndim > 1 and b.ndim > 1 and a.size * b.shape[-1] > SMALL:
+    if a.size * b.shape[-1] > SMALL and a.ndim > 1 and b.ndim > 1 and a.dtype == b.dtype and a.dtype in FLOATS:
         return kernels.matmul(a, b)
     return np.matmul(a, b)
 

@@ -17,7 +17,7 @@ from .op import op
 from .ops_common import along, value
 from .ops_elementary import sigmoid
 from .ops_index import getitem
-from .ops_linalg import SMALL, product
+from .ops_linalg import FLOATS, SMALL, product
 from .ops_special import erf
 from .state import local
 
@@ -35,7 +35,7 @@ def linear(x, weight, bias=None):
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"expected a bias of shape {weight.shape[:1]}, got {bias.shape}")
     rows = x.reshape(-1, x.shape[-1])
-    if x.dtype == weight.dtype == np.float32 and rows.size * len(weight) > SMALL:
+    if rows.size * len(weight) > SMALL and x.dtype == weight.dtype and x.dtype in FLOATS:
         y = kernels.matmul(rows, weight, transpose_b=True, bias=bias)
     else:
         y = rows @ weight.T if bias is None else rows @ weight.T + bias

@@ -1,0 +1,393 @@
+"""tg.functional: every function against its formula in plain NumPy, its gradient against differences, to second order.
+
+One line declares one: (ours, the formula, shapes of the arrays that both take). PyTorch's own samples run in tests/oracles.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import tinygrad_llm as tg
+import tinygrad_llm.functional as F
+from tinygrad_llm.testing import gradcheck, gradgradcheck
+
+erf = np.vectorize(math.erf, otypes=[float])
+LABELS, IGNORED = np.array([0, 4, 2, 2]), np.array([0, -100, 2, 4])
+SIGNS = np.array([1.0, -1, 1])
+W = np.array([0.5, 1.0, 2.0, 0.1, 0.7])
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def softmax(x, axis=-1):
+    return np.exp(x) / np.exp(x).sum(axis=axis, keepdims=True)
+
+
+def nll(x, labels):
+    return -np.log(softmax(x))[np.arange(len(labels)), labels]
+
+
+def unit(x, axis=-1):
+    return x / np.sqrt((x * x).sum(axis, keepdims=True))
+
+
+def distance(a, b):
+    return np.sqrt(((a - b + 1e-6) ** 2).sum(-1))
+
+
+def layer_norm(x, axes):
+    return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + 1e-5)
+
+
+def attention(q, k, v, seen=None, bias=0.0):
+    scores = q @ np.swapaxes(k, -1, -2) / math.sqrt(q.shape[-1]) + bias
+    return softmax(scores if seen is None else np.where(seen, scores, -1e9)) @ v
+
+
+X, SQUARE = [(3, 4)], [(3, 4), (3, 4)]
+P = "a probability"  # stands for a (3, 4) array of them
+QKV = [(2, 2, 3, 4), (2, 2, 5, 4), (2, 2, 5, 3)]
+CAUSAL = np.tril(np.ones((3, 5), bool))
+
+TABLE = {
+    "celu": (lambda x: F.celu(x, 0.7), lambda x: np.maximum(x, 0) + np.minimum(0, 0.7 * np.expm1(x / 0.7)), X),
+    "elu": (lambda x: F.elu(x, 0.7), lambda x: np.where(x > 0, x, 0.7 * np.expm1(x)), X),
+    "gelu": (F.gelu, lambda x: x * 0.5 * (1 + erf(x / math.sqrt(2))), X),
+    "geglu": (F.geglu, lambda x, y: x * 0.5 * (1 + erf(x / math.sqrt(2))) * y, SQUARE),
+    "glu": (F.glu, lambda x: x[:, :2] * sigmoid(x[:, 2:]), X),
+    "hardshrink": (F.hardshrink, lambda x: np.where(abs(x) > 0.5, x, 0), X),
+    "hardsigmoid": (F.hardsigmoid, lambda x: np.clip(x / 6 + 0.5, 0, 1), X),
+    "hardswish": (F.hardswish, lambda x: x * np.clip(x / 6 + 0.5, 0, 1), X),
+    "hardtanh": (lambda x: F.hardtanh(x, -0.5, 0.7), lambda x: np.clip(x, -0.5, 0.7), X),
+    "leaky_relu": (lambda x: F.leaky_relu(x, 0.1), lambda x: np.where(x > 0, x, 0.1 * x), X),
+    "log_softmax": (F.log_softmax, lambda x: np.log(softmax(x)), X),
+    "logsigmoid": (F.logsigmoid, lambda x: np.log(sigmoid(x)), X),
+    "mish": (F.mish, lambda x: x * np.tanh(np.log1p(np.exp(x))), X),
+    "prelu": (F.prelu, lambda x, w: np.where(x > 0, x, w * x), [(3, 4), (4,)]),
+    "relu": (F.relu, lambda x: np.maximum(x, 0), X),
+    "relu6": (F.relu6, lambda x: np.clip(x, 0, 6), X),
+    "selu": (F.selu, lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(x)), X),
+    "sigmoid": (F.sigmoid, sigmoid, X),
+    "silu": (F.silu, lambda x: x * sigmoid(x), X),
+    "softmax": (lambda x: F.softmax(x, 0), lambda x: softmax(x, 0), X),
+    "softmin": (F.softmin, lambda x: softmax(-x), X),
+    "softplus": (lambda x: F.softplus(x, 2.0), lambda x: np.log1p(np.exp(2 * x)) / 2, X),
+    "softshrink": (F.softshrink, lambda x: np.sign(x) * np.maximum(abs(x) - 0.5, 0), X),
+    "softsign": (F.softsign, lambda x: x / (1 + abs(x)), X),
+    "swiglu": (F.swiglu, lambda x, y: x * sigmoid(x) * y, SQUARE),
+    "tanh": (F.tanh, np.tanh, X),
+    "tanhshrink": (F.tanhshrink, lambda x: x - np.tanh(x), X),
+    "threshold": (lambda x: F.threshold(x, 0.2, -1.0), lambda x: np.where(x > 0.2, x, -1.0), X),
+    "binary_cross_entropy": (F.binary_cross_entropy, lambda p, t: -(t * np.log(p) + (1 - t) * np.log(1 - p)).mean(), [P, P]),
+    "binary_cross_entropy_with_logits": (
+        lambda x, t: F.binary_cross_entropy_with_logits(x, t, pos_weight=np.array([1.0, 2, 3, 4]), reduction="sum"),
+        lambda x, t: -(np.array([1, 2, 3, 4]) * t * np.log(sigmoid(x)) + (1 - t) * np.log(sigmoid(-x))).sum(),
+        [(3, 4), P],
+    ),
+    "cosine_embedding_loss": (
+        lambda a, b: F.cosine_embedding_loss(a, b, SIGNS, margin=-0.5),
+        lambda a, b: np.where(SIGNS > 0, 1 - (unit(a) * unit(b)).sum(-1), np.maximum(0, (unit(a) * unit(b)).sum(-1) + 0.5)).mean(),
+        SQUARE,
+    ),
+    "cosine_similarity": (F.cosine_similarity, lambda a, b: (unit(a) * unit(b)).sum(-1), SQUARE),
+    "cross_entropy": (lambda x: F.cross_entropy(x, LABELS), lambda x: nll(x, LABELS).mean(), [(4, 5)]),
+    "gaussian_nll_loss": (
+        lambda x, t, v: F.gaussian_nll_loss(x, t, v, full=True),
+        lambda x, t, v: (0.5 * np.log(2 * np.pi * v) + (x - t) ** 2 / (2 * v)).mean(),
+        [(3, 4), (3, 4), P],
+    ),
+    "hinge_embedding_loss": (
+        lambda x: F.hinge_embedding_loss(x, SIGNS, margin=0.3, reduction="none"),
+        lambda x: np.where(SIGNS > 0, x, np.maximum(0, 0.3 - x)),
+        [(3,)],
+    ),
+    "huber_loss": (
+        lambda x, t: F.huber_loss(x, t, delta=0.7),
+        lambda x, t: np.where(abs(x - t) <= 0.7, (x - t) ** 2 / 2, 0.7 * (abs(x - t) - 0.35)).mean(),
+        SQUARE,
+    ),
+    "kl_div": (lambda x, t: F.kl_div(x, t, reduction="batchmean"), lambda x, t: (t * (np.log(t) - x)).sum() / 3, [(3, 4), P]),
+    "l1_loss": (F.l1_loss, lambda x, t: abs(x - t).mean(), SQUARE),
+    "linear_cross_entropy": (
+        lambda h, w, b: F.linear_cross_entropy(h, w, LABELS, b),
+        lambda h, w, b: nll(h @ w.T + b, LABELS).mean(),
+        [(4, 3), (5, 3), (5,)],
+    ),
+    "margin_ranking_loss": (
+        lambda a, b: F.margin_ranking_loss(a, b, SIGNS, 0.3, "sum"),
+        lambda a, b: np.maximum(0, -SIGNS * (a - b) + 0.3).sum(),
+        [(3,), (3,)],
+    ),
+    "mse_loss": (F.mse_loss, lambda x, t: ((x - t) ** 2).mean(), SQUARE),
+    "nll_loss": (
+        lambda x: F.nll_loss(x, LABELS, W),
+        lambda x: -(W[LABELS] * x[np.arange(4), LABELS]).sum() / W[LABELS].sum(),
+        [(4, 5)],
+    ),
+    "normalize": (lambda x: F.normalize(x, axis=0), lambda x: unit(x, 0), X),
+    "pairwise_distance": (F.pairwise_distance, distance, SQUARE),
+    "poisson_nll_loss": (F.poisson_nll_loss, lambda x, t: (np.exp(x) - t * x).mean(), SQUARE),
+    "smooth_l1_loss": (
+        lambda x, t: F.smooth_l1_loss(x, t, beta=0.7),
+        lambda x, t: np.where(abs(x - t) < 0.7, (x - t) ** 2 / 1.4, abs(x - t) - 0.35).mean(),
+        SQUARE,
+    ),
+    "soft_margin_loss": (lambda x: F.soft_margin_loss(x, SIGNS), lambda x: np.log1p(np.exp(-SIGNS * x)).mean(), [(3,)]),
+    "triplet_margin_loss": (
+        lambda a, p, n: F.triplet_margin_loss(a, p, n, margin=2.0, swap=True),
+        lambda a, p, n: np.maximum(0, distance(a, p) - np.minimum(distance(a, n), distance(p, n)) + 2).mean(),
+        [(3, 4), (3, 4), (3, 4)],
+    ),
+    "attend": (F.attend, lambda p, v: p @ v, [(2, 2, 3, 5), (2, 2, 5, 3)]),
+    "attention": (F.attention, attention, QKV),
+    "attention_pattern": (F.attention_pattern, lambda q, k: softmax(q @ np.swapaxes(k, -1, -2) / 2), QKV[:2]),
+    "bilinear": (F.bilinear, lambda x, y, w, b: np.einsum("bi,nij,bj->bn", x, w, y) + b, [(3, 4), (3, 2), (5, 4, 2), (5,)]),
+    "dropout": (lambda x: F.dropout(x, 0.5, training=False), lambda x: x, X),
+    "embedding": (lambda w: F.embedding([[0, 2], [1, 0]], w), lambda w: w[[[0, 2], [1, 0]]], X),
+    "group_norm": (
+        lambda x, w, b: F.group_norm(x, 2, w, b),
+        lambda x, w, b: layer_norm(x.reshape(2, 2, -1), (2,)).reshape(x.shape) * w[:, None] + b[:, None],
+        [(2, 4, 3), (4,), (4,)],
+    ),
+    "layer_norm": (
+        lambda x, w, b: F.layer_norm(x, (3, 4), w, b),
+        lambda x, w, b: layer_norm(x, (1, 2)) * w + b,
+        [(2, 3, 4), (3, 4), (3, 4)],
+    ),
+    "linear": (F.linear, lambda x, w, b: x @ w.T + b, [(2, 3, 4), (5, 4), (5,)]),
+    "pad": (lambda x: F.pad(x, (1, -1, 0, 2), value=3.0), lambda x: np.pad(x[:, :-1], ((0, 2), (1, 0)), constant_values=3.0), X),
+    "rms_norm": (
+        lambda x, w: F.rms_norm(x, 4, w, 1e-3),
+        lambda x, w: x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-3) * w,
+        [(3, 4), (4,)],
+    ),
+    "rotary": (
+        lambda x: F.rotary(x, np.cos([[1.0, 2], [3, 4], [5, 6]]), np.sin([[1.0, 2], [3, 4], [5, 6]])),
+        lambda x: np.concatenate([
+            x[:, :2] * np.cos([[1, 2], [3, 4], [5, 6]]) - x[:, 2:] * np.sin([[1, 2], [3, 4], [5, 6]]),
+            x[:, 2:] * np.cos([[1, 2], [3, 4], [5, 6]]) + x[:, :2] * np.sin([[1, 2], [3, 4], [5, 6]]),
+        ], -1),
+        X,
+    ),
+    "scaled_dot_product_attention": (
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
+        lambda q, k, v: attention(q, k, v, CAUSAL),
+        QKV,
+    ),
+}  # fmt: skip
+
+ELSEWHERE = {"gumbel_softmax", "one_hot"}  # random, and without a gradient
+
+
+def arrays_for(shapes, seed=0):
+    """Evenly spread values, all different: none at a kink, none tied."""
+    rng = np.random.default_rng(seed)
+    spread = lambda shape: (rng.permutation(math.prod(shape)).reshape(shape) + 0.4) / math.prod(shape)
+    return [spread((3, 4)) if s == P else spread(s) * 3 - 1.523 for s in shapes]
+
+
+def test_every_function_is_declared():
+    assert set(F.__all__) == {*TABLE, *ELSEWHERE}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_value(name):
+    ours, formula, shapes = TABLE[name]
+    arrays = arrays_for(shapes)
+    np.testing.assert_allclose(ours(*map(tg.Tensor, arrays)).data, formula(*arrays), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_gradient_and_second_order(name):
+    ours, _, shapes = TABLE[name]
+    inputs = tuple(tg.Tensor(x, requires_grad=True) for x in arrays_for(shapes, seed=1))
+    assert gradcheck(ours, inputs, fast=True)
+    assert gradgradcheck(ours, inputs, fast=True)
+
+
+# -- what the formulas above do not say --------------------------------------------------------------------------------
+
+
+def leaves(*shapes, dtype=np.float64, seed=0):
+    rng = np.random.default_rng(seed)
+    return [tg.Tensor(rng.standard_normal(s).astype(dtype), requires_grad=True) for s in shapes]
+
+
+@pytest.mark.parametrize("second_order", [False, True])
+@pytest.mark.parametrize("kind", ["bool", "float"])
+def test_a_fully_masked_attention_row_gives_zeros_and_zero_gradients(kind, second_order):
+    q, k, v = leaves(*QKV)
+    seen = np.array([[1, 0, 1, 1, 0], [0] * 5, [0, 0, 0, 0, 1]], bool)
+    mask = seen if kind == "bool" else tg.Tensor(np.where(seen, 0.5, -np.inf), requires_grad=True)
+    y = F.scaled_dot_product_attention(q, k, v, mask)
+    np.testing.assert_array_equal(y.data[:, :, 1], 0)
+    wanted = [q, k, v] + ([mask] if kind == "float" else [])
+    grads = tg.grad((y * y).sum(), wanted, create_graph=second_order)
+    assert all(np.isfinite(d.data).all() for d in grads)
+    np.testing.assert_array_equal(grads[0].data[:, :, 1], 0)
+    if second_order:
+        again = tg.grad(sum((d * d).sum() for d in grads), wanted)
+        assert all(np.isfinite(d.data).all() for d in again)
+
+
+def test_attention_trains_a_float_mask_and_sums_its_gradient_over_what_it_was_broadcast_over():
+    q, k, v, bias = leaves(*QKV, (2, 1, 5))
+    f = lambda q, k, v, bias: F.scaled_dot_product_attention(q, k, v, bias, is_causal=True)
+    assert gradcheck(f, (q, k, v, bias), order=2, fast=True)
+
+
+def test_grouped_queries_share_keys_like_repeated_ones():
+    q, k, v = leaves((2, 6, 3, 4), (2, 2, 5, 4), (2, 2, 5, 3))
+    shared = F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+    repeated = F.scaled_dot_product_attention(q, tg.repeat(k, 3, axis=1), tg.repeat(v, 3, axis=1))
+    np.testing.assert_allclose(shared.data, repeated.data, rtol=1e-12)
+    for a, b in zip(tg.grad((shared * shared).sum(), (q, k, v)), tg.grad((repeated * repeated).sum(), (q, k, v))):
+        np.testing.assert_allclose(a.data, b.data, rtol=1e-10, atol=1e-13)
+    with pytest.raises(ValueError, match="scaled_dot_product_attention"):
+        F.scaled_dot_product_attention(q, k, v)
+
+
+@pytest.mark.parametrize("lead", [(), (3,), (2, 2, 3)])
+def test_attention_takes_any_leading_axes(lead):
+    q, k, v = leaves((*lead, 3, 4), (*lead, 5, 4), (*lead, 5, 2))
+    mask = np.array([[1, 0, 1, 1, 0], [1, 1, 1, 0, 0], [0, 0, 0, 0, 1]], bool)
+    y = F.scaled_dot_product_attention(q, k, v, mask)
+    np.testing.assert_allclose(y.data, attention(q.data, k.data, v.data, mask), rtol=1e-10)
+
+
+def test_attention_dropout_is_the_same_forward_backward_and_in_the_composite():
+    q, k, v = leaves((1, 2, 40, 4), (1, 2, 40, 4), (1, 2, 40, 4))
+    run = lambda: F.scaled_dot_product_attention(q, k, v, dropout_p=0.4, rng=np.random.default_rng(3))
+    plain, composite = tg.grad(run().sum(), (q, k, v)), tg.grad(run().sum(), (q, k, v), create_graph=True)
+    for a, b in zip(plain, composite):
+        np.testing.assert_allclose(a.data, b.data, rtol=1e-8, atol=1e-11)
+    pattern = F.attention_pattern(q, k, dropout_p=0.4, seed=1).data
+    assert abs((pattern == 0).mean() - 0.4) < 0.04
+    assert abs(pattern.sum(-1).mean() - 1) < 0.05
+
+
+def test_dropout_keeps_the_mean_drops_the_share_and_is_its_own_gradient():
+    (x,) = leaves((200, 100), dtype=np.float32)
+    y = F.dropout(x, 0.3, rng=np.random.default_rng(0))
+    kept = y.data != 0
+    assert abs(kept.mean() - 0.7) < 0.01
+    np.testing.assert_allclose(y.data[kept], x.data[kept] / 0.7, rtol=1e-6)
+    (d,) = tg.grad(y.sum(), x)
+    np.testing.assert_allclose(d.data, kept / np.float32(0.7), rtol=1e-6)
+    assert F.dropout(x, 0.0) is x and not F.dropout(x, 1.0).data.any()
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        F.dropout(x, 1.5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("weight", [None, W])
+def test_cross_entropy_in_all_its_forms(reduction, weight, smoothing):
+    """Ignored labels, class weights, smoothing; labels as one-hot probabilities are the same loss."""
+    (x,) = leaves((4, 5))
+    out = F.cross_entropy(x, IGNORED, weight, reduction=reduction, label_smoothing=smoothing)
+    w = np.ones(5) if weight is None else weight
+    counted, safe = IGNORED >= 0, np.maximum(IGNORED, 0)
+    logp = np.log(softmax(x.data))
+    rows = np.where(counted, -(1 - smoothing) * w[safe] * logp[np.arange(4), safe] - smoothing / 5 * (logp * w).sum(-1), 0)
+    want = {"none": rows, "sum": rows.sum(), "mean": rows.sum() / w[safe][counted].sum()}[reduction]
+    np.testing.assert_allclose(out.data, want, rtol=1e-12)
+    assert gradcheck(lambda x: F.cross_entropy(x, IGNORED, weight, reduction=reduction, label_smoothing=smoothing), x, fast=True)
+    hot = np.eye(5)[LABELS]
+    a = F.cross_entropy(x, hot, weight, reduction="sum", label_smoothing=smoothing)
+    b = F.cross_entropy(x, LABELS, weight, reduction="sum", label_smoothing=smoothing)
+    np.testing.assert_allclose(a.data, b.data, rtol=1e-12)
+
+
+def test_cross_entropy_takes_classes_at_axis_1_and_says_what_is_wrong():
+    (x,) = leaves((2, 5, 3))
+    labels = np.array([[0, 4, 1], [2, 2, 3]])
+    want = F.cross_entropy(np.moveaxis(x, 1, -1).reshape(6, 5), labels.reshape(-1))
+    np.testing.assert_allclose(F.cross_entropy(x, labels).data, want.data)
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(F.cross_entropy(x, np.full((2, 3), -100)).item())
+    with pytest.raises(ValueError, match=r"targets of shape \(2, 3\)"):
+        F.cross_entropy(x, [0, 1])
+    with pytest.raises(ValueError, match="reduction"):
+        F.cross_entropy(x, labels, reduction="average")
+
+
+def test_linear_cross_entropy_with_and_without_a_graph():
+    h, w = leaves((6, 3), (5, 3), seed=2)
+    labels = np.array([0, 1, -100, 4, 3, 3])
+    fused, plain = F.linear_cross_entropy(h, w, labels), F.cross_entropy(F.linear(h, w), labels)
+    np.testing.assert_allclose(fused.data, plain.data, rtol=1e-12)
+    for a, b in zip(tg.grad(fused * 3.0, (h, w)), tg.grad(plain * 3.0, (h, w))):
+        np.testing.assert_allclose(a.data, b.data, rtol=1e-10, atol=1e-14)
+    with tg.no_grad():
+        assert F.linear_cross_entropy(h, w, labels).node is None
+
+
+def test_embedding_accumulates_repeats_and_spares_the_padding_row():
+    (w,) = leaves((4, 3))
+    (d,) = tg.grad(F.embedding([1, 1, 3, 0], w, padding_idx=-1).sum(), w)
+    np.testing.assert_array_equal(d.data, np.array([[1.0], [2], [0], [0]]) * np.ones(3))
+    with pytest.raises(TypeError, match="embedding: expected integers"):
+        F.embedding([0.5], w)
+
+
+def test_zero_vectors_have_norms_and_subgradients_never_nan():
+    x = tg.Tensor(np.zeros((2, 3)), requires_grad=True)
+    for p in (1, 2, 3, 0.5, np.inf):
+        (d,) = tg.grad(tg.vector_norm(x, p, axis=1).sum(), x, create_graph=True)
+        assert np.isfinite(d.data).all() and not d.data[0].any(), p
+        if d.requires_grad:
+            assert np.isfinite(tg.grad(d.sum(), x, allow_unused=True)[0].data).all(), p
+    for f in (F.normalize, lambda x: F.cosine_similarity(x, x), lambda x: tg.std(x, axis=1), lambda x: tg.hypot(x, x)):
+        (d,) = tg.grad(f(x).sum(), x)
+        assert np.isfinite(d.data).all()
+
+
+def test_extreme_arguments_do_not_overflow():
+    x = tg.Tensor(np.array([-1e4, -100.0, 0.0, 100.0, 1e4]), requires_grad=True)
+    with np.errstate(over="raise", invalid="raise"):
+        for f in (F.sigmoid, F.silu, F.gelu, F.softplus, F.logsigmoid, F.mish, F.elu, F.softmax, F.log_softmax, tg.logsumexp):
+            y = f(x)
+            (d,) = tg.grad(y.sum(), x)
+            assert np.isfinite(y.data).all() and np.isfinite(d.data).all()
+    assert tg.logsumexp(tg.Tensor(np.full(3, -np.inf))).item() == -np.inf
+
+
+def test_ties_share_the_gradient():
+    x = tg.Tensor(np.array([1.0, 3, 3, 2]), requires_grad=True)
+    np.testing.assert_array_equal(tg.grad(x.max(), x)[0].data, [0, 0.5, 0.5, 0])
+    np.testing.assert_array_equal(tg.grad(tg.maximum(x, 3.0).sum(), x)[0].data, [0, 0.5, 0.5, 0])
+    np.testing.assert_array_equal(tg.grad(tg.clip(x, 2, 3).sum(), x)[0].data, [0, 1, 1, 1])
+    nan = tg.Tensor(np.array([1.0, np.nan]), requires_grad=True)
+    np.testing.assert_array_equal(tg.grad(nan.max(), nan)[0].data, [0, 1])
+
+
+def test_power_at_zero_is_finite_to_second_order():
+    x = tg.Tensor(np.array([0.0, 0.0, 0.0, 2.0]), requires_grad=True)
+    b = tg.Tensor(np.array([0.0, 1.0, 2.0, 0.0]), requires_grad=True)
+    dx, db = tg.grad((x**b).sum(), (x, b), create_graph=True)
+    np.testing.assert_allclose(dx.data, [0, 1, 0, 0])
+    np.testing.assert_allclose(db.data, [0, 0, 0, np.log(2)])
+    assert np.isfinite(tg.grad(dx.sum(), x)[0].data).all()
+
+
+def test_large_products_agree_with_numpys_on_either_side():
+    """Above the threshold products leave np.matmul for the kernels; both sides, every operand transposed or not."""
+    import kernels
+
+    x, w, b = leaves((4, 65, 96), (130, 96), (130,), dtype=np.float32)
+    results = []
+    for side in ("numpy", "numba"):
+        with kernels.use(side):
+            y = F.linear(x, w, b)
+            z = y @ np.swapaxes(y, 1, 2)
+            results.append([y.data, z.data, *(d.data for d in tg.grad((z * z).mean(), (x, w, b)))])
+    for a, c in zip(*results):
+        assert a.dtype == c.dtype == np.float32
+        np.testing.assert_allclose(c, a, rtol=2e-4, atol=2e-5 * np.abs(a).max())
+    np.testing.assert_allclose(results[1][0], x.data @ w.data.T + b.data, rtol=2e-4, atol=1e-4)
