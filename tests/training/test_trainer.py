@@ -50,7 +50,9 @@ def test_accumulation_is_exact_for_different_lengths(parts, seed):
 
 
 def test_clipping_limits_the_step():
-    wild, tame = (causal_trainer(dropout=0.0, optimizer="sgd", lr=1.0, warmup=0, weight_decay=0.0, beta1=0.0, clip=c) for c in (0.0, 0.1))
+    wild, tame = (
+        causal_trainer(dropout=0.0, optimizer="sgd", lr=1.0, warmup=0, weight_decay=0.0, beta1=0.0, clip=c) for c in (0.0, 0.1)
+    )
     moves = []
     for trainer in (wild, tame):
         before = weights(trainer.model)
@@ -185,7 +187,9 @@ def test_a_checkpoint_of_another_family_is_refused(tmp_path):
         causal_trainer().resume(tmp_path / "run" / "last")
 
 
-@pytest.mark.parametrize("bad", [{"steps": 0}, {"lr": 0.0}, {"min_lr": 2.0}, {"schedule": "square"}, {"optimizer": "lion"}, {"clip": -1.0}])
+@pytest.mark.parametrize(
+    "bad", [{"steps": 0}, {"lr": 0.0}, {"min_lr": 2.0}, {"schedule": "square"}, {"optimizer": "lion"}, {"clip": -1.0}]
+)
 def test_options_are_checked(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         training.Options(**bad)

@@ -13,6 +13,9 @@ from .fill_mask import fill_mask
 from .sampling import sample
 from .settings import Settings
 
+#: Settings' name -> the config's: only some families have these
+FORCED = {"forced_first": "forced_bos", "forced_last": "forced_eos"}
+
 __all__ = ["Settings", "fill_mask", "generate"]
 
 
@@ -60,7 +63,8 @@ def make_settings(config, eos_token_id, more: dict, **chosen) -> Settings:
                         f"decoder_input_ids, {', '.join(sorted(known))}")
     stops = more.pop("stop_strings", None) or ()
     more["stop_strings"] = (stops,) if isinstance(stops, str) else tuple(stops)
-    return Settings(eos=eos, pad=int(pad), **chosen, **more)
+    forced = {key: getattr(config, f"{name}_token_id", None) for key, name in FORCED.items()}
+    return Settings(eos=eos, pad=int(pad), **forced, **chosen, **more)
 
 
 def prompt(input_ids) -> np.ndarray:

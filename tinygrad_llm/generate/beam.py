@@ -55,11 +55,12 @@ def beam_search(decoding, ids: np.ndarray, settings: Settings, rng) -> np.ndarra
     scores = decoding.first()  # (B·K, V)
     for length in range(T, T + settings.max_new_tokens):
         log_probs = filters.log_softmax(scores)
-        log_probs = settings.process(log_probs, beams.running[:, :, :length].reshape(B * K, length))
+        last = length + 1 == beams.running.shape[2]
+        log_probs = settings.process(log_probs, beams.running[:, :, :length].reshape(B * K, length), last, decoding.padding)
         total = log_probs.reshape(B, K, -1) + beams.running_scores[:, :, None]  # (B, K, V)
         top_scores, sources, candidates = continuations(total, beams, length, settings, rng)
         over = settings.ended(candidates[:, :, : length + 1].reshape(-1, length + 1), T).reshape(top_scores.shape)
-        over |= length + 1 == candidates.shape[2]
+        over |= last
         rows = run_on(beams, top_scores, sources, candidates, over, K)
         finish(beams, top_scores, candidates, over, length + 1 - T, settings)
         check_improvable(beams, length + 1 - T, settings)

@@ -15,6 +15,7 @@ class Decoder:
         self.model, self.ids, self.mask = model, ids, mask
         self.cache = model.make_cache(ids.shape[1] + new_tokens)
         self.padded = not mask.all()
+        self.padding = np.argmax(mask != 0, axis=1) if self.padded else None  # (B,) how many ids in front are padding
 
     @no_grad()
     def first(self) -> np.ndarray:
@@ -41,12 +42,15 @@ class Decoder:
 class Seq2Seq:
     """An encoder-decoder: the source is encoded once; decoding begins at ids (B, T), usually one start token."""
 
+    padding = None
+
     def __init__(self, model, source: np.ndarray, mask: np.ndarray, ids: np.ndarray, new_tokens: int, copies: int = 1):
         self.model, self.ids = model, np.repeat(ids, copies, axis=0)
         with no_grad():
             encoded = model.encode(source, mask)
         states = np.repeat(encoded.last_hidden_state.data, copies, axis=0)
-        self.encoded = encoded.replace(last_hidden_state=Tensor(states))
+        encoded.last_hidden_state = Tensor(states)
+        self.encoded = encoded
         self.mask = np.repeat(mask, copies, axis=0)
         self.cache = model.make_cache(ids.shape[1] + new_tokens)
 

@@ -7,13 +7,25 @@ min-p. A filtered token has score -inf.
 import numpy as np
 
 
-def repetition_penalty(scores, ids, penalty: float):
-    """Scores of tokens in ids (B, T) are divided by `penalty` where positive, multiplied where negative. Keskar et al. 2019"""
-    seen = np.take_along_axis(scores, ids, axis=1)
+def repetition_penalty(scores, ids, penalty: float, skip=None):
+    """Scores of tokens in ids (B, T) are divided by `penalty` where positive, multiplied where negative. Keskar et al. 2019
+
+    The first skip[b] ids of row b are padding and do not count.
+    """
+    B, V = scores.shape
+    counted = np.ones(ids.shape, dtype=bool) if skip is None else np.arange(ids.shape[1]) >= np.asarray(skip)[:, None]
+    seen = np.zeros((B, V), dtype=bool)
+    rows = np.broadcast_to(np.arange(B)[:, None], ids.shape)
+    seen[rows[counted], ids[counted]] = True
     penalty = np.float32(penalty)
-    scores = scores.copy()
-    np.put_along_axis(scores, ids, np.where(seen < 0, seen * penalty, seen / penalty), axis=1)
-    return scores
+    return np.where(seen, np.where(scores < 0, scores * penalty, scores / penalty), scores)
+
+
+def only(scores, token: int):
+    """Leaves one token possible, with score 0."""
+    forced = np.full_like(scores, -np.inf)
+    forced[:, token] = 0
+    return forced
 
 
 def temperature(scores, value: float):

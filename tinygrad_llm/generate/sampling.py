@@ -17,7 +17,7 @@ def sample(decoding, ids: np.ndarray, settings: Settings, rng) -> np.ndarray:
     running = np.ones(len(ids), dtype=bool)
     scores = decoding.first()
     for length in range(prompt_length, out.shape[1]):
-        scores = settings.process(scores, out[:, :length])
+        scores = settings.process(scores, out[:, :length], length + 1 == out.shape[1], decoding.padding)
         tokens = filters.draw(scores, rng) if settings.do_sample else np.argmax(scores, axis=-1)
         tokens = np.where(running, tokens, settings.pad)
         out[:, length] = tokens

@@ -25,6 +25,8 @@ class Settings:
     early_stopping: bool | str = False
     eos: tuple[int, ...] = ()
     pad: int = 0
+    forced_first: int | None = None  # BART's models for summaries begin with it
+    forced_last: int | None = None  # what the last token must be where the length runs out
     stop_strings: tuple[str, ...] = ()
     tokenizer: Any = None
     stream: Callable[[np.ndarray], None] | None = None
@@ -45,10 +47,17 @@ class Settings:
         need(not self.stop_strings or self.tokenizer is not None, "tokenizer", "a tokenizer, to look for stop_strings")
         need(self.stream is None or self.num_beams == 1, "stream", "None with num_beams > 1: a beam's tokens are known at the end")
 
-    def process(self, scores: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """Scores of the next token (B, V) after the penalties and filters; ids (B, T) is what came before."""
+    def process(self, scores: np.ndarray, ids: np.ndarray, last: bool, padding: np.ndarray | None = None) -> np.ndarray:
+        """Scores of the next token (B, V) after the penalties and filters.
+
+        ids (B, T) is what came before, the first padding[b] of them none of the text; last: there is room for one more.
+        """
         if self.repetition_penalty != 1.0:
-            scores = filters.repetition_penalty(scores, ids, self.repetition_penalty)
+            scores = filters.repetition_penalty(scores, ids, self.repetition_penalty, padding)
+        if self.forced_first is not None and ids.shape[1] == 1:
+            scores = filters.only(scores, self.forced_first)
+        if self.forced_last is not None and last:
+            scores = filters.only(scores, self.forced_last)
         if not self.do_sample:
             return scores
         if self.temperature != 1.0:

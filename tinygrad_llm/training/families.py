@@ -37,6 +37,9 @@ HEADS = {
     "translation": "seq2seq_lm", "classification": "sequence_classification",
 }  # fmt: skip
 
+#: What the decoder begins with, by style of special tokens: T5 with the pad token, BART with </s>.
+DECODER_START = {"t5": "pad", "bart": "eos", "seq2seq": "bos"}
+
 
 def recipe_for(name: str) -> tuple[str, Recipe]:
     """(family, recipe) for a family's name or any of its presets ("bert", "bert-base")."""
@@ -81,7 +84,9 @@ def small_model(
     roles = {"pad_token_id": "pad", "bos_token_id": "bos", "eos_token_id": "eos"}
     overrides |= {k: special.get(r) for k, r in roles.items() if known(k)}
     if known("decoder_start_token_id"):
-        overrides["decoder_start_token_id"] = special.get("bos", special.get("pad")) if recipe.style != "t5" else special["pad"]
+        overrides["decoder_start_token_id"] = special[DECODER_START[recipe.style]]
+    if known("forced_eos_token_id"):
+        overrides["forced_eos_token_id"] = special.get("eos")
     head = HEADS[objective] if objective != recipe.objective else recipe.head
     return models.create(recipe.preset, head=head, rng=rng, dropout=dropout, **overrides)
 

@@ -1,0 +1,222 @@
+"""Generation: caches and padding change nothing, filters keep what they promise, beams find better sequences."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinygrad_llm import models, text
+from tinygrad_llm.generate import Settings, fill_mask, filters, generate
+
+V, PAD, EOS, MASK = 24, 0, 1, 2
+
+
+def vary(model, seed=0):
+    """Weights large enough that the tokens' scores differ clearly."""
+    rng = np.random.default_rng(seed)
+    for _, p in model.named_parameters():
+        if p.ndim >= 2:
+            p.data[...] = rng.normal(0, 0.3, p.shape)
+    return model
+
+
+def decoder(seed=0, **roles):
+    return vary(models.create("gpt2", n_layer=2, n_head=2, n_embd=16, n_positions=32, vocab_size=V, dropout=0.0,
+                              bos_token_id=None, **({"eos_token_id": None, "pad_token_id": PAD} | roles)), seed)  # fmt: skip
+
+
+def seq2seq(seed=0):
+    return vary(models.create("t5-small", d_model=16, d_kv=8, d_ff=32, num_layers=2, num_decoder_layers=2, num_heads=2,
+                              vocab_size=V, dropout=0.0, pad_token_id=PAD, eos_token_id=EOS, decoder_start_token_id=PAD), seed)  # fmt: skip
+
+
+def prompts(seed, rows=2, length=5):
+    return np.random.default_rng(seed).integers(3, V, (rows, length))
+
+
+@given(st.integers(0, 50))
+def test_the_cache_changes_nothing(seed):
+    """Each token is the best one of a fresh pass over everything before it."""
+    model = decoder(seed)
+    out = generate(model, prompts(seed), max_new_tokens=6)
+    for t in range(5, 11):
+        assert np.array_equal(model(input_ids=out[:, :t]).logits.data[:, -1].argmax(-1), out[:, t])
+
+
+@given(st.integers(0, 50), st.integers(1, 4))
+def test_left_padding_changes_nothing(seed, padding):
+    model, ids = decoder(seed), prompts(seed, rows=1)
+    alone = generate(model, ids, max_new_tokens=6)
+    other = prompts(seed + 1, rows=1, length=5 + padding)
+    batch = np.concatenate([np.pad(ids, ((0, 0), (padding, 0)), constant_values=PAD), other])
+    mask = np.concatenate([np.pad(np.ones_like(ids), ((0, 0), (padding, 0))), np.ones_like(other)])
+    together = generate(model, batch, attention_mask=mask, max_new_tokens=6)
+    assert np.array_equal(together[0, padding:], alone[0])
+    assert np.array_equal(together, generate(model, batch, max_new_tokens=6)), "the mask follows from the pad id"
+
+
+def test_encoder_decoders():
+    model = seq2seq()
+    source = prompts(3)
+    out = model.generate(source, max_new_tokens=7)
+    assert (out[:, 0] == PAD).all() and out.dtype == np.int64
+    for row, ids in zip(source, out):
+        steps = ids[1:]
+        steps = steps[: int(np.argmax(steps == EOS)) + 1] if (steps == EOS).any() else steps
+        for t, token in enumerate(steps):
+            logits = model(input_ids=row[None], decoder_input_ids=ids[None, : t + 1]).logits.data
+            assert logits[0, -1].argmax() == token
+
+
+def log_probability(model, ids, start):
+    logits = model(input_ids=ids[None, :-1]).logits.data[0, start - 1 :]
+    return float(np.take_along_axis(filters.log_softmax(logits.astype(np.float64)), ids[start:, None], 1).sum())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_wide_beam_finds_the_best_sequence(seed):
+    """With as many beams as there are prefixes, nothing is pruned: compared with every sequence of three tokens."""
+    model, prompt = decoder(seed), prompts(seed, rows=1, length=3)
+    beam = generate(model, prompt, max_new_tokens=3, num_beams=V * V)[0]
+    pairs = np.array(list(itertools.product(range(V), repeat=2)))
+    rows = np.concatenate([np.repeat(prompt, len(pairs), axis=0), pairs], axis=1)
+    logs = filters.log_softmax(model(input_ids=rows).logits.data[:, 2:].astype(np.float64))  # (V², 3, V)
+    each = np.arange(len(pairs))
+    total = logs[each, 0, pairs[:, 0]] + logs[each, 1, pairs[:, 1]] + logs[:, 2].max(axis=-1)
+    best = int(total.argmax())
+    assert beam[3:].tolist() == [*pairs[best], logs[best, 2].argmax()]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_more_beams_are_not_worse(seed):
+    model, prompt = decoder(seed), prompts(seed, rows=1)
+    scores = [log_probability(model, generate(model, prompt, max_new_tokens=4, num_beams=k)[0], 5) for k in (1, 24)]
+    assert scores[1] >= scores[0] - 1e-5
+
+
+def test_finished_rows_are_padded_and_all_finished_ends():
+    model = decoder()
+    ids = prompts(0, rows=4)
+    free = generate(model, ids, max_new_tokens=10)
+    eos = int(free[0, 7])
+    out = generate(model, ids, max_new_tokens=10, eos_token_id=eos)
+    for row, whole in zip(out, free):
+        ends = np.flatnonzero(row[5:] == eos)
+        length = 5 + ends[0] + 1 if len(ends) else len(row)
+        assert np.array_equal(row[:length], whole[:length]) and (row[length:] == PAD).all()
+    alone = generate(model, ids[:1], max_new_tokens=10, eos_token_id=eos)
+    assert alone[0, -1] == eos and alone.shape[1] <= 8
+
+
+def test_sampling_repeats_with_its_seed_and_streams_what_it_returns():
+    model, ids, seen = decoder(), prompts(1), []
+    options = {"max_new_tokens": 8, "do_sample": True, "temperature": 1.5}
+    first = generate(model, ids, rng=np.random.default_rng(3), stream=seen.append, **options)
+    assert np.array_equal(first[:, 5:], np.stack(seen, axis=1))
+    assert np.array_equal(first, generate(model, ids, rng=np.random.default_rng(3), **options))
+    assert not np.array_equal(first, generate(model, ids, rng=np.random.default_rng(4), **options))
+
+
+def test_draws_follow_the_probabilities():
+    scores = np.log(np.array([[0.5, 0.25, 0.0, 0.25]]) + 1e-300).astype(np.float32)
+    scores[0, 2] = -np.inf
+    rng = np.random.default_rng(0)
+    draws = np.array([filters.draw(scores, rng)[0] for _ in range(4000)])
+    shares = np.bincount(draws, minlength=4) / 4000
+    assert shares[2] == 0 and abs(shares - [0.5, 0.25, 0, 0.25]).max() < 0.03
+
+
+rows = st.lists(st.floats(-8, 8, width=32), min_size=4, max_size=12).map(lambda x: np.array([x], dtype=np.float32))
+
+
+@given(rows, st.integers(1, 12), st.floats(0.01, 0.99))
+def test_filters_keep_the_best(scores, k, p):
+    probabilities = filters.softmax(scores.astype(np.float64))[0]
+    for kept in (filters.top_k(scores, k)[0], filters.top_p(scores, p)[0], filters.min_p(scores, p)[0]):
+        alive = np.isfinite(kept)
+        assert alive[scores[0].argmax()] or scores[0].max() in kept
+        assert np.array_equal(kept[alive], scores[0][alive])
+        if not alive.all():
+            assert probabilities[alive].min() >= probabilities[~alive].max() - 1e-9
+    assert np.isfinite(filters.top_k(scores, k)).sum() >= min(k, scores.size)
+    nucleus = np.isfinite(filters.top_p(scores, p)[0])
+    assert probabilities[nucleus].sum() >= p - 1e-4
+    assert probabilities[nucleus].sum() - probabilities[nucleus].min() <= p + 1e-4, "one fewer would not do"
+    relative = np.isfinite(filters.min_p(scores, p)[0])
+    assert (
+        np.array_equal(relative, probabilities >= p * probabilities.max())
+        or np.isclose(probabilities, p * probabilities.max()).any()
+    )
+
+
+def test_repetition_penalty():
+    scores = np.array([[2.0, -2.0, 1.0, 0.5]], dtype=np.float32)
+    ids = np.array([[3, 0, 1, 1]])
+    assert filters.repetition_penalty(scores, ids, 2.0).tolist() == [[1.0, -4.0, 1.0, 0.25]]
+    assert filters.repetition_penalty(scores, ids, 2.0, skip=[1]).tolist() == [[1.0, -4.0, 1.0, 0.5]]
+
+
+def test_stop_strings():
+    tokenizer = text.train("chars", "abcdefghijklmnopqrstuvwx")
+    model, ids = decoder(), prompts(2, rows=1)
+    free = tokenizer.decode(generate(model, ids, max_new_tokens=12)[0, 5:])
+    stop = free[3:5]
+    got = tokenizer.decode(generate(model, ids, max_new_tokens=12, stop_strings=stop, tokenizer=tokenizer)[0, 5:])
+    assert got == free[: free.index(stop) + 2]
+
+
+def test_forced_tokens():
+    settings = Settings(forced_first=4, forced_last=6)
+    scores = np.zeros((1, 8), dtype=np.float32)
+    assert settings.process(scores, np.zeros((1, 1), dtype=int), False).argmax() == 4
+    assert settings.process(scores, np.zeros((1, 5), dtype=int), True).argmax() == 6
+
+
+def test_fill_mask():
+    model = vary(models.create("bert-tiny", head="masked_lm", num_hidden_layers=1, hidden_size=16, num_attention_heads=2,
+                               intermediate_size=32, vocab_size=V, max_position_embeddings=16))  # fmt: skip
+    ids = np.array([[5, MASK, 7, MASK]])
+    answers = fill_mask(model, ids, MASK, top_k=3)
+    logits = model.eval()(input_ids=ids).logits.data[0]
+    for answer, place in zip(answers[0], (1, 3)):
+        p = filters.softmax(logits[place].astype(np.float64)[None])[0]
+        assert [t for t, _ in answer] == np.argsort(-p, kind="stable")[:3].tolist()
+        assert [x for _, x in answer] == pytest.approx(sorted(p)[::-1][:3])
+    with pytest.raises(ValueError, match="no mask token"):
+        fill_mask(model, [[5, 6]], MASK)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens"),
+        ({"temperature": 0.0}, "do_sample=False"),
+        ({"top_p": 1.5}, "top_p"),
+        ({"top_k": 0}, "top_k"),
+        ({"num_beams": 2, "stream": print}, "stream"),
+        ({"stop_strings": ["a"]}, "tokenizer"),
+        ({"max_new_tokens": 40}, "the model has 32 positions"),
+        ({"attention_mask": np.ones((1, 5))}, "the shape of input_ids"),
+        ({"attention_mask": np.array([[1, 1, 1, 1, 0]] * 2)}, "pad on the left"),
+    ],
+)
+def test_bad_choices(options, message):
+    with pytest.raises(ValueError, match=message):
+        generate(decoder(), prompts(0), **options)
+
+
+def test_unknown_arguments_and_bad_ids():
+    with pytest.raises(TypeError, match="unknown argument 'beams'"):
+        generate(decoder(), prompts(0), beams=3)
+    with pytest.raises(ValueError, match="expected integers"):
+        generate(decoder(), np.zeros((1, 3)))
+    with pytest.raises(ValueError, match="outside the vocabulary"):
+        generate(decoder(), [[1, 99]])
+
+
+def test_training_mode_is_restored():
+    model = decoder().train()
+    generate(model, prompts(0), max_new_tokens=1)
+    assert model.training

@@ -1,0 +1,107 @@
+"""Generation against `transformers`: the same tokens for greedy and beam search, the same filters for sampling."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from transformers.generation import logits_process as theirs
+
+from tinygrad_llm import models
+from tinygrad_llm.generate import filters
+
+V = 40
+FAMILIES = {
+    "gpt2": ("gpt2", "GPT2LMHeadModel", {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": 64}),
+    "llama": ("llama-7b", "LlamaForCausalLM", {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+              "hidden_size": 32, "intermediate_size": 64, "max_position_embeddings": 64}),
+    "t5": ("t5-small", "T5ForConditionalGeneration", {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_decoder_layers": 2,
+           "num_heads": 4}),
+    "bart": ("bart-base", "BartForConditionalGeneration", {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2,
+             "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64,
+             "max_position_embeddings": 64}),
+}  # fmt: skip
+HEADS = {"gpt2": "causal_lm", "llama": "causal_lm", "t5": "seq2seq_lm", "bart": "seq2seq_lm"}
+PAD, EOS = 3, 7
+
+
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def pair(request, tmp_path_factory):
+    """(ours, theirs) with the same weights, made to vary: logits far apart, so that rounding cannot swap two tokens."""
+    preset, architecture, sizes = FAMILIES[request.param]
+    roles = {"pad_token_id": PAD, "eos_token_id": EOS, "bos_token_id": 5}
+    if HEADS[request.param] == "seq2seq_lm":
+        roles["decoder_start_token_id"] = 5
+    ours = models.create(preset, head=HEADS[request.param], vocab_size=V, dropout=0.0, **sizes, **roles)
+    rng = np.random.default_rng(4)
+    for p in ours.parameters():
+        if p.ndim >= 2:
+            p.data[...] = rng.normal(0, 0.35, p.shape)
+    folder = tmp_path_factory.mktemp(request.param)
+    ours.save(folder)
+    other = getattr(transformers, architecture).from_pretrained(folder).eval()
+    return ours, other
+
+
+def prompts(seed, rows=3, length=6):
+    return np.random.default_rng(seed).integers(8, V, (rows, length))
+
+
+def left_padded(seed):
+    ids = prompts(seed)
+    mask = np.ones_like(ids)
+    ids[1, :2], mask[1, :2] = PAD, 0
+    ids[2, :4], mask[2, :4] = PAD, 0
+    return ids, mask
+
+
+def compare(pair, ids, mask, **options):
+    ours, other = pair
+    got = ours.generate(ids, attention_mask=mask, **options)
+    with torch.no_grad():
+        expected = other.generate(torch.tensor(ids), attention_mask=torch.tensor(mask), **options).numpy()
+    assert got.dtype == np.int64
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("options", [{}, {"repetition_penalty": 1.7}, {"repetition_penalty": 0.6}])
+def test_greedy(pair, seed, options):
+    compare(pair, *left_padded(seed), max_new_tokens=14, do_sample=False, num_beams=1, **options)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(
+    "options",
+    [{"num_beams": 2}, {"num_beams": 5}, {"num_beams": 3, "length_penalty": 2.5}, {"num_beams": 3, "length_penalty": -1.0},
+     {"num_beams": 4, "early_stopping": True}, {"num_beams": 4, "early_stopping": "never"},
+     {"num_beams": 3, "repetition_penalty": 1.4}],
+)  # fmt: skip
+def test_beam_search(pair, seed, options):
+    compare(pair, *left_padded(seed), max_new_tokens=12, do_sample=False, **options)
+
+
+def test_several_end_tokens(pair):
+    for seed in range(6):
+        compare(pair, *left_padded(seed), max_new_tokens=12, do_sample=False, num_beams=3, eos_token_id=[EOS, 9, 11, 12])
+        compare(pair, *left_padded(seed), max_new_tokens=12, do_sample=False, num_beams=1, eos_token_id=[EOS, 9, 11, 12, 14, 20])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_filters(seed):
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(0, 3, (4, 50)).astype(np.float32)
+    scores[0, :10] = scores[0, 10:20]  # ties
+    scores[1, 5] = -np.inf
+    ids = rng.integers(0, 50, (4, 9))
+    tensor, past = torch.tensor(scores), torch.tensor(ids)
+    cases = [
+        (filters.repetition_penalty(scores, ids, 1.3), theirs.RepetitionPenaltyLogitsProcessor(1.3)),
+        (filters.temperature(scores, 0.7), theirs.TemperatureLogitsWarper(0.7)),
+        *[(filters.top_k(scores, k), theirs.TopKLogitsWarper(k)) for k in (1, 7, 100)],
+        *[(filters.min_p(scores, p), theirs.MinPLogitsWarper(p)) for p in (0.0, 0.1, 1.0)],
+    ]
+    for ours, processor in cases:
+        np.testing.assert_array_equal(ours, processor(past, tensor).numpy())
+    distinct = scores[2:]  # which of two tied tokens top-p drops depends on the sort
+    for p in (0.1, 0.5, 0.9, 0.999):
+        np.testing.assert_array_equal(filters.top_p(distinct, p), theirs.TopPLogitsWarper(p)(past[2:], tensor[2:]).numpy())
