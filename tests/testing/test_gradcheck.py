@@ -156,6 +156,41 @@ def test_a_rule_of_the_wrong_shape_is_reported_as_shape():
     assert error.kind == "shape" and "bad" in str(error)
 
 
+def scaled_op(rule, name="suspect"):
+    """An operation y = 2x with the rule under test."""
+
+    @tg.custom_op(name=name)
+    def double(x):
+        return 2 * x, ()
+
+    double.grad_of("x")(rule)
+    return double
+
+
+def test_float32_in_the_middle_of_a_graph_is_found():
+    leaky = scaled_op(lambda g: (2 * g).astype(np.float32))
+    error = refused(gradcheck, lambda x: tg.tanh(leaky(tg.sin(x))), tensor(3, 3))
+    assert error.kind == "precision" and error.op == "suspect"
+    assert gradcheck(lambda x: tg.tanh(scaled_op(lambda g: 2 * g)(tg.sin(x))), tensor(3, 3))
+
+
+def test_a_rule_that_overwrites_its_incoming_gradient_is_named():
+    greedy = scaled_op(lambda g: np.multiply(g, 2, out=g))
+    error = refused(gradcheck, lambda x: (tg.sin(x) + greedy(x)) * 3.0, tensor(3))
+    assert error.op == "suspect", str(error)
+    assert refused(gradcheck, greedy, tensor(3)).kind == "mutated"
+
+
+def test_infinite_masks_are_passed_over():
+    mask = np.where(np.tri(4) > 0, 0.0, -np.inf)
+    q, k, v = (RNG.normal(size=(2, 4, 3)) for _ in range(3))
+    assert gradcheck(lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m), (q, k, v, mask))
+
+
+def test_a_field_of_kinks_takes_no_minutes():
+    assert gradcheck(F.relu, tg.Tensor(np.zeros((20, 20)), requires_grad=True))
+
+
 def test_mutation_of_an_input_by_the_function():
     def centre(x):
         x.data[...] -= x.data.mean()

@@ -43,7 +43,7 @@ def test_functions_of_tensors():
     np.testing.assert_allclose(numerical_gradient(lambda x: tg.log(x).sum(), x, "richardson"), 1 / x.numpy(), rtol=1e-9)
 
 
-@given(hs.sampled_from(sorted(SMOOTH)), hs.floats(-30, 30), hs.integers(-9, 9))
+@given(hs.sampled_from(sorted(SMOOTH)), hs.floats(-30, 30).filter(lambda x: x == 0 or abs(x) > 1e-30), hs.integers(-9, 9))
 def test_claimed_error_holds_at_any_scale(name, x, exponent):
     """The error the ladder claims is an upper bound (times ten, as the judge uses it) of the true one."""
     f, df = SMOOTH[name]

@@ -16,12 +16,12 @@ import numpy as np
 from ..autograd.state import Observer, enable_grad, observe
 from ..autograd.tensor import Tensor
 from .compare import examine
-from .errors import GradcheckError
+from .errors import KINDS, GradcheckError
 from .problem import Tolerance
 from .tensors import derivative_of, fresh_tensors, problem_of
 
 #: failures of one op that explain a failure of the whole, whatever form that took
-KINDRED = {"mismatch", "missing", "nan", "state", "nonlinear", "raised", "shape"}
+KINDRED = {"mismatch", "missing", "nan", "state", "nonlinear", "raised", "shape", "mutated", "precision"}
 SIZE_LIMIT = 1 << 20  # elements: an operation beyond it is not checked alone
 CALLS_LIMIT = 400
 
@@ -110,4 +110,5 @@ def _which(call: _Call, found: GradcheckError, level: int) -> str:
         if code is not None:
             where = f" ({code.co_filename}:{code.co_firstlineno})"
     looks = next((line.split("pattern", 1)[1].strip() for line in str(found).splitlines() if "pattern" in line), "")
+    looks = looks or ("" if found.kind == "mismatch" else f"{found.kind}, {KINDS[found.kind]}")
     return f", its rule for input {name!r}{where}" * bool(name) + (f": {looks}" if looks else "")

@@ -16,7 +16,7 @@ import numpy as np
 from .errors import GradcheckError, place
 from .hygiene import inspect, repeat
 from .judge import Judge
-from .numeric import ULP, measure
+from .numeric import ULP, Line, measure
 from .problem import Problem, Tolerance
 
 SMALL = 4096  # coordinates that are all visited, unless fast
@@ -94,10 +94,9 @@ def _direction_agrees(
     u = combinations if combinations is not None else np.eye(problem.m)
     for _ in range(2):
         v = np.zeros(problem.n)
-        sizes = np.where(x[block] == 0, 1.0, np.abs(x[block]))
+        sizes = np.where(x[block] == 0, 1.0, np.where(np.isfinite(x[block]), np.abs(x[block]), 0.0))
         v[block] = sizes * rng.uniform(0.5, 1, len(block)) * rng.choice([-1.0, 1.0], len(block))
-        ray = problem.ray(v)
-        slope = measure(lambda t, ray=ray: u @ ray(t), 0.0)
+        slope = measure(_combined(problem.ray(v), u), 0.0)
         terms = np.abs(claimed[:, block] * v[block])
         allowed = tolerance.atol + tolerance.rtol * terms.max(axis=1)
         sure = 10 * slope.both_error <= allowed
@@ -106,12 +105,18 @@ def _direction_agrees(
     return True
 
 
+def _combined(ray: Line, u: np.ndarray) -> Line:
+    return lambda t: u @ ray(t)
+
+
 def _visit(problem: Problem, tolerance: Tolerance, judge: Judge, combinations: Any, claimed: np.ndarray, block: Any) -> None:
     """Every element of the block by central differences; what differs goes to the judge."""
     x = problem.coordinates(problem.arrays)
     scales = [np.max(np.abs(claimed[:, a:b]), initial=0.0) for a, b in zip(problem.starts[:-1], problem.starts[1:])]
     with np.errstate(all="ignore"):
         for c in block:
+            if not np.isfinite(x[c]):
+                continue  # -inf in a mask: there is nothing to measure
             line = problem.line(int(c))
             h = tolerance.eps * max(1.0, abs(x[c]))
             high, low = line(x[c] + h), line(x[c] - h)

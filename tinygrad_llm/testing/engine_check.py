@@ -15,6 +15,7 @@ from . import blame
 from .compare import examine
 from .errors import GradcheckError
 from .foreign import parameter_names, refuse_inexact
+from .leaks import refuse_float32_rules
 from .problem import Tolerance
 from .tensors import Function, derivative_of, problem_of
 
@@ -109,3 +110,5 @@ class _Check:
         except GradcheckError as error:
             op, text = blame.find(self.fn, self.values, self.wanted, error, self.tolerance, level)
             raise error.blame(op, text) if text else error from None
+        if level == 1:
+            refuse_float32_rules(problem)

@@ -174,7 +174,7 @@ def _independent_of_other_calls(
 def _along(problem: Problem, u: np.ndarray, g: np.ndarray, arrays: Arrays) -> tuple[float, float]:
     """The slope of u · outputs along a direction, as `g` has it and measured."""
     x = problem.coordinates(arrays)
-    v = np.where(x == 0, 1.0, np.abs(x))
+    v = np.where(x == 0, 1.0, np.where(np.isfinite(x), np.abs(x), 0.0))
     h = 1e-5
     with np.errstate(all="ignore"):
         return float(g @ v), float(u @ (problem.value(problem.at(x + h * v)) - problem.value(problem.at(x - h * v)))) / (2 * h)

@@ -16,10 +16,11 @@ import numpy as np
 
 from .errors import GradcheckError, pattern, place
 from .hygiene import repeat
-from .numeric import Slope, measure
+from .numeric import ULP, Slope, measure, spread_over
 from .problem import Problem, Pullback, Tolerance
 
 NEIGHBOURS = 24
+FEW_OUTPUTS = 64
 JOINT_OUTPUTS = 16  # outputs whose excused elements are moved together
 PATTERN_SIZE = 2048  # inputs up to this size are measured whole to say what the error looks like
 
@@ -34,8 +35,7 @@ class Judge:
         self.blind: list[tuple[int, float, float]] = []  # (coordinate, claimed, possible error): too noisy to say
 
     def hear(self, c: int, suspect: np.ndarray, combinations: Any, claimed: np.ndarray, scale: float) -> None:
-        x = float(self.problem.coordinates(self.problem.arrays)[c])
-        slope = measure(self.problem.line(c), x)
+        slope = self._measure(c)
         if combinations is None:
             for j in np.flatnonzero(suspect & (self.u != 0)):
                 self._hear_entry(c, int(j), float(claimed[j]), slope, scale)
@@ -45,6 +45,17 @@ class Judge:
             self._hear_entry(c, int(j), self._claim(c, int(j)), slope, scale)
         for r in np.flatnonzero(suspect):
             self._search(c, np.where(kinked, 0.0, combinations[r]), slope, scale)
+
+    def _measure(self, c: int) -> Slope:
+        """The slope along one coordinate; of many outputs only those that move with it are measured."""
+        x = float(self.problem.coordinates(self.problem.arrays)[c])
+        line = self.problem.line(c)
+        if self.problem.m <= FEW_OUTPUTS:
+            return measure(line, x)
+        h = self.tolerance.eps * max(1.0, abs(x))
+        here, high, low = line(x), line(x + h), line(x - h)
+        moved = np.flatnonzero((high != here) | (low != here))
+        return spread_over(measure(lambda t: line(t)[moved], x), moved, 8 * ULP * np.abs(here) / h)
 
     # -- one element -------------------------------------------------------------------------------------------------
 
@@ -61,8 +72,9 @@ class Judge:
         def gap(part: np.ndarray) -> float:
             value = self.problem.join(self.pullback(self.problem.split(part)))[c]
             expected = float(part @ estimate)
-            allowed = self.tolerance.around(value, expected, scale) + 10 * float(np.abs(part) @ error)
-            return abs(value - expected) / allowed
+            size = max(scale, abs(value), abs(expected))
+            allowed = self.tolerance.around(value, expected, size) + 10 * float(np.abs(part) @ error)
+            return abs(value - expected) / max(allowed, 1e-300)
 
         outputs = np.flatnonzero(u)
         if gap(u) <= 1:
@@ -79,8 +91,7 @@ class Judge:
 
     def _hear_entry(self, c: int, j: int, claimed: float, slope: Slope, scale: float) -> None:
         value, best, error = np.array(claimed), float(slope.best[j]), float(slope.best_error[j])
-        one = Slope(*(np.asarray(part[j : j + 1]) for part in (slope.both, slope.both_error, slope.right, slope.right_error,
-                    slope.left, slope.left_error)), slope.widest, slope.finest)  # fmt: skip
+        one = slope.only(j)
         allowed = self.tolerance.around(claimed, best if np.isfinite(best) else 0.0, max(scale, abs(claimed)))
         if bool(one.admits(value, np.array(allowed))[0]):
             if bool(one.kinked[0]):
@@ -97,7 +108,7 @@ class Judge:
         """Is `claimed` between the gradients at points near by, they being right there and not all the same?"""
         problem, rng = self.problem, np.random.default_rng(11)
         x = problem.coordinates(problem.arrays)
-        size = 2.0**-20 * np.maximum(np.abs(x), 1.0)
+        size = 2.0**-20 * np.maximum(np.where(np.isfinite(x), np.abs(x), 0.0), 1.0)
         one = np.zeros(problem.m)
         one[j] = self.u[j]
         found = []
@@ -109,8 +120,7 @@ class Judge:
         if not high - low > 1e-3 * max(abs(low), abs(high)) or not low - allowed <= claimed <= high + allowed:
             return False
         for value, there in ((low, at_low), (high, at_high)):
-            ray = problem.ray(v, there)
-            slope = measure(lambda t, ray=ray: ray(t)[j : j + 1], 0.0)
+            slope = measure(problem.ray_of(j, v, there), 0.0)
             if not bool(slope.admits(np.array(value), np.array(allowed + 1e-4 * abs(value)))[0]):
                 return False
         return True
@@ -123,8 +133,7 @@ class Judge:
         for j, entries in list(self.excused.items())[:JOINT_OUTPUTS]:
             v = np.zeros(problem.n)
             v[list(entries)] = 1.0
-            ray = problem.ray(v)
-            slope = measure(lambda t, ray=ray, j=j: ray(t)[j : j + 1], 0.0)
+            slope = measure(problem.ray_of(j, v), 0.0)
             claimed = float(sum(entries.values()))
             allowed = self.tolerance.around(claimed, float(slope.best[0]), 1.0) * len(entries)
             if not bool(slope.admits(np.array(claimed), np.array(allowed))[0]) and not self._near_by(j, v, claimed, allowed):

@@ -36,6 +36,14 @@ class Slope:
     widest: float  # the steps that were used
     finest: float
 
+    def only(self, j: int) -> Slope:
+        """The slope of output `j` alone."""
+        part = lambda a: np.asarray(a[j : j + 1])
+        return Slope(
+            part(self.both), part(self.both_error), part(self.right), part(self.right_error), part(self.left),
+            part(self.left_error), self.widest, self.finest,
+        )  # fmt: skip
+
     @property
     def known(self) -> np.ndarray:
         return np.isfinite(self.both_error) | np.isfinite(self.right_error) | np.isfinite(self.left_error)
@@ -98,6 +106,20 @@ def measure(line: Line, x: float) -> Slope:
         right = _extrapolate(np.diff(high, axis=0) / np.diff(up, axis=0), up[:-1], noise, 1)
         left = _extrapolate(np.diff(low, axis=0) / -np.diff(down, axis=0), down[:-1], noise, 1)
     return Slope(*both, *right, *left, float(steps[0]), float(steps[-1]))
+
+
+def spread_over(slope: Slope, moved: np.ndarray, flat_error: np.ndarray) -> Slope:
+    """A slope measured for the outputs in `moved` (indices) alone as one for all; the others did not move at all."""
+
+    def whole(part: np.ndarray, error: bool) -> np.ndarray:
+        full = flat_error.copy() if error else np.zeros_like(flat_error)
+        full[moved] = part
+        return full
+
+    return Slope(
+        whole(slope.both, False), whole(slope.both_error, True), whole(slope.right, False), whole(slope.right_error, True),
+        whole(slope.left, False), whole(slope.left_error, True), slope.widest, slope.finest,
+    )  # fmt: skip
 
 
 def _noise(high: np.ndarray, low: np.ndarray) -> np.ndarray:

@@ -95,6 +95,11 @@ class Problem:
         x = self.coordinates(self.arrays) if start is None else start
         return lambda t: self.value(self.at(x + t * direction))
 
+    def ray_of(self, j: int, direction: np.ndarray, start: np.ndarray | None = None) -> Callable[[float], np.ndarray]:
+        """Output `j` alone as a function of t at x + t · direction."""
+        ray = self.ray(direction, start)
+        return lambda t: ray(t)[j : j + 1]
+
     # -- gradients ---------------------------------------------------------------------------------------------------
 
     def split(self, u: np.ndarray) -> list[np.ndarray]:

@@ -64,7 +64,8 @@ def arrays(
     equal; otherwise all differ by at least a thousandth of the range, so that no sort or max sits on a tie.
     `layouts`: Fortran order, reversed and strided views as well.
     """
-    shape = draw(shape if isinstance(shape, st.SearchStrategy) else st.just(shape) if shape is not None else shapes())
+    given = shapes() if shape is None else shape
+    shape = draw(given) if isinstance(given, st.SearchStrategy) else given
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     size = int(np.prod(shape))
     if ties:

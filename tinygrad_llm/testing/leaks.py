@@ -1,0 +1,46 @@
+"""float32 in the middle: a rule that computes in float32 somewhere inside a float64 graph.
+
+The walker casts what a rule returns to the input's dtype, and an error of 6e-8 is within any tolerance, so neither dtype nor
+value shows it. But a gradient that depends on a random float64 one is a float32 number with a chance of 1 in 2^29.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..autograd.state import Observer, observe
+from .hygiene import in_float32, incoming
+from .problem import Problem
+
+
+class _Watch(Observer):
+    def __init__(self) -> None:
+        self.found: tuple[str, int] | None = None
+
+    def after_rule(self, node: Any, g: Any, gradients: tuple[Any, ...], seconds: float) -> None:
+        if self.found or not isinstance(g, np.ndarray) or g.dtype != np.float64 or in_float32(g):
+            return
+        for i, d in enumerate(gradients):
+            if isinstance(d, np.ndarray) and d.dtype == np.float64 and in_float32(d):
+                self.found = node.op.name, i
+                return
+
+
+def refuse_float32_rules(problem: Problem) -> None:
+    """Run one backward and look at what each rule returns."""
+    with np.errstate(all="ignore"):
+        u = incoming(problem.value(problem.copies()), np.random.default_rng(13))
+        pullback = problem.linearize(problem.copies())[1]
+        with observe(_Watch()) as watch:
+            pullback(problem.split(u))
+    if watch.found is None:  # type: ignore[attr-defined]
+        return
+    op, i = watch.found  # type: ignore[attr-defined]
+    error = problem.error(
+        "precision",
+        f"the rule of {op!r} for its input {i} returns float32 numbers, though its incoming gradient is float64: a cast, an "
+        "np.float32 constant, or a buffer made without dtype",
+    )
+    raise error.blame(op, f"op to blame: {op}, its rule for input {i}")
