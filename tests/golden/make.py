@@ -62,18 +62,19 @@ def build(case, seed):
 
 
 def to_double(model):
-    """The model in float64, rotary frequencies included (they are not rounded twice)."""
-    model = model.double()
-    for module in model.modules():
-        if hasattr(module, "inv_freq"):
-            import torch
+    """The model in float64, with rotary frequencies that were never float32."""
+    import torch
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-            exact = module.inv_freq if module.rope_type != "default" else None
-            c = module.config
-            if exact is None:
-                width = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
-                exact = 1.0 / c.rope_parameters["rope_theta"] ** (torch.arange(0, width, 2, dtype=torch.float64) / width)
-            module.inv_freq = exact
+    model = model.double()
+    single, torch.float = torch.float, torch.float64
+    try:
+        for module in model.modules():
+            if hasattr(module, "inv_freq"):
+                make = ROPE_INIT_FUNCTIONS.get(module.rope_type, getattr(module, "compute_default_rope_parameters", None))
+                module.inv_freq = make(module.config)[0]
+    finally:
+        torch.float = single
     return model
 
 

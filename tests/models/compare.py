@@ -16,7 +16,9 @@ def check_outputs(out, expected, case, tolerance, loss_tolerance):
         got = out[name]
         assert got is not None, f"{name} is missing"
         if name == "loss":
-            assert abs(got.item() - float(want)) <= loss_tolerance * max(1.0, abs(float(want))), f"loss: {got.item()} for {float(want)}"
+            assert abs(got.item() - float(want)) <= loss_tolerance * max(1.0, abs(float(want))), (
+                f"loss: {got.item()} for {float(want)}"
+            )
             continue
         pairs = zip(got, want, strict=True) if name in LISTS else [(got, want)]
         for i, (g, w) in enumerate(pairs):

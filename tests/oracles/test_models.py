@@ -1,0 +1,82 @@
+"""Every family and head beside transformers, live: random small configurations, outputs, every gradient, and files both ways."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+import tinygrad_llm as tg
+from tests.golden import make
+from tests.models import compare, zoo
+
+SEEDS = (1, 2, 3, 4)
+
+
+def quiet(model, folder):
+    transformers.logging.disable_progress_bar()
+    model.save_pretrained(folder)
+
+
+def gradients_of(model, case):
+    out = model(**case.inputs)
+    loss = out.loss
+    if loss is None:
+        states = out.last_hidden_state
+        loss = (states * compare.weighing(states.shape, case).astype(states.dtype)).sum()
+    loss.backward()
+    return out, compare.published_gradients(model)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("architecture", zoo.ARCHITECTURES)
+def test_outputs_and_gradients(architecture, seed, tmp_path):
+    case = zoo.case(architecture, seed)
+    theirs = make.build(case, seed)
+    quiet(theirs, tmp_path)
+    for dtype, tolerance, gradient_tolerance in (("float32", 1e-4, 1e-3), ("float64", 1e-9, 1e-8)):
+        with make.in_double():
+            outputs, gradients = make.run(make.to_double(theirs), case)
+        theirs.zero_grad()
+        ours = tg.models.load(tmp_path, dtype=dtype)
+        shown = ours(**case.inputs, output_hidden_states=True, output_attentions=True)
+        compare.check_outputs(shown, outputs, case, tolerance, min(tolerance, 1e-5))
+        out, got = gradients_of(ours, case)
+        plain = {n: w for n, w in outputs.items() if n not in compare.LISTS}
+        compare.check_outputs(out, plain, case, tolerance, min(tolerance, 1e-5))
+        compare.check_gradients(got, gradients, gradient_tolerance)
+
+
+@pytest.mark.parametrize("architecture", zoo.ARCHITECTURES)
+def test_what_we_save_transformers_loads(architecture, tmp_path):
+    case = zoo.case(architecture, 5)
+    theirs = make.build(case, 5)
+    quiet(theirs, tmp_path / "theirs")
+    tg.models.load(tmp_path / "theirs").save(tmp_path / "ours")
+    again, info = type(theirs).from_pretrained(tmp_path / "ours", output_loading_info=True)
+    again.eval().set_attn_implementation("eager")
+    unused_bias = {n for n in info["missing_keys"] if n.endswith("predictions.bias") or n == "lm_head.bias"}
+    assert not set(info["missing_keys"]) - (set() if case.config.get("tie_word_embeddings", True) else unused_bias)
+    assert not info["unexpected_keys"] and not info["mismatched_keys"]
+    inputs = {n: torch.tensor(v) for n, v in case.inputs.items()}
+    with torch.no_grad():
+        before, after = theirs(**inputs), again(**inputs)
+    name = next(n for n in compare.FIELDS if before.get(n) is not None)
+    np.testing.assert_array_equal(after[name].numpy(), before[name].numpy())
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("shard", ["50KB", "5GB"])
+def test_half_precision_and_shards_are_read_exactly(dtype, shard, tmp_path):
+    case = zoo.case("LlamaForCausalLM", 6)
+    theirs = make.build(case, 6).to(getattr(torch, dtype))
+    theirs.save_pretrained(tmp_path, max_shard_size="3KB" if shard == "50KB" else shard)
+    assert (tmp_path / "model.safetensors.index.json").exists() == (shard == "50KB")
+    ours = tg.models.load(tmp_path)
+    wanted = dict(theirs.named_parameters())
+    parameters = dict(ours.named_parameters())
+    for name, place in ours.weight_names().items():
+        np.testing.assert_array_equal(parameters[name].data, wanted[place.name].detach().float().numpy())
+    ours.save(tmp_path / "again", dtype=dtype, shard_bytes=3000)
+    back = type(theirs).from_pretrained(tmp_path / "again", dtype=getattr(torch, dtype))
+    for name, value in back.named_parameters():
+        assert torch.equal(value, wanted[name]), name
