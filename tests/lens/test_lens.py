@@ -52,6 +52,17 @@ def test_names_of_seq2seq_have_both_sides_and_cross_attention(t5):
     )
 
 
+def test_shared_layers_get_names_of_their_own():
+    sizes = {"num_hidden_layers": 3, "num_attention_heads": 2, "hidden_size": 16, "intermediate_size": 32, "vocab_size": 60,
+             "embedding_size": 8}  # fmt: skip
+    albert = tg.models.create("albert-base", **sizes).eval()
+    with lens.record(albert, "*.resid_post") as values:
+        out = albert(input_ids=IDS, output_hidden_states=True)
+    assert list(values) == [f"blocks.{i}.resid_post" for i in range(3)]
+    for got, want in zip(values.values(), out.hidden_states[1:], strict=True):
+        assert np.array_equal(got, want.data)
+
+
 def test_recording_changes_nothing_and_keeps_references(gpt):
     plain = gpt(input_ids=IDS).logits.data
     with lens.record(gpt, "logits", "*.resid_post") as values:
