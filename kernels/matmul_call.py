@@ -10,7 +10,16 @@ import numpy as np
 from . import _check as check
 from ._jit import COMPILED
 from ._threads import get_num_threads
-from .matmul_plan import ACTIVATIONS, SERIAL_WORK, make_plan, merge_batches, merge_into_rows
+from .matmul_plan import (
+    ACTIVATIONS,
+    SCRATCH,
+    SERIAL_WORK,
+    borrow_scratch,
+    make_plan,
+    merge_batches,
+    merge_into_rows,
+    return_scratch,
+)
 from .matmul_portable import matmul_naive
 from .reference_matmul import ACTIVATIONS as ACTIVATION_FORWARDS
 from .reference_matmul import sum_to
@@ -203,6 +212,7 @@ class _Problem:
         self.launch = _LAUNCH[a.itemsize]
         self.plan = make_plan((m, n, depth), strides, axes[-2:], a.itemsize, _LANES[a.itemsize], ROWS,
                               self.options["activation"], self.threads)
+        self.scratch = int(self.plan[SCRATCH]) * self.threads
 
     def run(self, a, b, out, bias, residual, pre, alpha, beta):
         if self.empty:
@@ -216,8 +226,10 @@ class _Problem:
         else:
             target = out if self.direct else np.array(out, order="C")
             kept = pre if self.pre_direct else np.empty(self.shape, a.dtype)
+            scratch = borrow_scratch(self.scratch)
             self.launch(self.threads, self.plan, id(a), id(b), id(target), 0 if bias is None else id(bias),
-                        0 if residual is None else id(residual), 0 if pre is None else id(kept), alpha, beta)
+                        0 if residual is None else id(residual), 0 if pre is None else id(kept), alpha, beta, scratch)
+            return_scratch(scratch)
             if target is not out:
                 out[...] = target
             if kept is not pre:

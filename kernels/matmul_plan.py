@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 (M, N, K, ROW_A, STEP_A, ROW_B, COL_B, ROW_C, N1, N2, A1, B1, C1, R1, P1, A2, B2, C2, R2, P2, BLOCK_M, BLOCK_N, TASKS_M,
- TASKS_N, KC, PANEL_FIRST, DIRECT_B, ACTIVATION, ROW_R, COL_R, ROW_P, STEP_BIAS, FIELDS) = range(33)
+ TASKS_N, KC, STRIP, DIRECT_A, DIRECT_B, ACTIVATION, ROW_R, COL_R, ROW_P, STEP_BIAS, SCRATCH, FIELDS) = range(35)
 # addresses that change with every call
 P_A, P_B, P_C, P_BIAS, P_RES, P_PRE, P_FIELDS = range(7)
 
@@ -82,24 +82,21 @@ def k_step(depth, panel_bytes):
     return min(depth, round_up(ceil_div(depth, steps), 16)) or 1
 
 
-def blocks(m, n, depth, batch, kc, size, width, rows, threads):
-    """(block_m, block_n, panel_first): A's block and C's share the second cache; enough blocks to go round."""
-    second = host_caches()[1]
-    panel_first = depth <= kc or m * depth * size <= second * 5 // 8
-    most_m = second * 5 // 8 // ((depth if panel_first else kc) * size)
-    block_m = round_up(ceil_div(m, ceil_div(m, max(rows, min(512, most_m) // rows * rows))), rows)
-    block_n = n if panel_first else max(width, min(n, 512) // width * width)
+def blocks(m, n, batch, work, width, group, threads):
+    """(block_m, block_n): large enough to make packing cheap, and enough of them to go round."""
+    block_m = round_up(ceil_div(m, ceil_div(m, 512)), group)
+    block_n = round_up(ceil_div(n, ceil_div(n, 16 * width)), width)
     if threads > 1:
-        wanted = threads * (3 if m * n * depth * batch > 1 << 24 else 1)
+        wanted = threads * (3 if work > 1 << 24 else 1)
         have = ceil_div(m, block_m) * ceil_div(n, block_n) * batch
         if have < wanted:
             parts = ceil_div(wanted, batch * ceil_div(m, block_m))
             block_n = max(width, round_up(ceil_div(n, parts), width))
             have = ceil_div(m, block_m) * ceil_div(n, block_n) * batch
-        if have < wanted and m >= 4 * rows:
+        if have < wanted and m >= 4 * group:
             parts = ceil_div(wanted, have) * ceil_div(m, block_m)
-            block_m = max(2 * rows, round_up(ceil_div(m, parts), rows))
-    return block_m, block_n, panel_first
+            block_m = max(2 * group, round_up(ceil_div(m, parts), group))
+    return block_m, block_n
 
 
 def make_plan(dims, strides, batch, size, lanes, rows, activation, threads):
@@ -108,15 +105,45 @@ def make_plan(dims, strides, batch, size, lanes, rows, activation, threads):
     width = 3 * lanes
     (n1, *strides_1), (n2, *strides_2) = ([(1, 0, 0, 0, 0, 0)] * 2 + batch)[-2:]
     kc = k_step(depth, width * size)
-    direct = strides[3] == size and (m <= 4 * rows or (depth * strides[2] <= 96 << 10 and m <= 128))
-    block_m, block_n, panel_first = blocks(m, n, depth, n1 * n2, kc, size, width, rows, threads)
+    block_m, block_n = blocks(m, n, n1 * n2, m * n * depth * n1 * n2, width, rows, threads)
+    strip = min(block_m, round_up(max(rows, host_caches()[1] // 8 // (kc * size)), rows))
+    direct_a = n <= 2 * width or m * depth * size <= 128 << 10
+    direct_b = strides[3] == size and (m <= 4 * rows or (depth * strides[2] <= 96 << 10 and m <= 128))
     plan = np.zeros(FIELDS, np.int64)
     plan[[M, N, K]] = dims
     plan[[ROW_A, STEP_A, ROW_B, COL_B, ROW_C, ROW_R, COL_R, ROW_P, STEP_BIAS]] = strides
     plan[[N1, A1, B1, C1, R1, P1]] = (n1, *strides_1)
     plan[[N2, A2, B2, C2, R2, P2]] = (n2, *strides_2)
-    plan[[BLOCK_M, BLOCK_N]] = block_m, block_n
+    plan[[BLOCK_M, BLOCK_N, STRIP, KC]] = block_m, block_n, strip, kc
     plan[[TASKS_M, TASKS_N]] = ceil_div(m, block_m), ceil_div(n, block_n)
-    plan[[KC, PANEL_FIRST, DIRECT_B, ACTIVATION]] = kc, panel_first, direct, ACTIVATIONS[activation]
+    plan[[DIRECT_A, DIRECT_B, ACTIVATION]] = direct_a, direct_b, ACTIVATIONS[activation]
+    plan[SCRATCH] = scratch_bytes(kc, strip, block_n, width, rows, size)
     plan.flags.writeable = False
     return plan
+
+
+def scratch_bytes(kc, strip, block_n, width, rows, size):
+    """One thread's: a spare tile and its few rows, A's strip, B's block, and two lines so that no thread shares one."""
+    return round_up((rows * (width + kc) + kc * (strip + rows) + kc * (block_n + 2 * width)) * size, 64) + 128
+
+
+HUGE_PAGE = 2 << 20
+_idle = []                                    # scratch arrays that no call is using
+
+
+def borrow_scratch(need):
+    """An array with `need` bytes from the next huge page's start on; give it back by `_idle.append`.
+
+    NumPy asks for huge pages from 4 MB up; packed blocks on 4 KB pages cost a tenth of the speed in address look-ups.
+    """
+    need += HUGE_PAGE
+    try:
+        scratch = _idle.pop()                 # one act under the GIL: two Python threads get two arrays
+    except IndexError:
+        scratch = None
+    if scratch is None or scratch.nbytes < need:
+        scratch = np.empty(round_up(max(need, 2 * HUGE_PAGE), HUGE_PAGE), np.uint8)
+    return scratch
+
+
+return_scratch = _idle.append
