@@ -23,24 +23,24 @@ def _pool_size():
 
 
 _pool = _pool_size()
-_threads = _pool
+allowed = _pool                               # read directly where a call's overhead counts
 
 
 def set_num_threads(n):
     """Use up to `n` threads from now on; more than the pool has means all of the pool."""
-    global _threads
+    global allowed
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
         raise ValueError(f"set_num_threads: expected a whole number of at least 1, got {n!r}")
-    _threads = min(int(n), _pool)
+    allowed = min(int(n), _pool)
 
 
 def get_num_threads():
-    return _threads
+    return allowed
 
 
 def _alone_after_fork():
-    global _pool, _threads
-    _pool = _threads = 1
+    global _pool, allowed
+    _pool = allowed = 1
 
 
 if hasattr(os, "register_at_fork"):

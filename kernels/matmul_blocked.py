@@ -17,8 +17,9 @@ from ._jit import jit, jit_parallel, prange
 from .matmul_epilogue import make_epilogue
 from .matmul_pack import make_pack
 from .matmul_plan import (  # isort: skip
-    A1, A2, B1, B2, BLOCK_M, BLOCK_N, C1, C2, COL_B, DIRECT_A, DIRECT_B, HUGE_PAGE, K, KC, M, N, N1, N2, P_A, P_B, P_BIAS, P_C,
-    P_FIELDS, P_PRE, P_RES, ROW_A, ROW_B, ROW_C, SCRATCH, STEP_A, STRIP, TASKS_M, TASKS_N,
+    A1, A2, B1, B2, BLOCK_M, BLOCK_N, C1, C2, COL_B, DIRECT_A, DIRECT_B, HIGH_A, HIGH_B, HIGH_C, HUGE_PAGE, K, KC, LOW_A,
+    LOW_B, LOW_C, M, N, N1, N2, P_A, P_B, P_BIAS, P_C, P_FIELDS, P_PRE, P_RES, ROW_A, ROW_B, ROW_C, SCRATCH, STEP_A, STRIP,
+    TASKS_M, TASKS_N,
 )
 from .matmul_tile import PANEL, ROWS, make_tile
 from .simd import fetch_add, peek_i64
@@ -169,10 +170,14 @@ def make_matmul(vector):
             task = fetch_add(counter, 1)
 
     @jit_parallel
-    def launch(threads, plan, a, b, c, bias, residual, pre, alpha, beta, scratch):
-        """ids of the arrays, 0 for none; `plan` is int64 fields made by `matmul_plan`, `scratch` PLAN.SCRATCH bytes a thread."""
+    def launch(threads, plan, a, b, c, bias, residual, pre, alpha, beta, scratch, careful):
+        """ids of the arrays, 0 for none; `plan` is made by `matmul_plan`; True, and nothing done, if C may overlap A or B."""
         args = np.zeros(P_FIELDS + 1, np.int64)
         args[P_A], args[P_B], args[P_C] = peek_i64(a + HEAD), peek_i64(b + HEAD), peek_i64(c + HEAD)
+        low, high = args[P_C] + plan[LOW_C], args[P_C] + plan[HIGH_C]
+        if careful and ((low < args[P_A] + plan[HIGH_A] and args[P_A] + plan[LOW_A] < high)
+                        or (low < args[P_B] + plan[HIGH_B] and args[P_B] + plan[LOW_B] < high)):
+            return True
         if bias:
             args[P_BIAS] = peek_i64(bias + HEAD)
         if residual:
@@ -183,6 +188,7 @@ def make_matmul(vector):
         for t in prange(threads):
             worker(plan.ctypes.data, args.ctypes.data, args.ctypes.data + 8 * P_FIELDS, scalar(alpha), scalar(beta),
                    start + t * plan[SCRATCH])
+        return False
 
     return launch
 

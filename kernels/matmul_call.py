@@ -8,8 +8,8 @@ integer matrices (np.matmul has them).
 import numpy as np
 
 from . import _check as check
+from . import _threads
 from ._jit import COMPILED
-from ._threads import get_num_threads
 from .matmul_plan import (
     ACTIVATIONS,
     SCRATCH,
@@ -32,9 +32,9 @@ if COMPILED:
     _LAUNCH = {4: launch_f32, 8: launch_f64}
     _LANES = {4: simd.LANES32, 8: simd.LANES64}
 
-_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-_plans = {}
-_MOST_PLANS = 4096
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_problems = {}
+_MOST_PROBLEMS = 4096
 
 
 def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, beta=0.0, bias=None, activation=None,
@@ -47,22 +47,31 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, b
     float32 and float64; TypeError for other or mixed dtypes, ValueError for shapes that do not fit and for an `out` that is
     read-only or overlaps an input.
     """
-    if type(a) is not np.ndarray or type(b) is not np.ndarray or a.dtype != b.dtype or a.dtype not in (_FLOAT32, _FLOAT64):
+    if type(a) is not np.ndarray or type(b) is not np.ndarray or a.dtype is not b.dtype or a.dtype not in _FLOATS:
         _check_operands(a, b)
-    key = (a.shape, a.strides, b.shape, b.strides, a.itemsize, transpose_a, transpose_b, activation, get_num_threads(),
-           out is not None and (out.shape, out.strides), bias is not None and (bias.shape, bias.strides),
-           residual is not None and (residual.shape, residual.strides), pre is not None and (pre.shape, pre.strides))
-    problem = _plans.get(key)
+    key = (a.shape, a.strides, b.shape, b.strides, a.itemsize, transpose_a, transpose_b, _threads.allowed,
+           None if out is None else out.strides)
+    plain = bias is None and activation is None and residual is None and pre is None
+    if not plain:
+        key += (activation, *[x is not None and (x.shape, x.strides) for x in (bias, residual, pre)])
+    problem = _problems.get(key)
     if problem is None:
-        if len(_plans) >= _MOST_PLANS:
-            _plans.clear()
-        problem = _plans[key] = _Problem(a, b, out, transpose_a, transpose_b, bias, activation, residual, pre)
+        if len(_problems) >= _MOST_PROBLEMS:
+            _problems.clear()
+        problem = _problems[key] = _Problem(a, b, out, transpose_a, transpose_b, bias, activation, residual, pre)
     if out is None:
         if beta != 0.0:
             raise ValueError("beta: accumulating needs an `out` to accumulate into")
         out = np.empty(problem.shape, a.dtype)
-    else:
-        check.writable("out", out, problem.shape, a.dtype, (a, b, bias, residual, pre))
+    elif out.shape != problem.shape or out.dtype is not a.dtype or not out.flags.writeable:
+        check.writable("out", out, problem.shape, a.dtype)
+    if plain and problem.simple:
+        scratch = borrow_scratch(problem.scratch)
+        clash = problem.launch(problem.threads, problem.plan, id(a), id(b), id(out), 0, 0, 0, alpha, beta, scratch, True)
+        return_scratch(scratch)
+        if not clash:
+            return out
+    check.writable("out", out, problem.shape, a.dtype, (a, b, bias, residual, pre))
     for name, extra in (("bias", bias), ("residual", residual), ("pre", pre)):
         if extra is not None:
             check.same_dtype(name, check.float_array(name, extra), a)
@@ -172,6 +181,7 @@ class _Problem:
             raise ValueError(f"matmul: {asked}: the leading axes do not broadcast together") from None
         self.vector_a, self.vector_b = a.ndim == 1, b.ndim == 1
         self.shape = (*self.lead, *(() if self.vector_a else (m,)), *(() if self.vector_b else (n,)))
+        self.full = (*self.lead, m, n)
         self.options = {"transpose_a": transpose_a, "transpose_b": transpose_b, "activation": activation}
         if bias is not None and np.shape(bias) != (n,):
             raise ValueError(f"bias: expected shape ({n},), one number per column of the result, got {np.shape(bias)}")
@@ -179,6 +189,7 @@ class _Problem:
             raise ValueError(f"residual: expected a shape that broadcasts to {self.shape}, got {residual.shape}")
         self.empty = 0 in (*self.lead, m, n)
         self.naive = depth == 0 or not COMPILED
+        self.simple = False
         if self.empty or self.naive:
             return
         # the loops write rows of numbers that lie together; other arrays are filled by a copy at the end
@@ -207,12 +218,22 @@ class _Problem:
         work = m * n * depth
         for axis in axes:
             work *= axis[0]
-        self.threads = 1 if work < SERIAL_WORK else get_num_threads()
+        self.threads = 1 if work < SERIAL_WORK else _threads.allowed
         strides = (*strides_a, *strides_b, c[-2], r[-2], r[-1], p[-2], bias.strides[0] if bias is not None else 0)
-        self.launch = _LAUNCH[a.itemsize]
+        launcher = _LAUNCH[a.itemsize]
+        self.launch = launcher if self.threads > 1 else launcher.serial
         self.plan = make_plan((m, n, depth), strides, axes[-2:], a.itemsize, _LANES[a.itemsize], ROWS,
-                              self.options["activation"], self.threads)
+                              self.options["activation"], self.threads, self._extents(a, b, c))
+        self.simple = self.direct and not self.by_slices
         self.scratch = int(self.plan[SCRATCH]) * self.threads
+
+    def _extents(self, a, b, c):
+        """First and last byte, counted from the data pointer, of a, b and the result."""
+        lows_and_highs = []
+        for shape, strides in ((a.shape, a.strides), (b.shape, b.strides), (self.full, c)):
+            spans = [(length - 1) * stride for length, stride in zip(shape, strides)]
+            lows_and_highs += [sum(s for s in spans if s < 0), sum(s for s in spans if s > 0) + self.size]
+        return lows_and_highs
 
     def run(self, a, b, out, bias, residual, pre, alpha, beta):
         if self.empty:
@@ -228,7 +249,7 @@ class _Problem:
             kept = pre if self.pre_direct else np.empty(self.shape, a.dtype)
             scratch = borrow_scratch(self.scratch)
             self.launch(self.threads, self.plan, id(a), id(b), id(target), 0 if bias is None else id(bias),
-                        0 if residual is None else id(residual), 0 if pre is None else id(kept), alpha, beta, scratch)
+                        0 if residual is None else id(residual), 0 if pre is None else id(kept), alpha, beta, scratch, False)
             return_scratch(scratch)
             if target is not out:
                 out[...] = target

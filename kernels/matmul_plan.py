@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 (M, N, K, ROW_A, STEP_A, ROW_B, COL_B, ROW_C, N1, N2, A1, B1, C1, R1, P1, A2, B2, C2, R2, P2, BLOCK_M, BLOCK_N, TASKS_M,
- TASKS_N, KC, STRIP, DIRECT_A, DIRECT_B, ACTIVATION, ROW_R, COL_R, ROW_P, STEP_BIAS, SCRATCH, FIELDS) = range(35)
+ TASKS_N, KC, STRIP, DIRECT_A, DIRECT_B, ACTIVATION, ROW_R, COL_R, ROW_P, STEP_BIAS, SCRATCH, LOW_A, HIGH_A,
+ LOW_B, HIGH_B, LOW_C, HIGH_C, FIELDS) = range(41)
 # addresses that change with every call
 P_A, P_B, P_C, P_BIAS, P_RES, P_PRE, P_FIELDS = range(7)
 
@@ -99,7 +100,7 @@ def blocks(m, n, batch, work, width, group, threads):
     return block_m, block_n
 
 
-def make_plan(dims, strides, batch, size, lanes, rows, activation, threads):
+def make_plan(dims, strides, batch, size, lanes, rows, activation, threads, extents):
     """The int64 plan. dims = (m, n, k); strides = (row_a, step_a, row_b, col_b, row_c, row_r, col_r, row_p, step_bias)."""
     m, n, depth = dims
     width = 3 * lanes
@@ -117,6 +118,7 @@ def make_plan(dims, strides, batch, size, lanes, rows, activation, threads):
     plan[[BLOCK_M, BLOCK_N, STRIP, KC]] = block_m, block_n, strip, kc
     plan[[TASKS_M, TASKS_N]] = ceil_div(m, block_m), ceil_div(n, block_n)
     plan[[DIRECT_A, DIRECT_B, ACTIVATION]] = direct_a, direct_b, ACTIVATIONS[activation]
+    plan[[LOW_A, HIGH_A, LOW_B, HIGH_B, LOW_C, HIGH_C]] = extents
     plan[SCRATCH] = scratch_bytes(kc, strip, block_n, width, rows, size)
     plan.flags.writeable = False
     return plan
