@@ -56,6 +56,20 @@ def jit(function=None, **options):
     return dispatcher
 
 
+_addressed = []
+
+
+def address_of(dispatcher, *argument_types):
+    """Compile for these Numba types and return the machine code's address, for `simd.call_address`.
+
+    Code behind an address is compiled once, instead of once more inside each of its callers.
+    """
+    dispatcher.compile(argument_types)
+    _addressed.append(dispatcher)             # the code lives as long as its dispatcher
+    result = dispatcher.overloads[argument_types]
+    return result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+
+
 def jit_parallel(function):
     """A launcher: `function(threads, ...)` with a `prange(threads)` inside. One thread never touches the pool."""
     if not COMPILED:

@@ -9,26 +9,29 @@ Tasks are handed out by a counter, and a task's result does not depend on who co
 every number of threads.
 """
 
+import functools
+
 import numpy as np
-from numba import float32
+from numba import float32, int64
 
 from . import simd
-from ._jit import jit, jit_parallel, prange
+from ._jit import address_of, jit, jit_parallel, prange
 from .matmul_epilogue import make_epilogue
 from .matmul_pack import make_pack
+
 from .matmul_plan import (  # isort: skip
     A1, A2, B1, B2, BLOCK_M, BLOCK_N, C1, C2, COL_B, DIRECT_A, DIRECT_B, HIGH_A, HIGH_B, HIGH_C, HUGE_PAGE, K, KC, LOW_A,
-    LOW_B, LOW_C, M, N, N1, N2, P_A, P_B, P_BIAS, P_C, P_FIELDS, P_PRE, P_RES, ROW_A, ROW_B, ROW_C, SCRATCH, STEP_A, STRIP,
-    TASKS_M, TASKS_N,
+    LOW_B, LOW_C, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_BIAS, P_C, P_COUNTER, P_FIELDS, P_PRE, P_RES, ROW_A, ROW_B, ROW_C,
+    SCRATCH, STEP_A, STRIP, TASKS_M, TASKS_N,
 )
 from .matmul_tile import PANEL, ROWS, make_tile
-from .simd import fetch_add, peek_i64
+from .simd import fetch_add, peek_f64, peek_i64
 
 HEAD = object.__basicsize__                   # an ndarray's data pointer is the first field after the object's head
 
 
 def make_matmul(vector):
-    """The launcher for a vector type: `launch(threads, plan, id(a), id(b), id(c), ids or 0 ..., alpha, beta)`."""
+    """`worker(plan, args, counter, scratch)` for a vector type: the addresses of what one thread needs."""
     single = vector.dtype == float32
     size = 4 if single else 8
     lanes = vector.lanes
@@ -148,12 +151,13 @@ def make_matmul(vector):
                 strips(plan, k, here, cols, from_a, step_a, b, packed_b, to_c, alpha, keep, scratch)
 
     @jit
-    def worker(plan, args, counter, alpha, beta, scratch):
+    def worker(plan, args, counter, scratch):
         """Take blocks until none is left."""
         tasks_m, tasks_n = peek_i64(plan + 8 * TASKS_M), peek_i64(plan + 8 * TASKS_N)
         block_m, block_n = peek_i64(plan + 8 * BLOCK_M), peek_i64(plan + 8 * BLOCK_N)
         n2 = peek_i64(plan + 8 * N2)
         tasks = tasks_m * tasks_n * peek_i64(plan + 8 * N1) * n2
+        alpha, beta = scalar(peek_f64(args + 8 * P_ALPHA)), scalar(peek_f64(args + 8 * P_BETA))
         task = fetch_add(counter, 1)
         while task < tasks:
             batch, here = divmod(task, tasks_m * tasks_n)
@@ -169,29 +173,34 @@ def make_matmul(vector):
             finish(plan, args, i0, rows, j0, cols, pc, batch)
             task = fetch_add(counter, 1)
 
-    @jit_parallel
-    def launch(threads, plan, a, b, c, bias, residual, pre, alpha, beta, scratch, careful):
-        """ids of the arrays, 0 for none; `plan` is made by `matmul_plan`; True, and nothing done, if C may overlap A or B."""
-        args = np.zeros(P_FIELDS + 1, np.int64)
-        args[P_A], args[P_B], args[P_C] = peek_i64(a + HEAD), peek_i64(b + HEAD), peek_i64(c + HEAD)
-        low, high = args[P_C] + plan[LOW_C], args[P_C] + plan[HIGH_C]
-        if careful and ((low < args[P_A] + plan[HIGH_A] and args[P_A] + plan[LOW_A] < high)
-                        or (low < args[P_B] + plan[HIGH_B] and args[P_B] + plan[LOW_B] < high)):
-            return True
-        if bias:
-            args[P_BIAS] = peek_i64(bias + HEAD)
-        if residual:
-            args[P_RES] = peek_i64(residual + HEAD)
-        if pre:
-            args[P_PRE] = peek_i64(pre + HEAD)
-        start = (scratch.ctypes.data + HUGE_PAGE - 1) // HUGE_PAGE * HUGE_PAGE
-        for t in prange(threads):
-            worker(plan.ctypes.data, args.ctypes.data, args.ctypes.data + 8 * P_FIELDS, scalar(alpha), scalar(beta),
-                   start + t * plan[SCRATCH])
-        return False
-
-    return launch
+    return worker
 
 
-launch_f32 = make_matmul(simd.f32)
-launch_f64 = make_matmul(simd.f64)
+@jit_parallel
+def launch(threads, worker, plan, a, b, c, bias, residual, pre, alpha, beta, scratch, careful):
+    """ids of the arrays, 0 for none; `plan` is made by `matmul_plan`; True, and nothing done, if C may overlap A or B."""
+    args = np.zeros(P_FIELDS, np.int64)
+    args[P_A], args[P_B], args[P_C] = peek_i64(a + HEAD), peek_i64(b + HEAD), peek_i64(c + HEAD)
+    low, high = args[P_C] + plan[LOW_C], args[P_C] + plan[HIGH_C]
+    if careful and ((low < args[P_A] + plan[HIGH_A] and args[P_A] + plan[LOW_A] < high)
+                    or (low < args[P_B] + plan[HIGH_B] and args[P_B] + plan[LOW_B] < high)):
+        return True
+    if bias:
+        args[P_BIAS] = peek_i64(bias + HEAD)
+    if residual:
+        args[P_RES] = peek_i64(residual + HEAD)
+    if pre:
+        args[P_PRE] = peek_i64(pre + HEAD)
+    simd.poke(args.ctypes.data + 8 * P_ALPHA, np.float64(alpha))
+    simd.poke(args.ctypes.data + 8 * P_BETA, np.float64(beta))
+    start = (scratch.ctypes.data + HUGE_PAGE - 1) // HUGE_PAGE * HUGE_PAGE
+    for t in prange(threads):
+        simd.call_address(worker, plan.ctypes.data, args.ctypes.data, args.ctypes.data + 8 * P_COUNTER,
+                          start + t * plan[SCRATCH])
+    return False
+
+
+@functools.cache
+def worker_address(size):
+    """The compiled worker for float32 (4) or float64 (8)."""
+    return address_of(make_matmul(simd.f32 if size == 4 else simd.f64), *[int64] * 4)

@@ -26,10 +26,9 @@ from .reference_matmul import sum_to
 
 if COMPILED:
     from . import simd
-    from .matmul_blocked import launch_f32, launch_f64
+    from .matmul_blocked import launch, worker_address
     from .matmul_tile import ROWS
 
-    _LAUNCH = {4: launch_f32, 8: launch_f64}
     _LANES = {4: simd.LANES32, 8: simd.LANES64}
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -67,7 +66,7 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, b
         check.writable("out", out, problem.shape, a.dtype)
     if plain and problem.simple:
         scratch = borrow_scratch(problem.scratch)
-        clash = problem.launch(problem.threads, problem.plan, id(a), id(b), id(out), 0, 0, 0, alpha, beta, scratch, True)
+        clash = problem.launch(problem.threads, problem.worker, problem.plan, id(a), id(b), id(out), 0, 0, 0, alpha, beta, scratch, True)
         return_scratch(scratch)
         if not clash:
             return out
@@ -220,8 +219,8 @@ class _Problem:
             work *= axis[0]
         self.threads = 1 if work < SERIAL_WORK else _threads.allowed
         strides = (*strides_a, *strides_b, c[-2], r[-2], r[-1], p[-2], bias.strides[0] if bias is not None else 0)
-        launcher = _LAUNCH[a.itemsize]
-        self.launch = launcher if self.threads > 1 else launcher.serial
+        self.launch = launch if self.threads > 1 else launch.serial
+        self.worker = worker_address(a.itemsize)
         self.plan = make_plan((m, n, depth), strides, axes[-2:], a.itemsize, _LANES[a.itemsize], ROWS,
                               self.options["activation"], self.threads, self._extents(a, b, c))
         self.simple = self.direct and not self.by_slices
@@ -248,7 +247,7 @@ class _Problem:
             target = out if self.direct else np.array(out, order="C")
             kept = pre if self.pre_direct else np.empty(self.shape, a.dtype)
             scratch = borrow_scratch(self.scratch)
-            self.launch(self.threads, self.plan, id(a), id(b), id(target), 0 if bias is None else id(bias),
+            self.launch(self.threads, self.worker, self.plan, id(a), id(b), id(target), 0 if bias is None else id(bias),
                         0 if residual is None else id(residual), 0 if pre is None else id(kept), alpha, beta, scratch, False)
             return_scratch(scratch)
             if target is not out:

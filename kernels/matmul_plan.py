@@ -15,7 +15,8 @@ import numpy as np
  TASKS_N, KC, STRIP, DIRECT_A, DIRECT_B, ACTIVATION, ROW_R, COL_R, ROW_P, STEP_BIAS, SCRATCH, LOW_A, HIGH_A,
  LOW_B, HIGH_B, LOW_C, HIGH_C, FIELDS) = range(41)
 # addresses that change with every call
-P_A, P_B, P_C, P_BIAS, P_RES, P_PRE, P_FIELDS = range(7)
+P_A, P_B, P_C, P_BIAS, P_RES, P_PRE, P_ALPHA, P_BETA = range(8)
+P_COUNTER, P_FIELDS = 16, 17                  # the counter, written by all threads, on a cache line of its own
 
 ACTIVATIONS = {None: 0, "relu": 1, "gelu": 2, "gelu_tanh": 3, "silu": 4}
 
@@ -83,20 +84,21 @@ def k_step(depth, panel_bytes):
     return min(depth, round_up(ceil_div(depth, steps), 16)) or 1
 
 
-def blocks(m, n, batch, work, width, group, threads):
-    """(block_m, block_n): large enough to make packing cheap, and enough of them to go round."""
-    block_m = round_up(ceil_div(m, ceil_div(m, 512)), group)
-    block_n = round_up(ceil_div(n, ceil_div(n, 16 * width)), width)
-    if threads > 1:
-        wanted = threads * (3 if work > 1 << 24 else 1)
-        have = ceil_div(m, block_m) * ceil_div(n, block_n) * batch
-        if have < wanted:
-            parts = ceil_div(wanted, batch * ceil_div(m, block_m))
-            block_n = max(width, round_up(ceil_div(n, parts), width))
-            have = ceil_div(m, block_m) * ceil_div(n, block_n) * batch
-        if have < wanted and m >= 4 * group:
-            parts = ceil_div(wanted, have) * ceil_div(m, block_m)
-            block_m = max(2 * group, round_up(ceil_div(m, parts), group))
+def blocks(m, n, kc_bytes, batch, work, width, rows, threads):
+    """(block_m, block_n): B's packed block takes two fifths of the second cache; enough blocks to go round."""
+    most_n = max(4 * width, host_caches()[1] * 2 // 5 // kc_bytes // width * width)
+    block_m = round_up(ceil_div(m, ceil_div(m, 2048)), rows)
+    block_n = round_up(ceil_div(n, ceil_div(n, most_n)), width)
+    if threads == 1:
+        return block_m, block_n
+    wanted = threads * (4 if work > 1 << 25 else 1)
+    while ceil_div(m, block_m) * ceil_div(n, block_n) * batch < wanted:
+        if block_n > 8 * width or (block_n > width and block_m <= 16 * rows):
+            block_n = round_up(ceil_div(block_n, 2), width)
+        elif block_m > 4 * rows:
+            block_m = round_up(ceil_div(block_m, 2), rows)
+        else:
+            break
     return block_m, block_n
 
 
@@ -106,8 +108,8 @@ def make_plan(dims, strides, batch, size, lanes, rows, activation, threads, exte
     width = 3 * lanes
     (n1, *strides_1), (n2, *strides_2) = ([(1, 0, 0, 0, 0, 0)] * 2 + batch)[-2:]
     kc = k_step(depth, width * size)
-    block_m, block_n = blocks(m, n, n1 * n2, m * n * depth * n1 * n2, width, rows, threads)
-    strip = min(block_m, round_up(max(rows, host_caches()[1] // 8 // (kc * size)), rows))
+    block_m, block_n = blocks(m, n, kc * size, n1 * n2, m * n * depth * n1 * n2, width, rows, threads)
+    strip = min(block_m, 8 * rows)
     direct_a = n <= 2 * width or m * depth * size <= 128 << 10
     direct_b = strides[3] == size and (m <= 4 * rows or (depth * strides[2] <= 96 << 10 and m <= 128))
     plan = np.zeros(FIELDS, np.int64)

@@ -225,6 +225,18 @@ def fetch_add(typingctx, address, step):
     return types.int64(types.int64, types.int64), codegen
 
 
+@intrinsic
+def call_address(typingctx, address, a, b, c, d):
+    """Call a kernel of four int64 that returns nothing, by its address (`_jit.address_of`)."""
+    def codegen(context, builder, sig, args):
+        pointer = ir.PointerType()
+        kind = ir.FunctionType(ir.IntType(32), [pointer, pointer, *[ir.IntType(64)] * 4])
+        unused = [cgutils.alloca_once(builder, pointer) for _ in range(2)]      # result and exception: there are none
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [*unused, *args[1:]])
+        return context.get_dummy_value()
+    return types.void(*[types.int64] * 5), codegen
+
+
 # -- making vectors -------------------------------------------------------------------------------
 
 def _splatter(vector):
