@@ -75,14 +75,24 @@ for side, feed in (("encoder", 1), ("decoder", 2)):
     }
 
 SMALL = {"vocab_size": 60, "attn_implementation": "eager"}
-CASES = {
-    "gpt2": (GPT2, lambda: transformers.GPT2LMHeadModel(transformers.GPT2Config(n_embd=32, n_layer=2, n_head=H, n_positions=32,
-                                                                               bos_token_id=0, eos_token_id=0, **SMALL))),
-    "bert": (BERT, lambda: transformers.BertForMaskedLM(transformers.BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=H,
-                                                                              intermediate_size=48, max_position_embeddings=32, **SMALL))),
-    "t5": (T5, lambda: transformers.T5ForConditionalGeneration(transformers.T5Config(d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=H,
-                                                                                    decoder_start_token_id=0, **SMALL))),
-}  # fmt: skip
+
+
+def gpt2():
+    config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=H, n_positions=32, bos_token_id=0, eos_token_id=0, **SMALL)
+    return transformers.GPT2LMHeadModel(config)
+
+
+def bert():
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": H, "intermediate_size": 48}
+    return transformers.BertForMaskedLM(transformers.BertConfig(**sizes, **SMALL))
+
+
+def t5():
+    config = transformers.T5Config(d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=H, decoder_start_token_id=0, **SMALL)
+    return transformers.T5ForConditionalGeneration(config)
+
+
+CASES = {"gpt2": (GPT2, gpt2), "bert": (BERT, bert), "t5": (T5, t5)}
 
 
 def caught(theirs, table, layers, inputs):
@@ -95,7 +105,7 @@ def caught(theirs, table, layers, inputs):
             value = args[0] if where == "in" and args else kwargs.get("hidden_states") if where == "in" else output
             if where == "out1":
                 value = output[1]
-            elif isinstance(value, tuple):
+            elif not torch.is_tensor(value):
                 value = value[0]
             array = value.detach().numpy()
             found[name] = array if change is None else change(array)
