@@ -23,6 +23,23 @@ _NUMBA_MODULES = {
     "matmul": "matmul_call",
     "matmul_backward": "matmul_call",
     "attention_forward": "attention", "attention_backward": "attention", "attention_decode": "attention",
+    "layer_norm_forward": "norm", "layer_norm_backward": "norm",
+    "rms_norm_forward": "norm", "rms_norm_backward": "norm",
+    "add_layer_norm_forward": "norm", "add_layer_norm_backward": "norm",
+    "add_rms_norm_forward": "norm", "add_rms_norm_backward": "norm",
+    "softmax_forward": "softmax", "softmax_backward": "softmax",
+    "log_softmax_forward": "softmax", "log_softmax_backward": "softmax",
+    "relu_forward": "activation", "relu_backward": "activation",
+    "silu_forward": "activation", "silu_backward": "activation",
+    "gelu_forward": "activation", "gelu_backward": "activation",
+    "swiglu_forward": "activation", "swiglu_backward": "activation",
+    "geglu_forward": "activation", "geglu_backward": "activation",
+    "rotary_forward": "rotary", "rotary_backward": "rotary",
+    "dropout_forward": "dropout", "dropout_backward": "dropout",
+    "embedding_forward": "embedding", "embedding_backward": "embedding",
+    "cross_entropy_forward": "cross_entropy", "cross_entropy_backward": "cross_entropy",
+    "linear_cross_entropy_forward": "cross_entropy", "linear_cross_entropy_backward": "cross_entropy",
+    "adamw_step": "optimizer", "grad_norm": "optimizer",
 }
 
 __all__ = sorted([*_NUMBA_MODULES, "use", "warmup", "set_num_threads", "get_num_threads", "reference"])

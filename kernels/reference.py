@@ -112,7 +112,7 @@ def rotary_forward(x, cos, sin, interleaved=False):
     """
     first, second = _rotary_halves(x, cos, sin, interleaved)
     y = x.copy()
-    y[..., first] = x[..., first] * cos - x[..., second] * sin
+    y[..., first] = x[..., first] * cos - x[..., second] * sin       # (..., T, R/2)
     y[..., second] = x[..., second] * cos + x[..., first] * sin
     return y
 
@@ -139,10 +139,10 @@ def _rotary_halves(x, cos, sin, interleaved):
 
 # ---- embedding --------------------------------------------------------------------------------------------------------
 
-def embedding_forward(weight, ids):
+def embedding_forward(weight, ids, out=None):
     """out[..., :] = weight[ids[...]]   weight (V, D), ids any shape"""
     _table(weight)
-    return weight[check.index_range("ids", ids, weight.shape[0])]
+    return check.into(out, weight[check.index_range("ids", ids, weight.shape[0])], (weight,))
 
 
 def embedding_backward(g, ids, num_rows, out=None, padding_idx=None, accumulate=False):

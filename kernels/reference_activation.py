@@ -14,9 +14,9 @@ TANH_SCALE = math.sqrt(2.0 / math.pi)
 TANH_CUBIC = 0.044715
 
 
-def relu_forward(x):
+def relu_forward(x, out=None):
     """out = max(x, 0)"""
-    return np.maximum(check.float_array("x", x), x.dtype.type(0))
+    return check.into(out, np.maximum(check.float_array("x", x), x.dtype.type(0)), (x,))
 
 
 def relu_backward(g, x):
@@ -25,11 +25,11 @@ def relu_backward(g, x):
     return np.where(x > 0, g, x.dtype.type(0))
 
 
-def silu_forward(x):
+def silu_forward(x, out=None):
     """out = x · σ(x)"""
     check.float_array("x", x)
     with np.errstate(invalid="ignore"):
-        return _limits(x, x * _sigmoid(x))
+        return check.into(out, _limits(x, x * _sigmoid(x)), (x,))
 
 
 def silu_backward(g, x):
@@ -38,14 +38,14 @@ def silu_backward(g, x):
     return g * _silu_slope(x)
 
 
-def gelu_forward(x, approximate="none"):
+def gelu_forward(x, approximate="none", out=None):
     """out = x · Φ(x), Φ(x) = (1 + erf(x / √2)) / 2; or with approximate="tanh", Φ ≈ (1 + tanh(√(2/π)(x + 0.044715 x³))) / 2
 
     Hendrycks and Gimpel 2016. BERT uses the first, GPT-2 the second.
     """
     gate = _gelu_gate(check.float_array("x", x), approximate)
     with np.errstate(invalid="ignore"):
-        return _limits(x, x * gate)
+        return check.into(out, _limits(x, x * gate), (x,))
 
 
 def gelu_backward(g, x, approximate="none"):
@@ -54,9 +54,9 @@ def gelu_backward(g, x, approximate="none"):
     return g * _gelu_slope(x, approximate)
 
 
-def swiglu_forward(gate, up):
+def swiglu_forward(gate, up, out=None):
     """out = silu(gate) · up   Shazeer 2020"""
-    return silu_forward(gate) * check.like_array("up", up, gate)
+    return check.into(out, silu_forward(gate) * check.like_array("up", up, gate), (gate, up))
 
 
 def swiglu_backward(g, gate, up):
@@ -65,9 +65,9 @@ def swiglu_backward(g, gate, up):
     return g * up * _silu_slope(gate), g * silu_forward(gate)
 
 
-def geglu_forward(gate, up, approximate="none"):
+def geglu_forward(gate, up, approximate="none", out=None):
     """out = gelu(gate) · up   Shazeer 2020"""
-    return gelu_forward(gate, approximate) * check.like_array("up", up, gate)
+    return check.into(out, gelu_forward(gate, approximate) * check.like_array("up", up, gate), (gate, up))
 
 
 def geglu_backward(g, gate, up, approximate="none"):

@@ -8,7 +8,7 @@ import numpy as np
 from . import _check as check
 
 
-def layer_norm_forward(x, weight=None, bias=None, eps=1e-5):
+def layer_norm_forward(x, weight=None, bias=None, eps=1e-5, out=None):
     """out = (x - mean) · rstd · weight + bias,  rstd = 1 / sqrt(var + eps)   Ba et al. 2016
 
     x (..., D); weight, bias (D,) or None. Returns out, mean (...), rstd (...).
@@ -17,12 +17,12 @@ def layer_norm_forward(x, weight=None, bias=None, eps=1e-5):
     mean = _mean(x)
     centred = x - mean[..., None]
     rstd = 1 / np.sqrt(_mean(centred * centred) + x.dtype.type(eps))
-    out = centred * rstd[..., None]
+    y = centred * rstd[..., None]
     if weight is not None:
-        out = out * weight
+        y = y * weight
     if bias is not None:
-        out = out + bias
-    return out, mean, rstd
+        y = y + bias
+    return check.into(out, y, (x,)), mean, rstd
 
 
 def layer_norm_backward(g, x, weight, mean, rstd):
@@ -39,15 +39,15 @@ def layer_norm_backward(g, x, weight, mean, rstd):
     return dx, dweight, _sum_rows(g)
 
 
-def rms_norm_forward(x, weight=None, eps=1e-6):
+def rms_norm_forward(x, weight=None, eps=1e-6, out=None):
     """out = x · rstd · weight,  rstd = 1 / sqrt(mean(x²) + eps)   Zhang and Sennrich 2019
 
     x (..., D); weight (D,) or None. Returns out, rstd (...).
     """
     _vectors(x, weight)
     rstd = 1 / np.sqrt(_mean(x * x) + x.dtype.type(eps))
-    out = x * rstd[..., None]
-    return (out if weight is None else out * weight), rstd
+    y = x * rstd[..., None]
+    return check.into(out, y if weight is None else y * weight, (x,)), rstd
 
 
 def rms_norm_backward(g, x, weight, rstd):

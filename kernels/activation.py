@@ -1,0 +1,251 @@
+"""Pointwise activations and gated products, forward and backward: GELU exact and tanh, SiLU, ReLU, SwiGLU, GEGLU.
+
+One read of each input, one write of each result. A formula is a scalar function that returns the gate σ or Φ and the slope of
+x · gate; LLVM drops what a loop does not use, and vectorises the loop around it. The tanh of GELU's approximation is a sigmoid,
+(1 + tanh u) / 2 = σ(2u): one exponential, and no cancellation for x << 0.
+"""
+import math
+
+import numpy as np
+
+from . import _check as check
+from ._jit import jit, jit_parallel, prange
+from ._rows import empty_rows, flat_or_rows, share, span
+from .vecmath import by_dtype, logistic, logistic2, normal_tail, rounded, wide_vectors
+
+TANH_SCALE = 2 * math.sqrt(2 / math.pi)              # 2u = TANH_SCALE (x + TANH_CUBIC x³)
+TANH_CUBIC = 0.044715
+
+
+# ---- formulas: value and slope ----------------------------------------------------------------------------------------
+
+def _formula(of_real):
+    """The formula for both dtypes; `of_real(real)` makes it for one."""
+    return by_dtype(of_real(np.float32), of_real(np.float64))
+
+
+def _relu(real):
+    zero, one = real(0), real(1)
+
+    @rounded
+    def relu(x):
+        """max(x, 0); NaN stays"""
+        return (zero if x <= zero else x), (one if x > zero else zero)
+
+    return relu
+
+
+def _silu(real):
+    low, high = real(-500), real(500)
+
+    @rounded
+    def silu(x):
+        """x σ(x) and its slope σ + x σ (1 - σ)"""
+        gate, slope = logistic(x)
+        z = low if x < low else x                     # for inf · 0
+        return z * gate, gate + (high if z > high else z) * slope
+
+    return silu
+
+
+def _gelu(real):
+    zero, one, high = real(0), real(1), real(13 if real is np.float32 else 38)         # Φ(-13) < 1e-38, Φ(-38) < 1e-315
+
+    @rounded
+    def gelu(x):
+        """x Φ(x) = max(x, 0) - |x| Φ(-|x|), which loses no digit for x << 0; its slope Φ + x φ"""
+        a = abs(x)
+        a = high if a > high else a
+        tail, density = normal_tail(a)
+        s = tail - a * density
+        return (zero if x <= zero else x) - a * tail, (s if x < zero else one - s)
+
+    return gelu
+
+
+def _gelu_tanh(real):
+    low, high = real(-40), real(40)
+    linear, cubic = real(TANH_SCALE * math.log2(math.e)), real(TANH_SCALE * TANH_CUBIC * math.log2(math.e))
+    slope_0, slope_2 = real(TANH_SCALE), real(3 * TANH_SCALE * TANH_CUBIC)
+
+    @rounded
+    def gelu_tanh(x):
+        """x σ(2u), u = √(2/π) (x + 0.044715 x³), and its slope σ + x σ (1 - σ) 2u'; σ through a power of 2"""
+        z = low if x < low else x
+        c = high if z > high else z
+        s = c * c
+        gate, slope = logistic2((linear + cubic * s) * c)
+        return z * gate, gate + c * slope * (slope_0 + slope_2 * s)
+
+    return gelu_tanh
+
+
+# ---- loops ------------------------------------------------------------------------------------------------------------
+
+def _unary(formula):
+    """forward(x, out) and backward(g, x, dx) over lines of numbers"""
+    @jit
+    def forward_lines(first, last, width, total, x, out):
+        wide_vectors()
+        for r in range(first, last):
+            row = x[r][:min(width, total - r * width)]
+            y = out[r][:row.size]
+            for i in range(row.size):
+                y[i] = formula(row[i])[0]
+
+    @jit_parallel
+    def forward(threads, tasks, width, total, x, out):
+        for t in prange(threads):
+            for task in range(t, tasks, threads):
+                first, last = span(task, tasks, x.shape[0])
+                forward_lines(first, last, width, total, x, out)
+
+    @jit
+    def backward_lines(first, last, width, total, g, x, dx):
+        wide_vectors()
+        for r in range(first, last):
+            row = x[r][:min(width, total - r * width)]
+            gr, d = g[r][:row.size], dx[r][:row.size]
+            for i in range(row.size):
+                d[i] = gr[i] * formula(row[i])[1]
+
+    @jit_parallel
+    def backward(threads, tasks, width, total, g, x, dx):
+        for t in prange(threads):
+            for task in range(t, tasks, threads):
+                first, last = span(task, tasks, x.shape[0])
+                backward_lines(first, last, width, total, g, x, dx)
+
+    return forward, backward
+
+
+def _gated(formula):
+    """forward(gate, up, out) and backward(g, gate, up, dgate, dup) over lines of numbers"""
+    @jit
+    def forward_lines(first, last, width, total, gate, up, out):
+        wide_vectors()
+        for r in range(first, last):
+            a = gate[r][:min(width, total - r * width)]
+            b, y = up[r][:a.size], out[r][:a.size]
+            for i in range(a.size):
+                y[i] = formula(a[i])[0] * b[i]
+
+    @jit_parallel
+    def forward(threads, tasks, width, total, gate, up, out):
+        for t in prange(threads):
+            for task in range(t, tasks, threads):
+                first, last = span(task, tasks, gate.shape[0])
+                forward_lines(first, last, width, total, gate, up, out)
+
+    @jit
+    def backward_lines(first, last, width, total, g, gate, up, dgate, dup):
+        wide_vectors()
+        for r in range(first, last):
+            a = gate[r][:min(width, total - r * width)]
+            gr, b, da, db = g[r][:a.size], up[r][:a.size], dgate[r][:a.size], dup[r][:a.size]
+            for i in range(a.size):
+                value, slope = formula(a[i])
+                da[i] = gr[i] * b[i] * slope
+                db[i] = gr[i] * value
+
+    @jit_parallel
+    def backward(threads, tasks, width, total, g, gate, up, dgate, dup):
+        for t in prange(threads):
+            for task in range(t, tasks, threads):
+                first, last = span(task, tasks, gate.shape[0])
+                backward_lines(first, last, width, total, g, gate, up, dgate, dup)
+
+    return forward, backward
+
+
+_FORMULAS = {"relu": _formula(_relu), "silu": _formula(_silu), "none": _formula(_gelu), "tanh": _formula(_gelu_tanh)}
+_UNARY = {name: _unary(formula) for name, formula in _FORMULAS.items()}
+_GATED = {name: _gated(_FORMULAS[name]) for name in ("silu", "none", "tanh")}
+
+
+# ---- the kernels ------------------------------------------------------------------------------------------------------
+
+def _run(loop, inputs, outputs):
+    """Call a loop on equally shaped arrays, read from `inputs` and written to C-contiguous `outputs`."""
+    if inputs[0].size == 0:
+        return
+    if inputs[0].ndim == 0:
+        inputs, outputs = [x.reshape(1) for x in inputs], [x.reshape(1) for x in outputs]
+    views, width, total = flat_or_rows(*inputs, *outputs)
+    loop(*share(len(views[0]), width), width, total, *views)
+
+
+def _forward(table, name, inputs, out):
+    for other in ("up",) * (len(inputs) - 1):
+        check.like_array(other, inputs[1], inputs[0])
+    if out is not None:
+        check.writable("out", out, inputs[0].shape, inputs[0].dtype, inputs)
+    target = empty_rows(inputs[0], out if out is None or out.flags.c_contiguous else None)
+    _run(table[name][0], inputs, [target])
+    if out is None or target is out:
+        return target
+    out[...] = target
+    return out
+
+
+def _backward(table, name, g, inputs):
+    check.like_array("g", g, inputs[0])
+    gradients = [np.empty(x.shape, x.dtype) for x in inputs]
+    _run(table[name][1], [g, *inputs], gradients)
+    return gradients
+
+
+def _variant(approximate):
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"approximate: expected 'none' or 'tanh', got {approximate!r}")
+    return approximate
+
+
+def relu_forward(x, out=None):
+    return _forward(_UNARY, "relu", [check.float_array("x", x)], out)
+
+
+def relu_backward(g, x):
+    return _backward(_UNARY, "relu", g, [check.float_array("x", x)])[0]
+
+
+def silu_forward(x, out=None):
+    return _forward(_UNARY, "silu", [check.float_array("x", x)], out)
+
+
+def silu_backward(g, x):
+    return _backward(_UNARY, "silu", g, [check.float_array("x", x)])[0]
+
+
+def gelu_forward(x, approximate="none", out=None):
+    return _forward(_UNARY, _variant(approximate), [check.float_array("x", x)], out)
+
+
+def gelu_backward(g, x, approximate="none"):
+    return _backward(_UNARY, _variant(approximate), g, [check.float_array("x", x)])[0]
+
+
+def swiglu_forward(gate, up, out=None):
+    return _forward(_GATED, "silu", [check.float_array("gate", gate), up], out)
+
+
+def swiglu_backward(g, gate, up):
+    check.like_array("up", up, check.float_array("gate", gate))
+    return tuple(_backward(_GATED, "silu", g, [gate, up]))
+
+
+def geglu_forward(gate, up, approximate="none", out=None):
+    return _forward(_GATED, _variant(approximate), [check.float_array("gate", gate), up], out)
+
+
+def geglu_backward(g, gate, up, approximate="none"):
+    check.like_array("up", up, check.float_array("gate", gate))
+    return tuple(_backward(_GATED, _variant(approximate), g, [gate, up]))
+
+
+def warmup(dtypes=("float32",)):
+    for dtype in dtypes:
+        x = np.ones((64, 1024), dtype)
+        for approximate in ("none", "tanh"):
+            gelu_forward(x, approximate), gelu_backward(x, x, approximate)
+        swiglu_forward(x, x), swiglu_backward(x, x, x)

@@ -1,0 +1,170 @@
+"""Cross-entropy from logits, forward and backward, and straight from hidden states without storing all the logits.
+
+A row goes by in blocks of 2048 that stay in the first-level cache: the block's maximum, then its Σ exp against the maximum so
+far, the earlier sum being scaled down when that rises (Milakov and Gimelshein 2018). Forward saves one number per row, lse.
+Backward reads once and writes once, and may write over the logits: a block of gradients is made in a scratch row first,
+so that LLVM need not fear that a store changes the next load.
+"""
+import math
+
+import numpy as np
+
+import kernels
+
+from . import _check as check
+from ._jit import jit, jit_parallel, prange
+from ._rows import rows_of, share, span
+from .reference_loss import (
+    _classes,
+    _linear,
+    default_chunk,
+    linear_cross_entropy_backward,
+    reduction_scale,
+    row_gradient,
+)
+from .vecmath import exp, exp_low, row_max, wide_vectors
+
+__all__ = ["cross_entropy_backward", "cross_entropy_forward", "linear_cross_entropy_backward", "linear_cross_entropy_forward"]
+
+BLOCK = 2048                        # numbers, 8 KB of float32
+
+
+@jit
+def _loss_rows(first, last, width, logits, targets, ignore_index, smoothing, losses, lse):
+    wide_vectors()
+    zero = logits.dtype.type(0)
+    for r in range(first, last):
+        row = logits[r][:width]
+        top, s = logits.dtype.type(-np.inf), zero
+        for start in range(0, width, BLOCK):
+            part = row[start:min(start + BLOCK, width)]
+            higher = row_max(part)
+            higher = top if higher < top else higher
+            if higher == -np.inf:
+                continue                              # nothing but -inf so far: adds 0, but exp(-inf + inf) is NaN
+            s *= exp(top - higher)
+            for i in range(part.size):
+                s += exp_low(part[i] - higher)
+            top = higher
+        log_sum = math.log(s) if s != zero else 0.0   # float64, and kept apart: top may be so large that it swallows it
+        lse[r] = top + log_sum
+        target = targets[r]
+        if target == ignore_index:
+            losses[r] = zero
+        elif smoothing == zero:
+            losses[r] = (top - row[target]) + log_sum
+        else:
+            total = 0.0
+            for i in range(width):
+                total += row[i]
+            losses[r] = (top - (1 - smoothing) * row[target] - smoothing * (total / width)) + log_sum
+
+
+@jit_parallel
+def _loss(threads, tasks, width, logits, targets, ignore_index, smoothing, losses, lse):
+    for t in prange(threads):
+        for task in range(t, tasks, threads):
+            first, last = span(task, tasks, logits.shape[0])
+            _loss_rows(first, last, width, logits, targets, ignore_index, smoothing, losses, lse)
+
+
+@jit
+def _gradient_rows(first, last, width, g, logits, targets, lse, ignore_index, smoothing, out):
+    wide_vectors()
+    zero = logits.dtype.type(0)
+    scratch = np.empty(BLOCK, logits.dtype)
+    share_of_all = logits.dtype.type(smoothing / width)
+    for r in range(first, last):
+        row, d = logits[r][:width], out[r][:width]
+        target = targets[r]
+        if target == ignore_index:
+            d[:] = zero
+            continue
+        scale, log = g[r], lse[r]
+        hot = (exp(row[target] - log) - share_of_all - (1 - smoothing)) * scale
+        for start in range(0, width, BLOCK):
+            part = row[start:min(start + BLOCK, width)]
+            into = d[start:min(start + BLOCK, width)]
+            for i in range(part.size):
+                scratch[i] = (exp_low(part[i] - log) - share_of_all) * scale
+            for i in range(part.size):
+                into[i] = scratch[i]
+        d[target] = hot
+
+
+@jit_parallel
+def _gradient(threads, tasks, width, g, logits, targets, lse, ignore_index, smoothing, out):
+    for t in prange(threads):
+        for task in range(t, tasks, threads):
+            first, last = span(task, tasks, logits.shape[0])
+            _gradient_rows(first, last, width, g, logits, targets, lse, ignore_index, smoothing, out)
+
+
+# ---- the kernels ------------------------------------------------------------------------------------------------------
+
+def cross_entropy_forward(logits, targets, ignore_index=-100, label_smoothing=0.0):
+    _classes(logits, targets, ignore_index, label_smoothing)
+    losses, lse = np.empty(targets.shape, logits.dtype), np.empty(targets.shape, logits.dtype)
+    if logits.size == 0:
+        losses[...], lse[...] = 0, -np.inf
+        return losses, lse
+    rows, width = rows_of(logits), logits.shape[-1]
+    _loss(*share(len(rows), width), width, rows, _flat(targets), np.int64(ignore_index), logits.dtype.type(label_smoothing),
+          losses.reshape(-1), lse.reshape(-1))
+    return losses, lse
+
+
+def cross_entropy_backward(g, logits, targets, lse, ignore_index=-100, label_smoothing=0.0, out=None):
+    _classes(logits, targets, ignore_index, label_smoothing)
+    check.statistics("lse", lse, logits)
+    g = row_gradient(g, targets, ignore_index, logits)
+    if out is None:
+        out = np.empty(logits.shape, logits.dtype)
+    else:
+        check.writable("out", out, logits.shape, logits.dtype, () if out is logits else (logits,))
+    if logits.size == 0:
+        return out
+    target = out if out.flags.c_contiguous else np.empty(logits.shape, logits.dtype)
+    rows, width = rows_of(logits), logits.shape[-1]
+    _gradient(*share(len(rows), width), width, _flat(g), rows, _flat(targets), _flat(lse), np.int64(ignore_index),
+              logits.dtype.type(label_smoothing), target.reshape(-1, width))
+    if target is not out:
+        out[...] = target
+    return out
+
+
+def linear_cross_entropy_forward(hidden, weight, targets, bias=None, *, reduction="mean", ignore_index=-100,
+                                 label_smoothing=0.0, chunk_rows=None, gradients=True):
+    _linear(hidden, weight, targets, bias, reduction)
+    rows, flat = np.ascontiguousarray(hidden).reshape(-1, hidden.shape[-1]), _flat(targets)
+    check.index_range("targets", flat, weight.shape[0], ignore_index)
+    scale = reduction_scale(flat, ignore_index, reduction)
+    step = chunk_rows or default_chunk(weight.shape[0], hidden.itemsize)
+    buffer = np.empty((min(step, len(rows)), weight.shape[0]), hidden.dtype)
+    dhidden, dweight = (np.empty_like(rows), np.zeros(weight.shape, weight.dtype)) if gradients else (None, None)
+    dbias = np.zeros(bias.shape, bias.dtype) if gradients and bias is not None else None
+    loss = 0.0
+    for i in range(0, len(rows), step):
+        h, t = rows[i:i + step], flat[i:i + step]
+        logits = kernels.matmul(h, weight, buffer[:len(h)], transpose_b=True, bias=bias)
+        losses, lse = cross_entropy_forward(logits, t, ignore_index, label_smoothing)
+        loss += float(losses.sum(dtype=np.float64))
+        if gradients:
+            d = cross_entropy_backward(scale, logits, t, lse, ignore_index, label_smoothing, out=logits)
+            kernels.matmul(d, weight, dhidden[i:i + step])
+            kernels.matmul(d, h, dweight, transpose_a=True, beta=1.0)
+            if dbias is not None:
+                dbias += d.sum(axis=0)
+    loss = np.asarray(loss * scale, hidden.dtype)
+    return loss, (dhidden.reshape(hidden.shape) if gradients else None), dweight, dbias
+
+
+def _flat(x):
+    return np.ascontiguousarray(x).reshape(-1)
+
+
+def warmup(dtypes=("float32",)):
+    for dtype in dtypes:
+        logits, targets = np.ones((64, 1024), dtype), np.zeros(64, np.int64)
+        losses, lse = cross_entropy_forward(logits, targets)
+        cross_entropy_backward(1.0, logits, targets, lse)

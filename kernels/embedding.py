@@ -1,0 +1,140 @@
+"""The embedding table: rows out by index, and gradients back in by sorted scatter.
+
+Backward sorts the ids (stably) and gives each task a range of the table's rows. A task clears its rows and adds the gradients that
+belong there, in the order in which they came: no two tasks write one row, no atomics, the same bits at any thread count.
+Clearing rows and adding to them in one go also writes the big table once, where a zeroed array would be written twice.
+"""
+import numpy as np
+
+from . import _check as check
+from ._jit import jit, jit_parallel, prange
+from ._rows import rows_of, share, span
+from .reference import _table
+from .vecmath import wide_vectors
+
+
+@jit
+def _gather_rows(first, last, width, weight, ids, out):
+    wide_vectors()
+    for r in range(first, last):
+        row, y = weight[ids[r]][:width], out[r]
+        for i in range(y.size):
+            y[i] = row[i]
+
+
+@jit_parallel
+def _gather(threads, tasks, width, weight, ids, out):
+    for t in prange(threads):
+        for task in range(t, tasks, threads):
+            first, last = span(task, tasks, out.shape[0])
+            _gather_rows(first, last, width, weight, ids, out)
+
+
+@jit
+def _scatter_rows(first, last, width, clear, g, order, ids, start, end, out):
+    """Rows [first, last) of the table; the sorted places [start, end) hold their ids."""
+    wide_vectors()
+    zero = out.dtype.type(0)
+    at = start
+    for v in range(first, last):
+        row = out[v]
+        if clear:
+            for i in range(row.size):
+                row[i] = zero
+        while at < end and ids[at] == v:
+            gr = g[order[at]][:width]
+            for i in range(row.size):
+                row[i] += gr[i]
+            at += 1
+
+
+@jit_parallel
+def _scatter(threads, tasks, width, clear, g, order, ids, starts, out):
+    for t in prange(threads):
+        for task in range(t, tasks, threads):
+            first, last = span(task, tasks, out.shape[0])
+            _scatter_rows(first, last, width, clear, g, order, ids, starts[task], starts[task + 1], out)
+
+
+@jit
+def _scatter_present(first, last, width, g, order, ids, out):
+    """The sorted places [first, last) alone: for a table that is zero already, or is added to."""
+    wide_vectors()
+    for at in range(first, last):
+        row, gr = out[ids[at]], g[order[at]][:width]
+        for i in range(row.size):
+            row[i] += gr[i]
+
+
+@jit_parallel
+def _scatter_sparse(threads, tasks, width, g, order, ids, bounds, out):
+    for t in prange(threads):
+        for task in range(t, tasks, threads):
+            _scatter_present(bounds[task], bounds[task + 1], width, g, order, ids, out)
+
+
+# ---- the kernels ------------------------------------------------------------------------------------------------------
+
+def embedding_forward(weight, ids, out=None):
+    _table(weight)
+    check.index_range("ids", ids, weight.shape[0])
+    width, shape = weight.shape[1], (*ids.shape, weight.shape[1])
+    if out is not None:
+        check.writable("out", out, shape, weight.dtype, (weight,))
+    y = out if out is not None and out.flags.c_contiguous else np.empty(shape, weight.dtype)
+    if y.size:
+        _gather(*share(ids.size, width), width, rows_of(weight), np.ascontiguousarray(ids).reshape(-1), y.reshape(-1, width))
+    if out is None or y is out:
+        return y
+    out[...] = y
+    return out
+
+
+def embedding_backward(g, ids, num_rows, out=None, padding_idx=None, accumulate=False):
+    check.rows("g", g)
+    check.index_range("ids", ids, num_rows)
+    if g.shape[:-1] != ids.shape:
+        raise ValueError(f"g: expected shape {(*ids.shape, 'D')}, one row for each id, got {g.shape}")
+    if accumulate and out is None:
+        raise ValueError("accumulate: needs an `out` to add to")
+    width = g.shape[-1]
+    if out is None:
+        out, clear = np.zeros((num_rows, width), g.dtype), False       # fresh pages are zero: nothing to clear
+    else:
+        clear = not accumulate
+        check.writable("out", out, (num_rows, width), g.dtype, (g,))
+    if out.size == 0:
+        return out
+    target = out if out.flags.c_contiguous else np.ascontiguousarray(out)
+    _scatter_all(g, _sorted_places(ids, padding_idx), width, clear, target)
+    if target is not out:
+        out[...] = target
+    return out
+
+
+def _scatter_all(g, places, width, clear, target):
+    order, ids = places
+    rows = rows_of(g) if g.size else np.empty((0, width), g.dtype)
+    if clear:
+        threads, tasks = share(len(target), width, 1 << 18)
+        starts = np.searchsorted(ids, np.arange(tasks + 1) * len(target) // tasks)
+        _scatter(threads, tasks, width, True, rows, order, ids, starts, target)
+    elif len(ids):
+        threads, tasks = share(len(ids), width)
+        bounds = np.searchsorted(ids, ids[np.arange(1, tasks) * len(ids) // tasks])      # never in the midst of one id
+        _scatter_sparse(threads, tasks, width, rows, order, ids, np.concatenate(([0], bounds, [len(ids)])), target)
+
+
+def _sorted_places(ids, padding_idx):
+    """The places of the ids in the order of the table's rows, and the ids in that order."""
+    flat = np.ascontiguousarray(ids).reshape(-1).astype(np.int64, copy=False)
+    order = np.argsort(flat, kind="stable")
+    if padding_idx is not None:
+        order = order[flat[order] != padding_idx]
+    return order, flat[order]
+
+
+def warmup(dtypes=("float32",)):
+    for dtype in dtypes:
+        weight, ids = np.ones((64, 1024), dtype), np.arange(64)
+        embedding_backward(embedding_forward(weight, ids), ids, 64)

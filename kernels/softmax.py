@@ -1,0 +1,165 @@
+"""Softmax and log-softmax, forward and backward, along any axis.
+
+A row is read for its maximum, read again (from the cache) for the exponentials, which go to a small scratch row together
+with their sum, and written once, scaled. Because the scratch row stands between, `out` may be the input itself.
+An axis other than the last is brought to the back by a copy.
+"""
+import math
+
+import numpy as np
+
+from . import _check as check
+from ._jit import jit, jit_parallel, prange
+from ._rows import rows_of, share, span
+from .vecmath import exp, exp_low, row_max, wide_vectors
+
+
+@jit
+def _softmax_rows(first, last, width, x, out):
+    wide_vectors()
+    scratch = np.empty(width, x.dtype)
+    for r in range(first, last):
+        row, y = x[r][:width], out[r][:width]
+        top = row_max(row)
+        s = x.dtype.type(0)
+        for i in range(width):
+            e = exp_low(row[i] - top)
+            scratch[i] = e
+            s += e
+        scale = x.dtype.type(1 / s)
+        for i in range(width):
+            y[i] = scratch[i] * scale
+
+
+@jit_parallel
+def _softmax(threads, tasks, width, x, out):
+    for t in prange(threads):
+        for task in range(t, tasks, threads):
+            first, last = span(task, tasks, x.shape[0])
+            _softmax_rows(first, last, width, x, out)
+
+
+@jit
+def _log_softmax_rows(first, last, width, x, out):
+    wide_vectors()
+    scratch = np.empty(width, x.dtype)
+    for r in range(first, last):
+        row, y = x[r][:width], out[r][:width]
+        top = row_max(row)
+        s = x.dtype.type(0)
+        for i in range(width):
+            z = row[i] - top
+            scratch[i] = z
+            s += exp_low(z)
+        log = x.dtype.type(math.log(s))
+        for i in range(width):
+            y[i] = scratch[i] - log
+
+
+@jit_parallel
+def _log_softmax(threads, tasks, width, x, out):
+    for t in prange(threads):
+        for task in range(t, tasks, threads):
+            first, last = span(task, tasks, x.shape[0])
+            _log_softmax_rows(first, last, width, x, out)
+
+
+@jit
+def _softmax_gradient_rows(first, last, width, g, out, dx):
+    wide_vectors()
+    for r in range(first, last):
+        gr, y, d = g[r][:width], out[r][:width], dx[r][:width]
+        s = out.dtype.type(0)
+        for i in range(width):
+            s += gr[i] * y[i]
+        for i in range(width):
+            d[i] = y[i] * (gr[i] - s)
+
+
+@jit_parallel
+def _softmax_gradient(threads, tasks, width, g, out, dx):
+    for t in prange(threads):
+        for task in range(t, tasks, threads):
+            first, last = span(task, tasks, dx.shape[0])
+            _softmax_gradient_rows(first, last, width, g, out, dx)
+
+
+@jit
+def _log_softmax_gradient_rows(first, last, width, g, out, dx):
+    wide_vectors()
+    for r in range(first, last):
+        gr, y, d = g[r][:width], out[r][:width], dx[r][:width]
+        s = out.dtype.type(0)
+        for i in range(width):
+            s += gr[i]
+        for i in range(width):
+            d[i] = gr[i] - exp(y[i]) * s
+
+
+@jit_parallel
+def _log_softmax_gradient(threads, tasks, width, g, out, dx):
+    for t in prange(threads):
+        for task in range(t, tasks, threads):
+            first, last = span(task, tasks, dx.shape[0])
+            _log_softmax_gradient_rows(first, last, width, g, out, dx)
+
+
+# ---- the kernels ------------------------------------------------------------------------------------------------------
+
+def softmax_forward(x, axis=-1, out=None):
+    return _forward(_softmax, "softmax", x, axis, out)
+
+
+def softmax_backward(g, out, axis=-1):
+    return _backward(_softmax_gradient, "softmax", g, out, axis)
+
+
+def log_softmax_forward(x, axis=-1, out=None):
+    return _forward(_log_softmax, "log_softmax", x, axis, out)
+
+
+def log_softmax_backward(g, out, axis=-1):
+    return _backward(_log_softmax_gradient, "log_softmax", g, out, axis)
+
+
+def _forward(loop, name, x, axis, out):
+    axis = check.axis_of(name, axis, check.rows("x", x).ndim)
+    if out is not None:
+        check.writable("out", out, x.shape, x.dtype, () if _same(out, x) else (x,))
+    if out is not None and out.flags.c_contiguous and axis == x.ndim - 1:
+        _call(loop, (x,), out)
+        return out
+    moved = np.moveaxis(x, axis, -1)
+    y = np.empty(moved.shape, x.dtype)
+    _call(loop, (moved,), y)
+    y = np.moveaxis(y, -1, axis)
+    if out is None:
+        return y
+    out[...] = y
+    return out
+
+
+def _backward(loop, name, g, out, axis):
+    check.like_array("g", g, check.rows("out", out))
+    axis = check.axis_of(name, axis, out.ndim)
+    g, out = np.moveaxis(g, axis, -1), np.moveaxis(out, axis, -1)
+    dx = np.empty(out.shape, out.dtype)
+    _call(loop, (g, out), dx)
+    return np.moveaxis(dx, -1, axis)
+
+
+def _call(loop, inputs, out):
+    if out.size:
+        views, width = [rows_of(x) for x in (*inputs, out)], out.shape[-1]
+        loop(*share(len(views[0]), width), width, *views)
+
+
+def _same(a, b):
+    """The same elements at the same places."""
+    return a.__array_interface__["data"][0] == b.__array_interface__["data"][0] and a.strides == b.strides
+
+
+def warmup(dtypes=("float32",)):
+    for dtype in dtypes:
+        y = softmax_forward(np.ones((64, 1024), dtype))
+        softmax_backward(y, y)

@@ -1,0 +1,246 @@
+"""Every row kernel, both passes, both backends: accuracy, layouts, threads, extremes, empty arrays."""
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kernels
+from kernels import reference
+from tests.kernels.row_problems import PROBLEMS
+
+EPS = np.finfo(np.float32).eps
+every = pytest.mark.parametrize("name", PROBLEMS)
+leads = st.lists(st.integers(1, 6), min_size=1, max_size=2).map(tuple)
+shapes = st.tuples(leads, st.integers(3, 70))
+
+
+def error(results, truth):
+    """The largest error of each output, relative to that output's largest value, or to 1 if it is smaller."""
+    return {name: np.abs(results[name].astype(np.float64) - exact).max() / max(1.0, np.abs(exact).max())
+            for name, exact in truth.items()}
+
+
+@every
+@pytest.mark.parametrize("scale", [0.01, 1.0, 20.0])
+def test_float32_error_is_at_most_twice_the_plain_one(name, scale):
+    problem = PROBLEMS[name](np.random.default_rng(0), (12, 16), 192)
+    inputs = {key: x * np.float32(scale) if key == "x" else x for key, x in problem.inputs.items()}
+    truth = problem.solve(reference, np.float64, inputs)
+    plain, fast = error(problem.solve(reference, inputs=inputs), truth), error(problem.solve(kernels, inputs=inputs), truth)
+    allowed = 4 if name.startswith("linear") else 2                      # its sums are those of two matrix products
+    for output in truth:
+        assert fast[output] <= allowed * plain[output] + EPS / 2, output
+
+
+@every
+@given(shape=shapes, seed=st.integers(0, 2**32))
+def test_float32_at_any_shape(name, shape, seed):
+    problem = PROBLEMS[name](np.random.default_rng(seed), *shape)
+    for output, wrong in error(problem.solve(kernels), problem.solve(reference, np.float64)).items():
+        assert wrong < 50 * EPS * shape[1] ** 0.5, output           # three near equal numbers make any norm lose digits
+
+
+@every
+@given(shape=shapes, seed=st.integers(0, 2**32))
+def test_float64_agrees_with_the_plain_formulas(name, shape, seed):
+    problem = PROBLEMS[name](np.random.default_rng(seed), *shape)
+    truth, fast = problem.solve(reference, np.float64), problem.solve(kernels, np.float64)
+    for output, wrong in error(fast, truth).items():
+        assert fast[output].dtype == truth[output].dtype and wrong < 1e-11, output
+
+
+@every
+def test_rows_of_one_number(name):
+    problem = PROBLEMS[name](np.random.default_rng(7), (4,), 1)
+    for output, wrong in error(problem.solve(kernels), problem.solve(reference, np.float64)).items():
+        assert wrong < 1e-4, output
+
+
+@every
+@given(shape=shapes, seed=st.integers(0, 2**32))
+def test_gradients_by_finite_differences(name, shape, seed):
+    problem = PROBLEMS[name](np.random.default_rng(seed), *shape)
+    inputs = {key: x.astype(np.float64) for key, x in problem.inputs.items()}
+    results = problem.solve(kernels, inputs=inputs)
+    if "dx" not in results or name in ("relu",):
+        pytest.skip("no gradient by this name, or a kink in the function")
+    direction = np.random.default_rng(seed + 1).standard_normal(inputs["x"].shape)
+    measured = 0.0
+    for weight, h in ((4 / 3, 1e-4), (-1 / 3, 2e-4)):                      # Richardson: the error falls with h⁴
+        there, back = ({**inputs, "x": inputs["x"] + s * h * direction} for s in (1, -1))
+        difference = [problem.solve(kernels, inputs=there), problem.solve(kernels, inputs=back)]
+        for output, upstream in (("out", inputs.get("g", np.float64(2.5))), ("total", inputs.get("g_total"))):
+            if output in results:
+                measured += weight * ((difference[0][output] - difference[1][output]) * upstream).sum() / (2 * h)
+    predicted = (results["dx"] * direction).sum()
+    assert abs(measured - predicted) <= 1e-6 * (1 + np.abs(results["dx"] * direction).sum())
+
+
+@every
+def test_strided_inputs_give_the_same_numbers(name):
+    problem = PROBLEMS[name](np.random.default_rng(1), (3, 5), 40)
+    expected = problem.solve(kernels)
+    for layout in (_inside_wider_rows, _from_columns, _reversed, _read_only):
+        strided = {key: layout(x) for key, x in problem.inputs.items()}
+        for output, y in problem.solve(kernels, inputs=strided).items():
+            np.testing.assert_array_equal(y, expected[output], err_msg=f"{layout.__name__} {output}")
+
+
+def _inside_wider_rows(x):
+    wide = np.full((*x.shape[:-1], x.shape[-1] + 9), np.nan, x.dtype)
+    wide[..., 4:-5] = x
+    return wide[..., 4:-5]
+
+
+def _from_columns(x):
+    return np.asfortranarray(x)
+
+
+def _reversed(x):
+    return np.ascontiguousarray(x[::-1])[::-1]
+
+
+def _read_only(x):
+    x = x.copy()
+    x.flags.writeable = False
+    return x
+
+
+@every
+def test_empty_arrays_pass_through(name):
+    for lead, width in (((0,), 5), ((2, 0), 5)):
+        if name.startswith("linear_cross_entropy"):
+            continue                                                       # a mean over nothing: tested by itself
+        problem = PROBLEMS[name](np.random.default_rng(0), lead, width)
+        expected, results = problem.solve(reference), problem.solve(kernels)
+        for output, y in results.items():
+            assert y.shape == expected[output].shape and np.array_equal(y, expected[output]), output
+
+
+VALUES = np.array([0.0, -0.0, 1e-45, -1e-40, 1.2e-38, 1.0, -1.0, 30.0, -30.0, 90.0, -90.0, 1e4, -1e4, 1e19, -1e19, 3e38, -3e38,
+                   np.inf, -np.inf, np.nan], np.float32)
+
+
+@pytest.mark.parametrize("name", ["relu", "silu", "gelu", "gelu_tanh", "swiglu", "geglu", "geglu_tanh"])
+def test_activations_at_the_ends_of_the_range(name):
+    problem = PROBLEMS[name](np.random.default_rng(0), (1,), VALUES.size)
+    ones = {key: np.ones((1, VALUES.size), np.float32) for key in problem.inputs}
+    inputs = {**ones, "x": VALUES[None]}
+    truth = problem.solve(reference, np.float64, inputs)
+    results = problem.solve(kernels, inputs=inputs)
+    for output in results:
+        np.testing.assert_allclose(results[output], truth[output].astype(np.float32), rtol=1e-6, atol=1e-30, err_msg=output)
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+@given(seed=st.integers(0, 2**32), width=st.integers(1, 40))
+def test_softmax_of_extreme_rows(name, seed, width):
+    x = np.random.default_rng(seed).choice(VALUES, (4, width))
+    x[0] = -np.inf
+    with np.errstate(all="ignore"):
+        truth = getattr(reference, name + "_forward")(x.astype(np.float64))
+        plain = getattr(reference, name + "_forward")(x)
+    out = getattr(kernels, name + "_forward")(x)
+    np.testing.assert_array_equal(np.isnan(out), np.isnan(plain))
+    np.testing.assert_allclose(out, truth.astype(np.float32), rtol=2e-6, atol=2e-38 if name == "softmax" else 1e-6)
+    assert np.isnan(out[0]).all()
+
+
+@given(seed=st.integers(0, 2**32), width=st.integers(2, 40))
+def test_cross_entropy_of_extreme_rows(seed, width):
+    rng = np.random.default_rng(seed)
+    x, targets = rng.choice(VALUES, (4, width)), rng.integers(0, width, 4)
+    with np.errstate(all="ignore"):
+        truth, lse = reference.cross_entropy_forward(x.astype(np.float64), targets)
+        gradient = reference.cross_entropy_backward(1.0, x.astype(np.float64), targets, lse)
+        losses, lse = kernels.cross_entropy_forward(x, targets)
+        np.testing.assert_allclose(losses, truth.astype(np.float32), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(kernels.cross_entropy_backward(1.0, x, targets, lse), gradient, rtol=1e-5,
+                                   atol=1e-3)         # lse of 1e4 has 4 digits behind the point
+
+
+def test_a_long_row_of_masked_blocks():
+    x = np.full((1, 7000), -np.inf, np.float32)
+    x[0, 6500] = 2.0
+    losses, lse = kernels.cross_entropy_forward(x, np.array([6500]))
+    assert losses[0] == 0 and lse[0] == 2
+    assert not kernels.cross_entropy_backward(1.0, x, np.array([6500]), lse).any()
+
+
+def test_softmax_and_cross_entropy_may_overwrite_their_input():
+    x = np.random.default_rng(0).standard_normal((5, 3000)).astype(np.float32)
+    expected, y = kernels.softmax_forward(x), x.copy()
+    assert kernels.softmax_forward(y, out=y) is y
+    np.testing.assert_array_equal(y, expected)
+    targets = np.array([0, 1, -100, 2999, 7])
+    _, lse = kernels.cross_entropy_forward(x, targets)
+    expected = kernels.cross_entropy_backward(0.5, x, targets, lse)
+    assert kernels.cross_entropy_backward(0.5, x, targets, lse, out=x) is x
+    np.testing.assert_array_equal(x, expected)
+
+
+@pytest.mark.parametrize("side", ["numba", "numpy"])
+def test_out_is_filled_and_returned(side):
+    x = np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32)
+    calls = {"gelu": (), "silu": (), "relu": (), "softmax": (), "log_softmax": (), "layer_norm": (), "rms_norm": (),
+             "swiglu": (x,), "geglu": (x,)}
+    with kernels.use(side):
+        for name, more in calls.items():
+            forward = getattr(kernels, name + "_forward")
+            expected, wide = forward(x, *more), np.zeros((4, 12), np.float32)
+            for out in (np.empty_like(x), wide[:, ::2]):
+                result = forward(x, *more, out=out)
+                first, exact = (result[0], expected[0]) if isinstance(result, tuple) else (result, expected)
+                assert first is out
+                np.testing.assert_array_equal(out, exact)
+
+
+def test_mean_over_no_rows_is_nan_as_in_pytorch():
+    loss, dhidden, dweight, _ = kernels.linear_cross_entropy_forward(np.ones((2, 3), np.float32), np.ones((4, 3), np.float32),
+                                                                     np.array([-100, -100]))
+    assert np.isnan(loss) and not dhidden.any() and not dweight.any()
+
+
+def test_linear_cross_entropy_without_gradients():
+    problem = PROBLEMS["linear_cross_entropy"](np.random.default_rng(0), (9,), 5)
+    x, weight, bias = (problem.inputs[key] for key in ("x", "weight", "bias"))
+    args = (x, weight, problem.fixed["targets"], bias)
+    loss, *gradients = kernels.linear_cross_entropy_forward(*args, gradients=False)
+    assert gradients == [None, None, None]
+    assert loss == kernels.linear_cross_entropy_forward(*args)[0]
+
+
+def test_dropout_keeps_the_share_it_should_and_no_mask_repeats():
+    ones = np.ones(1 << 20, np.float32)
+    for p in (0.1, 0.5, 0.9):
+        kept = kernels.dropout_forward(ones, p, 3) != 0
+        assert abs(kept.mean() - (1 - p)) < 5 * np.sqrt(p * (1 - p) / ones.size)
+        assert abs(np.corrcoef(kept[:-1], kept[1:])[0, 1]) < 5e-3
+        other = kernels.dropout_forward(ones, p, 4) != 0
+        assert abs(np.corrcoef(kept, other)[0, 1]) < 5e-3
+    assert not kernels.dropout_forward(ones, 1.0, 0).any()
+    np.testing.assert_array_equal(kernels.dropout_forward(ones, 0.0, 0), ones)
+
+
+def test_embedding_backward_overwrites_or_adds():
+    rng = np.random.default_rng(0)
+    g, ids = rng.standard_normal((500, 64)).astype(np.float32), rng.integers(0, 5000, 500)
+    fresh, out = kernels.embedding_backward(g, ids, 5000), np.full((5000, 64), 7, np.float32)
+    assert kernels.embedding_backward(g, ids, 5000, out=out) is out
+    np.testing.assert_array_equal(out, fresh)
+    kernels.embedding_backward(g, ids, 5000, out=out, accumulate=True)
+    np.testing.assert_allclose(out, 2 * fresh, rtol=1e-6)
+    assert kernels.embedding_backward(g.astype(np.float32), ids.astype(np.int32), 5000).tobytes() == fresh.tobytes()
+
+
+def test_adamw_updates_views_in_place():
+    rng = np.random.default_rng(0)
+    whole = [np.abs(rng.standard_normal((6, 8))).astype(np.float32) for _ in range(4)]
+    whole_before = [x.copy() for x in whole]
+    p, g, m, v = (x[:, ::2] for x in whole)
+    expected = [x.copy() for x in (p, g, m, v)]
+    reference.adamw_step(*expected, 1e-2, 0.9, 0.999, 1e-8, 0.1, 1)
+    kernels.adamw_step(p, g, m, v, 1e-2, 0.9, 0.999, 1e-8, 0.1, 1)
+    for x, y, before in zip((p, g, m, v), expected, whole_before):
+        np.testing.assert_allclose(x, y, rtol=1e-6)
+        np.testing.assert_array_equal(x.base[:, 1::2], before[:, 1::2])
