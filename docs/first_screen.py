@@ -65,10 +65,11 @@ def draw(run: Path, picture: Path) -> None:
         axis.set_ticks(range(len(READ)), list(READ), fontsize=7, family="monospace")
     below.axis("off")
     below.set_title("it writes", loc="left")
-    text = "\n".join(write(model, tokenizer, np.random.default_rng(1)).splitlines()[:LINES])
+    lines = write(model, tokenizer, np.random.default_rng(1)).splitlines()
+    text = "\n".join([line for line in lines if line.strip()][:LINES])
     place = {"va": "top", "transform": below.transAxes, "in_layout": False}
     below.text(0, 1, text, family="monospace", fontsize=8, parse_math=False, **place)
-    plt.rcParams["svg.hashsalt"] = "first screen"
+    plt.rcParams |= {"svg.hashsalt": "first screen", "svg.fonttype": "none"}
     figure.savefig(picture, metadata={"Date": None})
 
 
