@@ -15,7 +15,8 @@ def fill_mask(model, input_ids, mask_id: int, *, attention_mask=None, top_k: int
     was_training = model.training
     model.eval()
     with no_grad():
-        logits = model(input_ids=ids, attention_mask=mask).logits.data
+        out = model(input_ids=ids, attention_mask=mask)
+        logits = (out.logits if out.logits is not None else out.prediction_logits).data  # BERT's pretraining has two heads
     model.train(was_training)
     answers = []
     for row in range(len(ids)):

@@ -42,7 +42,7 @@ class ReplacedTask(MaskedTask):
     """ELECTRA: the generator fills 15% masked tokens, the discriminator says of every token whether it was replaced."""
 
     objective = "replaced_token"
-    head = "pretraining"
+    head = "joint"
     split = (1.0, 0.0, 0.0)
     weights = {"generator": 1.0, "discriminator": DISCRIMINATOR_WEIGHT}
 

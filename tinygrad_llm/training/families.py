@@ -24,7 +24,7 @@ RECIPES = {
     "bert": Recipe("bert-base", "masked+next_sentence", "bert", "pretraining"),
     "roberta": Recipe("roberta-base", "masked", "bart", "masked_lm"),
     "albert": Recipe("albert-base", "masked+sentence_order", "bert", "pretraining"),
-    "electra": Recipe("electra-small", "replaced_token", "bert", "pretraining"),
+    "electra": Recipe("electra-small", "replaced_token", "bert", "joint"),
     "bart": Recipe("bart-base", "text_infilling", "bart", "seq2seq_lm"),
     "t5": Recipe("t5-small", "span_corruption", "t5", "seq2seq_lm"),
     "transformer": Recipe("transformer-base", "translation", "seq2seq", "seq2seq_lm"),
@@ -33,7 +33,7 @@ RECIPES = {
 #: objective -> the head that it trains, where it is not the family's own
 HEADS = {
     "causal": "causal_lm", "masked": "masked_lm", "masked+next_sentence": "pretraining", "masked+sentence_order": "pretraining",
-    "replaced_token": "pretraining", "text_infilling": "seq2seq_lm", "span_corruption": "seq2seq_lm",
+    "replaced_token": "joint", "text_infilling": "seq2seq_lm", "span_corruption": "seq2seq_lm",
     "translation": "seq2seq_lm", "classification": "sequence_classification",
 }  # fmt: skip
 
@@ -77,9 +77,12 @@ def small_model(
         "intermediate_size": 4 * width, "max_position_embeddings": context, "num_key_value_heads": heads,
         # the second half of an encoder-decoder, and the families' own further widths
         "num_decoder_layers": layers, "decoder_layers": layers, "decoder_attention_heads": heads, "decoder_ffn_dim": 4 * width,
-        "d_kv": width // heads, "head_dim": width // heads, "embedding_size": width, "num_labels": labels,
+        "d_kv": width // heads, "head_dim": width // heads, "generator_size": max(0.25, 1 / heads),  # of ELECTRA: one head must remain
+        "embedding_size": width, "num_labels": labels,
     }  # fmt: skip
     overrides = {k: v for k, v in sizes.items() if known(k)}
+    if type(config).model_type == "roberta":
+        overrides["max_position_embeddings"] = context + 2  # its positions count from the pad id on
     special = tokenizer.special
     roles = {"pad_token_id": "pad", "bos_token_id": "bos", "eos_token_id": "eos"}
     overrides |= {k: special.get(r) for k, r in roles.items() if known(k)}

@@ -13,7 +13,7 @@ def sample(model, task, tokenizer, *, tokens: int = 120, seed: int = 0, prompt: 
         return continuation(model, tokenizer, prompt, tokens, rng)
     if task.head == "seq2seq_lm":
         return decoded(model, task, tokenizer, tokens)
-    if hasattr(task, "special") and "mask" in task.special and task.head in ("masked_lm", "pretraining"):
+    if hasattr(task, "special") and "mask" in task.special and task.head in ("masked_lm", "pretraining", "joint"):
         return filled(model, task, tokenizer)
     return ""
 

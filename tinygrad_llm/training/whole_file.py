@@ -12,17 +12,21 @@ from .evaluate import evaluate, perplexity
 from .prepare import OBJECTIVES, DataChoices, prepare
 from .task import CausalTask
 
-#: The end of a model class's name -> what it was trained for, where no run says so.
-BY_HEAD = {
-    "ForMaskedLM": "masked", "ForPreTraining": "masked+next_sentence", "ForSequenceClassification": "classification",
-    "ForConditionalGeneration": "translation", "LMHeadModel": "causal", "ForCausalLM": "causal",
-}  # fmt: skip
+#: Model class -> what it was trained for, where no run says so; then the end of its name.
+BY_CLASS = {
+    "AlbertForPreTraining": "masked+sentence_order",
+    "BertForPreTraining": "masked+next_sentence",
+    "T5ForConditionalGeneration": "span_corruption",
+    "BartForConditionalGeneration": "text_infilling",
+    "ElectraForJointPreTraining": "replaced_token",
+}
+BY_HEAD = {"ForMaskedLM": "masked", "ForSequenceClassification": "classification", "LMHeadModel": "causal", "ForCausalLM": "causal"}
 
 
 def evaluate_file(model, tokenizer, path, *, target=None, objective=None, batch: int = 16, run: Path | None = None) -> dict:
     """{"loss", "perplexity", "tokens", ...}; "loss_per_char" where the predictions spell the text; "accuracy" where it applies."""
     settings = run_settings(run) if run is not None else {}
-    objective = objective or settings.get("objective") or guess_objective(model)
+    objective = objective or settings.get("objective") or guess_objective(model, target is not None or tabbed(path))
     if objective == "causal":
         return evaluate_text(model, tokenizer, path, batch)
     context = settings.get("context") or getattr(model.config, "max_position_embeddings", 512)
@@ -81,6 +85,11 @@ def accuracy(task, model, batches) -> float:
     return right / max(total, 1)
 
 
+def tabbed(path) -> bool:
+    """Whether the file's first line has a tab."""
+    return "\t" in texts.read_text(path).split("\n", 1)[0]
+
+
 def run_settings(run: Path) -> dict:
     """What a run of `train` remembers of itself: its objective, context and labels; empty for other checkpoints."""
     for place in (checkpoint.find(run / "last"), run):
@@ -90,9 +99,12 @@ def run_settings(run: Path) -> dict:
     return {}
 
 
-def guess_objective(model) -> str:
+def guess_objective(model, paired: bool) -> str:
+    """paired: the file holds pairs, so that an encoder-decoder is asked to translate."""
     name = type(model).__name__
-    for end, objective in BY_HEAD.items():
-        if name.endswith(end):
-            return objective
-    raise ValueError(f"{name}: no objective known for this head; name one with --objective: {', '.join(OBJECTIVES)}")
+    if model.is_encoder_decoder and (paired or name not in BY_CLASS):
+        return "translation"
+    objective = BY_CLASS.get(name) or next((o for end, o in BY_HEAD.items() if name.endswith(end)), None)
+    if objective is None:
+        raise ValueError(f"{name}: no objective known for this head; name one with --objective: {', '.join(OBJECTIVES)}")
+    return objective

@@ -1,0 +1,47 @@
+"""The command line is tested in this process, on the plain kernels: no compilation, no start-up."""
+
+import pytest
+
+import kernels
+from tests.training.small import TEXT
+from tinygrad_llm import cli
+
+
+@pytest.fixture(autouse=True)
+def plain_kernels():
+    with kernels.use("numpy"):
+        yield
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    path = tmp_path / "corpus.txt"
+    path.write_text(TEXT)
+    return path
+
+
+SMALL = ["--layers", "1", "--heads", "2", "--width", "16", "--context", "16", "--batch", "4", "--steps", "6", "--eval-every", "3",
+         "--save-every", "2", "--sample-every", "0"]  # fmt: skip
+
+
+@pytest.fixture
+def run(capsys):
+    """run(*words) -> (code, stdout, stderr)."""
+
+    def call(*words):
+        capsys.readouterr()
+        code = cli.main([str(w) for w in words])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def train(run, tmp_path):
+    """train(file, *more) with small sizes into tmp_path/run; a later flag overrides an earlier one."""
+
+    def call(file, *more, out=None):
+        return run("train", file, *SMALL, "--out", out or tmp_path / "run", *more)
+
+    return call

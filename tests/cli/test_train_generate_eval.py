@@ -1,0 +1,289 @@
+"""train, generate and eval as a user meets them, and what they say when something is wrong."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.cli.conftest import SMALL
+from tests.training.small import TEXT
+from tinygrad_llm import models
+from tinygrad_llm.training import checkpoint
+
+
+def short(err):
+    """The message of a failure: one or two lines, no traceback."""
+    lines = [line for line in err.splitlines() if line.startswith("tinygrad-llm: ")]
+    assert len(lines) == 1 and "Traceback" not in err
+    tail = err[err.index("tinygrad-llm: ") :].splitlines()
+    assert len(tail) <= 2
+    return "\n".join(tail)
+
+
+def test_train_writes_everything(train, corpus, tmp_path):
+    code, out, err = train(corpus, "--json")
+    assert code == 0
+    result = json.loads(out)
+    assert result["steps"] == 6 and not result["interrupted"] and result["best_loss"] < 4 and result["unigram_loss"] > 2
+    run = tmp_path / "run"
+    for name in ("config.json", "model.safetensors", "vocabulary.json", "log.jsonl", "report.html", "last/training.json",
+                 "last/optimizer.safetensors", "best/model.safetensors"):  # fmt: skip
+        assert (run / name).is_file(), name
+    model = models.load(run)
+    assert type(model).__name__ == "GPT2LMHeadModel" and model.config.n_embd == 16
+    page = (run / "report.html").read_text()
+    assert "<svg" in page and "http" not in page.replace("http-equiv", "") and "loss" in page
+    assert "step 6/6" in err and "evaluation loss" in err and "\r" not in err, "plain lines, because this is no terminal"
+
+
+def test_the_result_goes_to_a_file(train, corpus, tmp_path):
+    code, out, _ = train(corpus, "--json", tmp_path / "result.json")
+    assert code == 0 and out == "" and json.loads((tmp_path / "result.json").read_text())["steps"] == 6
+
+
+def test_generate(train, corpus, run, tmp_path):
+    train(corpus)
+    code, first, _ = run("generate", tmp_path / "run", "--prompt", "the ", "--tokens", 40, "--seed", 3)
+    assert code == 0 and first.startswith("the ") and len(first) == 4 + 40 + 1
+    assert run("generate", tmp_path / "run", "--prompt", "the ", "--tokens", 40, "--seed", 3)[1] == first
+    assert run("generate", tmp_path / "run", "--prompt", "the ", "--tokens", 40, "--seed", 4)[1] != first
+    greedy = [
+        run("generate", tmp_path / "run", "--tokens", 5, "--temperature", 0, "--prompt", "the ", "--seed", s)[1] for s in (1, 2)
+    ]
+    assert greedy[0] == greedy[1]
+    code, out, _ = run("generate", tmp_path / "run", "--prompt", "the ", "--tokens", 8, "--beams", 3)
+    assert code == 0 and len(out) == 4 + 8 + 1
+    code, out, _ = run("generate", tmp_path / "run", "--prompt", "the ", "--tokens", 8, "--top-k", 3, "--top-p", 0.9, "--min-p", 0.1,
+                       "--repetition-penalty", 1.2, "--stop", "e")  # fmt: skip
+    assert code == 0
+
+
+def test_eval(train, corpus, run, tmp_path):
+    train(corpus)
+    code, out, _ = run("eval", tmp_path / "run", corpus, "--json")
+    result = json.loads(out)
+    ids = np.frombuffer(TEXT.encode(), dtype=np.uint8)
+    assert code == 0 and result["tokens"] == len(ids) - 1
+    assert result["perplexity"] == pytest.approx(np.exp(result["loss"])) and result["loss_per_char"] == pytest.approx(
+        result["loss"]
+    )
+    code, out, _ = run("eval", tmp_path / "run", corpus)
+    assert code == 0 and "perplexity" in out
+
+
+def test_eval_predicts_each_token_once(train, corpus, run, tmp_path):
+    """The same number as window by window on the model itself."""
+    train(corpus)
+    from tinygrad_llm import text
+    from tinygrad_llm.generate.filters import log_softmax
+
+    part = tmp_path / "part.txt"
+    part.write_text(TEXT[:41])
+    model, ids = models.load(tmp_path / "run").eval(), text.load(tmp_path / "run").encode(TEXT[:41])
+    total = 0.0
+    for start in range(0, 40, 16):
+        window = ids[start : start + 17]
+        logs = log_softmax(model(input_ids=window[None, :-1]).logits.data[0].astype(np.float64))
+        total -= np.take_along_axis(logs, window[1:, None], 1).sum()
+    result = json.loads(run("eval", tmp_path / "run", part, "--json")[1])
+    assert result["loss"] == pytest.approx(total / 40, rel=1e-5) and result["tokens"] == 40
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "electra", "t5", "bart", "llama"])
+def test_other_families(family, train, corpus, run, tmp_path):
+    code, _, err = train(corpus, "--model", family, "--context", 32, "--json")
+    assert code == 0, err
+    code, out, err = run("eval", tmp_path / "run", corpus, "--json")
+    assert code == 0 and json.loads(out)["loss"] > 0, err
+    prompt = {"t5": "the quick", "bart": "the quick", "llama": "the quick"}.get(family, "the [MASK]uick")
+    code, out, err = run("generate", tmp_path / "run", "--prompt", prompt, "--tokens", 6)
+    assert code == 0 and out.endswith("\n"), err
+
+
+def test_translation_and_classification(train, run, tmp_path):
+    pairs, labelled = tmp_path / "pairs.tsv", tmp_path / "labels.tsv"
+    pairs.write_text("\n".join(f"{i} apples\t{i} pommes" for i in range(60)))
+    labelled.write_text("label\ttext\n" + "ham\thello there\nspam\tbuy it now\n" * 30)
+    assert train(pairs, "--model", "transformer", out=tmp_path / "t")[0] == 0
+    result = json.loads(run("eval", tmp_path / "t", pairs, "--json")[1])
+    assert result["objective"] == "translation" and 0 <= result["accuracy"] <= 1
+    assert run("generate", tmp_path / "t", "--prompt", "3 apples", "--tokens", 4, "--beams", 2)[0] == 0
+    assert (
+        train(labelled, "--model", "bert", "--objective", "classification", "--steps", 40, "--lr", 0.01, out=tmp_path / "c")[0] == 0
+    )
+    result = json.loads(run("eval", tmp_path / "c", labelled, "--json")[1])
+    assert result["accuracy"] == 1.0 and result["objective"] == "classification"
+
+
+def test_the_built_in_corpus(run, tmp_path, monkeypatch):
+    """No file, no --out: a new directory each time."""
+    monkeypatch.chdir(tmp_path)
+    for expected in ("gpt2-python", "gpt2-python-2"):
+        code, _, err = run("train", *SMALL, "--steps", 1)
+        assert code == 0 and (tmp_path / "runs" / expected / "model.safetensors").is_file(), err
+
+
+def test_resume_after_the_end_goes_further(train, corpus, run, tmp_path):
+    train(corpus)
+    code, _, err = run("train", "--resume", tmp_path / "run", "--steps", 8)
+    assert code == 0 and "from step 6" in err and "step 8/8" in err
+    code, _, err = run("train", "--resume", tmp_path / "run", "--width", 32)
+    assert code == 2 and "was made with 16" in short(err)
+
+
+def test_killed_and_resumed_is_the_same_run(corpus, run, tmp_path):
+    """A real process, killed without warning; its continuation ends with the bits of a run that was left alone."""
+    words = ["train", str(corpus), *SMALL, "--steps", "60", "--dropout", "0.1"]
+    environment = os.environ | {"TINYGRAD_LLM_KERNELS": "numpy"}
+    command = [sys.executable, "-m", "tinygrad_llm", *words, "--out", str(tmp_path / "killed")]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while checkpoint.find(tmp_path / "killed" / "last") is None and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert checkpoint.find(tmp_path / "killed" / "last") is not None
+    assert run("train", "--resume", tmp_path / "killed")[0] == 0
+    assert run(*words, "--out", tmp_path / "straight")[0] == 0
+    for name in ("model.safetensors", "last/optimizer.safetensors"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(corpus, run, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "tinygrad_llm",
+        "train",
+        str(corpus),
+        *SMALL,
+        "--steps",
+        "100000",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    process = subprocess.Popen(command, env=os.environ | {"TINYGRAD_LLM_KERNELS": "numpy"}, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while checkpoint.find(tmp_path / "run" / "last") is None and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and f"tinygrad-llm train --resume {tmp_path / 'run'}" in err and "Traceback" not in err
+    step = json.loads((tmp_path / "run" / "last" / "training.json").read_text())["step"]
+    code, _, err = run("train", "--resume", tmp_path / "run", "--steps", step + 2)
+    assert code == 0 and f"from step {step}" in err
+
+
+# -- bad input ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        (b"", "is empty"),
+        (b"hello", "fewer than one window of 17; use a longer text or a shorter context"),
+        (b"\x00\x01\x02" * 500, "binary"),
+        ("Grüße ".encode("latin-1") * 100, "not UTF-8"),
+    ],
+)
+def test_bad_files(train, tmp_path, content, message):
+    path = tmp_path / "input.txt"
+    if content is not None:
+        path.write_bytes(content)
+    code, _, err = train(path)
+    assert code == 1 and message in short(err) and not (tmp_path / "run" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--width", 30, "--heads", 4], "--width 30 does not divide by --heads 4"),
+        (["--steps", 0], "--steps: expected at least 1"),
+        (["--dropout", 1.5], "--dropout"),
+        (["--lr", -1], "--lr"),
+        (["--batch", 0], "--batch"),
+        (["--model", "gpt9"], "--model: expected one of"),
+        (["--objective", "guess"], "--objective: expected one of"),
+        (["--steps", "many"], "invalid int value"),
+        (["--target", "x.txt"], "no such file"),
+    ],
+)
+def test_bad_settings(train, corpus, tmp_path, words, message):
+    code, _, err = train(corpus, *words)
+    assert code in (1, 2) and message in err and "Traceback" not in err
+    assert code == 2 or words[0] == "--target"
+    assert not (tmp_path / "run").exists()
+
+
+def test_nothing_is_overwritten_without_force(train, corpus, tmp_path):
+    train(corpus)
+    before = (tmp_path / "run" / "model.safetensors").read_bytes()
+    code, _, err = train(corpus, "--seed", 5)
+    assert code == 2 and "--resume goes on with it, --force replaces it" in short(err)
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+    assert train(corpus, "--seed", 5, "--force")[0] == 0
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() != before
+
+
+def test_a_directory_with_something_else_is_left_alone(train, corpus, tmp_path):
+    other = tmp_path / "photos"
+    other.mkdir()
+    (other / "cat.jpg").write_bytes(b"meow")
+    for more in ([], ["--force"]):
+        code, _, err = train(corpus, *more, out=other)
+        assert code == 2 and "something else" in short(err) and [p.name for p in other.iterdir()] == ["cat.jpg"]
+    code, _, err = train(corpus, out=other / "cat.jpg")
+    assert code == 2 and "this is a file" in short(err)
+
+
+def test_a_full_disk(train, corpus, tmp_path, monkeypatch):
+    """The disk is full at the second checkpoint: the first one stays good."""
+    calls = []
+    original = checkpoint.write_state
+
+    def full(*args):
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "optimizer.safetensors")
+        return original(*args)
+
+    monkeypatch.setattr(checkpoint, "write_state", full)
+    code, _, err = train(corpus)
+    assert code == 1 and "No space left on device" in short(err)
+    assert checkpoint.read_state(checkpoint.find(tmp_path / "run" / "last"))[0]["step"] == 2
+
+
+@pytest.mark.parametrize("command", [["generate"], ["eval"]])
+def test_directories_without_a_model(run, corpus, tmp_path, command):
+    more = [corpus] if command == ["eval"] else []
+    for place, message in ((tmp_path / "nothing", "no such directory"), (tmp_path, "no model here"), (corpus, "got a file")):
+        code, _, err = run(*command, place, *more)
+        assert code == 1 and message in short(err)
+
+
+def test_prompts(train, corpus, run, tmp_path):
+    train(corpus)
+    code, _, err = run("generate", tmp_path / "run", "--prompt", "the é")
+    assert code == 1 and "not in this model's vocabulary" in short(err)
+    code, _, err = run("generate", tmp_path / "run", "--prompt", "the quick brown fox jumps")
+    assert code == 1 and "sees 16 at once" in short(err)
+    for words in (["--tokens", 0], ["--temperature", -1], ["--top-p", 2], ["--top-k", 0]):
+        code, _, err = run("generate", tmp_path / "run", *words)
+        assert code == 2 and words[0] in short(err)
+
+
+def test_a_checkpoint_of_another_family(train, corpus, run, tmp_path):
+    train(corpus, "--model", "bert", "--context", 32)
+    code, _, err = run("generate", tmp_path / "run", "--prompt", "the quick")
+    assert code == 2 and "put [MASK] into the text" in short(err)
+    code, _, err = run("train", "--resume", tmp_path / "run", "--model", "gpt2")
+    assert code == 2 and "was made with bert" in short(err)
+    code, _, err = run("train", "--resume", tmp_path / "nothing")
+    assert code == 1 and "no run to resume" in short(err)
