@@ -61,7 +61,7 @@ class use:
 
     def __init__(self, side):
         self._before = _side.get()
-        self._token = _side.set(_checked_side(side))
+        _side.set(_checked_side(side))
         _match_blas_threads()
 
     def __enter__(self):

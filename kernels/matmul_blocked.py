@@ -9,13 +9,11 @@ Tasks are handed out by a counter, and a task's result does not depend on who co
 every number of threads.
 """
 
-import functools
-
 import numpy as np
-from numba import float32, int64
+from numba import float32
 
 from . import simd
-from ._jit import address_of, jit, jit_parallel, prange
+from ._jit import jit, jit_parallel, prange
 from .matmul_epilogue import make_epilogue
 from .matmul_pack import make_pack
 
@@ -198,9 +196,3 @@ def launch(threads, worker, plan, a, b, c, bias, residual, pre, alpha, beta, scr
         simd.call_address(worker, plan.ctypes.data, args.ctypes.data, args.ctypes.data + 8 * P_COUNTER,
                           start + t * plan[SCRATCH])
     return False
-
-
-@functools.cache
-def worker_address(size):
-    """The compiled worker for float32 (4) or float64 (8)."""
-    return address_of(make_matmul(simd.f32 if size == 4 else simd.f64), *[int64] * 4)

@@ -5,6 +5,8 @@ Here: what is asked for is checked, shapes and strides are turned into a plan (`
 integer matrices (np.matmul has them).
 """
 
+import functools
+
 import numpy as np
 
 from . import _check as check
@@ -15,6 +17,7 @@ from .matmul_plan import (
     SCRATCH,
     SERIAL_WORK,
     borrow_scratch,
+    is_skinny,
     make_plan,
     merge_batches,
     merge_into_rows,
@@ -25,9 +28,19 @@ from .reference_matmul import ACTIVATIONS as ACTIVATION_FORWARDS
 from .reference_matmul import sum_to
 
 if COMPILED:
+    from numba import int64
+
     from . import simd
-    from .matmul_blocked import launch, worker_address
+    from ._jit import address_of
+    from .matmul_blocked import launch, make_matmul
+    from .matmul_skinny import make_skinny
     from .matmul_tile import ROWS
+
+    @functools.cache
+    def worker_address(size, skinny):
+        """The compiled loops for float32 (4) or float64 (8)."""
+        vector = simd.f32 if size == 4 else simd.f64
+        return address_of((make_skinny if skinny else make_matmul)(vector), *[int64] * 4)
 
     _LANES = {4: simd.LANES32, 8: simd.LANES64}
 
@@ -66,7 +79,8 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, b
         check.writable("out", out, problem.shape, a.dtype)
     if plain and problem.simple:
         scratch = borrow_scratch(problem.scratch)
-        clash = problem.launch(problem.threads, problem.worker, problem.plan, id(a), id(b), id(out), 0, 0, 0, alpha, beta, scratch, True)
+        clash = problem.launch(problem.threads, problem.worker, problem.plan, id(a), id(b), id(out), 0, 0, 0, alpha, beta,
+                               scratch, True)
         return_scratch(scratch)
         if not clash:
             return out
@@ -220,7 +234,7 @@ class _Problem:
         self.threads = 1 if work < SERIAL_WORK else _threads.allowed
         strides = (*strides_a, *strides_b, c[-2], r[-2], r[-1], p[-2], bias.strides[0] if bias is not None else 0)
         self.launch = launch if self.threads > 1 else launch.serial
-        self.worker = worker_address(a.itemsize)
+        self.worker = worker_address(a.itemsize, is_skinny((m, n, depth), strides, a.itemsize))
         self.plan = make_plan((m, n, depth), strides, axes[-2:], a.itemsize, _LANES[a.itemsize], ROWS,
                               self.options["activation"], self.threads, self._extents(a, b, c))
         self.simple = self.direct and not self.by_slices

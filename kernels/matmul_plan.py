@@ -102,6 +102,15 @@ def blocks(m, n, kc_bytes, batch, work, width, rows, threads):
     return block_m, block_n
 
 
+def is_skinny(dims, strides, size):
+    """Whether few enough rows are asked for that reading B is all that counts (`matmul_skinny`)."""
+    m, n, depth = dims
+    _, step_a, row_b, col_b, *_ = strides
+    if row_b == size and step_a == size:
+        return m <= 16
+    return col_b == size and m <= 8 and n >= 64
+
+
 def make_plan(dims, strides, batch, size, lanes, rows, activation, threads, extents):
     """The int64 plan. dims = (m, n, k); strides = (row_a, step_a, row_b, col_b, row_c, row_r, col_r, row_p, step_bias)."""
     m, n, depth = dims
@@ -110,6 +119,9 @@ def make_plan(dims, strides, batch, size, lanes, rows, activation, threads, exte
     kc = k_step(depth, width * size)
     block_m, block_n = blocks(m, n, kc * size, n1 * n2, m * n * depth * n1 * n2, width, rows, threads)
     strip = min(block_m, 8 * rows)
+    if is_skinny(dims, strides, size):
+        block_m, kc = m, min(depth, 32)
+        block_n = n if threads == 1 else max(8 * lanes, round_up(ceil_div(n, 4 * threads), 8 * lanes))
     direct_a = n <= 2 * width or m * depth * size <= 128 << 10
     direct_b = strides[3] == size and (m <= 4 * rows or (depth * strides[2] <= 96 << 10 and m <= 128))
     plan = np.zeros(FIELDS, np.int64)

@@ -42,8 +42,8 @@ def _row_offset(builder, stride, multiples, row):
     return builder.shl(multiples[odd], _const(shift))
 
 
-def make_tile(vector, nvec):
-    """The intrinsic `tile` for a vector type and a width of `nvec` vectors."""
+def make_tile(vector, nvec, rows=ROWS):
+    """The intrinsic `tile` for a vector type, a width of `nvec` vectors and a height of `rows`."""
     kind, scalar = simd._llvm(vector), simd._SCALAR[vector.dtype]
     align = simd._align(vector)
     size = align * vector.lanes
@@ -53,7 +53,7 @@ def make_tile(vector, nvec):
 
     def prefetch_c(builder, pc, row_c):
         i = ir.IntType(32)
-        for _ in range(ROWS):
+        for _ in range(rows):
             for v in range(nvec):
                 pointer = simd._pointer(builder, builder.add(pc, _const(size * v)), ir.IntType(8))
                 simd._call(builder, "llvm.prefetch.p0", ir.VoidType(),
@@ -62,7 +62,7 @@ def make_tile(vector, nvec):
 
     def multiply_add(builder, sums, pa, offsets, pb):
         row_b = [builder.load(at(builder, pb, size * v), align=align) for v in range(nvec)]
-        for r in range(ROWS):
+        for r in range(rows):
             a = builder.load(simd._pointer(builder, builder.add(pa, offsets[r]), scalar))
             a = simd._splat(builder, a, vector)
             for v in range(nvec):
@@ -71,7 +71,7 @@ def make_tile(vector, nvec):
 
     def write(builder, sums, pc, row_c, alpha, beta):
         """C = alpha · sums + beta · C; `beta` is None where C is not read."""
-        for r in range(ROWS):
+        for r in range(rows):
             for v in range(nvec):
                 pointer = at(builder, pc, size * v)
                 value = builder.fmul(sums[r * nvec + v], alpha)
@@ -84,14 +84,14 @@ def make_tile(vector, nvec):
     def codegen(context, builder, sig, args):
         k, pa, row_a, step_a, pb, step_b, pc, row_c, alpha, beta = args
         multiples = {1: row_a}
-        offsets = [_row_offset(builder, row_a, multiples, r) for r in range(ROWS)]
+        offsets = [_row_offset(builder, row_a, multiples, r) for r in range(rows)]
         prefetch_c(builder, pc, row_c)
         entry = builder.block
         loop, done = (builder.append_basic_block(name) for name in ("k_loop", "k_done"))
         builder.branch(loop)
         builder.position_at_end(loop)
         left, a, b = (builder.phi(_I64) for _ in range(3))
-        sums = [builder.phi(kind) for _ in range(ROWS * nvec)]
+        sums = [builder.phi(kind) for _ in range(rows * nvec)]
         for phi, start in zip((left, a, b), (k, pa, pb)):
             phi.add_incoming(start, entry)
         for phi in sums:
@@ -116,3 +116,66 @@ def make_tile(vector, nvec):
         return types.void(*[types.int64] * 8, vector.dtype, vector.dtype), codegen
 
     return tile
+
+
+def make_dots(vector, rows, columns):
+    """The intrinsic `dots(vectors, pa, row_a, pb, col_b, tail, to)`: rows x columns dot products along k.
+
+    A's rows and B's columns lie along k: whole `vectors` of it, then `tail` (< lanes) numbers. The products are written to `to`,
+    one after the other, row by row. Each is summed lane by lane and then across lanes, in an order fixed by k alone.
+    """
+    kind = simd._llvm(vector)
+    align = simd._align(vector)
+    size = align * vector.lanes
+    name = simd._name(vector)
+
+    def multiply_add(builder, sums, read, pa, row_a, pb, col_b):
+        right = [read(builder.add(pb, builder.mul(col_b, _const(c)))) for c in range(columns)]
+        for r in range(rows):
+            left = read(builder.add(pa, builder.mul(row_a, _const(r))))
+            for c in range(columns):
+                n = r * columns + c
+                sums[n] = simd._call(builder, f"llvm.fmuladd.{name}", kind, [left, right[c], sums[n]])
+
+    def codegen(context, builder, sig, args):
+        vectors, pa, row_a, pb, col_b, tail, to = args
+        entry = builder.block
+        head, loop, done = (builder.append_basic_block(block) for block in ("head", "along_k", "after_k"))
+        builder.branch(head)
+        builder.position_at_end(head)
+        left, a, b = (builder.phi(_I64) for _ in range(3))
+        sums = [builder.phi(kind) for _ in range(rows * columns)]
+        builder.cbranch(builder.icmp_signed(">", left, _const(0)), loop, done)
+        builder.position_at_end(loop)
+        new = list(sums)
+
+        def whole(address):
+            return builder.load(simd._pointer(builder, address, kind), align=align)
+
+        multiply_add(builder, new, whole, a, row_a, b, col_b)
+        following = (builder.sub(left, _const(1)), builder.add(a, _const(size)), builder.add(b, _const(size)), *new)
+        starts = (vectors, pa, pb, *[ir.Constant(kind, None)] * len(sums))
+        for phi, start, value in zip((left, a, b, *sums), starts, following):
+            phi.add_incoming(start, entry)
+            phi.add_incoming(value, loop)
+        builder.branch(head)
+        builder.position_at_end(done)
+        live = simd._first_lanes(builder, tail, vector)
+
+        def part(address):
+            pointer = simd._pointer(builder, address, kind)
+            return simd._call(builder, f"llvm.masked.load.{name}.p0", kind,
+                              [pointer, ir.Constant(ir.IntType(32), align), live, ir.Constant(kind, None)])
+
+        totals = list(sums)
+        multiply_add(builder, totals, part, a, row_a, b, col_b)
+        for n, total in enumerate(totals):
+            pointer = simd._pointer(builder, builder.add(to, _const(n * align)), simd._SCALAR[vector.dtype])
+            builder.store(simd._fold(builder, total, vector.lanes, simd._add), pointer)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def dots(typingctx, vectors, pa, row_a, pb, col_b, tail, to):
+        return types.void(*[types.int64] * 7), codegen
+
+    return dots

@@ -415,21 +415,28 @@ def _lower_negate(context, builder, sig, args):
 
 # -- across lanes ---------------------------------------------------------------------------------
 
-def _folder(combine):
+def _fold(builder, value, lanes, combine):
     """Halve the vector until one lane is left: the same order on every host of the same width."""
+    index = ir.IntType(32)
+    while lanes > 1:
+        lanes //= 2
+        low, high = (builder.shuffle_vector(value, value, ir.Constant(
+            ir.VectorType(index, lanes), list(range(start, start + lanes)))) for start in (0, lanes))
+        value = combine(builder, low, high)
+    return builder.extract_element(value, ir.Constant(index, 0))
+
+
+def _folder(combine):
     @intrinsic
     def fold(typingctx, x):
         def codegen(context, builder, sig, args):
-            value, lanes = args[0], x.lanes
-            index = ir.IntType(32)
-            while lanes > 1:
-                lanes //= 2
-                low, high = (builder.shuffle_vector(value, value, ir.Constant(
-                    ir.VectorType(index, lanes), list(range(start, start + lanes)))) for start in (0, lanes))
-                value = combine(builder, low, high)
-            return builder.extract_element(value, ir.Constant(index, 0))
+            return _fold(builder, args[0], x.lanes, combine)
         return x.dtype(x), codegen
     return fold
+
+
+def _add(builder, x, y):
+    return builder.fadd(x, y)
 
 
 def _larger(builder, x, y):
@@ -440,7 +447,7 @@ def _smaller(builder, x, y):
     return builder.select(builder.fcmp_ordered("<", x, y), x, y)
 
 
-sum_lanes = _folder(lambda builder, x, y: builder.fadd(x, y))
+sum_lanes = _folder(_add)
 max_lanes, min_lanes = _folder(_larger), _folder(_smaller)
 or_lanes = _folder(lambda builder, x, y: builder.or_(x, y))
 

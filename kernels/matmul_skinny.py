@@ -1,0 +1,158 @@
+"""Matmul with few rows (decoding: one new token for each sequence), at the speed at which B can be read.
+
+B stored [out, in] (transpose_b): its rows lie along k, so each output is a dot product; 8 rows of B are read at once, as 8
+streams, against all rows of A before they leave the cache. B stored [in, out]: 32 rows of B at a time are walked from
+left to right, each added to the outputs, which stay in the cache; walking down a column instead reads a few lines of every
+memory page, at half the speed.
+"""
+
+import numpy as np
+
+from . import simd
+from ._jit import jit
+from .matmul_epilogue import make_epilogue
+
+from .matmul_plan import (  # isort: skip
+    A1, A2, B1, B2, BLOCK_N, C1, C2, COL_B, K, KC, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_C, ROW_A, ROW_B, ROW_C, STEP_A,
+    TASKS_N)
+from .matmul_tile import make_dots, make_tile
+from .simd import fetch_add, peek_f64, peek_i64
+
+AT_ONCE = 8                                   # columns of B, or vectors of a row of B, that are read side by side
+
+
+def make_skinny(vector):
+    """`worker(plan, args, counter, scratch)` for a vector type, as in `matmul_blocked`."""
+    single = str(vector.dtype) == "float32"
+    size, lanes = (4 if single else 8), vector.lanes
+    peek = simd.peek_f32 if single else simd.peek_f64
+    scalar = np.float32 if single else np.float64
+    dots_1x8, dots_2x4, dots_4x4, dots_8x2 = (make_dots(vector, r, c) for r, c in ((1, 8), (2, 4), (4, 4), (8, 2)))
+    dots_1x1, dots_2x1, dots_4x1, dots_8x1 = (make_dots(vector, r, 1) for r in (1, 2, 4, 8))
+    tile_1, tile_2, tile_4, tile_8 = (make_tile(vector, n, r) for n, r in ((8, 1), (4, 2), (4, 4), (2, 8)))
+    finish = make_epilogue(vector)
+
+    @jit
+    def rows_next(left):
+        """Rows taken together: 8, 4, 2 or 1."""
+        return 8 if left >= 8 else 4 if left >= 4 else 2 if left >= 2 else 1
+
+    @jit
+    def dots(rows, columns, vectors, pa, row_a, pb, col_b, tail, to):
+        """How many of `columns` columns were done."""
+        if rows == 1:
+            if columns >= 8:
+                dots_1x8(vectors, pa, row_a, pb, col_b, tail, to)
+                return 8
+            dots_1x1(vectors, pa, row_a, pb, col_b, tail, to)
+        elif rows == 2:
+            if columns >= 4:
+                dots_2x4(vectors, pa, row_a, pb, col_b, tail, to)
+                return 4
+            dots_2x1(vectors, pa, row_a, pb, col_b, tail, to)
+        elif rows == 4:
+            if columns >= 4:
+                dots_4x4(vectors, pa, row_a, pb, col_b, tail, to)
+                return 4
+            dots_4x1(vectors, pa, row_a, pb, col_b, tail, to)
+        else:
+            if columns >= 2:
+                dots_8x2(vectors, pa, row_a, pb, col_b, tail, to)
+                return 2
+            dots_8x1(vectors, pa, row_a, pb, col_b, tail, to)
+        return 1
+
+    @jit
+    def put(src, rows, columns, pc, row_c, alpha, beta):
+        """C = alpha · products + beta · C for a few finished products."""
+        for r in range(rows):
+            for c in range(columns):
+                to = pc + r * row_c + c * size
+                value = alpha * peek(src)
+                if beta != 0:
+                    value += beta * peek(to)
+                simd.poke(to, value)
+                src += size
+
+    @jit
+    def by_dots(plan, cols, pa, pb, pc, alpha, beta, spare):
+        rows, depth = peek_i64(plan + 8 * M), peek_i64(plan + 8 * K)
+        row_a, col_b, row_c = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * COL_B), peek_i64(plan + 8 * ROW_C)
+        for j in range(0, cols, AT_ONCE):
+            i = 0
+            while i < rows:
+                together, c, end = rows_next(rows - i), j, min(j + AT_ONCE, cols)
+                while c < end:
+                    done = dots(together, end - c, depth // lanes, pa + i * row_a, row_a, pb + c * col_b, col_b,
+                                depth % lanes, spare)
+                    put(spare, together, done, pc + i * row_c + c * size, row_c, alpha, beta)
+                    c += done
+                i += together
+
+    @jit
+    def narrow(k, rows, cols, pa, row_a, step_a, pb, row_b, pc, row_c, alpha, beta):
+        """The last columns, fewer than a tile has: number by number."""
+        for r in range(rows):
+            for c in range(cols):
+                total = scalar(0)
+                for i in range(k):
+                    total += peek(pa + r * row_a + i * step_a) * peek(pb + i * row_b + c * size)
+                to = pc + r * row_c + c * size
+                simd.poke(to, alpha * total + (beta * peek(to) if beta != 0 else scalar(0)))
+
+    @jit
+    def sweep(k, rows, cols, pa, row_a, step_a, pb, row_b, pc, row_c, alpha, beta):
+        """`rows` (8, 4, 2 or 1) rows of C += k rows of B, from left to right."""
+        width = (8 if rows == 1 else 4 if rows < 8 else 2) * lanes
+        j = 0
+        while j + width <= cols:
+            b, c = pb + j * size, pc + j * size
+            if rows == 1:
+                tile_1(k, pa, row_a, step_a, b, row_b, c, row_c, alpha, beta)
+            elif rows == 2:
+                tile_2(k, pa, row_a, step_a, b, row_b, c, row_c, alpha, beta)
+            elif rows == 4:
+                tile_4(k, pa, row_a, step_a, b, row_b, c, row_c, alpha, beta)
+            else:
+                tile_8(k, pa, row_a, step_a, b, row_b, c, row_c, alpha, beta)
+            j += width
+        if j < cols:
+            narrow(k, rows, cols - j, pa, row_a, step_a, pb + j * size, row_b, pc + j * size, row_c, alpha, beta)
+
+    @jit
+    def by_rows(plan, cols, pa, pb, pc, alpha, beta):
+        rows, depth, kc = peek_i64(plan + 8 * M), peek_i64(plan + 8 * K), peek_i64(plan + 8 * KC)
+        row_a, step_a = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * STEP_A)
+        row_b, row_c = peek_i64(plan + 8 * ROW_B), peek_i64(plan + 8 * ROW_C)
+        for k0 in range(0, depth, kc):
+            keep = beta if k0 == 0 else scalar(1)
+            i = 0
+            while i < rows:
+                together = rows_next(rows - i)
+                sweep(min(kc, depth - k0), together, cols, pa + i * row_a + k0 * step_a, row_a, step_a, pb + k0 * row_b, row_b,
+                      pc + i * row_c, row_c, alpha, keep)
+                i += together
+
+    @jit
+    def worker(plan, args, counter, scratch):
+        """Take strips of columns until none is left."""
+        tasks_n, block_n, n2 = peek_i64(plan + 8 * TASKS_N), peek_i64(plan + 8 * BLOCK_N), peek_i64(plan + 8 * N2)
+        alpha, beta = scalar(peek_f64(args + 8 * P_ALPHA)), scalar(peek_f64(args + 8 * P_BETA))
+        tasks = tasks_n * peek_i64(plan + 8 * N1) * n2
+        task = fetch_add(counter, 1)
+        while task < tasks:
+            batch, j = task // tasks_n, task % tasks_n
+            first, second = batch // n2, batch % n2
+            cols = min(block_n, peek_i64(plan + 8 * N) - j * block_n)
+            pa = peek_i64(args + 8 * P_A) + first * peek_i64(plan + 8 * A1) + second * peek_i64(plan + 8 * A2)
+            pb = peek_i64(args + 8 * P_B) + first * peek_i64(plan + 8 * B1) + second * peek_i64(plan + 8 * B2)
+            pc = peek_i64(args + 8 * P_C) + first * peek_i64(plan + 8 * C1) + second * peek_i64(plan + 8 * C2)
+            b, c = pb + j * block_n * peek_i64(plan + 8 * COL_B), pc + j * block_n * size
+            if peek_i64(plan + 8 * COL_B) == size:
+                by_rows(plan, cols, pa, b, c, alpha, beta)
+            else:
+                by_dots(plan, cols, pa, b, c, alpha, beta, scratch)
+            finish(plan, args, 0, peek_i64(plan + 8 * M), j * block_n, cols, pc, batch)
+            task = fetch_add(counter, 1)
+
+    return worker
