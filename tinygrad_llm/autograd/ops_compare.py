@@ -9,12 +9,7 @@ from .op import op
 
 def _plain(function, name, doc, inputs=2):
     """Enter a NumPy function with one or two inputs as an operation without a gradient."""
-    if inputs == 1:
-        def forward(x):
-            return function(x), ()
-    else:
-        def forward(a, b):
-            return function(a, b), ()
+    forward = (lambda x: (function(x), ())) if inputs == 1 else (lambda a, b: (function(a, b), ()))
     forward.__name__, forward.__doc__, forward.__module__ = name, doc, __name__
     return op(forward, name=name, differentiable=False, numpy=function)
 
