@@ -1,7 +1,7 @@
 """Model families, one file each: lay `bert.py` beside `t5.py` and read what differs.
 
-create("gpt2")      a preset with random weights          load("directory")   a Hugging Face checkpoint
-list()              the presets' names                    count_parameters("gpt3-175b")   without allocating
+create("gpt2")    a preset with random weights    load("directory")                a Hugging Face checkpoint
+list()            the presets' names              count_parameters("gpt3-175b")    without allocating
 """
 
 from . import albert as albert
@@ -18,12 +18,20 @@ from . import transformer as transformer
 from .base import Model
 from .checkpoint import load
 from .config import Config, ConfigError
+from .memory import cards, describe
 from .outputs import ModelOutput
 from .registry import Family, count_parameters, create, families, preset_config, register, skeleton
 from .registry import names as list  # noqa: A004
 from .tensor_file import CheckpointError
 
 __all__ = [
-    "CheckpointError", "Config", "ConfigError", "Family", "Model", "ModelOutput", "count_parameters", "create", "families",
-    "list", "load", "preset_config", "register", "skeleton",
+    "CheckpointError", "Config", "ConfigError", "Family", "Model", "ModelOutput", "cards", "compare", "count_parameters", "create",
+    "describe", "families", "list", "load", "preset_config", "register", "skeleton",
 ]  # fmt: skip
+
+
+def compare(a: str, b: str):
+    """(row, what a has, what b has) wherever two families, presets or checkpoints differ."""
+    from .differences import compare
+
+    return compare(a, b)

@@ -14,14 +14,13 @@ import numpy as np
 
 from .. import nn
 from ..autograd import Tensor
-from ..nn import tap
 from . import heads, losses
-from .base import Model, Record, run_blocks
+from .base import Model
 from .config import Config, choice, flag, layers, rate, size, small, token
 from .names import Table
 from .outputs import ModelOutput
 from .registry import Family, register
-from .seq2seq import EncoderDecoder, Seq2SeqLM, shift_right
+from .seq2seq import EncoderDecoder, Seq2SeqLM, Stack, shift_right
 
 # -- config and presets ------------------------------------------------------------------------------------------------
 
@@ -71,7 +70,7 @@ class BartConfig(Config):
 def _sizes(width: int, depth: int, heads: int) -> dict[str, Any]:
     side = {"layers": depth, "attention_heads": heads, "ffn_dim": 4 * width}
     both = {f"{stack}_{key}": value for stack in ("encoder", "decoder") for key, value in side.items()}
-    return {"vocab_size": 50265, "max_position_embeddings": 1024, "d_model": width, **both}
+    return both | {"vocab_size": 50265, "max_position_embeddings": 1024, "d_model": width}
 
 
 PRESETS = {"bart-base": _sizes(768, 6, 12), "bart-large": _sizes(1024, 12, 16)}
@@ -96,18 +95,19 @@ def layer(c: BartConfig, decoder: bool) -> nn.EncoderBlock:
 
 def _names(stack: str) -> Table:
     layer = f"{stack}.layers.*"  # the same on both sides
-    attention = {f"{layer}.{a}.{n}": f"{layer}.{b}.{m}_proj" for a, b in (("attn", "self_attn"), ("cross", "encoder_attn"))
-                 for n, m in (("q", "q"), ("k", "k"), ("v", "v"), ("o", "out"))}  # fmt: skip
-    rest = {"attn_norm": "self_attn_layer_norm", "cross_norm": "encoder_attn_layer_norm", "mlp_norm": "final_layer_norm",
-            "mlp.up": "fc1", "mlp.down": "fc2"}  # fmt: skip
+    kinds = {"attn": "self_attn", "cross": "encoder_attn"}
+    attention = {f"{layer}.{a}.{n[0]}": f"{layer}.{b}.{n}_proj" for a, b in kinds.items() for n in ("q", "k", "v", "out")}
+    parts = {"attn": "self_attn", "cross": "encoder_attn", "mlp": "final"}
+    norms = {f"{layer}.{a}_norm": f"{layer}.{b}_layer_norm" for a, b in parts.items()}
+    feed = {f"{layer}.mlp.up": f"{layer}.fc1", f"{layer}.mlp.down": f"{layer}.fc2"}
     outer = {f"{stack}.positions": f"{stack}.embed_positions", f"{stack}.embed_norm": f"{stack}.layernorm_embedding"}
-    return attention | {f"{layer}.{a}": f"{layer}.{b}" for a, b in rest.items()} | outer
+    return attention | norms | feed | outer
 
 
 NAMES: Table = {"tokens": "shared", **_names("encoder"), **_names("decoder")}
 
 
-class BartStack(nn.Module):
+class BartStack(Stack):
     """Positions added and the sum normed, then L post-norm blocks."""
 
     def __init__(self, config: BartConfig, decoder: bool) -> None:
@@ -117,12 +117,9 @@ class BartStack(nn.Module):
         self.drop = nn.Dropout(c.dropout)
         self.layers = [layer(c, decoder) for _ in range(c.decoder_layers if decoder else c.encoder_layers)]
 
-    def forward(
-        self, x: Tensor, mask: nn.Mask, record: Record, context: Any = None, context_mask: Any = None, cache: Any = None
-    ) -> Tensor:
-        x = self.drop(self.embed_norm(x + self.positions(np.arange(mask.offset, mask.offset + x.shape[1]))))
-        cross = {} if context is None else {"context": context, "context_mask": context_mask}
-        return tap("final_norm", run_blocks(self.layers, x, lambda i: mask, record, cache, **cross))
+    def enter(self, x: Tensor, mask: nn.Mask) -> tuple[Tensor, nn.Mask]:
+        positions = self.positions(np.arange(mask.offset, mask.offset + x.shape[1]))
+        return self.drop(self.embed_norm(x + positions)), mask
 
 
 class _Bart(Model):
@@ -187,10 +184,7 @@ class BartForConditionalGeneration(Seq2SeqLM, _Bart):
 class BartForSequenceClassification(_Bart):
     """One row of logits per sequence, from the decoder's state at the last end-of-sequence token."""
 
-    head_names: ClassVar[Table] = {
-        "classifier.dense": "classification_head.dense",
-        "classifier.out": "classification_head.out_proj",
-    }
+    head_names: ClassVar[Table] = {"classifier.out": "classification_head.out_proj", "classifier": "classification_head"}
 
     def __init__(self, config: BartConfig) -> None:
         super().__init__(config)

@@ -74,13 +74,11 @@ layer = bert.layer
 
 # -- embeddings and model ----------------------------------------------------------------------------------------------
 
-NAMES: Table = {**bert.NAMES, "widen": "embeddings_project"}
-
 
 class _Electra(Model):
     config_class = ElectraConfig
     base_prefix = "electra"
-    base_names = NAMES
+    base_names: ClassVar[Table] = {**bert.NAMES, "widen": "embeddings_project"}
     tied = ("generator_lm_head.weight",)
     unused = (r"discriminator_predictions\..*", r"generator_(predictions|lm_head)\..*")
 
@@ -159,12 +157,7 @@ class ElectraForJointPreTraining(Model):
         self.generator.electra.positions = self.discriminator.electra.positions
 
     def forward(
-        self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        labels: Any = None,
-        rng: np.random.Generator | None = None,
-        **kwargs: Any,
+        self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, rng: Any = None, **kwargs: Any
     ) -> ModelOutput:
         guess = self.generator(input_ids, attention_mask, labels=labels, **kwargs)
         ids = inputs.token_ids(input_ids, self.config.vocab_size)
@@ -199,6 +192,6 @@ class ElectraForQuestionAnswering(heads.QuestionAnswering, _Electra):
 
 register(Family(ElectraConfig, PRESETS, {
     "base": ElectraModel, "pretraining": ElectraForPreTraining, "masked_lm": ElectraForMaskedLM,
-    "joint": ElectraForJointPreTraining, "sequence_classification": ElectraForSequenceClassification, "token_classification": ElectraForTokenClassification,
-    "question_answering": ElectraForQuestionAnswering,
+    "joint": ElectraForJointPreTraining, "sequence_classification": ElectraForSequenceClassification,
+    "token_classification": ElectraForTokenClassification, "question_answering": ElectraForQuestionAnswering,
 }, default="base"))  # fmt: skip

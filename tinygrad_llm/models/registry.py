@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -130,6 +132,18 @@ def skeleton(name: str, head: str | None = None, **overrides: Any) -> Any:
     """The preset as a model whose parameters have shapes but no memory."""
     with init.skeleton():
         return model_class(name, head)(preset_config(name, **overrides))
+
+
+def skeleton_of(name: str | int | float, **overrides: Any) -> Any:
+    """The skeleton of a preset, or of the checkpoint in a directory."""
+    folder = Path(str(name))
+    if not (folder / "config.json").is_file():
+        return skeleton(str(name), **overrides)
+    source = str(folder / "config.json")
+    values = json.loads((folder / "config.json").read_text("utf-8"))
+    family, cls = by_architecture((values.get("architectures") or [""])[0], source)
+    with init.skeleton():
+        return cls(family.config.from_dict(values, source).replace(**overrides))
 
 
 def count_parameters(name: str, head: str | None = None, **overrides: Any) -> int:

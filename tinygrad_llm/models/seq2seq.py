@@ -15,7 +15,7 @@ import numpy as np
 from .. import nn
 from ..autograd import Tensor
 from . import inputs, losses
-from .base import Model, Record
+from .base import Model, Record, run_blocks
 from .config import ConfigError
 from .outputs import ModelOutput
 
@@ -32,13 +32,35 @@ def shift_right(labels: Any, start: int | None, pad: int | None) -> np.ndarray:
     return np.where(shifted == -100, pad, shifted)
 
 
+class Stack(nn.Module):
+    """One side: what happens to the embeddings before the blocks (`enter`), the blocks, and what happens after (`leave`)."""
+
+    layers: list[nn.Module]
+
+    def enter(self, x: Tensor, mask: nn.Mask) -> tuple[Tensor, nn.Mask]:
+        """Positions, norms, dropout on x (B, T, D); a family that biases the scores adds that to the mask."""
+        return x, mask
+
+    def leave(self, x: Tensor) -> Tensor:
+        """The last norm, if there is one."""
+        return x
+
+    def forward(
+        self, x: Tensor, mask: nn.Mask, record: Record, context: Any = None, context_mask: Any = None, cache: Any = None
+    ) -> Tensor:
+        """x (B, T, D) -> (B, T, D); a decoder attends to `context` (B, S, D)."""
+        x, mask = self.enter(x, mask)
+        cross = {} if context is None else {"context": context, "context_mask": context_mask}
+        return nn.tap("final_norm", self.leave(run_blocks(self.layers, x, lambda i: mask, record, cache, **cross)))
+
+
 class EncoderDecoder(Model):
     """A base model with both stacks; also the protocol of generation: `encode` once, then call with `encoder_outputs`."""
 
     is_encoder_decoder = True
     tokens: nn.Embedding
-    encoder: nn.Module
-    decoder: nn.Module
+    encoder: Stack
+    decoder: Stack
 
     def embed(self, ids: np.ndarray) -> Tensor:
         """(B, T) -> (B, T, D), on either side; positions come in the stacks."""

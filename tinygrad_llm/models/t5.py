@@ -14,13 +14,12 @@ from typing import Any, ClassVar
 
 from .. import nn
 from ..autograd import Tensor
-from ..nn import init, tap
-from .base import Record, run_blocks
+from ..nn import init
 from .config import Config, ConfigError, anything, layers, rate, size, small, token
 from .names import Table
 from .outputs import ModelOutput
 from .registry import Family, register
-from .seq2seq import EncoderDecoder, Seq2SeqLM
+from .seq2seq import EncoderDecoder, Seq2SeqLM, Stack
 
 # -- config and presets ------------------------------------------------------------------------------------------------
 
@@ -114,7 +113,7 @@ def _names(stack: str, attn: str, place: str, feed: int, gated: bool) -> Table:
     return attention | norm | feeding
 
 
-class T5Stack(nn.Module):
+class T5Stack(Stack):
     """L blocks and a last norm; the first layer's relative bias serves them all."""
 
     def __init__(self, config: T5Config, decoder: bool) -> None:
@@ -126,14 +125,12 @@ class T5Stack(nn.Module):
         self.final_norm = nn.RMSNorm(c.d_model, c.layer_norm_epsilon)
         self.drop = nn.Dropout(c.dropout_rate)
 
-    def forward(
-        self, x: Tensor, mask: nn.Mask, record: Record, context: Any = None, context_mask: Any = None, cache: Any = None
-    ) -> Tensor:
+    def enter(self, x: Tensor, mask: nn.Mask) -> tuple[Tensor, nn.Mask]:
         T = x.shape[1]
-        mask = mask.with_bias(self.relative(T, mask.offset + T, mask.offset))
-        cross = {} if context is None else {"context": context, "context_mask": context_mask}
-        x = run_blocks(self.layers, self.drop(x), lambda i: mask, record, cache, **cross)
-        return self.drop(tap("final_norm", self.final_norm(x)))
+        return self.drop(x), mask.with_bias(self.relative(T, mask.offset + T, mask.offset))
+
+    def leave(self, x: Tensor) -> Tensor:
+        return self.drop(self.final_norm(x))
 
 
 class T5Model(EncoderDecoder):

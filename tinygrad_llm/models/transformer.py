@@ -15,12 +15,11 @@ import numpy as np
 
 from .. import nn
 from ..autograd import Tensor
-from ..nn import init, tap
-from .base import Record, run_blocks
+from ..nn import init
 from .config import Config, flag, layers, rate, size, small, token
 from .outputs import ModelOutput
 from .registry import Family, register
-from .seq2seq import EncoderDecoder, Seq2SeqLM
+from .seq2seq import EncoderDecoder, Seq2SeqLM, Stack
 
 # -- config and presets ------------------------------------------------------------------------------------------------
 
@@ -76,20 +75,16 @@ def layer(c: TransformerConfig, decoder: bool) -> nn.EncoderBlock:
 # -- embeddings and model ----------------------------------------------------------------------------------------------
 
 
-class TransformerStack(nn.Module):
+class TransformerStack(Stack):
     """Positions added to the scaled embeddings, then L post-norm blocks."""
 
     def __init__(self, config: TransformerConfig, decoder: bool) -> None:
         self.drop = nn.Dropout(config.dropout)
         self.layers = [layer(config, decoder) for _ in range(config.decoder_layers if decoder else config.encoder_layers)]
 
-    def forward(
-        self, x: Tensor, mask: nn.Mask, record: Record, context: Any = None, context_mask: Any = None, cache: Any = None
-    ) -> Tensor:
+    def enter(self, x: Tensor, mask: nn.Mask) -> tuple[Tensor, nn.Mask]:
         T, D = x.shape[1:]
-        x = self.drop(x + nn.sinusoidal(mask.offset + T, D, x.dtype)[mask.offset :])
-        cross = {} if context is None else {"context": context, "context_mask": context_mask}
-        return tap("final_norm", run_blocks(self.layers, x, lambda i: mask, record, cache, **cross))
+        return self.drop(x + nn.sinusoidal(mask.offset + T, D, x.dtype)[mask.offset :]), mask
 
 
 class TransformerModel(EncoderDecoder):

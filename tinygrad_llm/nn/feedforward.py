@@ -37,7 +37,7 @@ class FeedForward(Module):
     """`up` widens D to F, `down` narrows it again; with `gated`, `gate` goes through the activation and multiplies `up`."""
 
     def __init__(self, width: int, inner: int, act: str, *, gated: bool = False, bias: bool = True, dropout: float = 0.0) -> None:
-        self.act = activation(act)
+        self.act, self.act_name = activation(act), act
         self.gate = Linear(width, inner, bias) if gated else None
         self.up = Linear(width, inner, bias)
         self.down = Linear(inner, width, bias)

@@ -1,0 +1,75 @@
+"""The figures and tables of `describe` and `compare`, and the README made from built models."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import tinygrad_llm as tg
+from tinygrad_llm import cli
+from tinygrad_llm.models import differences
+
+
+def test_the_readme_is_what_the_models_say():
+    readme = Path(differences.__file__).with_name("README.md").read_text("utf-8")
+    assert readme == differences.readme(), "run: python -m tinygrad_llm.models.differences > tinygrad_llm/models/README.md"
+
+
+def test_the_quoted_figures():
+    assert tg.models.cards(175e9, 8.55, 24) == 63
+    assert tg.models.cards(1.8e12, 8.55, 24) == 642
+    assert tg.models.cards(175e9, 2, 24) == 15
+    assert tg.models.cards(175e9, 16, 24) == 117
+
+
+def test_describe_175_billion():
+    found = tg.models.describe("gpt3-175b", batch=2, context=1000)
+    assert found.parameters == 174_604_259_328 == sum(p.total for p in found.parts)
+    assert {n for _, _, n in found.cards()} >= {15, 63, 117}
+    memory = found.memory()
+    assert memory["fp32"]["weights"] == 4 * found.parameters and memory["int8"]["weights"] == found.parameters
+    assert memory["fp32"]["optimizer"] == 8 * found.parameters and "gradients" not in memory["int8"]
+    assert memory["fp16"]["cache"] == 96 * 2 * 12288 * 2 * 2000
+    half = tg.models.describe("gpt3-175b", batch=1, context=1000).memory()
+    assert memory["fp32"]["activations"] == 2 * half["fp32"]["activations"]
+    text = found.text()
+    assert "63 cards" in text and "117 cards" in text and "8.55" in text and "24·10⁹" in text
+
+
+def test_describe_reads_a_folder_and_a_number(tmp_path):
+    model = tg.models.create("gpt2", n_layer=1, n_embd=8, n_head=2, vocab_size=11, n_positions=6)
+    model.save(tmp_path)
+    assert tg.models.describe(str(tmp_path)).parameters == model.num_parameters()
+    assert "642 cards" in tg.models.describe("1.8e12").text()
+
+
+@pytest.mark.parametrize("bad", [{"batch": 0}, {"context": -1}, {"card_gb": 0.0}, {"bytes_per_parameter": float("inf")}])
+def test_describe_refuses_nonsense(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        tg.models.describe("gpt2", **bad)
+
+
+def test_compare_names_what_differs_and_only_that():
+    rows = {row: (a, b) for row, a, b in tg.models.compare("bert", "t5")}
+    assert rows["norm"][0].startswith("LayerNorm, after") and rows["norm"][1].startswith("RMSNorm, before")
+    assert rows["positions"] == ("learned, 512", "trained bias on the scores, 32 buckets of distance, shared by the layers")
+    assert "scores not scaled" in rows["attention"][1]
+    assert tg.models.compare("gpt2", "gpt2") == []
+    assert [row for row, _, _ in tg.models.compare("mistral-7b", "llama3.1-8b")] == ["embeddings", "window"]
+
+
+def test_every_family_says_what_its_paper_added():
+    for family in tg.models.families:
+        assert len(differences.facts(family)["new"]) > 20, family
+
+
+def test_the_commands(capsys):
+    assert cli.main(["describe", "gpt3-175b", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parameters"] == 174_604_259_328
+    assert cli.main(["describe", "gpt3-175b", "--batch", "4", "--context", "512"]) == 0
+    assert "memory at batch 4, context 512" in capsys.readouterr().out
+    assert cli.main(["compare", "bert", "t5"]) == 0
+    assert "RMSNorm" in capsys.readouterr().out
+    assert cli.main(["describe", "gpt-9"]) == 1
+    assert "no model named 'gpt-9'" in capsys.readouterr().err
+    assert cli.main(["compare", "bert"]) == 2

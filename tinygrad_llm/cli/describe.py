@@ -1,0 +1,37 @@
+"""`tinygrad-llm describe NAME-or-DIR`: parameters, memory, cards. `tinygrad-llm compare A B`: what differs between two families."""
+
+import argparse
+import json
+
+
+def add_parser(subparsers) -> None:
+    """The two commands."""
+    describe = subparsers.add_parser("describe", help="parameters by part, memory and cards of a model, without allocating it")
+    names = 'a preset ("gpt3-175b"), a checkpoint\'s folder, or a number of parameters ("1.8e12")'
+    describe.add_argument("name", metavar="NAME-or-DIR", help=names)
+    describe.add_argument("--batch", type=int, default=1, help="sequences at a time (1)")
+    describe.add_argument("--context", type=int, help="positions (the model's own)")
+    describe.add_argument("--card-gb", type=float, default=24.0, help="memory of one card in 10⁹ bytes (24)")
+    describe.add_argument("--bytes-per-parameter", type=float, default=8.55, help="for the number of cards (8.55)")
+    describe.add_argument("--json", action="store_true", help="machine-readable, to stdout")
+    compare = subparsers.add_parser("compare", help="what differs between two families or presets")
+    compare.add_argument("a", metavar="A", help='a family ("bert") or a preset ("bert-large")')
+    compare.add_argument("b", metavar="B")
+    compare.add_argument("--json", action="store_true", help="machine-readable, to stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what was asked for."""
+    from tinygrad_llm import models
+
+    if args.command == "compare":
+        from tinygrad_llm.models.differences import compare_text
+
+        rows = models.compare(args.a, args.b)
+        print(json.dumps([{"row": r, args.a: a, args.b: b} for r, a, b in rows]) if args.json else compare_text(args.a, args.b))
+        return 0
+    found = models.describe(
+        args.name, batch=args.batch, context=args.context, card_gb=args.card_gb, bytes_per_parameter=args.bytes_per_parameter
+    )
+    print(json.dumps(found.as_dict()) if args.json else found.text())
+    return 0

@@ -1,0 +1,192 @@
+"""What a model takes: parameters by part; bytes for weights, gradients, optimizer, activations and cache; how many cards.
+
+Nothing is allocated: the model is built as a skeleton. All assumptions are in the numbers' names and printed with them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import nn
+from .registry import skeleton_of
+
+BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
+#: bytes per parameter of training with AdamW: weights, gradients, and what the optimizer keeps
+TRAINING = {
+    "fp32": (4, 4, 8),  # two moments
+    "fp16": (2, 2, 12),  # two moments and a copy of the weights, all three in float32
+}
+QUOTED = 8.55  # bytes per parameter behind the often quoted 63 cards for 175 billion parameters and 642 for 1.8 trillion
+
+
+def cards(parameters: float, bytes_per_parameter: float = QUOTED, card_gb: float = 24.0) -> int:
+    """How many cards of `card_gb` · 10⁹ bytes hold this many parameters at so many bytes each."""
+    return math.ceil(parameters * bytes_per_parameter / (card_gb * 1e9))
+
+
+@dataclass
+class Part:
+    """Parameters of one name and shape: `count` of them, one per layer."""
+
+    name: str
+    shape: tuple[int, ...]
+    count: int
+
+    @property
+    def total(self) -> int:
+        return self.count * math.prod(self.shape)
+
+
+@dataclass
+class Description:
+    """The figures of one model; `text()` prints them."""
+
+    name: str
+    parameters: int
+    parts: list[Part] = field(default_factory=list)
+    batch: int = 1
+    context: int = 0
+    kept_per_token: int = 0  # numbers that backward needs, per token, in all layers
+    cache_per_token: int = 0  # numbers in the key-value cache, per token
+    card_gb: float = 24.0
+    bytes_per_parameter: float = QUOTED
+
+    def memory(self) -> dict[str, dict[str, int]]:
+        """{"fp32": {"weights": bytes, "gradients": ..., "optimizer": ..., "activations": ..., "cache": ...}, "fp16": ...}"""
+        table = {}
+        tokens = self.batch * self.context
+        for kind, width in BYTES.items():
+            row = {"weights": self.parameters * width, "cache": self.cache_per_token * tokens * max(width, 2)}
+            if kind in TRAINING:
+                _, gradients, optimizer = TRAINING[kind]
+                row |= {"gradients": self.parameters * gradients, "optimizer": self.parameters * optimizer,
+                        "activations": self.kept_per_token * tokens * width}  # fmt: skip
+            table[kind] = row
+        return table
+
+    def cards(self) -> list[tuple[str, float, int]]:
+        """(assumption, bytes per parameter, cards), from the leanest to the fullest."""
+        rows = [("int8 weights alone", 1.0), ("fp16 weights alone: enough to run it", 2.0), ("fp32 weights alone", 4.0),
+                (f"{self.bytes_per_parameter:g} bytes a parameter", self.bytes_per_parameter),
+                ("training: fp32 weights 4 + gradients 4 + Adam's moments 8", 16.0),
+                ("training, mixed: fp16 weights 2 + gradients 2 + fp32 copy 4 + moments 8", 16.0)]  # fmt: skip
+        return [(what, each, cards(self.parameters, each, self.card_gb)) for what, each in rows]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return {
+            "name": self.name, "parameters": self.parameters, "batch": self.batch, "context": self.context,
+            "parts": [{"name": p.name, "shape": list(p.shape), "count": p.count, "parameters": p.total} for p in self.parts],
+            "memory": self.memory(), "card_gb": self.card_gb,
+            "cards": [{"assumption": what, "bytes_per_parameter": each, "cards": n} for what, each, n in self.cards()],
+        }  # fmt: skip
+
+    def text(self) -> str:
+        """The tables, and the assumptions behind them."""
+        lines = [f"{self.name}: {self.parameters:,} parameters", ""]
+        if self.parts:
+            width = max(len(p.name) for p in self.parts)
+            lines += [f"  {p.name:<{width}}  {_times(p):>24}  {p.total:>17,}  {p.total / self.parameters:6.1%}" for p in self.parts]
+            lines += [f"  {'total':<{width}}  {'':>24}  {self.parameters:>17,}", ""]
+        lines += self._memory_text() if self.context else []
+        return "\n".join(lines + self._cards_text())
+
+    def _memory_text(self) -> list[str]:
+        columns = ("weights", "gradients", "optimizer", "activations", "cache")
+        lines = [f"memory at batch {self.batch}, context {self.context}:", "", "        " + "".join(f"{c:>13}" for c in columns)]
+        for kind, row in self.memory().items():
+            lines.append(f"  {kind:<6}" + "".join(f"{_gb(row[c]) if c in row else '-':>13}" for c in columns))
+        return [
+            *lines, "",
+            "  optimizer: AdamW, two float32 moments, with fp16 weights a float32 copy of them too; int8 runs, it does not train",
+            f"  activations: {self.kept_per_token:,} numbers a token, kept by the layers for backward; attention patterns are not",
+            "  cache: keys and values of every layer, for generation, in 2 bytes at least; 1 GB = 10⁹ bytes", "",
+        ]  # fmt: skip
+
+    def _cards_text(self) -> list[str]:
+        n, gb = self.parameters, self.card_gb
+        lines = [f"cards of {gb:g} GB (bytes / {gb:g}·10⁹, rounded up; activations and cache not counted):", ""]
+        for what, each, count in self.cards():
+            lines.append(f"  {what:<74} {each:>6g} × {n / 1e9:,.4g}·10⁹ = {_gb(n * each):>11} {count:>6,} cards")
+        return [
+            *lines, "",
+            f"  Why the figures differ: {cards(n, 2, gb)} cards hold the weights in fp16 and nothing else; {cards(n, 16, gb)} hold",
+            f"  what training with Adam keeps, 16 bytes a parameter. {QUOTED} bytes lie between the two and give the often quoted",
+            "  63 cards of 24 GB for 175 billion parameters and 642 for 1.8 trillion; they stand for no single recipe, so name",
+            "  the bytes with the cards.",
+        ]  # fmt: skip
+
+
+def describe(
+    name: str, *, batch: int = 1, context: int | None = None, card_gb: float = 24.0, bytes_per_parameter: float = QUOTED,
+    **overrides: Any,
+) -> Description:  # fmt: skip
+    """The figures of a preset, of the checkpoint in a directory, or of a bare number of parameters ("1.8e12")."""
+    common = {"card_gb": card_gb, "bytes_per_parameter": bytes_per_parameter, "batch": batch}
+    for what, value in {**common, "context": 1 if context is None else context}.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"describe: {what} must be positive, got {value}")
+    if re.fullmatch(r"[0-9][0-9_,]*(\.[0-9]+)?(e\+?[0-9]+)?", str(name).lower()):
+        return Description(str(name), int(float(str(name).replace(",", "").replace("_", ""))), **common)
+    model = skeleton_of(name, **overrides)
+    return Description(
+        str(name), model.num_parameters(), parts_of(model), context=context or longest(model), kept_per_token=kept(model),
+        cache_per_token=cached(model), **common,
+    )  # fmt: skip
+
+
+def parts_of(model: Any) -> list[Part]:
+    """The parameters, with those of equal name and shape in all layers counted together."""
+    parts: dict[tuple[str, tuple[int, ...]], Part] = {}
+    for name, value in model.named_parameters():
+        key = (re.sub(r"\.\d+\.", ".*.", name), value.shape)
+        parts.setdefault(key, Part(*key, 0)).count += 1
+    return list(parts.values())
+
+
+def longest(model: Any) -> int:
+    """The model's context, or 512 where it has no limit."""
+    value = getattr(model.config, "max_position_embeddings", None)
+    return int(value) if value else 512
+
+
+def _blocks(model: Any) -> list[Any]:
+    """Every block as often as it runs."""
+    base = model if not model.holds_base() else getattr(model, model.base_prefix)
+    if hasattr(base, "blocks"):
+        return base.blocks()
+    stacks = [base.encoder, base.decoder] if base.is_encoder_decoder and hasattr(base, "encoder") else [base]
+    return [block for stack in stacks for block in getattr(stack, "layers", [])]
+
+
+def kept(model: Any) -> int:
+    """Numbers per token that backward needs: each block's residual streams, norms' outputs, q, k, v, z and feed-forward values."""
+    total = 0
+    for block in _blocks(model):
+        for part in (block.attn, getattr(block, "cross", None)):
+            if part is not None:
+                D = part.q.weight.shape[1]
+                total += 2 * D + 2 * part.heads * part.head_width + 2 * part.kv_heads * part.head_width
+        F, D = block.mlp.up.weight.shape
+        total += 2 * D + F * (3 if block.mlp.gate is not None else 2)
+    return total
+
+
+def cached(model: Any) -> int:
+    """Numbers per token in the key-value cache; none without a decoder."""
+    return sum(2 * block.attn.kv_heads * block.attn.head_width for block in _blocks(model) if isinstance(block, nn.DecoderBlock))
+
+
+def _times(part: Part) -> str:
+    shape = "×".join(f"{n:,}" for n in part.shape)
+    return shape if part.count == 1 else f"{part.count} · {shape}"
+
+
+def _gb(nbytes: float) -> str:
+    for limit, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
+        if nbytes >= limit:
+            return f"{nbytes / limit:,.4g} {unit}"
+    return f"{nbytes / 1e3:,.4g} kB"
