@@ -129,8 +129,8 @@ def _rotary_halves(x, cos, sin, interleaved):
     half = cos.shape[-1]
     if 2 * half > x.shape[-1]:
         raise ValueError(f"cos: {half} angles turn {2 * half} features, but x has only {x.shape[-1]}")
-    lead = x.shape[:-1]
-    if np.broadcast_shapes(cos.shape[:-1], lead) != lead:
+    lead, given = x.shape[:-1], cos.shape[:-1]
+    if len(given) > len(lead) or any(a not in (1, b) for a, b in zip(given[::-1], lead[::-1])):
         raise ValueError(f"cos: shape {cos.shape} does not broadcast over x of shape {x.shape}")
     if interleaved:
         return slice(0, 2 * half, 2), slice(1, 2 * half, 2)

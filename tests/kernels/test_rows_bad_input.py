@@ -1,0 +1,73 @@
+"""Bad input to row kernels: both backends raise the same error, and its message names the argument."""
+import numpy as np
+import pytest
+
+import kernels
+
+X = np.ones((2, 3), np.float32)
+ROW = np.ones(2, np.float32)
+IDS = np.array([0, 2])
+READ_ONLY = np.ones((2, 3), np.float32)
+READ_ONLY.flags.writeable = False
+WIDE = np.ones((2, 6), np.float32)
+ANGLES = np.ones((4, 1), np.float32)
+
+
+def adamw(p, g=None, step=1, m=None):
+    zeros = [np.zeros_like(x) for x in p]
+    kernels.adamw_step(p, zeros if g is None else g, zeros if m is None else m, zeros, 0.1, 0.9, 0.9, 1e-8, 0.0, step)
+
+
+BAD = {
+    "a list": (TypeError, "x: expected a numpy array", lambda: kernels.gelu_forward([1.0])),
+    "half precision": (TypeError, "x: .*float16.*astype", lambda: kernels.softmax_forward(X.astype(np.float16))),
+    "integers": (TypeError, "x: .*int64", lambda: kernels.layer_norm_forward(np.ones((2, 3), int))),
+    "no axis": (ValueError, "x: expected at least one axis", lambda: kernels.rms_norm_forward(np.ones((), np.float32))),
+    "weight's length": (ValueError, r"weight: expected shape \(3,\)", lambda: kernels.layer_norm_forward(X, ROW, ROW)),
+    "weight's dtype": (TypeError, "weight: expected dtype float32", lambda: kernels.rms_norm_forward(X, np.ones(3))),
+    "bias's length": (ValueError, "bias: expected shape", lambda: kernels.layer_norm_forward(X, X[0], ROW)),
+    "gradient's shape": (ValueError, r"g: expected shape \(2, 3\)", lambda: kernels.gelu_backward(X.T, X)),
+    "gradient's dtype": (TypeError, "g: expected dtype float32", lambda: kernels.softmax_backward(X.astype(float), X)),
+    "statistics": (ValueError, "rstd: expected one number per row", lambda: kernels.rms_norm_backward(X, X, X[0], X[0])),
+    "residual": (ValueError, "residual: expected shape", lambda: kernels.add_layer_norm_forward(X, X.T)),
+    "g_total": (ValueError, "g_total: expected shape", lambda: kernels.add_rms_norm_backward(X, X.T, X, X[0], ROW)),
+    "axis": (ValueError, "axis 2 is out of range", lambda: kernels.softmax_forward(X, 2)),
+    "approximate": (ValueError, "approximate: .*'erf'", lambda: kernels.gelu_forward(X, "erf")),
+    "up": (ValueError, "up: expected shape", lambda: kernels.swiglu_forward(X, X.T)),
+    "out's shape": (ValueError, "out: expected shape", lambda: kernels.gelu_forward(X, out=np.empty((3, 2), np.float32))),
+    "out is read-only": (ValueError, "out: the array is read-only", lambda: kernels.silu_forward(X, out=READ_ONLY)),
+    "out overlaps": (ValueError, "out: overlaps", lambda: kernels.layer_norm_forward(WIDE[:, :3], out=WIDE[:, 2:5])),
+    "out overlaps in part": (ValueError, "out: overlaps", lambda: kernels.gelu_forward(WIDE[:, :3], out=WIDE[:, 1:4])),
+    "targets' dtype": (TypeError, "targets: expected integers", lambda: kernels.cross_entropy_forward(X, ROW)),
+    "targets' shape": (ValueError, "targets: expected shape", lambda: kernels.cross_entropy_forward(X, np.zeros(3, int))),
+    "target out of range": (IndexError, r"targets: .*\[0, 3\) or -100, got 3 at \(1,\)",
+                            lambda: kernels.cross_entropy_forward(X, np.array([0, 3]))),
+    "negative target": (IndexError, "targets: .*got -1", lambda: kernels.cross_entropy_backward(1, X, np.array([-1, 0]), ROW)),
+    "label smoothing": (ValueError, "label_smoothing", lambda: kernels.cross_entropy_forward(X, IDS, label_smoothing=1.5)),
+    "row gradient": (ValueError, "g: expected one number", lambda: kernels.cross_entropy_backward(X[0], X, IDS, ROW)),
+    "reduction": (ValueError, "reduction: .*'none'", lambda: kernels.linear_cross_entropy_forward(X, X, IDS % 2, reduction="none")),
+    "unembedding": (ValueError, r"weight: expected shape \(V, 3\)",
+                    lambda: kernels.linear_cross_entropy_forward(X, X.T.copy(), IDS)),
+    "id out of range": (IndexError, r"ids: .*\[0, 2\), got 2 at \(1,\)", lambda: kernels.embedding_forward(X, IDS)),
+    "negative id": (IndexError, "ids: .*got -1", lambda: kernels.embedding_backward(X, np.array([0, -1]), 5)),
+    "ids are floats": (TypeError, "ids: expected integers", lambda: kernels.embedding_forward(X, ROW)),
+    "a gradient for each id": (ValueError, "g: expected shape", lambda: kernels.embedding_backward(X, np.array([0, 1, 0]), 5)),
+    "nothing to add to": (ValueError, "accumulate", lambda: kernels.embedding_backward(X, IDS, 5, accumulate=True)),
+    "probability": (ValueError, r"p: .*\[0, 1\]", lambda: kernels.dropout_forward(X, 1.5, 0)),
+    "too many angles": (ValueError, "cos: .*features", lambda: kernels.rotary_forward(X, X[:, :2].copy(), X[:, :2].copy())),
+    "angles that do not fit": (ValueError, "cos: .*broadcast", lambda: kernels.rotary_forward(X, ANGLES, ANGLES)),
+    "sin unlike cos": (ValueError, "sin: expected shape", lambda: kernels.rotary_forward(X, X[:, :1], X[:1, :1])),
+    "lists of unequal length": (ValueError, "equally long", lambda: adamw([X.copy()], g=[])),
+    "step 0": (ValueError, "step", lambda: adamw([X.copy()], step=0)),
+    "read-only parameter": (ValueError, "param.0.: .*read-only", lambda: adamw([READ_ONLY])),
+    "moment's shape": (ValueError, r"m\[0\]: expected shape", lambda: adamw([X.copy()], m=[ROW])),
+    "mixed parameters": (TypeError, "param: expected dtype", lambda: adamw([X.copy(), X.astype(float)])),
+}
+
+
+@pytest.mark.parametrize("side", kernels.SIDES)
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(case, side):
+    error, message, call = BAD[case]
+    with kernels.use(side), pytest.raises(error, match=message):
+        call()
