@@ -14,13 +14,13 @@ from numba import float32
 
 from . import simd
 from ._jit import jit, jit_parallel, prange
-from .matmul_epilogue import make_epilogue
+from .matmul_epilogue import finish_block
 from .matmul_pack import make_pack
 
 from .matmul_plan import (  # isort: skip
     A1, A2, B1, B2, BLOCK_M, BLOCK_N, C1, C2, COL_B, DIRECT_A, DIRECT_B, HIGH_A, HIGH_B, HIGH_C, HUGE_PAGE, K, KC, LOW_A,
-    LOW_B, LOW_C, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_BIAS, P_C, P_COUNTER, P_FIELDS, P_PRE, P_RES, ROW_A, ROW_B, ROW_C,
-    SCRATCH, STEP_A, STRIP, TASKS_M, TASKS_N,
+    LOW_B, LOW_C, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_BIAS, P_C, P_COUNTER, P_FIELDS, P_FINISH, P_PRE, P_RES, ROW_A,
+    ROW_B, ROW_C, SCRATCH, STEP_A, STRIP, TASKS_M, TASKS_N,
 )
 from .matmul_tile import PANEL, ROWS, make_tile
 from .simd import fetch_add, peek_f64, peek_i64
@@ -37,7 +37,6 @@ def make_matmul(vector):
     tile_1, tile_2, tile_3 = (make_tile(vector, n) for n in (1, 2, 3))
     peek = simd.peek_f32 if single else simd.peek_f64
     scalar = np.float32 if single else np.float64
-    finish = make_epilogue(vector)
     pack_a, gather_a = make_pack(simd.Vector(vector.dtype, ROWS))
     pack_b, gather_b = make_pack(vector)
 
@@ -168,21 +167,22 @@ def make_matmul(vector):
             pc = peek_i64(args + 8 * P_C) + first * peek_i64(plan + 8 * C1) + second * peek_i64(plan + 8 * C2)
             block(plan, rows, cols, pa + i0 * peek_i64(plan + 8 * ROW_A), pb + j0 * peek_i64(plan + 8 * COL_B),
                   pc + i0 * peek_i64(plan + 8 * ROW_C) + j0 * size, alpha, beta, scratch)
-            finish(plan, args, i0, rows, j0, cols, pc, batch)
+            finish_block(peek_i64(args + 8 * P_FINISH), plan, args, scratch, i0, rows, j0, cols, batch, pc)
             task = fetch_add(counter, 1)
 
     return worker
 
 
 @jit_parallel
-def launch(threads, worker, plan, a, b, c, bias, residual, pre, alpha, beta, scratch, careful):
-    """ids of the arrays, 0 for none; `plan` is made by `matmul_plan`; True, and nothing done, if C may overlap A or B."""
+def launch(threads, worker, finish, plan, a, b, c, bias, residual, pre, alpha, beta, scratch, careful):
+    """Addresses of loops, ids of arrays, 0 for none; a plan of `matmul_plan`. True, and nothing done, if C may overlap A or B."""
     args = np.zeros(P_FIELDS, np.int64)
     args[P_A], args[P_B], args[P_C] = peek_i64(a + HEAD), peek_i64(b + HEAD), peek_i64(c + HEAD)
     low, high = args[P_C] + plan[LOW_C], args[P_C] + plan[HIGH_C]
     if careful and ((low < args[P_A] + plan[HIGH_A] and args[P_A] + plan[LOW_A] < high)
                     or (low < args[P_B] + plan[HIGH_B] and args[P_B] + plan[LOW_B] < high)):
         return True
+    args[P_FINISH] = finish
     if bias:
         args[P_BIAS] = peek_i64(bias + HEAD)
     if residual:

@@ -24,7 +24,6 @@ from .matmul_plan import (
     return_scratch,
 )
 from .matmul_portable import matmul_naive
-from .reference_matmul import ACTIVATIONS as ACTIVATION_FORWARDS
 from .reference_matmul import sum_to
 
 if COMPILED:
@@ -33,6 +32,7 @@ if COMPILED:
     from . import simd
     from ._jit import address_of
     from .matmul_blocked import launch, make_matmul
+    from .matmul_epilogue import make_epilogue
     from .matmul_skinny import make_skinny
     from .matmul_tile import ROWS
 
@@ -41,6 +41,11 @@ if COMPILED:
         """The compiled loops for float32 (4) or float64 (8)."""
         vector = simd.f32 if size == 4 else simd.f64
         return address_of((make_skinny if skinny else make_matmul)(vector), *[int64] * 4)
+
+    @functools.cache
+    def finish_address(size):
+        """The compiled epilogue."""
+        return address_of(make_epilogue(simd.f32 if size == 4 else simd.f64), *[int64] * 4)
 
     _LANES = {4: simd.LANES32, 8: simd.LANES64}
 
@@ -79,7 +84,7 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, b
         check.writable("out", out, problem.shape, a.dtype)
     if plain and problem.simple:
         scratch = borrow_scratch(problem.scratch)
-        clash = problem.launch(problem.threads, problem.worker, problem.plan, id(a), id(b), id(out), 0, 0, 0, alpha, beta,
+        clash = problem.launch(problem.threads, problem.worker, 0, problem.plan, id(a), id(b), id(out), 0, 0, 0, alpha, beta,
                                scratch, True)
         return_scratch(scratch)
         if not clash:
@@ -232,6 +237,8 @@ class _Problem:
         for axis in axes:
             work *= axis[0]
         self.threads = 1 if work < SERIAL_WORK else _threads.allowed
+        more = bias is not None or residual is not None or pre is not None or self.options["activation"] is not None
+        self.finish = finish_address(a.itemsize) if more else 0
         strides = (*strides_a, *strides_b, c[-2], r[-2], r[-1], p[-2], bias.strides[0] if bias is not None else 0)
         self.launch = launch if self.threads > 1 else launch.serial
         self.worker = worker_address(a.itemsize, is_skinny((m, n, depth), strides, a.itemsize))
@@ -253,30 +260,19 @@ class _Problem:
             return
         if self.naive:
             matmul_naive(a, b, out, alpha, beta, bias, residual, pre, **self.options)
-        elif self.options["activation"] is not None:
-            self._run_in_steps(a, b, out, bias, residual, pre, alpha, beta)
         elif self.by_slices:
             self._run_slices(a, b, out, bias, residual, pre, alpha, beta)
         else:
             target = out if self.direct else np.array(out, order="C")
             kept = pre if self.pre_direct else np.empty(self.shape, a.dtype)
             scratch = borrow_scratch(self.scratch)
-            self.launch(self.threads, self.worker, self.plan, id(a), id(b), id(target), 0 if bias is None else id(bias),
-                        0 if residual is None else id(residual), 0 if pre is None else id(kept), alpha, beta, scratch, False)
+            self.launch(self.threads, self.worker, self.finish, self.plan, id(a), id(b), id(target),
+                        0 if bias is None else id(bias), 0 if residual is None else id(residual), 0 if pre is None else id(kept), alpha, beta, scratch, False)
             return_scratch(scratch)
             if target is not out:
                 out[...] = target
             if kept is not pre:
                 pre[...] = kept
-
-    def _run_in_steps(self, a, b, out, bias, residual, pre, alpha, beta):
-        """The activation as a pass of its own."""
-        matmul(a, b, out, alpha=alpha, beta=beta, bias=bias, **{**self.options, "activation": None})
-        if pre is not None:
-            pre[...] = out
-        out[...] = ACTIVATION_FORWARDS[self.options["activation"]](out)
-        if residual is not None:
-            out += residual
 
     def _run_slices(self, a, b, out, bias, residual, pre, alpha, beta):
         """More batch axes than the loops walk: one call for each index of the first."""

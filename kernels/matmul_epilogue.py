@@ -1,4 +1,4 @@
-"""What is done to a piece of C while it is still in the first cache: bias, activation, residual.
+"""What is done to a block of C while it is still in the cache: bias, activation, residual.
 
     pre = C + bias          (kept when the caller wants it: backward of the activation needs it)
     out = activation(pre) + residual
@@ -8,7 +8,9 @@ from numba import carray
 
 from . import simd
 from ._jit import jit
+from .activation import _FORMULAS as FORMULAS
 from .matmul_plan import (
+    ACTIVATION,
     COL_R,
     N2,
     P1,
@@ -23,15 +25,26 @@ from .matmul_plan import (
     ROW_R,
     STEP_BIAS,
 )
-from .simd import peek_i64
+from .simd import call_address, peek_i64, poke
+from .vecmath import wide_vectors
 
 
 def make_epilogue(vector):
-    """`finish(plan, args, i0, rows, j0, cols, pc, batch)` for one dtype."""
+    """`finish(plan, args, where, pc)` for one dtype; `where` holds i0, rows, j0, cols and batch of a finished block."""
     single = str(vector.dtype) == "float32"
     size = 4 if single else 8
     pointer = simd.pointer_f32 if single else simd.pointer_f64
     peek = simd.peek_f32 if single else simd.peek_f64
+
+    def make_row(formula):
+        @jit
+        def row(x):
+            wide_vectors()
+            for i in range(x.size):
+                x[i] = formula(x[i])[0]
+        return row
+
+    relu_row, gelu_row, gelu_tanh_row, silu_row = (make_row(FORMULAS[name]) for name in ("relu", "none", "tanh", "silu"))
 
     @jit
     def add_row(x, address, step):
@@ -45,11 +58,23 @@ def make_epilogue(vector):
                 x[i] += peek(address + i * step)
 
     @jit
-    def finish(plan, args, i0, rows, j0, cols, pc, batch):
+    def activate(code, row):
+        if code == 1:
+            relu_row(row)
+        elif code == 2:
+            gelu_row(row)
+        elif code == 3:
+            gelu_tanh_row(row)
+        elif code == 4:
+            silu_row(row)
+
+    @jit
+    def finish(plan, args, where, pc):
+        i0, rows, j0, cols, batch = (peek_i64(where), peek_i64(where + 8), peek_i64(where + 16), peek_i64(where + 24),
+                                     peek_i64(where + 32))
         bias, residual, pre = (peek_i64(args + 8 * P_BIAS), peek_i64(args + 8 * P_RES), peek_i64(args + 8 * P_PRE))
-        if not (bias or residual or pre):
-            return
-        first, second = divmod(batch, peek_i64(plan + 8 * N2))
+        code = peek_i64(plan + 8 * ACTIVATION)
+        first, second = batch // peek_i64(plan + 8 * N2), batch % peek_i64(plan + 8 * N2)
         row_c, row_p, row_r = (peek_i64(plan + 8 * ROW_C), peek_i64(plan + 8 * ROW_P), peek_i64(plan + 8 * ROW_R))
         col_r, step_bias = peek_i64(plan + 8 * COL_R), peek_i64(plan + 8 * STEP_BIAS)
         pre += first * peek_i64(plan + 8 * P1) + second * peek_i64(plan + 8 * P2) + j0 * size
@@ -63,7 +88,20 @@ def make_epilogue(vector):
                 saved = carray(pointer(pre + i * row_p), (cols,))
                 for j in range(cols):
                     saved[j] = row[j]
+            activate(code, row)
             if residual:
                 add_row(row, from_r + i * row_r, col_r)
 
     return finish
+
+
+@jit
+def finish_block(finish, plan, args, scratch, i0, rows, j0, cols, batch, pc):
+    """Call `finish`, an address or 0 where there is nothing to do, on one block."""
+    if finish:
+        poke(scratch, i0)
+        poke(scratch + 8, rows)
+        poke(scratch + 16, j0)
+        poke(scratch + 24, cols)
+        poke(scratch + 32, batch)
+        call_address(finish, plan, args, scratch, pc)

@@ -15,7 +15,7 @@ import numpy as np
  TASKS_N, KC, STRIP, DIRECT_A, DIRECT_B, ACTIVATION, ROW_R, COL_R, ROW_P, STEP_BIAS, SCRATCH, LOW_A, HIGH_A,
  LOW_B, HIGH_B, LOW_C, HIGH_C, FIELDS) = range(41)
 # addresses that change with every call
-P_A, P_B, P_C, P_BIAS, P_RES, P_PRE, P_ALPHA, P_BETA = range(8)
+P_A, P_B, P_C, P_BIAS, P_RES, P_PRE, P_ALPHA, P_BETA, P_FINISH = range(9)
 P_COUNTER, P_FIELDS = 16, 17                  # the counter, written by all threads, on a cache line of its own
 
 ACTIVATIONS = {None: 0, "relu": 1, "gelu": 2, "gelu_tanh": 3, "silu": 4}

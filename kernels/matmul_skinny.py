@@ -10,11 +10,12 @@ import numpy as np
 
 from . import simd
 from ._jit import jit
-from .matmul_epilogue import make_epilogue
+from .matmul_epilogue import finish_block
 
 from .matmul_plan import (  # isort: skip
-    A1, A2, B1, B2, BLOCK_N, C1, C2, COL_B, K, KC, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_C, ROW_A, ROW_B, ROW_C, STEP_A,
-    TASKS_N)
+    A1, A2, B1, B2, BLOCK_N, C1, C2, COL_B, K, KC, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_C, P_FINISH, ROW_A, ROW_B, ROW_C,
+    STEP_A, TASKS_N,
+)
 from .matmul_tile import make_dots, make_tile
 from .simd import fetch_add, peek_f64, peek_i64
 
@@ -30,7 +31,6 @@ def make_skinny(vector):
     dots_1x8, dots_2x4, dots_4x4, dots_8x2 = (make_dots(vector, r, c) for r, c in ((1, 8), (2, 4), (4, 4), (8, 2)))
     dots_1x1, dots_2x1, dots_4x1, dots_8x1 = (make_dots(vector, r, 1) for r in (1, 2, 4, 8))
     tile_1, tile_2, tile_4, tile_8 = (make_tile(vector, n, r) for n, r in ((8, 1), (4, 2), (4, 4), (2, 8)))
-    finish = make_epilogue(vector)
 
     @jit
     def rows_next(left):
@@ -152,7 +152,8 @@ def make_skinny(vector):
                 by_rows(plan, cols, pa, b, c, alpha, beta)
             else:
                 by_dots(plan, cols, pa, b, c, alpha, beta, scratch)
-            finish(plan, args, 0, peek_i64(plan + 8 * M), j * block_n, cols, pc, batch)
+            finish_block(peek_i64(args + 8 * P_FINISH), plan, args, scratch, 0, peek_i64(plan + 8 * M), j * block_n, cols,
+                         batch, pc)
             task = fetch_add(counter, 1)
 
     return worker
