@@ -1,6 +1,6 @@
 """What does one small operation cost, forward and backward?
 
-A chain of 1,000 operations on 8 × 8 arrays, where arithmetic is nothing and bookkeeping is all. Run it with --threads 1.
+A chain of 1,000 operations on 8 × 8 arrays, where arithmetic is nothing and bookkeeping is all, with one thread.
 "one kind" multiplies by a constant array; "mixed" repeats multiply, add, tanh, subtract, each with a parameter that also gets
 its gradient where there is one.
 """
@@ -41,7 +41,7 @@ def chain_case(name: str, chain: Callable[..., Any], length: int, options: Optio
         shape = (SIDE, SIDE)
         return rng.uniform(-1, 1, shape).astype(options.dtype), rng.uniform(0.999, 1.001, shape).astype(options.dtype)
 
-    case = Case(f"{name}, {length} operations", inputs, unit="op", work=length, tol=1e-3)
+    case = Case(f"{name}, {length} operations", inputs, unit="op", work=length, tol=1e-3, threads=1)
 
     @case.contestant("ours")
     def _(x: np.ndarray, w: np.ndarray) -> Any:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tinygrad_llm.bench import report
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 SNIPPETS = re.findall(r"^```python\n(.*?)^```\n(?:\n?```text\n(.*?)^```)?", README, re.MULTILINE | re.DOTALL)
@@ -101,6 +103,13 @@ def test_every_folder_is_in_the_tree_with_a_caption():
                 folders.add(f"tinygrad_llm/{parts[1]}/")
     missing = sorted(folders - set(entries))
     assert not missing, f"the README's tree has no line for {missing}"
+
+
+def test_the_benchmark_table_is_the_committed_results():
+    """`tinygrad-llm bench --show docs/benchmarks.json --readme README.md` makes it."""
+    block = re.search(r"<!-- benchmarks -->\n(.*?)\n?<!-- /benchmarks -->", README, re.DOTALL)
+    assert block, "the README has a place for the table"
+    assert block[1] == report.markdown(report.read(ROOT / "docs" / "benchmarks.json"))
 
 
 def test_it_says_what_people_must_know():

@@ -152,6 +152,10 @@ def test_command_writes_json_tables_and_compares(tmp_path, capsys, monkeypatch):
     assert "sum 10" in shown.out and (tmp_path / "t.md").read_text() == shown.out
     results = report.read(saved)
     assert results["questions"][0]["cases"][0]["name"] == "sum 10"
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- benchmarks --><!-- /benchmarks -->")
+    assert run_cli("--show", saved, "--readme", readme) == 0
+    assert capsys.readouterr().out == shown.out and "sum 10" in readme.read_text()
     assert run_cli("--compare", saved, saved) == 0
     assert "0 regressions" in capsys.readouterr().out
     slower = json.loads(saved.read_text())

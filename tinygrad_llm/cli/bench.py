@@ -25,6 +25,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--markdown", metavar="FILE", help="write the tables")
     parser.add_argument("--readme", metavar="FILE", help="put the tables between the benchmark markers of a README")
     parser.add_argument("--plots", metavar="DIR", help="draw the results (needs matplotlib)")
+    parser.add_argument("--show", metavar="FILE", help="earlier results, for stdout, --readme, --markdown or --plots; runs nothing")
     parser.add_argument("--compare", nargs=2, metavar=("OLD", "NEW"), help="compare two result files; exit code 1 on a regression")
     return parser
 
@@ -39,6 +40,9 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         for name in discover.question_names():
             print(f"{name:16} {(discover.load_question(discover.find_question(name)).__doc__ or '').splitlines()[0]}")
+        return 0
+    if args.show:
+        deliver(report.read(args.show), args)
         return 0
     return run_questions(args)
 
