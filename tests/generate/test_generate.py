@@ -28,8 +28,9 @@ def decoder(seed=0, **roles):
 
 
 def seq2seq(seed=0):
-    return vary(models.create("t5-small", d_model=16, d_kv=8, d_ff=32, num_layers=2, num_decoder_layers=2, num_heads=2, vocab_size=V,
-                               dropout=0.0, pad_token_id=PAD, eos_token_id=EOS, decoder_start_token_id=PAD), seed)  # fmt: skip
+    return vary(models.create("t5-small", d_model=16, d_kv=8, d_ff=32, num_layers=2, num_decoder_layers=2, num_heads=2,
+                              vocab_size=V, dropout=0.0, pad_token_id=PAD, eos_token_id=EOS, decoder_start_token_id=PAD),
+                seed)  # fmt: skip
 
 
 def prompts(seed, rows=2, length=5):

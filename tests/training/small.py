@@ -18,8 +18,9 @@ def prepared(family="gpt2", sample=TEXT, tmp_path=None, context=16, **choices):
     path.write_text(sample)
     _, recipe = recipe_for(family)
     objective = choices.pop("objective", recipe.objective)
+    sizes = SIZES | {"context": context} | {k: choices.pop(k) for k in SIZES if k in choices}
     data = prepare(path, None, DataChoices(objective, recipe.style, context, **choices))
-    model = small_model(recipe, objective, data.tokenizer, rng=np.random.default_rng(0), **(SIZES | {"context": context}))
+    model = small_model(recipe, objective, data.tokenizer, rng=np.random.default_rng(0), **sizes)
     return data, model
 
 

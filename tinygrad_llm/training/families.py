@@ -77,7 +77,8 @@ def small_model(
         "intermediate_size": 4 * width, "max_position_embeddings": context, "num_key_value_heads": heads,
         # the second half of an encoder-decoder, and the families' own further widths
         "num_decoder_layers": layers, "decoder_layers": layers, "decoder_attention_heads": heads, "decoder_ffn_dim": 4 * width,
-        "d_kv": width // heads, "head_dim": width // heads, "generator_size": max(0.25, 1 / heads),  # of ELECTRA: one head must remain
+        "d_kv": width // heads, "head_dim": width // heads,
+        "generator_size": max(0.25, 1 / heads),  # of ELECTRA: one head must remain
         "embedding_size": width, "num_labels": labels,
     }  # fmt: skip
     overrides = {k: v for k, v in sizes.items() if known(k)}
