@@ -88,6 +88,12 @@ def logsumexp(x: np.ndarray) -> np.ndarray:
 _erf = np.vectorize(math.erf)
 gelu = lambda x: x * 0.5 * (1 + _erf(x / math.sqrt(2)))
 gelu_slope = lambda x: 0.5 * (1 + _erf(x / math.sqrt(2))) + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+def _log_or_raise(x: np.ndarray) -> np.ndarray:
+    if (x <= 0).any():
+        raise ValueError("positive numbers only")
+    return np.log(x)
+
+
 WIDE = [1e-6, -3e-3, 0.2, -1.0, 40.0, -900.0, 1e4]
 
 RIGHT = [
@@ -179,6 +185,9 @@ RIGHT = [
     Pair("cumulative product", lambda x: np.cumprod(x), lambda g, x: np.cumsum((g * np.cumprod(x))[::-1])[::-1] / x, (normal(7),)),
     Pair("chain of 30 tanh", lambda x: _tanhs(x)[0], lambda g, x: g * _tanhs(x)[1], (normal(5),)),
     Pair("logistic loss, confident", lambda x: np.logaddexp(0, -x).sum(), lambda g, x: -g / (1 + np.exp(x)), (normal(5) * 20,)),
+    Pair("softmax through a large logsumexp", lambda x: np.exp(x - logsumexp(x)[..., None]), softmax_backward, (np.array([[1314.3, 1331.4, 1320.0]]),)),
+    Pair("normalised to one", lambda x: x / np.abs(x), lambda g, x: g / np.abs(x) - g * x / (np.abs(x) * x), (normal(1),)),
+    Pair("refuses what is out of its domain", _log_or_raise, lambda g, x: g / x, (np.array([1e-7, 0.5, 3.0]),)),
     Pair("2000 elements", lambda x: np.sin(x).sum(), lambda g, x: g * np.cos(x), (normal(2000),)),
 ]  # fmt: skip
 

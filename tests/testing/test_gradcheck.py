@@ -181,6 +181,15 @@ def test_a_rule_that_overwrites_its_incoming_gradient_is_named():
     assert refused(gradcheck, greedy, tensor(3)).kind == "mutated"
 
 
+def test_a_rule_that_raises_is_named():
+    broken = scaled_op(lambda g: g @ np.ones((7, 7)))
+    error = refused(gradcheck, lambda x: tg.sin(broken(x)), tensor(3))
+    assert error.kind == "raised" and error.op == "suspect" and "matmul" in str(error)
+    assert isinstance(error.__cause__, Exception)
+    error = refused(check_vjp, np.sin, lambda g, x: g * unknown, np.ones(3))  # noqa: F821
+    assert error.kind == "raised" and "NameError" in str(error)
+
+
 def test_infinite_masks_are_passed_over():
     mask = np.where(np.tri(4) > 0, 0.0, -np.inf)
     q, k, v = (RNG.normal(size=(2, 4, 3)) for _ in range(3))

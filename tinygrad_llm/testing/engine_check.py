@@ -109,6 +109,8 @@ class _Check:
             examine(problem, self.tolerance, self.fast)
         except GradcheckError as error:
             op, text = blame.find(self.fn, self.values, self.wanted, error, self.tolerance, level)
-            raise error.blame(op, text) if text else error from None
+            if text:
+                error.blame(op, text)
+            raise
         if level == 1:
             refuse_float32_rules(problem)

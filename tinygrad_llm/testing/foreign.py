@@ -75,7 +75,11 @@ class _Pair:
         def pullback(grads: list[np.ndarray]) -> list[Any]:
             given = iter(grads)
             full = tuple(next(given) if o.dtype.kind == "f" else np.zeros(o.shape) for o in outs)
-            return self._checked(problem, self.backward(full if several else full[0], *arrays))
+            try:
+                result = self.backward(full if several else full[0], *arrays)
+            except Exception as error:  # out of the code under test: say so, with the cause attached
+                raise GradcheckError("raised", f"{self.what}: backward raised {type(error).__name__}: {error}") from error
+            return self._checked(problem, result)
 
         return [o for o in outs if o.dtype.kind == "f"], pullback
 

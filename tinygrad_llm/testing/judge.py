@@ -96,7 +96,7 @@ class Judge:
         if bool(one.admits(value, np.array(allowed))[0]):
             if bool(one.kinked[0]):
                 self.excused.setdefault(j, {})[c] = claimed
-            elif abs(claimed - best) > allowed and 10 * one.least_error > 1e-2 * max(abs(claimed), abs(best)):
+            elif abs(claimed - best) > allowed and 10 * one.least_error > max(1e-2 * abs(claimed), self.tolerance.atol):
                 self.blind.append((c, claimed, error))
             return
         if self._near_by(j, np.eye(1, self.problem.n, c)[0], claimed, allowed):

@@ -100,7 +100,7 @@ def measure(line: Line, x: float) -> Slope:
         low = np.stack([line(x - h) for h in steps])
         up = np.array([(x + h) - x for h in steps])[:, None]
         down = np.array([x - (x - h) for h in steps])[:, None]
-        noise = _noise(high, low)
+        noise = _noise(high, low, steps / max(abs(x), 1.0))
         two_sided = (high - low) / (up + down)
         both = _extrapolate(two_sided, (up + down) / 2, noise, 2)
         right = _extrapolate(np.diff(high, axis=0) / np.diff(up, axis=0), up[:-1], noise, 1)
@@ -122,7 +122,7 @@ def spread_over(slope: Slope, moved: np.ndarray, flat_error: np.ndarray) -> Slop
     )  # fmt: skip
 
 
-def _noise(high: np.ndarray, low: np.ndarray) -> np.ndarray:
+def _noise(high: np.ndarray, low: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """How much each output jitters: rounding of its value, or what the smallest steps show beyond a straight line."""
     values = np.where(np.isfinite(high), high, 0)[-8:], np.where(np.isfinite(low), low, 0)[-8:]
     noise = ULP * np.maximum(np.abs(values[0]).max(axis=0), np.abs(values[1]).max(axis=0))
@@ -130,7 +130,21 @@ def _noise(high: np.ndarray, low: np.ndarray) -> np.ndarray:
         y = y[-5:]
         bend = (y[:-2] - y[1:-1]) - FACTOR * (y[1:-1] - y[2:])  # zero for a straight line
         noise = np.maximum(noise, np.abs(bend).max(axis=0) / (2 + FACTOR))
-    return np.maximum(noise, _grain(np.concatenate([high, low])))
+    return np.maximum(np.maximum(noise, _grain(np.concatenate([high, low]))), _stair(high, low, steps))
+
+
+def _stair(high: np.ndarray, low: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """The height of the first stair, where an output stands still over the finest steps and then jumps by a rounding.
+
+    log Σ exp of values near 1,000 moves in stairs of 1e-13. Only small stairs close by count; others are the function.
+    """
+    moved = (high != high[-1]) | (low != high[-1])
+    still = ~moved[-3:].any(axis=0)
+    first = len(steps) - 1 - np.argmax(moved[::-1], axis=0)[None]  # the finest step at which it moves
+    take = lambda y: np.take_along_axis(y, first, 0)[0]
+    height = np.maximum(np.abs(take(high) - high[-1]), np.abs(take(low) - high[-1]))
+    small = (height <= 1e-8 * np.maximum(np.abs(high[-1]), 1.0)) & (steps[first[0]] <= 1e-6)
+    return np.where(still & moved.any(axis=0) & small, height, 0.0)
 
 
 def _grain(y: np.ndarray) -> np.ndarray:

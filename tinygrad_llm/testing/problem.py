@@ -68,6 +68,13 @@ class Problem:
         """All outputs, flat and end to end; its own memory."""
         return flat(self._forward(arrays))
 
+    def _value_near_by(self, arrays: Arrays) -> np.ndarray:
+        """The value at inputs that a measurement chose; NaN where the function refuses them (a step out of its domain)."""
+        try:
+            return self.value(arrays)
+        except (ValueError, ArithmeticError, np.linalg.LinAlgError):  # at the caller's own inputs they are not caught
+            return np.full(self.m, np.nan)
+
     def coordinates(self, arrays: Arrays) -> np.ndarray:
         return flat([arrays[i] for i in self.active])
 
@@ -86,14 +93,14 @@ class Problem:
         def along(t: float) -> np.ndarray:
             arrays = self.copies()
             arrays[position].reshape(-1)[offset] = t
-            return self.value(arrays)
+            return self._value_near_by(arrays)
 
         return along
 
     def ray(self, direction: np.ndarray, start: np.ndarray | None = None) -> Callable[[float], np.ndarray]:
         """The outputs as a function of t at x + t · direction."""
         x = self.coordinates(self.arrays) if start is None else start
-        return lambda t: self.value(self.at(x + t * direction))
+        return lambda t: self._value_near_by(self.at(x + t * direction))
 
     def ray_of(self, j: int, direction: np.ndarray, start: np.ndarray | None = None) -> Callable[[float], np.ndarray]:
         """Output `j` alone as a function of t at x + t · direction."""

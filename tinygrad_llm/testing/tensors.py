@@ -72,6 +72,8 @@ def problem_of(what: str, fn: Function, values: list[Any], wanted: list[int], na
                 )
             except GradientError as error:
                 raise GradcheckError("shape" if "shape" in str(error) else "raised", f"{what}: {error}") from error
+            except Exception as error:  # out of somebody's rule: say so, with the cause attached
+                raise GradcheckError("raised", f"{what}: backward raised {type(error).__name__}: {error}") from error
             return [None if d is None else d.data for d in found]
 
         return [outs[i].data for i in kept], pullback
