@@ -20,6 +20,14 @@ MANY = dict(a=(2, 3), b=(4,), c=(2, 3, 4), s=(), e=(0, 3), m=(3, 3))  # the arra
 
 SAME_IN_NUMPY = {
     "allclose": [lambda a: np.allclose(a, a), lambda a: np.allclose(a, a + 1)],
+    "append": [lambda a, b: np.append(a, b), lambda a: np.append(a, a, axis=0)],
+    "cov": [lambda c: np.cov(c[0]), lambda b: np.cov(b, ddof=0) * np.ones((1, 1))],
+    "deg2rad": [lambda a: np.deg2rad(a), lambda a: np.radians(a)],
+    "isneginf": [lambda a: np.isneginf(np.where(a > 0, -np.inf, a))],
+    "isposinf": [lambda a: np.isposinf(np.where(a > 0, np.inf, a))],
+    "nanmax": [lambda a: np.nanmax(np.where(a > 0.3, np.nan, a), axis=0), lambda a: np.nanmax(a)],
+    "nanmin": [lambda a: np.nanmin(np.where(a > 0.3, np.nan, a), axis=0), lambda a: np.nanmin(a, keepdims=True)],
+    "rad2deg": [lambda a: np.rad2deg(a)],
     "argsort": [lambda a: np.argsort(a), lambda c: np.argsort(c, axis=1), lambda a: np.argsort(a, axis=None)],
     "argwhere": [lambda a: np.argwhere(a > 0)],
     "array_equal": [lambda a: np.array_equal(a, a), lambda a: np.array_equal(a, a + 1)],
@@ -32,7 +40,7 @@ SAME_IN_NUMPY = {
     "bincount": [lambda a: np.bincount(np.argsort(a).reshape(-1))],
     "broadcast_arrays": [lambda b, s: tuple(np.broadcast_arrays(b, s))],
     "cholesky": [lambda m: np.linalg.cholesky(m @ m.T + 3 * np.eye(3))],
-    "clip": [lambda a: np.clip(a, -0.5, 0.5), lambda a: np.clip(a, None, 0.5), lambda a, s: np.clip(a, min=s - 3)],
+    "clip": [lambda a: np.clip(a, -0.5, 0.5), lambda a: np.clip(a, None, 0.5), lambda a: np.clip(a, -0.2, None)],
     "column_stack": [lambda b: np.column_stack([b, b * 2]), lambda a: np.column_stack([a, a])],
     "concatenate": [lambda a: np.concatenate([a, a * 2], axis=-1), lambda a, b: np.concatenate([a, b], axis=None)],
     "cross": [lambda a: np.cross(a, a[::-1] * 2), lambda m: np.cross(m, m.T, axis=0)],
@@ -238,6 +246,17 @@ BESIDE_A_REFERENCE = {
         (lambda c: tg.unfold(c, -1, 1, 2), lambda c: c[:, :, ::2, None]),
     ],
     "unstack": [(lambda c: tg.unstack(c, 1), lambda c: (c[:, 0], c[:, 1], c[:, 2])), (lambda a: tuple(a), lambda a: (a[0], a[1]))],
+    "frac": [(tg.frac, lambda a: np.fmod(a, 1))],
+    "lerp": [(lambda a: tg.lerp(a, a * 3, 0.25), lambda a: 1.5 * a)],
+    "logit": [
+        (lambda a: tg.logit(tg.sigmoid(a)), lambda a: a),
+        (lambda a: tg.logit(a, 0.1), lambda a: np.log(np.clip(a, 0.1, 0.9) / (1 - np.clip(a, 0.1, 0.9)))),
+    ],
+    "matrix_transpose": [(tg.matrix_transpose, lambda x: x.swapaxes(-1, -2))],
+    "trapezoid": [
+        (lambda c: tg.trapezoid(c, dx=0.5, axis=1), lambda c: (c[:, 1:] + c[:, :-1]).sum(1) / 4),
+        (lambda b: tg.trapezoid(b, b * b), lambda b: ((b[1:] + b[:-1]) / 2 * np.diff(b * b)).sum()),
+    ],
     "vecdot": [(lambda a: tg.vecdot(a, a * 3), lambda a: (3 * a * a).sum(-1))],
     "vector_norm": [
         (tg.vector_norm, lambda x: np.sqrt((x * x).sum())),

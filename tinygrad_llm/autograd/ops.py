@@ -1,7 +1,8 @@
 # ruff: noqa: F401, I001
 """The operations on arrays: everything that `tg.*` offers under NumPy's names, on one screen.
 
-Where each lives: arithmetic, elementary (functions of one variable), compare, reduce, shape, index, sort, einsum, linalg, copy.
+Where each lives: arithmetic, elementary (functions of one variable), compare, reduce, shape, index, sort, einsum,
+linalg, copy, small, special; softmax stands with the fused operations in neural.
 """
 
 from .creation import (
@@ -45,6 +46,10 @@ from .ops_shape import (
 from .ops_shape import broadcast as broadcast_to
 from .ops_shape import permute as transpose
 from .ops_shape import reshape_to as reshape
+from .ops_neural import log_softmax, softmax
+from .ops_small import (
+    append, cov, deg2rad, frac, isneginf, isposinf, lerp, logit, matrix_transpose, nanmax, nanmin, rad2deg, sinc, trapezoid,
+)
 from .ops_special import digamma, erf, erfc, erfinv, lgamma, polygamma
 from .ops_sort import (
     argsort, argwhere, bincount, cummax, cummin, kthvalue, median, nonzero, percentile, quantile, searchsorted, sort, topk,

@@ -27,6 +27,11 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.matmul(a, b)
 
 
+def _of_numpy_2(name):
+    """The functions of this name in np and np.linalg, where the installed NumPy has them."""
+    return [f for f in (getattr(np, name, None), getattr(np.linalg, name, None)) if f is not None]
+
+
 def flip_last(x):
     """Every matrix transposed; works on ndarrays and Tensors."""
     return x.swapaxes(-1, -2)
@@ -128,7 +133,7 @@ def cross(a, b, axis=-1):
     return moveaxis(a[..., turn] * b[..., back] - a[..., back] * b[..., turn], -1, axis)
 
 
-@derived()
+@derived(*_of_numpy_2("vecdot"))
 def vecdot(a, b, axis=-1):
     """Σ a · b along one axis."""
     return (as_tensor(a) * b).sum(axis=axis)
@@ -155,7 +160,7 @@ def _power_norm(x, p, axis, keepdims):
     return np.where(empty, 0 if p > 0 else total.data ** (1 / p), np.where(empty, 1, total) ** (1 / p))
 
 
-@derived()
+@derived(*_of_numpy_2("vector_norm"))
 def vector_norm(x, ord=2, axis=None, keepdims=False):
     """‖x‖ of the vectors along the axes (None: of all elements): ord 2, 1, inf, -inf, 0 or any p."""
     from .ops_reduce import euclidean_norm
@@ -176,7 +181,7 @@ def vector_norm(x, ord=2, axis=None, keepdims=False):
     return _power_norm(x, ord, axis, keepdims)
 
 
-@derived()
+@derived(*_of_numpy_2("matrix_norm"))
 def matrix_norm(x, ord="fro", axis=(-2, -1), keepdims=False):
     """‖x‖ of matrices: "fro", 1 and -1 (column sums), inf and -inf (row sums)."""
     x = as_tensor(x)

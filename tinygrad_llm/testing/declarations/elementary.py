@@ -32,6 +32,7 @@ unary("tanh", np.tanh, complex_step=True)
 unary("arcsinh", np.arcsinh)
 unary("arccosh", np.arccosh, 1.2, 4)
 unary("arctanh", np.arctanh, -0.9, 0.9)
+unary("sinc", np.sinc)
 unary("sigmoid", lambda x: 1 / (1 + np.exp(-x)), -8, 8)
 for _name in ("sign", "floor", "ceil", "trunc", "rint"):
     unary(_name, getattr(np, _name), kinks=(-2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5))

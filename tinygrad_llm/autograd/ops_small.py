@@ -1,0 +1,119 @@
+"""Small functions written through the operations: angles, interpolation, what is left when NaNs are set aside."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from . import ops_reduce as reduce
+from .op import op
+from .ops_common import derived, normal_axis
+from .ops_shape import as_tensor, concatenate, ravel, swapaxes
+
+NEAR_ZERO = 1e-2  # where sinc's slope is taken from its series: the closed form would cancel
+
+
+@op(numpy=np.sinc)
+def sinc(x):
+    """y = sin(πx) / πx, and 1 at 0"""
+    return np.sinc(x), (x,)
+
+@sinc.grad_of("x")
+def _(g, x):
+    near = np.absolute(x) < NEAR_ZERO
+    far = np.where(near, 1, x) * math.pi
+    u = np.square(np.where(near, x, 0) * math.pi)
+    series = math.pi * math.pi * np.where(near, x, 0) * (-1 / 3 + u * (1 / 30 + u * (-1 / 840 + u / 45360)))
+    return g * np.where(near, series, math.pi * (far * np.cos(far) - np.sin(far)) / np.square(far))
+
+
+@derived(np.deg2rad, np.radians)
+def deg2rad(x):
+    """y = x · π / 180"""
+    return as_tensor(x) * (math.pi / 180)
+
+
+@derived(np.rad2deg, np.degrees)
+def rad2deg(x):
+    """y = x · 180 / π"""
+    return as_tensor(x) * (180 / math.pi)
+
+
+@derived()
+def logit(x, eps=None):
+    """y = log(x / (1 - x)), the inverse of sigmoid; with `eps`, x is first kept within [eps, 1 - eps]"""
+    x = as_tensor(x) if eps is None else np.clip(as_tensor(x), eps, 1 - eps)
+    return np.log(x / (1 - x))
+
+
+@derived()
+def lerp(a, b, weight):
+    """y = a + weight · (b - a)"""
+    a = as_tensor(a)
+    return a + weight * (b - a)
+
+
+@derived()
+def frac(x):
+    """y = x - trunc x"""
+    x = as_tensor(x)
+    return x - np.trunc(x)
+
+
+@derived(np.isneginf)
+def isneginf(x):
+    """y = x is -inf"""
+    return as_tensor(x) == -np.inf
+
+
+@derived(np.isposinf)
+def isposinf(x):
+    """y = x is inf"""
+    return as_tensor(x) == np.inf
+
+
+@derived(np.nanmax)
+def nanmax(x, axis=None, keepdims=False):
+    """The largest of what is not NaN (-inf where all is NaN)"""
+    return reduce.max(np.where(np.isnan(x), -np.inf, x), axis=axis, keepdims=keepdims)
+
+
+@derived(np.nanmin)
+def nanmin(x, axis=None, keepdims=False):
+    """The smallest of what is not NaN (inf where all is NaN)"""
+    return reduce.min(np.where(np.isnan(x), np.inf, x), axis=axis, keepdims=keepdims)
+
+
+@derived(*(f for f in (getattr(np, "trapezoid", None),) if f))
+def trapezoid(y, x=None, dx=1.0, axis=-1):
+    """∫ y dx by trapezoids along the axis; `x` the places (one row, or shaped as y), else `dx` apart"""
+    y = as_tensor(y)
+    axis = normal_axis(axis, y.ndim)
+    y = np.moveaxis(y, axis, -1)
+    if x is not None:
+        x = as_tensor(x)
+        x = np.moveaxis(x, axis, -1) if x.ndim > 1 else x
+        dx = x[..., 1:] - x[..., :-1]
+    return ((y[..., 1:] + y[..., :-1]) * dx / 2).sum(axis=-1)
+
+
+@derived(np.append)
+def append(x, values, axis=None):
+    """x, then `values`, along an axis (None: both ravelled)"""
+    return concatenate([ravel(x), ravel(values)] if axis is None else [x, values], 0 if axis is None else axis)
+
+
+@derived(*(f for f in (getattr(np, "matrix_transpose", None), getattr(np.linalg, "matrix_transpose", None)) if f))
+def matrix_transpose(x):
+    """Every matrix transposed"""
+    return swapaxes(x, -1, -2)
+
+
+@derived(np.cov)
+def cov(x, ddof=1):
+    """The covariance matrix of the rows of x, whose columns are the observations"""
+    x = np.atleast_2d(as_tensor(x))
+    centred = x - x.mean(axis=1, keepdims=True)
+    return centred @ centred.T / max(x.shape[1] - ddof, 0)
+
