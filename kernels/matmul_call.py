@@ -264,10 +264,10 @@ class _Problem:
             self._run_slices(a, b, out, bias, residual, pre, alpha, beta)
         else:
             target = out if self.direct else np.array(out, order="C")
-            kept = pre if self.pre_direct else np.empty(self.shape, a.dtype)
+            kept = pre if pre is None or self.pre_direct else np.empty(self.shape, a.dtype)
             scratch = borrow_scratch(self.scratch)
             self.launch(self.threads, self.worker, self.finish, self.plan, id(a), id(b), id(target),
-                        0 if bias is None else id(bias), 0 if residual is None else id(residual), 0 if pre is None else id(kept), alpha, beta, scratch, False)
+                        *[0 if x is None else id(x) for x in (bias, residual, kept)], alpha, beta, scratch, False)
             return_scratch(scratch)
             if target is not out:
                 out[...] = target
@@ -288,7 +288,8 @@ def _broadcasts_to(shape, target):
 
 
 def warmup(dtypes=("float32",)):
-    """Compile, or load, what training uses: serial and parallel."""
+    """Compile, or load, all of matmul: blocked and skinny loops, epilogue, with one thread and with several."""
     for dtype in dtypes:
-        for n in (16, 160):
-            matmul(np.zeros((n, n), dtype), np.zeros((n, n), dtype))
+        for rows in (1, 160):
+            a, b = np.zeros((rows, 160), dtype), np.zeros((160, 160), dtype)
+            matmul(a, b, bias=b[0], activation="gelu")

@@ -1,0 +1,267 @@
+"""kernels.matmul against float64 NumPy, over shapes, transposes, strides, batches and every option; and bad input."""
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kernels
+from kernels import matmul_portable, reference
+
+SIZES = st.one_of(st.integers(1, 20), st.sampled_from([31, 32, 33, 47, 48, 49, 64, 97, 130, 200]))
+EPSILON = {np.float32: 2.0**-24, np.float64: 2.0**-53}
+OPTIONS = ("alpha", "beta", "bias", "activation", "residual", "pre")
+
+
+def laid_out(rng, shape, dtype, layout):
+    """Random numbers in memory as a view might leave them."""
+    if layout == "reversed":
+        return rng.standard_normal(shape).astype(dtype)[..., ::-1]
+    if layout == "every other":
+        return rng.standard_normal((*shape[:-1], 2 * shape[-1])).astype(dtype)[..., ::2]
+    if layout == "columns together":
+        return np.ascontiguousarray(rng.standard_normal(shape).astype(dtype).swapaxes(-1, -2)).swapaxes(-1, -2)
+    if layout == "one row repeated":
+        return np.broadcast_to(rng.standard_normal((*shape[:-2], 1, shape[-1])).astype(dtype), shape)
+    if layout == "read-only":
+        x = rng.standard_normal(shape).astype(dtype)
+        x.flags.writeable = False
+        return x
+    return rng.standard_normal(shape).astype(dtype)
+
+
+LAYOUTS = st.sampled_from(["plain", "plain", "reversed", "every other", "columns together", "one row repeated", "read-only"])
+LEADS = st.sampled_from([((), ()), ((3,), ()), ((), (3,)), ((3,), (3,)), ((2, 3), (3,)), ((2, 1), (1, 3)), ((2, 1, 2), (3, 1)),
+                         ((2, 3, 2), (2, 1, 2))])
+
+
+@st.composite
+def problems(draw, sizes=SIZES, dtypes=(np.float32, np.float64)):
+    """(a, b, options) with every option on or off."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    dtype = draw(st.sampled_from(dtypes))
+    m, n, k = draw(sizes), draw(sizes), draw(sizes)
+    lead_a, lead_b = draw(LEADS)
+    transpose_a, transpose_b = draw(st.booleans()), draw(st.booleans())
+    a = laid_out(rng, (*lead_a, *((k, m) if transpose_a else (m, k))), dtype, draw(LAYOUTS))
+    b = laid_out(rng, (*lead_b, *((n, k) if transpose_b else (k, n))), dtype, draw(LAYOUTS))
+    shape = (*np.broadcast_shapes(lead_a, lead_b), m, n)
+    options = {"transpose_a": transpose_a, "transpose_b": transpose_b}
+    if draw(st.booleans()):
+        options["alpha"] = draw(st.sampled_from([-1.0, 0.125, 3.0]))
+    if draw(st.booleans()):
+        options["bias"] = laid_out(rng, (1, n), dtype, draw(LAYOUTS))[0]
+    if draw(st.booleans()):
+        options["activation"] = draw(st.sampled_from(["relu", "gelu", "gelu_tanh", "silu"]))
+    if draw(st.booleans()):
+        options["residual"] = laid_out(rng, draw(st.sampled_from([shape, (m, n), (1, n), (m, 1)])), dtype, "plain")
+    if draw(st.booleans()):
+        options["pre"] = np.full(shape, np.nan, dtype)
+    if draw(st.booleans()):
+        layout = draw(st.sampled_from(["plain", "every other", "columns together"]))
+        options["out"] = laid_out(rng, shape, dtype, layout)
+        options["beta"] = draw(st.sampled_from([0.0, 1.0, -0.5]))
+        if options["beta"] == 0.0:
+            options["out"][...] = np.nan              # must not be read
+    return a, b, options
+
+
+def in_float64(options):
+    return {name: value.astype(np.float64) if isinstance(value, np.ndarray) else value for name, value in options.items()}
+
+
+def bound(a, b, options):
+    """What plain float32 arithmetic may be wrong by: k roundings of the sum of absolute values, and a few of the rest."""
+    plain = {name: options[name] for name in ("transpose_a", "transpose_b") if name in options}
+    sums = np.abs(options.get("alpha", 1.0)) * reference.matmul(np.abs(a), np.abs(b), **plain)
+    for name in ("bias", "residual"):
+        if name in options:
+            sums = sums + np.abs(options[name])
+    if options.get("beta"):
+        sums = sums + np.abs(options["beta"] * options["out"])
+    k = a.shape[-1]
+    return (2 * max(k, a.shape[-2] if a.ndim > 1 else k) + 16) * sums
+
+
+@given(problems())
+def test_matches_the_definition(problem):
+    a, b, options = problem
+    wide = in_float64(options)
+    expected = reference.matmul(a.astype(np.float64), b.astype(np.float64), **wide)
+    allowed = 2 * EPSILON[a.dtype.type] * bound(a.astype(np.float64), b.astype(np.float64), in_float64(options)) + 1e-30
+    result = kernels.matmul(a, b, **options)
+    assert result.dtype == a.dtype and result.shape == expected.shape
+    assert "out" not in options or result is options["out"]
+    if "out" not in options or options["beta"] == 0.0:
+        assert (np.abs(result - expected) <= allowed).all()
+    else:                                             # `wide["out"]` was overwritten by the reference
+        np.testing.assert_allclose(result, expected, rtol=1e-3 if a.dtype == np.float32 else 1e-9,
+                                   atol=1e-4 if a.dtype == np.float32 else 1e-11)
+    if "pre" in options:
+        np.testing.assert_allclose(options["pre"], wide["pre"], rtol=1e-4, atol=1e-4)
+
+
+@given(problems(sizes=st.integers(1, 12)))
+def test_the_plain_loops_match_the_definition(problem):
+    a, b, options = problem
+    expected = reference.matmul(a.astype(np.float64), b.astype(np.float64), **in_float64(options))
+    given_options = dict(options)
+    out = given_options.pop("out", None)
+    out = np.full(expected.shape, np.nan, a.dtype) if out is None else out
+    chosen = {name: given_options.pop(name, None) for name in ("bias", "residual", "pre", "activation")}
+    transposes = {name: given_options.pop(name) for name in ("transpose_a", "transpose_b")}
+    matmul_portable.matmul_naive(a, b, out, given_options.get("alpha", 1.0), given_options.get("beta", 0.0), chosen["bias"],
+                                 chosen["residual"], chosen["pre"], activation=chosen["activation"], **transposes)
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 700, 300), (8, 96, 515), (16, 130, 64), (300, 260, 401), (130, 700, 97), (9, 2000, 33)])
+@pytest.mark.parametrize("transposes", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_error_is_at_most_twice_that_of_plain_float32(shape, transposes):
+    m, n, k = shape
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((m, k)).astype(np.float32), rng.standard_normal((k, n)).astype(np.float32)
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+    plain = np.zeros((m, n), np.float32)
+    for i in range(k):                                # one rounding after another, in the order of k
+        plain += a[:, i:i + 1] * b[i]
+    left, right = (a.T.copy() if transposes[0] else a), (b.T.copy() if transposes[1] else b)
+    ours = kernels.matmul(left, right, transpose_a=bool(transposes[0]), transpose_b=bool(transposes[1]))
+    assert np.abs(ours - exact).max() <= 2 * np.abs(plain - exact).max()
+    assert np.sqrt(np.mean((ours - exact) ** 2)) <= 2 * np.sqrt(np.mean((plain - exact) ** 2))
+
+
+@pytest.mark.parametrize("a, b", [((5,), (5, 7)), ((4, 5), (5,)), ((5,), (5,)), ((2, 4, 5), (5,)), ((5,), (3, 5, 7))])
+def test_vectors_follow_numpy(a, b):
+    rng = np.random.default_rng(1)
+    a, b = rng.standard_normal(a), rng.standard_normal(b)
+    result = kernels.matmul(a, b)
+    np.testing.assert_allclose(result, np.matmul(a, b), rtol=1e-12)
+    assert np.shape(result) == np.shape(np.matmul(a, b))
+
+
+@pytest.mark.parametrize("a, b", [((0, 3), (3, 4)), ((2, 0), (0, 4)), ((2, 3), (3, 0)), ((0, 2, 3), (3, 4)), ((2, 0), (0, 0))])
+def test_empty_arrays(a, b):
+    result = kernels.matmul(np.ones(a), np.ones(b), bias=np.ones(b[-1]))
+    np.testing.assert_array_equal(result, np.ones(a) @ np.ones(b) + 1)
+    out = np.full(result.shape, 2.0)
+    np.testing.assert_array_equal(kernels.matmul(np.ones(a), np.ones(b), out, beta=3.0), np.ones(a) @ np.ones(b) + 6)
+
+
+@given(st.sampled_from([(3, 5, 4), (1, 40, 33), (12, 70, 40)]), st.sampled_from([np.nan, np.inf, -np.inf, 1e38, 1e-45]),
+       st.booleans())
+def test_special_values_go_where_they_should(shape, value, transpose_b):
+    m, n, k = shape
+    a, b = np.ones((m, k), np.float32), np.full((k, n), 0.5, np.float32)
+    a[0, k - 1], b[0, n - 1] = value, value
+    with np.errstate(all="ignore"):
+        expected = a @ b
+        right = np.ascontiguousarray(b.T) if transpose_b else b
+        np.testing.assert_allclose(kernels.matmul(a, right, transpose_b=transpose_b), expected, rtol=1e-6)
+
+
+def test_zero_times_infinity_is_not_hidden():
+    a, b = np.zeros((9, 20), np.float32), np.full((20, 50), np.inf, np.float32)
+    assert np.isnan(kernels.matmul(a, b)).all()
+
+
+X = np.ones((4, 4), np.float32)
+
+
+@pytest.mark.parametrize("call, error, words", [
+    (lambda: kernels.matmul(X.astype(np.float16), X.astype(np.float16)), TypeError, "float32 or float64, got float16"),
+    (lambda: kernels.matmul(X.astype(int), X.astype(int)), TypeError, "int64"),
+    (lambda: kernels.matmul(X.astype(object), X.astype(object)), TypeError, "object"),
+    (lambda: kernels.matmul(X.astype(">f4"), X), TypeError, "float32"),
+    (lambda: kernels.matmul(X, X.astype(float)), TypeError, "float64"),
+    (lambda: kernels.matmul([[1.0]], X), TypeError, "list"),
+    (lambda: kernels.matmul(X, np.ones((3, 4), np.float32)), ValueError, "columns in a as rows in b, got 4 and 3"),
+    (lambda: kernels.matmul(np.ones(()), X.astype(float)), ValueError, "no axes"),
+    (lambda: kernels.matmul(np.ones((2, 4, 4)), np.ones((3, 4, 4))), ValueError, "do not broadcast"),
+    (lambda: kernels.matmul(X, X, np.ones((4, 5), np.float32)), ValueError, r"shape \(4, 4\)"),
+    (lambda: kernels.matmul(X, X, np.ones((4, 4))), ValueError, "dtype float32"),
+    (lambda: kernels.matmul(X, X, X), ValueError, "overlaps"),
+    (lambda: kernels.matmul(X, X, X.T), ValueError, "overlaps"),
+    (lambda: kernels.matmul(X, X, beta=1.0), ValueError, "`out`"),
+    (lambda: kernels.matmul(X, X, bias=np.ones(3, np.float32)), ValueError, r"bias: expected shape \(4,\)"),
+    (lambda: kernels.matmul(X, X, bias=np.ones(4)), TypeError, "bias"),
+    (lambda: kernels.matmul(X, X, residual=np.ones((3, 4), np.float32)), ValueError, "residual"),
+    (lambda: kernels.matmul(X, X, activation="swish"), ValueError, "swish"),
+    (lambda: kernels.matmul_backward(X, X, X, activation="gelu"), ValueError, "pre"),
+])
+def test_bad_input_is_explained(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
+
+
+def test_a_read_only_out_is_refused():
+    out = np.empty((4, 4), np.float32)
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        kernels.matmul(X, X, out)
+
+
+def test_an_out_woven_between_an_input_is_fine():
+    both = np.zeros((4, 8), np.float32)
+    a, out = both[:, ::2], both[:, 1::2]
+    a[...] = np.arange(16).reshape(4, 4)
+    kernels.matmul(a, X, out)
+    np.testing.assert_array_equal(out, a @ X)
+
+
+@pytest.mark.parametrize("transposes", [(False, False), (False, True), (True, False), (True, True)])
+@pytest.mark.parametrize("leads", [((), ()), ((2,), ()), ((), (2,)), ((2,), (2,)), ((2, 3), (3,)), ((2, 1), (3,))])
+@pytest.mark.parametrize("activation", [None, "gelu_tanh"])
+def test_gradients_match_the_reference(transposes, leads, activation):
+    rng = np.random.default_rng(2)
+    a = rng.standard_normal((*leads[0], *((6, 5) if transposes[0] else (5, 6))))
+    b = rng.standard_normal((*leads[1], *((7, 6) if transposes[1] else (6, 7))))
+    options = {"transpose_a": transposes[0], "transpose_b": transposes[1], "alpha": 0.5}
+    shape = np.matmul(*(np.swapaxes(x, -1, -2) if t else x for x, t in zip((a, b), transposes))).shape
+    pre = np.empty(shape)
+    kernels.matmul(a, b, pre=pre, **options)
+    g = rng.standard_normal(shape)
+    got = kernels.matmul_backward(g, a, b, bias=True, activation=activation, pre=pre, **options)
+    expected = reference.matmul_backward(g, a, b, bias=True, activation=activation, pre=pre, **options)
+    for ours, theirs, like in zip(got, expected, (a, b, np.empty(7))):
+        assert ours.shape == like.shape
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "gelu", "gelu_tanh", "silu"])
+def test_gradients_match_finite_differences(activation):
+    rng = np.random.default_rng(3)
+    a, b, bias = rng.standard_normal((3, 4)), rng.standard_normal((5, 4)), rng.standard_normal(5)
+    g = rng.standard_normal((3, 5))
+
+    def value():
+        return (g * kernels.matmul(a, b, transpose_b=True, bias=bias, activation=activation)).sum()
+
+    pre = np.empty((3, 5))
+    kernels.matmul(a, b, transpose_b=True, bias=bias, activation=activation, pre=pre)
+    gradients = kernels.matmul_backward(g, a, b, transpose_b=True, bias=True, activation=activation, pre=pre)
+    for x, dx in zip((a, b, bias), gradients):
+        for index in np.ndindex(x.shape):
+            kept = x[index]
+            x[index] = kept + 1e-5
+            above = value()
+            x[index] = kept - 1e-5
+            slope = (above - value()) / 2e-5
+            x[index] = kept
+            assert abs(slope - dx[index]) < 1e-7 * max(1, abs(slope))
+
+
+@given(problems(), st.sampled_from([1, 2]))
+def test_same_bits_with_any_number_of_threads(problem, threads):
+    a, b, options = problem
+    if "out" in options:
+        options["out"] = options["out"].copy()
+    before = kernels.get_num_threads()
+    results = []
+    try:
+        for n in (1, threads):
+            kernels.set_num_threads(n)
+            mine = {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in options.items()}
+            results.append(kernels.matmul(a, b, **mine))
+    finally:
+        kernels.set_num_threads(before)
+    np.testing.assert_array_equal(*results)

@@ -1,0 +1,242 @@
+"""Kernels wherever they land: no Numba code, checked indices, damaged caches, other vectors, other thread pools, forks."""
+import os
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import kernels
+from kernels import _cache, _threads
+
+ROOT = Path(__file__).parents[2]
+
+SMALL_PRODUCTS = """
+    import numpy as np, kernels
+    rng = np.random.default_rng(0)
+    for m, n, k in ((1, 37, 50), (7, 9, 11), (20, 53, 18), (3, 70, 40)):
+        for dtype in DTYPES:
+            a, b = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((n, k)).astype(dtype)
+            more = {"bias": b[:, 0], "activation": "gelu", "residual": a[:, :1] + b[:, 1]} if FUSED else {}
+            got = kernels.matmul(a, b, transpose_b=True, **more)
+            expected = kernels.reference.matmul(a, b, transpose_b=True, **more)
+            np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
+            columns = np.ascontiguousarray(b.T)
+            np.testing.assert_allclose(kernels.matmul(a, columns), a @ columns, rtol=1e-3, atol=1e-4)
+    print("right")
+"""
+TWICE = """
+    from kernels._jit import jit
+    @jit
+    def twice(x):
+        return x + x
+    assert twice(21) == 42
+    print("loaded" if twice.stats.cache_hits else "compiled")
+"""
+
+
+def python(code, /, **environment):
+    """What a fresh Python prints, run from the repository's root."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env=env, cwd=ROOT, capture_output=True, text=True,
+                          timeout=300)
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout.strip()
+
+
+def test_import_loads_no_compiler():
+    assert python("import sys, kernels; print('numba' in sys.modules, 'llvmlite' in sys.modules)") == "False False"
+
+
+ALL = "DTYPES, FUSED = ('f', 'd'), True\n" + textwrap.dedent(SMALL_PRODUCTS)
+FEW = "DTYPES, FUSED = ('f',), False\n" + textwrap.dedent(SMALL_PRODUCTS)           # less to compile
+
+
+@pytest.mark.parametrize("environment", [{"NUMBA_DISABLE_JIT": "1"}, {"TINYGRAD_LLM_KERNELS": "numpy"}], ids=str)
+def test_products_are_right_under(environment):
+    assert python(ALL, **environment) == "right"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("environment", [{"NUMBA_BOUNDSCHECK": "1"}, {"TINYGRAD_LLM_VECTORS": "8"},
+                                         {"TINYGRAD_LLM_VECTORS": "4"}], ids=str)
+def test_products_compiled_otherwise_are_right(environment):
+    assert python(FEW, **environment) == "right"
+
+
+def test_without_numba_the_loops_run_as_plain_python():
+    assert python("import sys; sys.modules['numba'] = None\n" + ALL) == "right"
+
+
+@pytest.mark.parametrize("name, value", [("TINYGRAD_LLM_KERNELS", "cuda"), ("TINYGRAD_LLM_VECTORS", "7")])
+def test_a_wrong_setting_is_explained(name, value):
+    code = "import kernels, numpy as np; kernels.matmul(np.ones((2, 2)), np.ones((2, 2)))"
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT), name: value}, cwd=ROOT,
+                          capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and value in done.stderr and name in done.stderr
+
+
+def test_sides_can_be_chosen_and_are_restored():
+    with kernels.use("numpy"):
+        assert kernels.matmul(np.ones((2, 2)), np.ones((2, 2)))[0, 0] == 2
+        with kernels.use("numba"):
+            assert kernels._side.get() == "numba"
+        assert kernels._side.get() == "numpy"
+    with pytest.raises(ValueError, match="cuda"):
+        kernels.use("cuda")
+
+
+def test_a_side_holds_for_its_own_thread_only():
+    with kernels.use("numpy"), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(kernels._side.get).result() == kernels._default_side
+
+
+def test_blas_has_the_cores_only_on_the_numpy_side():
+    with kernels.use("numba"):
+        assert _threads._blas_now == 1
+        with kernels.use("numpy"):
+            assert _threads._blas_now == kernels.get_num_threads()
+        assert _threads._blas_now == 1
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, True, "2"])
+def test_a_wrong_number_of_threads_is_explained(n):
+    with pytest.raises(ValueError, match="set_num_threads"):
+        kernels.set_num_threads(n)
+
+
+# ---- the cache --------------------------------------------------------------------------------------------------------
+
+def test_cache_serves_the_next_process(tmp_path):
+    script = tmp_path / "twice.py"
+    script.write_text(textwrap.dedent(TWICE))
+    run = f"import runpy; runpy.run_path({str(script)!r})"
+    assert [python(run, NUMBA_CACHE_DIR=str(tmp_path / "cache")) for _ in range(2)] == ["compiled", "loaded"]
+    entries = list((tmp_path / "cache").rglob("*.kernel"))
+    assert len(entries) == 1 and not list((tmp_path / "cache").rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "one bit"])
+def test_a_damaged_entry_is_made_again(tmp_path, damage):
+    script = tmp_path / "twice.py"
+    script.write_text(textwrap.dedent(TWICE))
+    run = f"import runpy; runpy.run_path({str(script)!r})"
+    python(run, NUMBA_CACHE_DIR=str(tmp_path))
+    entry, = tmp_path.rglob("*.kernel")
+    whole = entry.read_bytes()
+    flipped = whole[:-9] + bytes([whole[-9] ^ 4]) + whole[-8:]
+    entry.write_bytes({"empty": b"", "half": whole[:len(whole) // 2], "one bit": flipped}[damage])
+    assert python(run, NUMBA_CACHE_DIR=str(tmp_path)) == "compiled"
+    assert python(run, NUMBA_CACHE_DIR=str(tmp_path)) == "loaded"
+
+
+def test_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path):
+    blocked = tmp_path / "a file, not a folder"
+    blocked.write_text("")
+    script = tmp_path / "twice.py"
+    script.write_text(textwrap.dedent(TWICE))
+    assert python(f"import runpy; runpy.run_path({str(script)!r})", NUMBA_CACHE_DIR=str(blocked)) == "compiled"
+
+
+def test_the_next_folder_is_used_when_the_first_cannot_be_written(tmp_path, monkeypatch):
+    blocked = tmp_path / "a file"
+    blocked.write_text("")
+    assert not _cache._write(blocked / "entry", b"payload")
+    assert _cache._write(tmp_path / "new" / "entry", b"payload")
+    assert _cache._read(tmp_path / "new" / "entry") == b"payload"
+    assert _cache._read(blocked / "entry") is None
+
+
+def test_processes_may_fill_the_cache_at_once(tmp_path):
+    script = tmp_path / "twice.py"
+    script.write_text(textwrap.dedent(TWICE))
+    with ThreadPoolExecutor(4) as pool:
+        run = f"import runpy; runpy.run_path({str(script)!r})"
+        runs = [pool.submit(python, run, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(4)]
+        assert {run.result() for run in runs} <= {"compiled", "loaded"}
+    assert python(run, NUMBA_CACHE_DIR=str(tmp_path)) == "loaded"
+
+
+def test_the_key_changes_with_any_source_and_any_switch(tmp_path, monkeypatch):
+    def stamp():
+        _cache.build_stamp.cache_clear()
+        return _cache.build_stamp()
+
+    monkeypatch.setattr(_cache, "HERE", tmp_path)
+    (tmp_path / "one.py").write_text("x = 1")
+    stamps = [stamp()]
+    (tmp_path / "two.py").write_text("x = 1")
+    stamps.append(stamp())
+    (tmp_path / "two.py").write_text("x = 2")
+    stamps.append(stamp())
+    monkeypatch.setenv("TINYGRAD_LLM_VECTORS", "8")
+    stamps.append(stamp())
+    monkeypatch.setattr(_cache.numba, "__version__", "0")
+    stamps.append(stamp())
+    assert len(set(stamps)) == 5
+    monkeypatch.undo()
+    _cache.build_stamp.cache_clear()
+
+
+def test_the_key_changes_with_a_closure():
+    def make(n):
+        def add(x):
+            return x + n
+        return add
+
+    assert _cache._describe(make(1)) == _cache._describe(make(1)) != _cache._describe(make(2))
+
+
+# ---- threads ----------------------------------------------------------------------------------------------------------
+
+def test_same_bits_at_one_two_four_and_eight_threads():
+    assert python("""
+        import numpy as np, kernels
+        rng = np.random.default_rng(0)
+        for m, n, k in ((200, 300, 250), (1, 4000, 300), (16, 700, 600), (300, 100, 1000)):
+            a, b = rng.standard_normal((2, m, k)).astype(np.float32), rng.standard_normal((n, k)).astype(np.float32)
+            found = set()
+            for threads in (1, 2, 4, 8):
+                kernels.set_num_threads(threads)
+                assert kernels.get_num_threads() == threads
+                found.add(kernels.matmul(a, b, transpose_b=True, bias=b[:, 0], activation="silu").tobytes()
+                          + kernels.matmul(a[0], np.ascontiguousarray(b.T)).tobytes())
+            assert len(found) == 1, (m, n, k)
+        print("same")
+    """, NUMBA_NUM_THREADS="8") == "same"
+
+
+@pytest.mark.parametrize("layer", ["workqueue", "omp"])
+def test_python_threads_may_call_at_once(layer):
+    if layer == "omp" and sys.platform != "linux":
+        pytest.skip("OpenMP's runtime comes with Linux only")
+    assert python("""
+        import numpy as np, kernels
+        from concurrent.futures import ThreadPoolExecutor
+        kernels.set_num_threads(2)
+        a = np.random.default_rng(0).standard_normal((160, 170)).astype(np.float32)
+        expected = kernels.matmul(a, a, transpose_b=True)
+        with ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(lambda _: [kernels.matmul(a, a, transpose_b=True) for _ in range(20)], range(4)))
+        assert all((y == expected).all() for ys in results for y in ys)
+        import numba
+        print(numba.threading_layer())
+    """, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2") == layer
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_goes_on_alone():
+    assert python("""
+        import os, sys, numpy as np, kernels
+        kernels.set_num_threads(2)
+        a = np.ones((200, 200), np.float32)
+        kernels.matmul(a, a)
+        child = os.fork()
+        if child == 0:
+            right = kernels.get_num_threads() == 1 and (kernels.matmul(a, a) == 200).all()
+            os._exit(0 if right else 1)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """, NUMBA_NUM_THREADS="2") == "0"
