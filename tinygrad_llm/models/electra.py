@@ -18,7 +18,7 @@ from ..autograd import Tensor, generator
 from ..autograd import functional as F
 from . import bert, heads, inputs
 from .base import Model
-from .config import Config, ConfigError, choice, layers, rate, size, small
+from .config import Config, choice, layers, rate, size, small
 from .names import Table
 from .outputs import ModelOutput
 from .registry import Family, register
@@ -52,11 +52,8 @@ class ElectraConfig(Config):
 
     def for_generator(self) -> ElectraConfig:
         """The generator's config: the same depth and embeddings, all else `generator_size` times as wide."""
-        scaled = {
-            n: int(getattr(self, n) * self.generator_size) for n in ("hidden_size", "num_attention_heads", "intermediate_size")
-        }
-        if min(scaled.values()) < 1:
-            raise ConfigError(f"generator_size = {self.generator_size} leaves the generator {scaled}")
+        sizes = ("hidden_size", "num_attention_heads", "intermediate_size")
+        scaled = {name: max(1, int(getattr(self, name) * self.generator_size)) for name in sizes}
         return dataclasses.replace(self, **scaled)
 
 

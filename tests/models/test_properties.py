@@ -1,0 +1,201 @@
+"""What holds for every model whatever its size: causality, padding, caches, sharing, and that each family can learn."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygrad_llm as tg
+
+COMMON = dict(hidden_size=12, num_hidden_layers=2, num_attention_heads=2, vocab_size=23)
+DECODERS = {
+    "gpt": dict(COMMON, max_position_embeddings=16),
+    "gpt2": dict(COMMON, max_position_embeddings=16),
+    "gpt3-125m": dict(COMMON, max_position_embeddings=16, band=3),
+    "llama-7b": dict(COMMON, num_attention_heads=6, num_key_value_heads=2, intermediate_size=17),
+    "mistral-7b": dict(COMMON, num_key_value_heads=1, intermediate_size=17, sliding_window=3),
+    "qwen2-0.5b": dict(COMMON, num_key_value_heads=1, intermediate_size=17),
+    "qwen3-0.6b": dict(COMMON, num_key_value_heads=1, intermediate_size=17, head_dim=4),
+}
+ENCODERS = {
+    "bert-base": dict(COMMON, intermediate_size=17, max_position_embeddings=16),
+    "roberta-base": dict(COMMON, intermediate_size=17, max_position_embeddings=18),
+    "albert-base": dict(COMMON, intermediate_size=17, max_position_embeddings=16, embedding_size=7),
+    "electra-small": dict(COMMON, intermediate_size=17, max_position_embeddings=16, embedding_size=7),
+}
+SEQ2SEQ = {
+    "transformer-base": dict(COMMON, decoder_layers=2, d_ff=17, label_smoothing=0.0),
+    "bart-base": dict(COMMON, decoder_layers=1, decoder_attention_heads=3, encoder_ffn_dim=17, decoder_ffn_dim=9,
+                      max_position_embeddings=16),
+    "t5-small": dict(COMMON, d_kv=5, d_ff=17, num_decoder_layers=1, relative_attention_num_buckets=8,
+                     relative_attention_max_distance=12),
+    "t5-v1_1-small": dict(COMMON, d_kv=5, d_ff=17, num_decoder_layers=1, relative_attention_num_buckets=8,
+                          relative_attention_max_distance=12),
+}  # fmt: skip
+LM = {**DECODERS, **SEQ2SEQ}
+
+
+def small(name, head=None, seed=0, dtype=np.float64, **more):
+    """A preset shrunk to a few thousand parameters, without dropout, its values large enough that nothing is near zero."""
+    sizes = {**DECODERS, **ENCODERS, **SEQ2SEQ}[name]
+    rng = np.random.default_rng(seed)
+    model = tg.models.create(name, head, rng=rng, dtype=dtype, **{**sizes, "dropout": 0.0, **more})
+    for value in model.parameters():
+        if value.ndim > 1:
+            value.data[...] = 0.3 * rng.standard_normal(value.shape)
+    return model.eval()
+
+
+def states(model, ids, mask=None, positions=None):
+    """The states that predict: a decoder's for ids, a seq2seq decoder's for ids after a fixed source."""
+    with tg.no_grad():
+        if model.is_encoder_decoder:
+            source = np.tile(np.arange(4, 10), (len(ids), 1))
+            return model(input_ids=source, decoder_input_ids=ids, decoder_attention_mask=mask).logits.data
+        keywords = {} if positions is None else {"position_ids": positions}
+        return model(input_ids=ids, attention_mask=mask, **keywords).logits.data
+
+
+@pytest.mark.parametrize("name", LM)
+@given(seed=st.integers(0, 2**32 - 1), T=st.integers(2, 12), data=st.data())
+def test_what_follows_changes_nothing_before_it(name, seed, T, data):
+    t = data.draw(st.integers(1, T - 1), label="first changed position")
+    rng = np.random.default_rng(seed)
+    model = small(name, seed=seed % 7)
+    ids = rng.integers(4, 23, (2, T))
+    changed = ids.copy()
+    changed[:, t:] = rng.integers(4, 23, (2, T - t))
+    np.testing.assert_allclose(states(model, ids)[:, :t], states(model, changed)[:, :t], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", [*ENCODERS, *DECODERS])
+@given(seed=st.integers(0, 2**32 - 1), T=st.integers(1, 8), left=st.integers(0, 3), right=st.integers(0, 3))
+def test_padding_of_any_amount_and_content_changes_no_real_position(name, seed, T, left, right):
+    rng = np.random.default_rng(seed)
+    model = small(name, "masked_lm" if name in ENCODERS else None, seed=seed % 7)
+    ids = rng.integers(4, 23, (1, T))
+    pad = lambda n: rng.integers(4, 23, (1, n)) if "roberta" not in name else np.full((1, n), 1)  # its positions count real tokens
+    padded = np.concatenate([pad(left), ids, pad(right)], axis=1)
+    mask = np.concatenate([np.zeros((1, left)), np.ones((1, T)), np.zeros((1, right))], axis=1).astype(int)
+    places = np.maximum(np.cumsum(mask, axis=1) - 1, 0)
+    with tg.no_grad():
+        plain = model(input_ids=ids).logits.data
+        keywords = {} if "roberta" in name else {"position_ids": places}
+        shown = model(input_ids=padded, attention_mask=mask, **keywords).logits.data
+    np.testing.assert_allclose(shown[:, left : left + T], plain, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", SEQ2SEQ)
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 5))
+def test_padding_the_source_changes_no_target(name, seed, n):
+    rng = np.random.default_rng(seed)
+    model = small(name, seed=seed % 7)
+    source, target = rng.integers(4, 23, (2, 6)), rng.integers(4, 23, (2, 5))
+    padded = np.concatenate([source, rng.integers(4, 23, (2, n))], axis=1)
+    mask = np.concatenate([np.ones((2, 6)), np.zeros((2, n))], axis=1)
+    with tg.no_grad():
+        plain = model(input_ids=source, decoder_input_ids=target).logits.data
+        shown = model(input_ids=padded, attention_mask=mask, decoder_input_ids=target).logits.data
+    np.testing.assert_allclose(shown, plain, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LM)
+@given(
+    seed=st.integers(0, 2**32 - 1), pieces=st.lists(st.integers(1, 4), min_size=2, max_size=4), capacity=st.sampled_from([1, 3, 64])
+)
+def test_cached_decoding_is_uncached_decoding(name, seed, pieces, capacity):
+    """In pieces of any length, with a cache that must grow: within 1e-12 in float64 (products sum in another order)."""
+    rng = np.random.default_rng(seed)
+    model = small(name, seed=seed % 7)
+    ids = rng.integers(4, 23, (2, sum(pieces)))
+    whole = states(model, ids)
+    cache, got, start = model.make_cache(capacity), [], 0
+    with tg.no_grad():
+        encoded = model.encode(np.tile(np.arange(4, 10), (2, 1))) if model.is_encoder_decoder else None
+        for n in pieces:
+            new = ids[:, start : start + n]
+            start += n
+            if encoded is not None:
+                out = model(encoder_outputs=encoded, decoder_input_ids=new, past_key_values=cache)
+            else:
+                out = model(input_ids=new, past_key_values=cache)
+            got.append(out.logits.data)
+    assert cache.length == sum(pieces)
+    np.testing.assert_allclose(np.concatenate(got, axis=1), whole, rtol=0, atol=1e-12)
+
+
+def test_a_reordered_cache_continues_the_other_row():
+    model = small("gpt2")
+    ids = np.array([[4, 5, 6], [9, 8, 7]])
+    cache = model.make_cache()
+    with tg.no_grad():
+        model(input_ids=ids, past_key_values=cache)
+        cache.reorder([1, 1])
+        got = model(input_ids=[[10], [10]], past_key_values=cache).logits.data
+        want = model(input_ids=[[9, 8, 7, 10]]).logits.data[:, -1]
+    np.testing.assert_allclose(got[:, 0], np.repeat(want, 2, axis=0), rtol=0, atol=1e-12)
+
+
+def test_caching_with_gradients_says_no():
+    model = small("gpt2")
+    cache = model(input_ids=[[4, 5]], use_cache=True).past_key_values
+    with pytest.raises(RuntimeError, match="no_grad"):
+        model(input_ids=[[6]], past_key_values=cache)
+
+
+def numeric(loss, value, index, eps=1e-6):
+    kept = value.data[index]
+    value.data[index] = kept + eps
+    up = loss().item()
+    value.data[index] = kept - eps
+    down = loss().item()
+    value.data[index] = kept
+    return (up - down) / (2 * eps)
+
+
+@pytest.mark.parametrize(("name", "head", "parameter"), [
+    ("albert-base", "masked_lm", "albert.shared.0.attn.q.weight"),  # used by every layer
+    ("albert-base", "masked_lm", "albert.shared.0.mlp_norm.bias"),
+    ("gpt2", None, "transformer.tokens.weight"),  # looked up, and the output matrix
+    ("t5-small", None, "tokens.weight"),  # both sides and the output
+    ("t5-small", None, "encoder.relative.weight"),  # the scores of every layer
+    ("transformer-base", None, "tokens.weight"),
+    ("electra-small", "joint", "discriminator.electra.tokens.weight"),  # two models
+])  # fmt: skip
+def test_shared_parameters_collect_every_contribution(name, head, parameter):
+    model = small(name, head, pad_token_id=None) if head else small(name)  # padding's row gets no gradient, by design
+    ids = np.array([[4, 5, 6, 7, 8], [9, 4, 11, 5, 6]])
+    labels = np.where(np.arange(5) % 2 == 0, ids, -100) if head else ids
+    rng = (lambda: {"rng": np.random.default_rng(3)}) if head == "joint" else dict
+    loss = lambda: model(input_ids=ids, labels=labels, **rng()).loss
+    loss().backward()
+    value = dict(model.named_parameters())[parameter]
+    flat = np.random.default_rng(0).choice(value.size, min(8, value.size), replace=False)
+    for place in flat:
+        index = np.unravel_index(place, value.shape)
+        assert value.grad.data[index] == pytest.approx(numeric(loss, value, index), rel=1e-5, abs=1e-7), index
+
+
+@pytest.mark.parametrize("name", [*DECODERS, *SEQ2SEQ, *ENCODERS])
+def test_eight_examples_are_learnt_by_heart(name):
+    head = {"electra-small": "joint"}.get(name, "masked_lm") if name in ENCODERS else None
+    rng = np.random.default_rng(0)
+    model = tg.models.create(name, head, rng=rng, dropout=0.0, **{**{**LM, **ENCODERS}[name], "hidden_size": 24})
+    ids = rng.integers(4, 23, (8, 6))
+    inputs = {"input_ids": ids, "labels": ids}
+    if name in ENCODERS:
+        masked = np.arange(6) % 3 == 1
+        inputs = {"input_ids": np.where(masked, 3, ids), "labels": np.where(masked, ids, -100)}
+        inputs["input_ids"][:, 0] = np.arange(8) + 4  # so that the rows can be told apart
+    optimizer = tg.optim.Adam(list(model.parameters()), lr=1e-2)
+    model.train()
+    first = None
+    for _ in range(120):
+        out = model(**inputs)
+        loss = out.loss if head != "joint" else out.generator_loss + out.discriminator_loss
+        first = loss.item() if first is None else first
+        model.zero_grad()
+        loss.backward()
+        optimizer.step()
+    final = loss.item()
+    assert final < 0.25 * first and (final < 0.2 or head == "joint"), (first, final)
