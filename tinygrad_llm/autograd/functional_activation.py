@@ -9,7 +9,8 @@ import numpy as np
 from . import ops_neural as fused
 from .ops_arithmetic import logaddexp
 from .ops_elementary import expm1, sigmoid, tanh
-from .ops_shape import array_split, as_tensor
+from .ops_join import array_split
+from .ops_shape import as_tensor
 from .random import generator
 from .tensor import Tensor
 

@@ -1,7 +1,7 @@
 # ruff: noqa: F401, I001
 """The operations on arrays: everything that `tg.*` offers under NumPy's names, on one screen.
 
-Where each lives: arithmetic, elementary (functions of one variable), compare, reduce, shape, index, sort, einsum,
+Where each lives: arithmetic, elementary (functions of one variable), compare, reduce, shape, join, index, sort, einsum,
 linalg, copy, small, special; softmax stands with the fused operations in neural.
 """
 
@@ -38,10 +38,13 @@ from .ops_reduce import (
     average, cumprod, cumsum, diff, euclidean_norm, logcumsumexp, logsumexp, max, mean, min, nanmean, nansum, prod, ptp, std,
     sum, var,
 )
+from .ops_join import (
+    array_split, broadcast_arrays, column_stack, concatenate, dsplit, dstack, hsplit, hstack, meshgrid, repeat, split,
+    split_lengths, stack, tile, unstack, vsplit, vstack,
+)
 from .ops_shape import (
-    array_split, atleast_1d, atleast_2d, atleast_3d, broadcast_arrays, column_stack, concatenate, dsplit, dstack, expand_dims,
-    flatten, flip, fliplr, flipud, hsplit, hstack, meshgrid, moveaxis, ravel, repeat, roll, rollaxis, rot90, split,
-    split_lengths, squeeze, stack, swapaxes, tile, unflatten, unstack, vsplit, vstack,
+    atleast_1d, atleast_2d, atleast_3d, expand_dims, flatten, flip, fliplr, flipud, moveaxis, ravel, roll, rollaxis, rot90,
+    squeeze, swapaxes, unflatten,
 )
 from .ops_shape import broadcast as broadcast_to
 from .ops_shape import permute as transpose

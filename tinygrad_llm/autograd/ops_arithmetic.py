@@ -214,8 +214,11 @@ def clip(x, a_min=None, a_max=None, *, min=None, max=None):
 
 @op(numpy=np.where)
 def where(condition, a, b):
-    """y = a where the condition holds, else b"""
+    """y = a where the condition holds (is not 0), else b"""
     return np.where(condition, a, b), (condition,)
+
+@where.grad_of("condition")
+def _(g, condition): return np.zeros_like(g)
 
 @where.grad_of("a")
 def _(g, condition): return np.where(condition, g, 0)

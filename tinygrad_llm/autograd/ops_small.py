@@ -9,7 +9,8 @@ import numpy as np
 from . import ops_reduce as reduce
 from .op import op
 from .ops_common import derived, normal_axis
-from .ops_shape import as_tensor, concatenate, ravel, swapaxes
+from .ops_join import concatenate
+from .ops_shape import as_tensor, ravel, swapaxes
 
 NEAR_ZERO = 1e-2  # where sinc's slope is taken from its series: the closed form would cancel
 

@@ -1,4 +1,4 @@
-"""Declarations of ops_shape.py and ops_index.py."""
+"""Declarations of ops_shape.py, ops_join.py and ops_index.py."""
 
 import numpy as np
 

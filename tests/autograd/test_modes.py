@@ -1,0 +1,275 @@
+"""Around the walk: modes, hooks, checkpoints, anomalies, derivatives of functions, operations of one's own."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+import tinygrad_llm as tg
+from tinygrad_llm.autograd.op import registry
+
+F = tg.functional
+
+
+def leaf(*shape, seed=0, dtype=np.float64):
+    return tg.Tensor(np.random.default_rng(seed).standard_normal(shape).astype(dtype), requires_grad=True)
+
+
+# -- modes, hooks ------------------------------------------------------------------------------------------------------
+
+
+def test_modes_nest_decorate_and_survive_exceptions():
+    x = leaf(2)
+    with tg.no_grad():
+        assert not (x * 2).requires_grad and not tg.is_grad_enabled()
+        with tg.enable_grad():
+            assert (x * 2).requires_grad
+        assert not (x * 2).requires_grad
+    with pytest.raises(KeyError), tg.no_grad():
+        raise KeyError
+    assert tg.is_grad_enabled()
+
+    @tg.no_grad()
+    def quiet():
+        return x * 2
+
+    assert not quiet().requires_grad and (x * 2).requires_grad
+
+
+def test_modes_are_the_threads_own():
+    seen = {}
+    inside, done = threading.Event(), threading.Event()
+
+    def other():
+        with tg.no_grad():
+            inside.set()
+            done.wait(10)
+            seen["other"] = tg.is_grad_enabled()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    inside.wait(10)
+    seen["main"] = tg.is_grad_enabled()
+    done.set()
+    thread.join()
+    assert seen == {"main": True, "other": False}
+
+
+def test_threads_accumulate_into_one_leaf_without_loss():
+    w = leaf(50)
+
+    def work():
+        for _ in range(20):
+            (w * 1.0).sum().backward()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    np.testing.assert_array_equal(w.grad.data, np.full(50, 80.0))
+
+
+def test_hooks_run_once_on_the_complete_gradient_and_may_replace_it():
+    x = leaf(3)
+    y = x * 3
+    seen = []
+    handle = y.register_hook(lambda g: seen.append(g.data.copy()))
+    (y * 2 + y * 5).sum().backward()
+    np.testing.assert_array_equal(seen, [np.full(3, 7.0)])
+    handle.remove()
+    x.grad = None
+    x.register_hook(lambda g: g * 10)
+    (x * 2).sum().backward()
+    assert len(seen) == 1
+    np.testing.assert_array_equal(x.grad.data, np.full(3, 20.0))
+
+
+def test_a_hook_sees_gradients_of_grad_too():
+    x = leaf(3)
+    y = x * x
+    y.register_hook(lambda g: g * 2)
+    (d,) = tg.grad(y.sum(), x)
+    np.testing.assert_allclose(d.data, 4 * x.data)
+
+
+def test_retain_grad_keeps_the_gradient_of_what_is_no_leaf():
+    x = leaf(3)
+    y = x * 3
+    assert y.grad is None
+    y.retain_grad()
+    (y * y).sum().backward()
+    np.testing.assert_allclose(y.grad.data, 2 * y.data)
+
+
+def test_detach_cuts_and_unused_inputs_are_reported():
+    x, z = leaf(3), leaf(3)
+    y = (x.detach() * z).sum()
+    with pytest.raises(RuntimeError, match=r"inputs\[0\]"):
+        tg.grad(y, (x, z), retain_graph=True)
+    d, e = tg.grad(y, (x, z), allow_unused=True)
+    assert d is None
+    np.testing.assert_array_equal(e.data, x.data)
+
+
+# -- checkpoints, anomalies --------------------------------------------------------------------------------------------
+
+
+def block(x, w, rng=None):
+    return F.dropout(F.gelu(F.layer_norm(x @ w, 8)), 0.4, rng=rng) + x
+
+
+@pytest.mark.parametrize("own_rng", [False, True])
+def test_checkpoint_gives_the_same_gradients_bit_for_bit_dropout_included(own_rng):
+    x, w = leaf(4, 8, dtype=np.float32), leaf(8, 8, seed=1, dtype=np.float32)
+    results = []
+    for checkpointed in (False, True):
+        tg.manual_seed(7)
+        rng = np.random.default_rng(5) if own_rng else None
+        h = tg.checkpoint(block, x, w, rng) if checkpointed else block(x, w, rng)
+        h = tg.checkpoint(block, h, w, rng) if checkpointed else block(h, w, rng)
+        after = tg.rand(3, rng=rng).data
+        results.append([h.data, after, *(d.data for d in tg.grad((h * h).sum(), (x, w)))])
+    for a, b in zip(*results):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_checkpoint_keeps_no_activation():
+    x = leaf(100, 100)
+    y = tg.checkpoint(lambda x: x.exp().tanh().sin(), x)
+    saved = [node.saved for node in walk_nodes(y.node)]
+    assert saved and not any(isinstance(s, tuple) for s in saved)
+
+
+def walk_nodes(node):
+    while node is not None and node.op is not None:
+        yield node
+        node = node.inputs[0]
+
+
+def here(x):
+    return tg.log(x - x)
+
+
+def test_anomaly_names_op_line_and_module_forward():
+    from tinygrad_llm.autograd import module_scope
+
+    x = leaf(3)
+    with pytest.raises(tg.AnomalyError, match=r"log made a.*Inf.*decoder\.layers\.3.*test_modes\.py:\d+ in here"):
+        with np.errstate(divide="ignore"), tg.detect_anomaly(), module_scope("decoder"), module_scope("layers.3"):
+            here(x)
+
+
+def test_anomaly_names_op_and_line_backward():
+    x = tg.Tensor(np.zeros(2), requires_grad=True)
+    where = r"test_modes\.py:\d+ in test_anomaly_names_op_and_line_backward"
+    with pytest.raises(tg.AnomalyError, match=r"sqrt made a.*backward.*" + where):
+        with np.errstate(divide="ignore"), tg.detect_anomaly():
+            tg.sqrt(x).sum().backward()
+
+
+def test_no_anomaly_no_error():
+    x = leaf(3)
+    with tg.detect_anomaly():
+        (x.exp() * x).sum().backward()
+    np.testing.assert_allclose(x.grad.data, np.exp(x.data) * (1 + x.data))
+
+
+# -- derivatives of functions, to third order --------------------------------------------------------------------------
+
+
+def cubic(x):
+    return (x**3).sum() + (x[0] * x[1] * x[2])
+
+
+def test_third_derivatives_by_nested_grad():
+    x = leaf(3)
+    (d1,) = tg.grad(cubic(x), x, create_graph=True)
+    (d2,) = tg.grad(d1[0], x, create_graph=True)
+    (d3,) = tg.grad(d2[1], x)
+    a, b, c = x.data
+    np.testing.assert_allclose(d1.data, [3 * a * a + b * c, 3 * b * b + a * c, 3 * c * c + a * b])
+    np.testing.assert_allclose(d2.data, [6 * a, c, b])
+    np.testing.assert_allclose(d3.data, [0, 0, 1])
+
+
+def test_jacobian_hessian_and_products_agree():
+    x, w = leaf(3), leaf(2, 3, seed=1)
+    f = lambda x: tg.tanh(w.detach() @ x)
+    slope = 1 - np.tanh(w.data @ x.data) ** 2
+    J = tg.jacobian(f, x)
+    np.testing.assert_allclose(J.data, slope[:, None] * w.data)
+    v, u = np.array([0.3, -1, 2]), np.array([1.5, -0.5])
+    np.testing.assert_allclose(tg.jvp(f, x, tg.Tensor(v))[1].data, J.data @ v)
+    np.testing.assert_allclose(tg.vjp(f, x, tg.Tensor(u))[1].data, u @ J.data)
+    H = tg.hessian(cubic, x)
+    a, b, c = x.data
+    np.testing.assert_allclose(H.data, [[6 * a, c, b], [c, 6 * b, a], [b, a, 6 * c]])
+    np.testing.assert_allclose(tg.hvp(cubic, x, tg.Tensor(v))[1].data, H.data @ v)
+
+
+def test_the_jacobian_of_a_hessian_is_the_third_derivative():
+    x = leaf(2)
+    T = tg.jacobian(lambda x: tg.hessian(lambda y: (y**3).sum() * y[0], x, create_graph=True), x)
+    a, b = x.data
+    want = np.zeros((2, 2, 2))
+    want[0, 0, 0] = 24 * a
+    want[0, 1, 1] = want[1, 0, 1] = want[1, 1, 0] = 6 * b
+    want[1, 1, 1] = 6 * a
+    np.testing.assert_allclose(T.data, want, atol=1e-12)
+
+
+def test_create_graph_through_a_fused_chain_matches_differences():
+    """Third order through gelu, layer_norm and softmax: one direction of the second derivative, differentiated again."""
+    x = leaf(2, 4)
+    rng = np.random.default_rng(3)
+    v = [tg.Tensor(rng.standard_normal((2, 4))) for _ in range(3)]
+
+    def f(x):
+        return (F.softmax(F.layer_norm(F.gelu(x), 4)) * v[0]).sum()
+
+    def second(x):
+        (d,) = tg.grad(f(x), x, create_graph=True)
+        (e,) = tg.grad((d * v[1]).sum(), x, create_graph=True)
+        return e
+
+    (third,) = tg.grad((second(x) * v[2]).sum(), x)
+    h = 1e-5
+    for place in [(0, 1), (1, 3)]:
+        bump = np.zeros((2, 4))
+        bump[place] = h
+        plus, minus = (second(tg.Tensor(x.data + s * bump, requires_grad=True)).data for s in (1, -1))
+        np.testing.assert_allclose(third.data[place], ((plus - minus) / (2 * h) * v[2].data).sum(), rtol=1e-6, atol=1e-7)
+
+
+# -- user's own operations ---------------------------------------------------------------------------------------------
+
+
+def test_custom_op_in_the_engines_own_form():
+    @tg.custom_op
+    def cube(x):
+        return x**3, (x,)
+
+    @cube.grad_of("x")
+    def _(g, x):
+        return g * 3 * x**2
+
+    x = leaf(3)
+    assert tg.testing.gradcheck(cube, x, order=2)
+    assert "cube" not in registry
+
+
+def test_a_custom_op_that_saves_a_float_is_refused_at_second_order():
+    @tg.custom_op
+    def trap(x):
+        return np.sin(x), (np.cos(x),)
+
+    @trap.grad_of("x")
+    def _(g, slope):
+        return g * slope
+
+    x = leaf(3)
+    (d,) = tg.grad(trap(x).sum(), x)
+    np.testing.assert_allclose(d.data, np.cos(x.data))
+    with pytest.raises(tg.GradientError, match="slope"):
+        tg.grad(trap(x).sum(), x, create_graph=True)

@@ -1,0 +1,215 @@
+"""Joining, parting and repeating: two operations with rules (concatenate, split), the rest derived."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .op import op
+from .ops_common import derived, normal_axis, value
+from .ops_shape import as_tensor, atleast_1d, atleast_2d, atleast_3d, broadcast_to, expand_dims, ravel, reshape, squeeze
+
+
+@op(name="concatenate")
+def _concatenate(*arrays, axis=0):
+    """y = the arrays one after the other along the axis"""
+    if axis is None:
+        raise ValueError("axis=None is not supported; ravel the arrays first")
+    out = np.concatenate(arrays, axis)
+    return out, (tuple(a.shape[axis] for a in arrays), axis)
+
+@_concatenate.grad
+def _(g, lengths, axis):
+    before = (slice(None),) * (axis % g.ndim)
+    pieces, start = [], 0
+    for n in lengths:
+        pieces.append(g[(*before, slice(start, start + n))])
+        start += n
+    return tuple(pieces)
+
+
+@op(name="split")
+def _split(x, *, lengths, axis=0):
+    """y₀, y₁, ... = pieces of x of these lengths along the axis"""
+    axis = normal_axis(axis, x.ndim)
+    if sum(lengths) != x.shape[axis]:
+        raise ValueError(f"the lengths {tuple(lengths)} do not add up to the axis's {x.shape[axis]}")
+    before = (slice(None),) * axis
+    ends = np.cumsum([0, *lengths]).tolist()
+    pieces = tuple(x[(*before, slice(a, b))] for a, b in zip(ends, ends[1:]))
+    return pieces, (tuple(lengths), axis, x.shape, x.dtype)
+
+@_split.grad
+def _(g, lengths, axis, shape, dtype):
+    def zeros(n): return np.zeros((*shape[:axis], n, *shape[axis + 1 :]), dtype)
+    return (np.concatenate([zeros(n) if piece is None else piece for n, piece in zip(lengths, g)], axis),)
+
+
+# -- derived: joining and parting --------------------------------------------------------------------------------------
+
+
+@derived(np.concatenate)
+def concatenate(arrays, axis=0):
+    """The arrays one after the other along an existing axis (None: all ravelled)."""
+    arrays = list(arrays)
+    if axis is None:
+        return _concatenate(*(ravel(a) for a in arrays), axis=0)
+    return _concatenate(*arrays, axis=axis)
+
+
+@derived(np.stack)
+def stack(arrays, axis=0):
+    """The arrays side by side along a new axis."""
+    arrays = [as_tensor(a) for a in arrays]
+    if len({a.shape for a in arrays}) != 1:
+        raise ValueError(f"stack: expected arrays of one shape, got {[a.shape for a in arrays]}")
+    return _concatenate(*(expand_dims(a, axis) for a in arrays), axis=axis)
+
+
+@derived(np.hstack)
+def hstack(arrays):
+    """Concatenated along axis 1 (axis 0 for one-dimensional arrays)."""
+    arrays = [atleast_1d(a) for a in arrays]
+    return _concatenate(*arrays, axis=0 if arrays[0].ndim == 1 else 1)
+
+
+@derived(np.vstack)
+def vstack(arrays):
+    """Concatenated along axis 0, after making every array at least two-dimensional."""
+    return _concatenate(*(atleast_2d(a) for a in arrays), axis=0)
+
+
+@derived(np.dstack)
+def dstack(arrays):
+    """Concatenated along axis 2, after making every array at least three-dimensional."""
+    return _concatenate(*(atleast_3d(a) for a in arrays), axis=2)
+
+
+@derived(np.column_stack)
+def column_stack(arrays):
+    """One-dimensional arrays as the columns of a matrix; matrices side by side."""
+    arrays = [as_tensor(a) for a in arrays]
+    return _concatenate(*(a if a.ndim > 1 else reshape(a, shape=(a.size, 1)) for a in arrays), axis=1)
+
+
+@derived()
+def split_lengths(x, lengths, axis=0):
+    """Pieces of the given lengths, or all of one length, the last perhaps shorter (PyTorch's split)."""
+    x = as_tensor(x)
+    n = x.shape[normal_axis(axis, x.ndim)]
+    if isinstance(lengths, int):
+        if lengths <= 0:
+            raise ValueError(f"split: expected a positive length, got {lengths}")
+        lengths = [min(lengths, n - start) for start in range(0, n, lengths)] or [0]
+    return _split(x, lengths=tuple(lengths), axis=axis)
+
+
+@derived(np.array_split)
+def array_split(x, sections, axis=0):
+    """Pieces of x: `sections` nearly equal ones, or cut before the given indices."""
+    x = as_tensor(x)
+    n = x.shape[normal_axis(axis, x.ndim)]
+    if isinstance(sections, (int, np.integer)):
+        if sections <= 0:
+            raise ValueError(f"split: expected a positive number of sections, got {sections}")
+        small, larger = divmod(n, sections)
+        lengths = [small + 1] * larger + [small] * (sections - larger)
+    else:
+        cuts = [0, *(min(max(c + n if c < 0 else c, 0), n) for c in map(int, sections)), n]
+        lengths = [max(b - a, 0) for a, b in zip(cuts, cuts[1:])]
+    return _split(x, lengths=tuple(lengths), axis=axis)
+
+
+@derived(np.split)
+def split(x, sections, axis=0):
+    """Pieces of x: `sections` equal ones, or cut before the given indices."""
+    x = as_tensor(x)
+    n = x.shape[normal_axis(axis, x.ndim)]
+    if isinstance(sections, (int, np.integer)) and (sections <= 0 or n % sections):
+        raise ValueError(f"split: axis {axis} has length {n}, which does not divide into {sections} equal sections")
+    return array_split(x, sections, axis)
+
+
+@derived(np.hsplit)
+def hsplit(x, sections):
+    """`split` along axis 1 (axis 0 for one dimension)."""
+    return split(x, sections, 1 if as_tensor(x).ndim > 1 else 0)
+
+
+@derived(np.vsplit)
+def vsplit(x, sections):
+    """`split` along axis 0."""
+    return split(x, sections, 0)
+
+
+@derived(np.dsplit)
+def dsplit(x, sections):
+    """`split` along axis 2."""
+    return split(x, sections, 2)
+
+
+@derived()
+def unstack(x, axis=0):
+    """The slices along an axis, without it."""
+    x = as_tensor(x)
+    a = normal_axis(axis, x.ndim)
+    return tuple(squeeze(piece, a) for piece in _split(x, lengths=(1,) * x.shape[a], axis=a))
+
+
+# -- derived: repeating ------------------------------------------------------------------------------------------------
+
+
+@derived(np.tile)
+def tile(x, reps):
+    """x laid side by side `reps` times along each axis."""
+    x = as_tensor(x)
+    reps = (reps,) if isinstance(reps, int) else tuple(reps)
+    ndim = max(x.ndim, len(reps))
+    reps = (1,) * (ndim - len(reps)) + reps
+    shape = (1,) * (ndim - x.ndim) + x.shape
+    doubled = tuple(n for pair in zip((1,) * ndim, shape) for n in pair)  # (1, n₀, 1, n₁, ...)
+    wide = tuple(n for pair in zip(reps, shape) for n in pair)
+    return reshape(broadcast_to(reshape(x, shape=doubled), shape=wide), shape=tuple(r * n for r, n in zip(reps, shape)))
+
+
+@derived(np.repeat)
+def repeat(x, repeats, axis=None):
+    """Every element (or slice along an axis) `repeats` times in a row; one number, or one for each."""
+    x = as_tensor(x)
+    if axis is None:
+        x, axis = ravel(x), 0
+    axis = normal_axis(axis, x.ndim)
+    repeats = np.asarray(value(repeats))
+    if repeats.size == 1:
+        k = int(repeats.reshape(()))
+        lead, tail = x.shape[: axis + 1], x.shape[axis + 1 :]
+        wide = broadcast_to(reshape(x, shape=(*lead, 1, *tail)), shape=(*lead, k, *tail))
+        return reshape(wide, shape=(*lead[:-1], lead[-1] * k, *tail))
+    index = np.repeat(np.arange(x.shape[axis]), repeats)
+    return x[(slice(None),) * axis + (index,)]
+
+
+@derived(np.meshgrid)
+def meshgrid(*xs, indexing="xy", copy=True, sparse=False):
+    """Coordinate arrays from coordinate vectors; "xy" swaps the first two axes, "ij" does not."""
+    if indexing not in ("xy", "ij"):
+        raise ValueError(f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}")
+    n = len(xs)
+    place = list(range(n))
+    if indexing == "xy" and n > 1:
+        place[0], place[1] = 1, 0
+    xs = tuple(as_tensor(x) for x in xs)
+    thin = [reshape(x, shape=tuple(x.size if j == place[i] else 1 for j in range(n))) for i, x in enumerate(xs)]
+    if sparse:
+        return tuple(thin)
+    full = np.broadcast_shapes(*(t.shape for t in thin))
+    return tuple(broadcast_to(t, shape=full) for t in thin)
+
+
+@derived(np.broadcast_arrays)
+def broadcast_arrays(*xs):
+    """All arrays in their common shape."""
+    xs = tuple(as_tensor(x) for x in xs)
+    shape = np.broadcast_shapes(*(x.shape for x in xs))
+    return tuple(broadcast_to(x, shape=shape) for x in xs)
+
+
