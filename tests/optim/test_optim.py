@@ -195,6 +195,33 @@ def test_clipping(limit, kind):
     np.testing.assert_allclose(after, before * min(1.0, limit / (norm + 1e-6)))
 
 
+@pytest.mark.parametrize("limit", [0.0, 0.5, 100.0])
+def test_clipping_and_stepping_in_one(limit):
+    """The same as clip_grad_norm_ and then step, also where a parameter has no gradient."""
+    for skipped in (None, 1):
+        params, twins = parameters(), parameters()
+        first, second = optim.AdamW(params), optim.AdamW(twins)
+        for seed in range(3):
+            for ps in (params, twins):
+                give_gradients(ps, np.random.default_rng(seed))
+                if skipped is not None:
+                    ps[skipped].grad = None
+            norm = first.clip_and_step(limit)
+            assert norm == pytest.approx(optim.clip_grad_norm_(twins, limit or np.inf))
+            second.step()
+        for p, t in zip(params, twins):
+            np.testing.assert_allclose(p.data, t.data, rtol=1e-9, atol=1e-12)
+
+
+def test_a_step_from_what_is_not_finite_changes_nothing():
+    params = parameters()
+    optimizer, before = optim.AdamW(params), [p.data.copy() for p in params]
+    give_gradients(params, np.random.default_rng(0))
+    params[0].grad.data[0, 0] = np.nan
+    assert np.isnan(optimizer.clip_and_step(1.0))
+    assert all(np.array_equal(p.data, b) for p, b in zip(params, before)) and optimizer.state_dict()["steps"] == [0] * 4
+
+
 def test_clipping_a_shared_gradient_array_once():
     a, b = parameters()[0], parameters()[0]
     shared = np.ones(a.shape)

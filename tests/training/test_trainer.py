@@ -39,7 +39,14 @@ def test_accumulation_is_exact_for_different_lengths(parts, seed):
         batches = iter([{"input_ids": ids[s], "labels": labels[s]} for s in split])
         trainer.task.draw = lambda n, batches=batches: next(batches)
         seen = []
-        trainer.optimizer.step = lambda scale, t=trainer, seen=seen: seen.append([p.grad.data.copy() for p in t.model.parameters()])
+        parameters = list(trainer.model.parameters())
+        step = trainer.optimizer.clip_and_step
+
+        def noted(limit, step=step, parameters=parameters, seen=seen):
+            seen.append([p.grad.data.copy() for p in parameters])
+            return step(limit)
+
+        trainer.optimizer.clip_and_step = noted
         record = trainer.train_step()
         gradients.append((seen[0], record["loss"]))
     (big, big_loss), (small, small_loss) = gradients

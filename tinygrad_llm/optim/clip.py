@@ -5,6 +5,7 @@ import numpy as np
 import kernels
 
 from ..autograd import Tensor
+from .optimizer import clip_scale
 
 
 def clip_grad_norm_(parameters, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> np.float64:
@@ -23,12 +24,6 @@ def clip_grad_norm_(parameters, max_norm: float, norm_type: float = 2.0, error_i
         for p, g in zip(owners, grads):
             p.grad = Tensor(g * g.dtype.type(scale))
     return norm
-
-
-def clip_scale(norm: float, max_norm: float) -> float:
-    """The factor for `Optimizer.step(grad_scale=...)`. A norm that is NaN gives NaN, as in PyTorch."""
-    scale = max_norm / (norm + 1e-6)
-    return 1.0 if scale >= 1.0 else float(scale)
 
 
 def total_norm(grads, norm_type: float) -> float:

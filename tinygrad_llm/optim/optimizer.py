@@ -8,6 +8,12 @@ from ..autograd import mark_written
 from .flat import FlatGroup
 
 
+def clip_scale(norm: float, max_norm: float) -> float:
+    """min(1, max_norm / (norm + 1e-6)); a norm that is NaN gives NaN, as in PyTorch."""
+    scale = max_norm / (norm + 1e-6)
+    return 1.0 if scale >= 1.0 else float(scale)
+
+
 def decay_groups(named_parameters, weight_decay: float) -> list[dict]:
     """Two groups: matrices and embeddings decay; biases and norm weights (one axis or none) do not, as in GPT-2 and BERT."""
     parameters = [p for _, p in named_parameters]
@@ -44,17 +50,41 @@ class Optimizer:
     # -- the step --------------------------------------------------------------------------------------------------------
 
     def step(self, grad_scale: float = 1.0) -> None:
-        """One update from the gradients, each multiplied by grad_scale (clipping without a pass of its own)."""
+        """One update from the gradients, each multiplied by grad_scale (an average, say, without a pass of its own)."""
+        self.apply(self.collect(), grad_scale)
+
+    def clip_and_step(self, max_norm: float) -> float:
+        """`clip_grad_norm_` and `step` in one: gradients are gathered once, and scaled on their way into the update.
+
+        Returns the norm before clipping. max_norm 0 clips nothing; a norm that is not finite changes nothing.
+        """
+        collected = self.collect()
+        flat = [a for arrays in collected for a in arrays or ()]
+        apart = [p.grad.data for store, arrays in zip(self.stores(), collected) if arrays is None
+                 for p in store.flat.parameters if p.grad is not None]  # fmt: skip
+        norm = kernels.grad_norm(flat + apart)
+        if np.isfinite(norm):
+            self.apply(collected, clip_scale(norm, max_norm) if max_norm else 1.0)
+        return norm
+
+    def stores(self) -> list:
+        return [store for stores in self.storage for store in stores]
+
+    def collect(self) -> list:
+        """Per store its gradients as one flat array per segment; None where the parameters must be updated one by one."""
+        return [store.flat.gradients() if store.in_step() else None for store in self.stores()]
+
+    def apply(self, collected: list, grad_scale: float) -> None:
+        remaining = iter(collected)
         for group, stores in zip(self.param_groups, self.storage):
-            for store in stores:
+            for store, gradients in zip(stores, remaining):
                 store.flat.adopt()
-                gradients = store.flat.gradients() if store.in_step() else None
-                if gradients is not None:
+                if gradients is None:
+                    self.step_apart(store, group, grad_scale)
+                else:
                     store.steps = [store.steps[0] + 1] * len(store.steps)
                     state = [store.flat.slices(store.state[name]) for name in self.buffers]
                     self.update(store.flat.slices(store.flat.data), gradients, state, group, store.steps[0], grad_scale)
-                else:
-                    self.step_apart(store, group, grad_scale)
                 mark_written(store.flat.data)
 
     def step_apart(self, store, group, grad_scale) -> None:
@@ -69,10 +99,6 @@ class Optimizer:
     def update(self, params, grads, state, group, step, grad_scale) -> None:
         """In place, on equally long lists of flat arrays."""
         raise NotImplementedError
-
-    def grad_norm(self) -> float:
-        """√(Σ g²) over every parameter that has a gradient."""
-        return kernels.grad_norm([p.grad.data for g in self.param_groups for p in g["params"] if p.grad is not None])
 
     def zero_grad(self) -> None:
         """Forgets all gradients."""

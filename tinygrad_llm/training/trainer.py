@@ -17,7 +17,6 @@ import numpy as np
 
 from .. import optim
 from ..autograd import generator, manual_seed
-from ..optim.clip import clip_scale
 from . import checkpoint
 from .evaluate import evaluate
 from .log import Log
@@ -67,14 +66,13 @@ class Trainer:
                 term = mean * self.task.weights[name] if self.task.weights[name] != 1.0 else mean
                 loss = term if loss is None else loss + term
             loss.backward()
-        norm = self.optimizer.grad_norm()
         lr = self.schedule.lr
+        norm = self.optimizer.clip_and_step(self.options.clip)
         if not np.isfinite(norm):
             raise FloatingPointError(
-                f"step {self.step + 1}: the gradient is not finite (norm {norm}); the last checkpoint is "
-                "still good: resume it with a smaller --lr"
+                f"step {self.step + 1}: the gradient is not finite (norm {norm}); the last checkpoint is still good: "
+                "resume it with a smaller --lr"
             )
-        self.optimizer.step(clip_scale(norm, self.options.clip) if self.options.clip else 1.0)
         self.optimizer.zero_grad()
         self.schedule.step()
         self.step += 1
