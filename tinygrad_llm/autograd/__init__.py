@@ -8,6 +8,7 @@ from . import methods as methods
 from .anomaly import AnomalyError, detect_anomaly
 from .checkpointing import checkpoint
 from .engine import GradientError, backward, grad
+from .memory import keep_freed_memory
 from .node import mark_written
 from .op import Op, custom_op, op, registry
 from .ops import *  # noqa: F403
@@ -23,3 +24,5 @@ __all__ = [
     "mark_written", "module_scope", "no_grad", "observe", "op", "registry", "vjp",
 ]  # fmt: skip
 __all__ += _ops  # noqa: PLE0605
+
+keep_freed_memory()
