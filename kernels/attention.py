@@ -10,6 +10,8 @@ from kernels._threads import get_num_threads
 from kernels.attention_problem import check_array, make_problem
 from kernels.reference_attention import bias_gradient_buffer, gradient_buffers, output_buffer
 
+FEW_QUERIES = 8              # up to so many new tokens, decoding reads the cache in place; more go through the tiles
+
 
 def attention_forward(q, k, v, *, out=None, **options):
     """See `reference_attention.attention_forward`."""
@@ -70,8 +72,17 @@ def _backward_in_tiles(p, g, q, k, v, out, lse, dq, dk, dv, dbias):
 def attention_decode(q, k_cache, v_cache, lengths, *, out=None, scale=None, window=None, bias=None):
     """See `reference_attention.attention_decode`."""
     lengths = np.asarray(lengths)
-    return attention_forward(q, k_cache, v_cache, out=out, bias=bias, scale=scale, window=window, is_causal=True,
-                             query_offset=lengths - q.shape[2], kv_lengths=lengths)[0]
+    options = {"bias": bias, "scale": scale, "window": window, "is_causal": True,
+               "query_offset": lengths - q.shape[2], "kv_lengths": lengths}
+    if not COMPILED or q.shape[2] > FEW_QUERIES:
+        return attention_forward(q, k_cache, v_cache, out=out, **options)[0]
+    from kernels.attention_cached import decode
+
+    p = make_problem(q, k_cache, v_cache, **options)
+    out = output_buffer(out, p, {"q": q, "k_cache": k_cache, "v_cache": v_cache})
+    threads = get_num_threads() if p.B * p.H * p.T * int(p.k_hi.max(initial=0)) * (p.K + p.V) > 1 << 18 else 1
+    decode(p, q, k_cache, v_cache, out, threads)
+    return out
 
 
 def warmup(dtypes=("float32",)):
