@@ -1,7 +1,7 @@
 """Decoding: one or a few new queries against a long cache of keys and values, at the speed of memory.
 
 Here the lanes lie along the head width, as the cache lies in memory: 16 keys at a time are multiplied into 16 sums, which one
-transpose in registers turns into a vector of scores. Keys go by in blocks of 64, each read once for all queries that share it;
+transpose in registers turns into a vector of scores. Keys go by in blocks of 512, each read once for all queries that share it;
 a long cache with few heads is cut into splits of 1,024 keys, whose partial results are put together in order.
 Paper for the splits: Dao et al. 2023, "Flash-Decoding for long-context inference".
 """
@@ -20,7 +20,8 @@ from kernels.attention_tiles import INF, LOG2E, TILE, pack_rows
 from kernels.attention_vectors import _INT, _WORD, _vector, constant, exp2, lanes, peek, sizeof, splat, vload
 from kernels.simd import fetch_add, max_lanes, peek_i64, poke, store, sum_lanes, vmax
 
-SPLIT = 1024
+SPLIT = 1024             # keys per split
+BLOCK = 512              # keys per step: long enough that the hardware sees streams
 # fields of the int64 array that describes a call
 (B, H, HKV, T, K, V, K_PADDED, V_PADDED, Q, Q_B, Q_H, Q_T, Q_C, KEYS, K_B, K_H, K_S, K_C, VALUES, V_B, V_H, V_S, V_C,
  BIAS, BIAS_B, BIAS_H, BIAS_T, BIAS_S, LENGTHS, LEFT, SPLITS, TASKS, COUNTER, WORK, WORK_BYTES, PARTIAL, FIELDS) = range(37)
@@ -69,19 +70,20 @@ def dot_rows(typingctx, scores, keys, stride, query, vectors, like):
 
 @jit
 def softmax_row(scores, count, top, total, like):
-    """Online softmax of one row of up to 64 scores; returns the factor by which the output so far shrinks."""
+    """Online softmax of one row of up to 512 scores; returns the factor by which the output so far shrinks."""
     size, step = sizeof(like), lanes(like)
     log2e, lowest = constant(LOG2E, like), constant(-INF, like)
-    for s in range(count, TILE):
+    end = (count + step - 1) // step * step
+    for s in range(count, end):
         poke(scores + s * size, type(like)(-INF))
     high = lowest
-    for s in range(0, TILE, step):
+    for s in range(0, end, step):
         high = vmax(vload(scores + s * size, like), high)
     old = peek(top, like)
     new = max(old, max_lanes(high))
     base = splat(type(like)(0) if new == -INF else new)
     added = constant(0.0, like)
-    for s in range(0, TILE, step):
+    for s in range(0, end, step):
         weight = exp2((vload(scores + s * size, like) - base) * log2e)
         store(scores + s * size, weight)
         added = added + weight
@@ -95,8 +97,8 @@ def softmax_row(scores, count, top, total, like):
 def add_values(acc, weights, values, stride, vectors, count, factor, like):
     """acc = factor · acc + Σ_s weights[s] values[s]."""
     size, step = sizeof(like), lanes(like) * sizeof(like)
-    poke(weights + TILE * size, factor)
-    scale, j = weights + TILE * size, 0
+    poke(weights + BLOCK * size, factor)
+    scale, j = weights + BLOCK * size, 0
     while j + 4 <= vectors:
         _row_four(acc + j * step, 0, weights, 0, values + j * step, stride, 0, count, scale, like)
         j += 4
@@ -117,8 +119,8 @@ def decode_task(task, thread, d, scale):
     k_row, v_row = d[K_PADDED] * size, d[V_PADDED] * size
     queries = d[WORK] + thread * d[WORK_BYTES]
     k_block = queries + (rows + TILE) * k_row
-    v_block = k_block + TILE * k_row
-    scores = v_block + TILE * v_row
+    v_block = k_block + BLOCK * k_row
+    scores = v_block + BLOCK * v_row
     partial = d[PARTIAL] + task * rows * (d[V_PADDED] + 2 * step) * size
     length = peek_i64(d[LENGTHS] + 8 * b)
     first = max(split * SPLIT if d[SPLITS] > 1 else 0, length - d[T] - d[LEFT])
@@ -132,20 +134,20 @@ def decode_task(task, thread, d, scale):
         poke(acc + d[V_PADDED] * size, type(scale)(-INF))
     keys_in_place = d[K] == d[K_PADDED] and d[K_C] == size
     values_in_place = d[V] == d[V_PADDED] and d[V_C] == size
-    for s in range(first, last, TILE):
-        count = min(TILE, last - s)
+    for s in range(first, last, BLOCK):
+        count = min(BLOCK, last - s)
         keys, k_stride = d[KEYS] + b * d[K_B] + shared * d[K_H] + s * d[K_S], d[K_S]
-        if not keys_in_place or count < TILE:
-            pack_rows(k_block, d[K_PADDED], keys, d[K_S], d[K_C], count, d[K], like)
-            keys, k_stride = k_block, k_row
+        whole = count // step * step if keys_in_place else 0    # the rest goes through a padded copy
+        pack_rows(k_block, d[K_PADDED], keys + whole * k_stride, k_stride, d[K_C], count - whole, d[K], like)
         values, v_stride = d[VALUES] + b * d[V_B] + shared * d[V_H] + s * d[V_S], d[V_S]
         if not values_in_place:
             pack_rows(v_block, d[V_PADDED], values, d[V_S], d[V_C], count, d[V], like)
             values, v_stride = v_block, v_row
         for r in range(rows):
-            for i in range(0, TILE, step):
-                if i < count:
-                    dot_rows(scores + i * size, keys + i * k_stride, k_stride, queries + r * k_row, d[K_PADDED] // step, scale)
+            for i in range(0, whole, step):
+                dot_rows(scores + i * size, keys + i * k_stride, k_stride, queries + r * k_row, d[K_PADDED] // step, scale)
+            for i in range(whole, count, step):
+                dot_rows(scores + i * size, k_block + (i - whole) * k_row, k_row, queries + r * k_row, d[K_PADDED] // step, scale)
             hide_and_add(d, scores, b, shared * group + r // d[T], r % d[T], s, count, length, scale)
             acc = partial + r * (d[V_PADDED] + 2 * step) * size
             top = acc + d[V_PADDED] * size
@@ -212,7 +214,7 @@ def decode(p, q, k, v, out, threads):
     splits = -(-int(p.k_hi.max(initial=1)) // SPLIT) if pairs < WANTED_TASKS else 1
     splits = max(splits, 1)
     partial = np.empty((p.B, p.Hkv, splits, rows, V_padded + 2 * step), p.dtype)
-    each = ((rows + 2 * TILE) * K_padded + TILE * V_padded + 2 * TILE) * item // CACHE_LINE * CACHE_LINE + 2 * CACHE_LINE
+    each = ((rows + TILE + BLOCK) * K_padded + BLOCK * (V_padded + 2)) * item // CACHE_LINE * CACHE_LINE + 2 * CACHE_LINE
     room = np.zeros(threads * each + 3 * CACHE_LINE, np.uint8)
     start = -(-room.ctypes.data // CACHE_LINE) * CACHE_LINE
     bias = (0,) * 5 if p.bias is None else (p.bias.ctypes.data, *p.bias.strides)
