@@ -2,6 +2,8 @@
 
 Same arguments, results and errors as `kernels.reference_attention`.
 """
+import importlib
+
 import numpy as np
 
 from kernels import attention_plain
@@ -10,6 +12,7 @@ from kernels._threads import get_num_threads
 from kernels.attention_problem import check_array, make_problem
 from kernels.reference_attention import bias_gradient_buffer, gradient_buffers, output_buffer
 
+ENOUGH_FOR_A_TILE = 48       # queries and keys below which a tile of 64 × 64 would be mostly padding
 FEW_QUERIES = 8              # up to so many new tokens, decoding reads the cache in place; more go through the tiles
 
 
@@ -26,17 +29,34 @@ def attention_forward(q, k, v, *, out=None, **options):
 
 
 def _forward_in_tiles(p, q, k, v, out, lse):
-    from kernels.attention_plan import Plan, threads_for
-    from kernels.attention_tiled_forward import forward_bytes, run_forward
+    """On matrix tiles where the host has them and the numbers allow it, else on vectors."""
+    if not (_matrix_tiles(p) and _run_forward("kernels.attention_amx_forward", p, q, k, v, out, lse)):
+        _run_forward("kernels.attention_tiled_forward", p, q, k, v, out, lse)
 
-    plan = Plan(p)
+
+def _matrix_tiles(p):
+    """Whether this problem is one for `kernels.amx`: float32, a host that has it, and at least about one whole tile."""
+    if p.dtype != np.float32 or min(p.T, p.S) < ENOUGH_FOR_A_TILE:
+        return False
+    from kernels import amx
+
+    return amx.AVAILABLE
+
+
+def _run_forward(module, p, q, k, v, out, lse):
+    """Run the kernel of one module; False if it met numbers it cannot handle."""
+    from kernels.attention_plan import Plan, threads_for
+
+    kernel = importlib.import_module(module)
+    plan = Plan(p, kernel.WIDTH_MULTIPLE)
     plan.arrays(q=q, k=k, v=v, out=out)
     plan.point("lse", lse)
     plan.split()
     r = plan.record[0]
     threads = threads_for(p, get_num_threads(), int(r["tasks"]))
-    plan.workspace(threads, forward_bytes(p, int(r["K_padded"]), int(r["V_padded"])))
-    run_forward(threads, plan.record, p.dtype.type(p.scale), p.dtype.type(p.keep_scale))
+    plan.workspace(threads, kernel.forward_bytes(p, int(r["K_padded"]), int(r["V_padded"])))
+    kernel.run_forward(threads, plan.record, p.dtype.type(p.scale), p.dtype.type(p.keep_scale))
+    return not plan.unfit()
 
 
 def attention_backward(g, q, k, v, out, lse, *, need_bias=False, grads=(None, None, None), **options):

@@ -10,7 +10,7 @@ from kernels.attention_tiles import TILE
 ARRAYS = ("q", "k", "v", "out", "g", "dq", "dk", "dv", "mask", "bias", "dbias")
 _NUMBERS = ("B", "H", "Hkv", "T", "S", "K", "V", "K_padded", "V_padded", "left", "right", "threshold",
             "lse", "offset", "q_len", "k_lo", "k_hi", "holes", "words",
-            "chunks", "chunk", "tasks", "share_b", "share_h", "dk_chunk", "dv_chunk", "counter", "work", "work_bytes")
+            "chunks", "chunk", "tasks", "share_b", "share_h", "dk_chunk", "dv_chunk", "counter", "unfit", "config", "work", "work_bytes")
 PLAN = np.dtype([(name, np.int64) for name in _NUMBERS]
                 + [(name + axis, np.int64) for name in ARRAYS for axis in ("", "_b", "_h", "_t", "_c")])
 CACHE_LINE = 64
@@ -21,10 +21,15 @@ SHORTEST_CHUNK = 256         # but not shorter than this: each chunk packs the k
 class Plan:
     """The record, and the arrays it points into, which must live as long as it does."""
 
-    def __init__(self, p):
+    def __init__(self, p, multiple=None):
+        """`multiple`: what widths are padded to, a vector unless given."""
         self.record = np.zeros(1, PLAN)
         self.kept = []
-        lane = max(CACHE_LINE // p.dtype.itemsize, 1)
+        if multiple:
+            from kernels.amx import CONFIG
+
+            self.point("config", CONFIG)
+        lane = multiple or CACHE_LINE // p.dtype.itemsize
         self.set(B=p.B, H=p.H, Hkv=p.Hkv, T=p.T, S=p.S, K=p.K, V=p.V, left=p.left, right=p.right,
                  K_padded=-(-p.K // lane) * lane, V_padded=-(-p.V // lane) * lane)
         for name in ("offset", "q_len", "k_lo", "k_hi"):
@@ -75,8 +80,13 @@ class Plan:
         room = np.empty(threads * bytes_each + 3 * CACHE_LINE, np.uint8)
         self.kept.append(room)
         start = -(-room.ctypes.data // CACHE_LINE) * CACHE_LINE
-        self.set(counter=start, work=start + 2 * CACHE_LINE, work_bytes=bytes_each)
-        room[start - room.ctypes.data:start - room.ctypes.data + 8] = 0
+        self.set(counter=start, unfit=start + 8, work=start + 2 * CACHE_LINE, work_bytes=bytes_each)
+        self.shared = room[start - room.ctypes.data:][:16].view(np.int64)
+        self.shared[:] = 0
+
+    def unfit(self):
+        """Whether a task met numbers that its kernel cannot handle, so that another kernel must do the whole call."""
+        return bool(self.shared[1])
 
 
 def stream_keys(p):

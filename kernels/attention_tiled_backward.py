@@ -9,7 +9,7 @@ several chunks each has its own dK and dV, which the caller adds up in order.
 """
 from kernels._jit import jit, jit_parallel, prange
 from kernels.attention_products import product_by_columns, product_by_rows
-from kernels.attention_tiled_forward import hide_and_bias, task_span
+from kernels.attention_tiled_forward import hide_and_bias, task_span, tile_band
 from kernels.attention_tiles import (
     FAR,
     INF,
@@ -98,9 +98,8 @@ def tile_gradients(p, b, h, t, s, queries, rows, keys, values, dk, dv, rows_q, c
     vectors, height, tall = (queries + step - 1) // step, (rows + 7) // 8 * 8, (queries + 7) // 8 * 8
     product_by_rows(tile, row, keys, k_row, columns_q, row, height, vectors, p.K, -FAR, FAR, 0, like)
     product_by_rows(dtile, row, values, v_row, columns_g, row, height, vectors, p.V, -FAR, FAR, 0, like)
-    cut = hide_and_bias(p, tile, b, h, t, s, queries, rows, height, vectors, scratch, like)
-    position = peek_i64(p.offset + 8 * b) + t - s
-    first, last = position - p.left if cut else -FAR, position + p.right if cut else FAR
+    hide_and_bias(p, tile, b, h, t, s, queries, rows, height, vectors, scratch, like)
+    first, last = tile_band(p, b, t, s, queries, rows)
     if p.words != 0:
         drop_tile(dtile, height, vectors, row_words, column_words, p.threshold, keep)
     gradient_tile(tile, dtile, height, vectors, lse, delta, like)

@@ -27,6 +27,8 @@ from kernels.attention_tiles import (
 from kernels.attention_vectors import lanes, peek, sizeof, splat, vload
 from kernels.simd import fetch_add, peek_i64, poke, store_part
 
+WIDTH_MULTIPLE = None           # widths are padded to whole vectors
+
 
 def forward_bytes(p, K_padded, V_padded):
     """Workspace of one thread, in the order in which `forward_task` lays it out."""
@@ -45,8 +47,17 @@ def task_span(p, b, t_lo, t_hi):
 
 
 @jit
+def tile_band(p, b, t, s, queries, rows):
+    """Query q of this tile sees keys q + first .. q + last of this tile; (-FAR, FAR) if that is all of them."""
+    position = peek_i64(p.offset + 8 * b) + t - s
+    if rows - 1 > position + p.right or queries - 1 + position - p.left > 0:
+        return position - p.left, min(position + p.right, FAR - 1)
+    return -FAR, FAR
+
+
+@jit
 def hide_and_bias(p, tile, b, h, t, s, queries, rows, height, vectors, scratch, like):
-    """Add the bias and put -inf where a key is hidden, doing nothing where nothing is. True: the band cuts this tile."""
+    """Add the bias and put -inf where a key is hidden, doing nothing where nothing is."""
     if p.bias != 0:
         add_bias(tile, p.bias + b * p.bias_b + h * p.bias_h + t * p.bias_t + s * p.bias_c, p.bias_t, p.bias_c,
                  rows, queries, scratch, like)
@@ -55,11 +66,9 @@ def hide_and_bias(p, tile, b, h, t, s, queries, rows, height, vectors, scratch, 
                     rows, queries, scratch, like)
     if p.holes != 0:
         hide_masked(tile, p.holes + b * p.S + s, 0, 1, rows, queries, scratch, like)
-    position = peek_i64(p.offset + 8 * b) + t - s
-    cut = rows - 1 > position + p.right or queries - 1 + position - p.left > 0
-    if cut or rows < height:
-        hide_band(tile, height, vectors, rows, position - p.left, position + p.right, like)
-    return cut
+    first, last = tile_band(p, b, t, s, queries, rows)
+    if last < FAR or rows < height:
+        hide_band(tile, height, vectors, rows, first, last, like)
 
 
 @jit
@@ -110,14 +119,13 @@ def query_tile(p, b, h, t, queries, s_base, s_end, keys, values, work, words, sc
         height = (rows + 7) // 8 * 8
         product_by_rows(tile, TILE * size, keys + (s - s_base) * p.K_padded * size, p.K_padded * size, columns_q, TILE * size,
                         height, vectors, p.K, -FAR, FAR, 0, scale)
-        cut = hide_and_bias(p, tile, b, h, t, s, queries, rows, height, vectors, scratch, scale)
+        hide_and_bias(p, tile, b, h, t, s, queries, rows, height, vectors, scratch, scale)
         softmax_tile(tile, height, vectors, top, total, shrink, scale)
         if p.words != 0:
             drop_tile(tile, height, vectors, row_words + 4 * t, column_words + 4 * s, p.threshold, keep)
-        position = peek_i64(p.offset + 8 * b) + t - s
+        first, last = tile_band(p, b, t, s, queries, rows)
         product_by_columns(acc, p.V_padded * size, tile, TILE * size, values + (s - s_base) * p.V_padded * size,
-                           p.V_padded * size, tall, p.V_padded // step, rows,
-                           position - p.left if cut else -FAR, position + p.right if cut else FAR, shrink, scale)
+                           p.V_padded * size, tall, p.V_padded // step, rows, first, last, shrink, scale)
     write_rows(p, b, h, t, queries, acc, top, total, scale)
 
 

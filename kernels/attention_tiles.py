@@ -61,6 +61,15 @@ def pack_transposed(target, packed, padded, like):
 
 
 @jit
+def unpack_transposed(target, source, padded, like):
+    """target[q, d] = source[d, q]: the reverse of `pack_transposed`."""
+    size, step = sizeof(like), lanes(like)
+    for q in range(0, TILE, step):
+        for d in range(0, padded, step):
+            transpose_block(source + (d * TILE + q) * size, TILE * size, target + (q * padded + d) * size, padded * size, like)
+
+
+@jit
 def fill(target, count, value):
     """`count` numbers, a multiple of the lanes."""
     for i in range(0, count, lanes(value)):
@@ -213,6 +222,17 @@ def gradient_tile(tile, dtile, height, vectors, lse, delta, like):
             store(there, p * (vload(there, like) - mean))
             here += row
             there += row
+
+
+@jit
+def shrink_and_add(acc, added, height, shrink, like):
+    """acc[:, q] = shrink[q] · acc[:, q] + added[:, q]."""
+    size, step = sizeof(like), lanes(like)
+    for j in range(0, TILE, step):
+        factor = vload(shrink + j * size, like)
+        for i in range(height):
+            here = (i * TILE + j) * size
+            store(acc + here, vload(acc + here, like) * factor + vload(added + here, like))
 
 
 # -- dropout --------------------------------------------------------------------------------------

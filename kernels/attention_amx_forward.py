@@ -1,0 +1,148 @@
+"""The forward pass of `attention_tiled_forward` with its products on the matrix tiles of `amx`, for float32.
+
+    Sᵀ = K Qᵀ   with K in left form and Qᵀ in right form, both split once
+    outᵀ += Vᵀ Pᵀ   with Vᵀ in left form, split once, and Pᵀ split tile by tile into right form
+"""
+from kernels._jit import jit, jit_parallel, prange
+from kernels.amx import (
+    all_finite,
+    close_tiles,
+    multiply,
+    multiply_band,
+    open_tiles,
+    split_left,
+    split_right,
+    transpose_words,
+)
+from kernels.attention_tiled_forward import empty_rows, hide_and_bias, task_span, tile_band, write_rows
+from kernels.attention_tiles import (
+    INF,
+    TILE,
+    drop_tile,
+    fill,
+    hash_positions,
+    pack_rows,
+    shrink_and_add,
+    softmax_tile,
+    unpack_transposed,
+)
+from kernels.simd import fetch_add, peek_i64, poke
+
+FORM = 384               # bytes per column of one split tile of 64 rows: three pieces of 2 bytes
+ROW = 4 * TILE           # bytes of a row of one tile of scores
+WIDTH_MULTIPLE = 32
+VECTORS = TILE // 16
+
+
+def forward_bytes(p, K_padded, V_padded):
+    """Workspace of one thread, in the order in which `forward_task` lays it out."""
+    tiles = p.S // TILE + 2
+    width = max(K_padded, V_padded)
+    return tiles * FORM * (K_padded + V_padded) + width * (3 * FORM + 3 * ROW) + TILE * (FORM + 3 * ROW) + 8192 + 4 * (p.T + p.S + 4 * TILE)
+
+
+@jit
+def split_keys(target, source, row_stride, column_stride, count, width, padded, scratch, like):
+    """Left forms of `count` rows, one tile of 64 after the other; False if a number is not finite."""
+    fine = True
+    for i in range(0, count, TILE):
+        pack_rows(scratch, padded, source + i * row_stride, row_stride, column_stride, min(TILE, count - i), width, like)
+        fine = fine and all_finite(scratch, TILE * padded, like)
+        split_left(target + i // TILE * FORM * padded, scratch, 4 * padded, TILE, padded, like)
+    return fine
+
+
+@jit
+def split_transposed(target, source, row_stride, column_stride, count, width, padded, scratch, like):
+    """Left forms of the transposes of tiles of 64 rows; False if a number is not finite."""
+    fine, form = True, scratch + TILE * 4 * padded
+    for i in range(0, count, TILE):
+        pack_rows(scratch, padded, source + i * row_stride, row_stride, column_stride, min(TILE, count - i), width, like)
+        fine = fine and all_finite(scratch, TILE * padded, like)
+        split_right(form, scratch, 4 * padded, TILE, padded, like)
+        transpose_words(target + i // TILE * FORM * padded, form, FORM * padded // 1024, like)
+    return fine
+
+
+@jit
+def query_tile(p, b, h, t, queries, s_base, s_end, keys, values, work, words, scale, keep):
+    """The forward pass of one tile of queries against split keys and values that start at position s_base."""
+    width = max(p.K_padded, p.V_padded)
+    scratch, form, columns_q = work, work + width * ROW, work + width * (ROW + FORM)
+    acc, added = columns_q + width * FORM, columns_q + width * (FORM + ROW)
+    tile = added + width * ROW
+    hiding, pattern = tile + TILE * ROW, tile + 3 * TILE * ROW
+    top = pattern + TILE * FORM
+    total, shrink = top + ROW, top + 2 * ROW
+    lo, hi = task_span(p, b, t, t + queries)
+    pack_rows(scratch, p.K_padded, p.q + b * p.q_b + h * p.q_h + t * p.q_t, p.q_t, p.q_c, queries, p.K, scale)
+    fine = all_finite(scratch, TILE * p.K_padded, scale)
+    split_left(form, scratch, 4 * p.K_padded, TILE, p.K_padded, scale)
+    transpose_words(columns_q, form, FORM * p.K_padded // 1024, scale)
+    fill(top, TILE, type(scale)(-INF))
+    fill(total, TILE, type(scale)(0))
+    fill(acc, TILE * p.V_padded, type(scale)(0))
+    for s in range(s_base + (lo - s_base) // TILE * TILE, min(hi, s_end), TILE):
+        rows, place = min(TILE, s_end - s), (s - s_base) // TILE * FORM
+        first, last = tile_band(p, b, t, s, queries, rows)
+        multiply_band(tile, ROW, keys + place * p.K_padded, columns_q, TILE, TILE, p.K_padded // 32, -last, -first)
+        hide_and_bias(p, tile, b, h, t, s, queries, rows, TILE, VECTORS, hiding, scale)
+        softmax_tile(tile, TILE, VECTORS, top, total, shrink, scale)
+        if p.words != 0:
+            drop_tile(tile, TILE, VECTORS, words + 4 * t, words + 4 * (p.T + 2 * TILE + s), p.threshold, keep)
+        split_right(pattern, tile, ROW, TILE, TILE, scale)
+        multiply(added, ROW, values + place * p.V_padded, pattern, p.V_padded, TILE, 2, first, last, True)
+        shrink_and_add(acc, added, p.V_padded, shrink, scale)
+    unpack_transposed(scratch, acc, p.V_padded, scale)
+    write_rows(p, b, h, t, queries, scratch, top, total, scale)
+    return fine
+
+
+@jit
+def forward_task(task, thread, p, scale, keep):
+    """All query heads of one (batch, key head) for one chunk of queries; False if a number was not finite."""
+    like = type(scale)(1)
+    chunk, pair = task % p.chunks, task // p.chunks
+    b, shared, group = pair // p.Hkv, pair % p.Hkv, p.H // p.Hkv
+    t_lo = chunk * p.chunk
+    t_hi = max(t_lo, min(p.T, t_lo + p.chunk))
+    t_end = max(t_lo, min(t_hi, peek_i64(p.q_len + 8 * b)))
+    s_lo, s_hi = task_span(p, b, t_lo, t_end)
+    room = (p.S // TILE + 2) * FORM
+    keys = p.work + thread * p.work_bytes
+    values, work = keys + room * p.K_padded, keys + room * (p.K_padded + p.V_padded)
+    words = work + max(p.K_padded, p.V_padded) * (3 * FORM + 3 * ROW) + TILE * (FORM + 3 * ROW) + 8192
+    fine = True
+    if s_lo < s_hi and t_lo < t_end:
+        fine = split_keys(keys, p.k + b * p.k_b + shared * p.k_h + s_lo * p.k_t, p.k_t, p.k_c, s_hi - s_lo, p.K, p.K_padded, work, like)
+        fine = fine and split_transposed(values, p.v + b * p.v_b + shared * p.v_h + s_lo * p.v_t, p.v_t, p.v_c, s_hi - s_lo,
+                                         p.V, p.V_padded, work, like)
+    for h in range(shared * group, (shared + 1) * group):
+        if p.words != 0:
+            stream = peek_i64(p.words + 8 * (b * p.H + h))
+            hash_positions(words, p.T, stream & 0xFFFFFFFF, scale)
+            hash_positions(words + 4 * (p.T + 2 * TILE), p.S, (stream >> 32) & 0xFFFFFFFF, scale)
+        for t in range(t_lo, t_end, TILE):
+            queries = min(TILE, t_end - t)
+            lo, hi = task_span(p, b, t, t + queries)
+            if lo < hi and fine:
+                fine = query_tile(p, b, h, t, queries, s_lo, s_hi, keys, values, work, words, scale, keep)
+            else:
+                empty_rows(p, b, h, t, t + queries, scale)
+        empty_rows(p, b, h, t_end, t_hi, scale)
+    return fine
+
+
+@jit_parallel
+def run_forward(threads, plan, scale, keep):
+    """As `attention_tiled_forward.run_forward`; a task that meets infinity or NaN says so at `unfit`, and all stop."""
+    for thread in prange(threads):
+        p = plan[0]
+        open_tiles(p.config)
+        while peek_i64(p.unfit) == 0:
+            task = fetch_add(p.counter, 1)
+            if task >= p.tasks:
+                break
+            if not forward_task(task, thread, p, scale, keep):
+                poke(p.unfit, 1)
+        close_tiles()
