@@ -73,20 +73,33 @@ def attention_backward(g, q, k, v, out, lse, *, need_bias=False, grads=(None, No
 
 
 def _backward_in_tiles(p, g, q, k, v, out, lse, dq, dk, dv, dbias):
-    from kernels.attention_plan import Plan, threads_for
-    from kernels.attention_tiled_backward import backward_bytes, run_backward
+    """On matrix tiles where the host has them and the numbers allow it, else on vectors."""
+    arrays = (p, g, q, k, v, out, np.ascontiguousarray(lse), dq, dk, dv, dbias)
+    if not (_matrix_tiles(p) and _run_backward("kernels.attention_amx_backward", *arrays)):
+        if dbias is not None:
+            dbias[...] = 0
+        _run_backward("kernels.attention_tiled_backward", *arrays)
 
-    plan = Plan(p)
+
+def _run_backward(module, p, g, q, k, v, out, lse, dq, dk, dv, dbias):
+    """Run the kernel of one module; False if it met numbers it cannot handle."""
+    from kernels.attention_plan import Plan, threads_for
+
+    kernel = importlib.import_module(module)
+    plan = Plan(p, kernel.WIDTH_MULTIPLE)
     wide = None if dbias is None else np.broadcast_to(dbias, (p.B, p.H, p.T, p.S))
     plan.arrays(g=g, q=q, k=k, v=v, out=out, dq=dq, dbias=wide)
-    plan.point("lse", np.ascontiguousarray(lse))
+    plan.point("lse", lse)
     partial = _key_gradients(plan, plan.split(wide), dk, dv)
     r = plan.record[0]
     threads = threads_for(p, get_num_threads(), int(r["tasks"]))
-    plan.workspace(threads, backward_bytes(p, int(r["K_padded"]), int(r["V_padded"]), int(r["chunk"])))
-    run_backward(threads, plan.record, p.dtype.type(p.scale), p.dtype.type(p.keep_scale))
+    plan.workspace(threads, kernel.backward_bytes(p, int(r["K_padded"]), int(r["V_padded"]), int(r["chunk"])))
+    kernel.run_backward(threads, plan.record, p.dtype.type(p.scale), p.dtype.type(p.keep_scale))
+    if plan.unfit():
+        return False
     for target, parts in zip((dk, dv), partial, strict=False):
         np.add.reduce(parts, axis=0, out=target)
+    return True
 
 
 def attention_decode(q, k_cache, v_cache, lengths, *, out=None, scale=None, window=None, bias=None):

@@ -25,6 +25,8 @@ from kernels.attention_tiles import (
 from kernels.attention_vectors import constant, lanes, peek, sizeof, splat, vload, vload_part
 from kernels.simd import fetch_add, peek_i64, poke, store_part, sum_lanes
 
+WIDTH_MULTIPLE = None           # widths are padded to whole vectors
+
 
 def backward_bytes(p, K_padded, V_padded, chunk):
     """Workspace of one thread, in the order in which `backward_task` lays it out."""
