@@ -78,8 +78,8 @@ def close_tiles(typingctx):
     return types.void(), codegen
 
 
-# (piece of the left operand, piece of the right one), smallest products first
-_PRODUCTS = ((2, 0), (0, 2), (1, 1), (1, 0), (0, 1)), ((0, 0),)
+# (piece of the left operand, piece of the right one): the small products first; neighbours share a piece, which stays loaded
+_PRODUCTS = ((2, 0), (1, 0), (1, 1), (0, 1), (0, 2)), ((0, 0),)
 
 
 @intrinsic
@@ -110,12 +110,20 @@ def multiply_block(typingctx, C, ldc, A, a_step, B, b_step, k0, k1):
             k = builder.phi(_INT)
             k.add_incoming(k0, before)
             offset = builder.mul(k, number(PIECES * TILE_BYTES))
+            held = (None, None)
+
+            def at(start, step, i, piece, offset=offset):
+                return builder.add(builder.add(start, offset), builder.add(builder.mul(step, number(i)), number(piece * TILE_BYTES)))
+
             for left, right in products:
                 for i in range(2):
-                    a = builder.add(builder.add(A, offset), builder.add(builder.mul(a_step, number(i)), number(left * TILE_BYTES)))
-                    _call(builder, "tileloadd64", tile(4 + i), pointer(a), row)
-                    b = builder.add(builder.add(B, offset), builder.add(builder.mul(b_step, number(i)), number(right * TILE_BYTES)))
-                    _call(builder, "tileloadd64", tile(6 + i), pointer(b), row)
+                    if left != held[0]:
+                        a = at(A, a_step, i, left)
+                        _call(builder, "tileloadd64", tile(4 + i), pointer(a), row)
+                    if right != held[1]:
+                        b = at(B, b_step, i, right)
+                        _call(builder, "tileloadd64", tile(6 + i), pointer(b), row)
+                held = left, right
                 for i, j in corners:
                     _call(builder, "tdpbf16ps", tile(2 * i + j), tile(4 + i), tile(6 + j))
             following = builder.add(k, number(1))

@@ -29,7 +29,7 @@ HEAD = object.__basicsize__                   # an ndarray's data pointer is the
 
 
 def make_matmul(vector):
-    """`worker(plan, args, counter, scratch)` for a vector type: the addresses of what one thread needs."""
+    """`worker(plan, args, counter, scratch)` for a vector type: the addresses of what one thread needs; and `plain_block`."""
     single = vector.dtype == float32
     size = 4 if single else 8
     lanes = vector.lanes
@@ -170,7 +170,13 @@ def make_matmul(vector):
             finish_block(peek_i64(args + 8 * P_FINISH), plan, args, scratch, i0, rows, j0, cols, batch, pc)
             task = fetch_add(counter, 1)
 
-    return worker
+    @jit
+    def plain_block(plan, where, scratch, _):
+        """`block` with its arguments in memory, for `matmul_amx`."""
+        block(plan, peek_i64(where), peek_i64(where + 8), peek_i64(where + 16), peek_i64(where + 24), peek_i64(where + 32),
+              scalar(peek_f64(where + 40)), scalar(peek_f64(where + 48)), scratch)
+
+    return worker, plain_block
 
 
 @jit_parallel

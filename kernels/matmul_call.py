@@ -31,6 +31,7 @@ if COMPILED:
 
     from . import simd
     from ._jit import address_of
+    from .matmul_amx import make_amx, make_plan_amx, suits
     from .matmul_blocked import launch, make_matmul
     from .matmul_epilogue import make_epilogue
     from .matmul_skinny import make_skinny
@@ -40,7 +41,13 @@ if COMPILED:
     def worker_address(size, skinny):
         """The compiled loops for float32 (4) or float64 (8)."""
         vector = simd.f32 if size == 4 else simd.f64
-        return address_of((make_skinny if skinny else make_matmul)(vector), *[int64] * 4)
+        return address_of(make_skinny(vector) if skinny else make_matmul(vector)[0], *[int64] * 4)
+
+    @functools.cache
+    def tiles():
+        """(address of the compiled loops on matrix tiles, what their plans end with)."""
+        worker, tail = make_amx(address_of(make_matmul(simd.f32)[1], *[int64] * 4))
+        return address_of(worker, *[int64] * 4), tail
 
     @functools.cache
     def finish_address(size):
@@ -241,9 +248,15 @@ class _Problem:
         self.finish = finish_address(a.itemsize) if more else 0
         strides = (*strides_a, *strides_b, c[-2], r[-2], r[-1], p[-2], bias.strides[0] if bias is not None else 0)
         self.launch = launch if self.threads > 1 else launch.serial
-        self.worker = worker_address(a.itemsize, is_skinny((m, n, depth), strides, a.itemsize))
+        skinny = is_skinny((m, n, depth), strides, a.itemsize)
         self.plan = make_plan((m, n, depth), strides, axes[-2:], a.itemsize, _LANES[a.itemsize], ROWS,
                               self.options["activation"], self.threads, self._extents(a, b, c))
+        if suits((m, n, depth), a.itemsize, skinny):
+            self.worker, tail = tiles()
+            plan = make_plan_amx(self.plan, (m, n, depth), work // (m * n * depth), self.threads)
+            self.plan = np.concatenate([plan, tail])
+        else:
+            self.worker = worker_address(a.itemsize, skinny)
         self.simple = self.direct and not self.by_slices
         self.scratch = int(self.plan[SCRATCH]) * self.threads
 

@@ -1,0 +1,278 @@
+"""Large float32 products on the matrix tiles of `amx`: three bfloat16 pieces a number, six products, float32's own accuracy.
+
+Differs from `matmul_blocked` in how a block of C is made; plan, counter, epilogue and the promise of equal bits at any number of
+threads are the same. A block of C takes k in steps of KC: B's part is split into tiles in right form, then A's, STRIP rows
+at a time, in left form, and each 32 × 32 of C is one loop over the tiles.
+
+Pieces of numbers below 2^-100 would be subnormal, which the tile unit takes for zero, and infinities do not survive the
+splitting. Packing looks at every number anyway: 64 rows × 32 columns that need such a one are left to the plain loops
+(`plain_block`), whatever the blocks are, so that the bits do not depend on them.
+"""
+
+import numpy as np
+
+from . import amx
+from ._jit import jit
+from .attention_vectors import constant, transpose_block, vload, vload_part
+from .matmul_epilogue import finish_block
+from .matmul_plan import HIGH_A, HIGH_B, SCRATCH, ceil_div, host_caches, round_up  # noqa: F401
+from .simd import call_address, fetch_add, peek_f32, peek_f64, peek_i64, poke, select, store, store_part, vabs, vmax_nan, vmin_nan
+
+from .matmul_plan import (  # isort: skip
+    A1, A2, B1, B2, BLOCK_M, BLOCK_N, C1, C2, COL_B, FIELDS, K, KC, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_C, P_FINISH,
+    ROW_A, ROW_B, ROW_C, STEP_A, TASKS_M, TASKS_N,
+)
+
+TILE, STEP = amx.TILE_BYTES, amx.PIECES * amx.TILE_BYTES      # bytes of a tile; of 16 lines × 32 k in all pieces
+STRIP = 64                                                    # rows of A that are packed at a time
+LEAST_WORK = 1 << 21                                          # multiply-adds below which splitting costs more than it brings
+SMALLEST, LARGEST = np.float32(2.0**-100), np.finfo(np.float32).max
+
+# where the fallback's arguments lie: the address of `plain_block`, and what it is called with
+W_ROWS, W_COLS, W_A, W_B, W_C, W_ALPHA, W_KEEP, W_FIELDS = range(8)
+HEAD_BYTES = 256                                              # of a thread's scratch: the arguments above
+SEEN = 128                                                    # bytes that keep the smallest and largest numbers of one packing
+
+
+def suits(dims, size, skinny):
+    """Whether a product of (m, n, k) is worth splitting."""
+    m, n, k = dims
+    return amx.AVAILABLE and size == 4 and not skinny and min(m, n) >= 32 and k >= 64 and m * n * k >= LEAST_WORK
+
+
+def make_plan_amx(plain, dims, batch, threads):
+    """`plain` with blocks for the tiles, and behind it `plain` itself for the fallback."""
+    m, n, k = dims
+    kc = round_up(ceil_div(k, ceil_div(k, 512)), 32)
+    room = host_caches()[1] * 3 // 5 // (kc * 6)
+    block_n = round_up(min(n, max(64, room // 32 * 32)), 32)
+    block_n = round_up(ceil_div(n, ceil_div(n, block_n)), 32)
+    block_m = round_up(ceil_div(m, ceil_div(m, 1024)), 32)
+    block_m = round_up(block_m, STRIP)
+    while threads > 1 and ceil_div(m, block_m) * ceil_div(n, block_n) * batch < 4 * threads and max(block_m, block_n) > 128:
+        if block_m >= block_n:
+            block_m = round_up(block_m // 2, STRIP)
+        else:
+            block_n = round_up(block_n // 2, 32)
+    plan = np.concatenate([plain, plain])
+    plan[[BLOCK_M, BLOCK_N, KC]] = block_m, block_n, kc
+    plan[[TASKS_M, TASKS_N]] = ceil_div(m, block_m), ceil_div(n, block_n)
+    own = HEAD_BYTES + 8 * FIELDS + 4096 + 2 * STEP + 128 + (block_n // 32 + 1) * (SEEN + 8)
+    own += (block_n + STRIP) // 16 * (kc // 32) * STEP
+    plan[SCRATCH] = round_up(own, 64) + 64 + plain[SCRATCH]
+    plan.flags.writeable = False
+    return plan
+
+
+@jit
+def size_of(x, like):
+    """|x|, with zeros as ones: what decides whether numbers can be split."""
+    size = vabs(x)
+    return select(size == constant(0.0, like), constant(1.0, like), size)
+
+
+@jit
+def tame(extremes):
+    """Whether all numbers noted since the last call can be split, and forget them."""
+    good = True
+    for i in range(16):
+        low, high = peek_f32(extremes + 4 * i), peek_f32(extremes + 64 + 4 * i)
+        good = good and low >= SMALLEST and high <= LARGEST
+        poke(extremes + 4 * i, np.float32(1))
+        poke(extremes + 64 + 4 * i, np.float32(1))
+    return good
+
+
+@jit
+def load_some(address, count, like):
+    """The first `count` of 16 numbers, zeros after them."""
+    if count >= 16:
+        return vload(address, like)
+    return vload_part(address, max(count, 0), like)
+
+
+@jit
+def split_along_k(tile, src, lines, left, line, extremes, like):
+    """Left form of 16 lines × 32 k, k contiguous; `lines` and `left` (of k) may be fewer."""
+    low, high = vload(extremes, like), vload(extremes + 64, like)
+    for i in range(16):
+        if lines == 16 and left == 32:
+            x, y = vload(src + i * line, like), vload(src + i * line + 64, like)
+        else:
+            here = left if i < lines else 0
+            x, y = load_some(src + i * line, here, like), load_some(src + i * line + 64, here - 16, like)
+        size_x, size_y = size_of(x, like), size_of(y, like)
+        low, high = vmin_nan(low, vmin_nan(size_x, size_y)), vmax_nan(high, vmax_nan(size_x, size_y))
+        amx.split_side_by_side(tile + 64 * i, x, y)
+    store(extremes, low)
+    store(extremes + 64, high)
+
+
+@jit
+def split_across_k(tile, src, lines, left, step, extremes, like):
+    """Right form of 32 k × 16 lines, lines contiguous."""
+    low, high = vload(extremes, like), vload(extremes + 64, like)
+    for p in range(16):
+        if lines == 16 and left == 32:
+            x, y = vload(src + 2 * p * step, like), vload(src + (2 * p + 1) * step, like)
+        else:
+            x = load_some(src + 2 * p * step, lines if 2 * p < left else 0, like)
+            y = load_some(src + (2 * p + 1) * step, lines if 2 * p + 1 < left else 0, like)
+        size_x, size_y = size_of(x, like), size_of(y, like)
+        low, high = vmin_nan(low, vmin_nan(size_x, size_y)), vmax_nan(high, vmax_nan(size_x, size_y))
+        amx.split_in_turn(tile + 64 * p, x, y)
+    store(extremes, low)
+    store(extremes + 64, high)
+
+
+@jit
+def gather(dense, src, lines, left, line, step):
+    """16 lines × 32 k of any strides, as a dense float32 array."""
+    for i in range(lines):
+        for k in range(left):
+            poke(dense + (32 * i + k) * 4, peek_f32(src + i * line + k * step))
+
+
+@jit
+def pack(to, src, lines, k, line, step, left_form, spare, seen, apart, like):
+    """`lines` lines (rows of A or columns of B) × k as tiles, 16 lines at a time; `line` and `step` are byte strides.
+
+    What was seen of each 32 lines is kept `apart` bytes from the last ones'.
+    """
+    steps, groups = (k + 31) // 32, (lines + 15) // 16
+    across = line == 4 and step != 4
+    for t in range(steps * groups):  # in the order in which the source lies in memory
+        i, s = (t % groups, t // groups) if across else (t // steps, t % steps)
+        tile, here, left = to + (i * steps + s) * STEP, min(16, lines - 16 * i), min(32, k - 32 * s)
+        from_here, extremes = src + 16 * i * line + 32 * s * step, seen + i // 2 * apart
+        made = tile if across != left_form else spare
+        if across:
+            split_across_k(made, from_here, here, left, step, extremes, like)
+        elif step == 4:
+            split_along_k(made, from_here, here, left, line, extremes, like)
+        else:
+            gather(spare + STEP, from_here, here, left, line, step)
+            split_along_k(made, spare + STEP, here, left, 128, extremes, like)
+        if made == spare:
+            for piece in range(amx.PIECES):
+                transpose_block(spare + piece * TILE, 64, tile + piece * TILE, 64, like)
+
+
+@jit
+def merge(pc, row_c, source, rows, cols, alpha, keep, like):
+    """C = alpha · source + keep · C for up to 32 × 32, source dense."""
+    scale, old = constant(alpha, like), constant(keep, like)
+    for i in range(rows):
+        for half in range(2):
+            count = cols - 16 * half
+            if count <= 0:
+                continue
+            address = pc + i * row_c + 64 * half
+            value = vload(source + i * 128 + 64 * half, like) * scale
+            if keep != 0:
+                value = value + old * load_some(address, count, like)
+            if count >= 16:
+                store(address, value)
+            else:
+                store_part(address, value, count)
+
+
+@jit
+def plain_step(plan, k, rows, cols, pa, pb, pc, alpha, keep, scratch):
+    """One step of k by the vector loops: a copy of the plain plan with this step for its depth."""
+    own, where = scratch + HEAD_BYTES, scratch
+    for i in range(FIELDS):
+        poke(own + 8 * i, peek_i64(plan + 8 * (FIELDS + i)))
+    poke(own + 8 * K, k)
+    poke(where + 8 * W_ROWS, rows)
+    poke(where + 8 * W_COLS, cols)
+    poke(where + 8 * W_A, pa)
+    poke(where + 8 * W_B, pb)
+    poke(where + 8 * W_C, pc)
+    poke(where + 8 * W_ALPHA, np.float64(alpha))
+    poke(where + 8 * W_KEEP, np.float64(keep))
+    rest = scratch + peek_i64(plan + 8 * SCRATCH) - peek_i64(plan + 8 * (FIELDS + SCRATCH))
+    call_address(peek_i64(scratch + 8 * W_FIELDS), own, where, rest // 64 * 64, 0)
+
+
+@jit
+def block_amx(plan, rows, cols, pa, pb, pc, alpha, beta, scratch, like):
+    """One task: a block of C."""
+    depth, kc = peek_i64(plan + 8 * K), peek_i64(plan + 8 * KC)
+    row_a, step_a = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * STEP_A)
+    row_b, col_b, row_c = peek_i64(plan + 8 * ROW_B), peek_i64(plan + 8 * COL_B), peek_i64(plan + 8 * ROW_C)
+    product = (scratch + HEAD_BYTES + 8 * FIELDS + 63) // 64 * 64
+    spare = product + 4096
+    groups, pad_b = (cols + 31) // 32, (cols + 31) // 32 * 32
+    seen = spare + 2 * STEP
+    tame_b = seen + (groups + 1) * SEEN
+    packed_a = (tame_b + 8 * groups + 63) // 64 * 64
+    for g in range(groups + 1):
+        tame(seen + g * SEEN)
+    for k0 in range(0, depth, kc):
+        k = min(kc, depth - k0)
+        steps = (k + 31) // 32
+        packed_b = packed_a + STRIP // 16 * steps * STEP
+        keep = beta if k0 == 0 else np.float32(1)
+        a, b = pa + k0 * step_a, pb + k0 * row_b
+        pack(packed_b, b, cols, k, col_b, row_b, False, spare, seen + SEEN, SEEN, like)
+        if pad_b - cols >= 16:
+            clear(packed_b + (pad_b // 16 - 1) * steps * STEP, steps * STEP)
+        for g in range(groups):
+            poke(tame_b + 8 * g, np.int64(tame(seen + (g + 1) * SEEN)))
+        for i in range(0, rows, STRIP):
+            here = min(STRIP, rows - i)
+            pad_a = (here + 31) // 32 * 32
+            pack(packed_a, a + i * row_a, here, k, row_a, step_a, True, spare, seen, 0, like)
+            if pad_a - here >= 16:
+                clear(packed_a + (pad_a // 16 - 1) * steps * STEP, steps * STEP)
+            good = tame(seen)
+            for j in range(0, cols, 32):
+                wide, to_c = min(32, cols - j), pc + i * row_c + 4 * j
+                if not (good and peek_i64(tame_b + j // 32 * 8)):
+                    plain_step(plan, k, here, wide, a + i * row_a, b + j * col_b, to_c, alpha, keep, scratch)
+                    continue
+                for r in range(0, here, 32):
+                    amx.multiply_block(product, 128, packed_a + r // 16 * steps * STEP, steps * STEP,
+                                       packed_b + j // 16 * steps * STEP, steps * STEP, 0, steps)
+                    merge(to_c + r * row_c, row_c, product, min(32, here - r), wide, alpha, keep, like)
+
+
+@jit
+def clear(address, count):
+    """`count` bytes of zeros."""
+    for i in range(0, count, 8):
+        poke(address + i, 0)
+
+
+def make_amx(plain_address):
+    """`worker(plan, args, counter, scratch)`, as `make_matmul` makes for the vector loops; `plain_address` is its `plain_block`."""
+    config = amx.CONFIG.ctypes.data
+
+    @jit
+    def worker(plan, args, counter, scratch):
+        like = np.float32(0)
+        tasks_m, tasks_n = peek_i64(plan + 8 * TASKS_M), peek_i64(plan + 8 * TASKS_N)
+        block_m, block_n = peek_i64(plan + 8 * BLOCK_M), peek_i64(plan + 8 * BLOCK_N)
+        n2 = peek_i64(plan + 8 * N2)
+        tasks = tasks_m * tasks_n * peek_i64(plan + 8 * N1) * n2
+        alpha, beta = np.float32(peek_f64(args + 8 * P_ALPHA)), np.float32(peek_f64(args + 8 * P_BETA))
+        poke(scratch + 8 * W_FIELDS, peek_i64(plan + 8 * (2 * FIELDS)))
+        amx.open_tiles(peek_i64(plan + 8 * (2 * FIELDS + 1)))
+        task = fetch_add(counter, 1)
+        while task < tasks:
+            batch, here = divmod(task, tasks_m * tasks_n)
+            first, second = divmod(batch, n2)
+            j, i = divmod(here, tasks_m)
+            i0, j0 = i * block_m, j * block_n
+            rows, cols = min(block_m, peek_i64(plan + 8 * M) - i0), min(block_n, peek_i64(plan + 8 * N) - j0)
+            pa = peek_i64(args + 8 * P_A) + first * peek_i64(plan + 8 * A1) + second * peek_i64(plan + 8 * A2)
+            pb = peek_i64(args + 8 * P_B) + first * peek_i64(plan + 8 * B1) + second * peek_i64(plan + 8 * B2)
+            pc = peek_i64(args + 8 * P_C) + first * peek_i64(plan + 8 * C1) + second * peek_i64(plan + 8 * C2)
+            block_amx(plan, rows, cols, pa + i0 * peek_i64(plan + 8 * ROW_A), pb + j0 * peek_i64(plan + 8 * COL_B),
+                      pc + i0 * peek_i64(plan + 8 * ROW_C) + j0 * 4, alpha, beta, scratch, like)
+            finish_block(peek_i64(args + 8 * P_FINISH), plan, args, scratch, i0, rows, j0, cols, batch, pc)
+            task = fetch_add(counter, 1)
+        amx.close_tiles()
+
+    return worker, np.array([plain_address, config], np.int64)
