@@ -113,7 +113,8 @@ def multiply_block(typingctx, C, ldc, A, a_step, B, b_step, k0, k1):
             held = (None, None)
 
             def at(start, step, i, piece, offset=offset):
-                return builder.add(builder.add(start, offset), builder.add(builder.mul(step, number(i)), number(piece * TILE_BYTES)))
+                line = builder.add(builder.mul(step, number(i)), number(piece * TILE_BYTES))
+                return builder.add(builder.add(start, offset), line)
 
             for left, right in products:
                 for i in range(2):
