@@ -6,18 +6,22 @@ Each tile of the pattern and of its gradient is split once per form it is needed
     dV += Pᵀ dO      dK += dSᵀ Q        left forms of Pᵀ, dSᵀ; right forms of dO, Q
     dQᵀ += Kᵀ dSᵀ                       left form of Kᵀ; right form of dSᵀ
 
-Queries go by in spans of 512, whose forms (about 0.9 MB at width 64) stay in the second-level cache while all keys pass.
+Queries go by in spans of 256, whose forms (about 0.5 MB at width 64) stay in the second-level cache while all keys pass.
 """
 from kernels._jit import jit, jit_parallel, prange
 from kernels.amx import (
+    PIECES,
+    TILE_BYTES,
     add_tile,
     all_finite,
     close_tiles,
     multiply,
     multiply_band,
     open_tiles,
+    split_in_turn,
     split_left,
     split_right,
+    split_side_by_side,
     transpose_words,
 )
 from kernels.attention_amx_forward import FORM, ROW, VECTORS, WIDTH_MULTIPLE, split_keys, split_transposed
@@ -28,15 +32,17 @@ from kernels.attention_tiles import (
     TILE,
     add_to_dbias,
     drop_tile,
+    exponential,
     fill,
     gradient_tile,
     hash_positions,
     pack_rows,
     unpack_transposed,
 )
+from kernels.attention_vectors import vload
 from kernels.simd import fetch_add, peek_i64, poke
 
-SPAN = 512               # queries whose forms are in use at a time
+SPAN = 256               # queries whose forms are in use at a time
 
 __all__ = ["WIDTH_MULTIPLE", "backward_bytes", "run_backward"]
 
@@ -79,6 +85,31 @@ def prepare_span(p, b, h, t_lo, t_end, forms, lse, delta, work, scale):
 
 
 @jit
+def gradient_forms(tile, dtile, lse, delta, pattern, left, right, like):
+    """`gradient_tile` straight into left forms of the pattern and of dscores and the right form of dscores."""
+    step = PIECES * TILE_BYTES
+    for j in range(0, TILE, 32):
+        base0, base1 = vload(lse + 4 * j, like), vload(lse + 4 * j + 64, like)
+        mean0, mean1 = vload(delta + 4 * j, like), vload(delta + 4 * j + 64, like)
+        for s in range(0, TILE, 2):
+            here, there = tile + s * ROW + 4 * j, dtile + s * ROW + 4 * j
+            p00 = exponential(vload(here, like) - base0, like)
+            p01 = exponential(vload(here + 64, like) - base1, like)
+            p10 = exponential(vload(here + ROW, like) - base0, like)
+            p11 = exponential(vload(here + ROW + 64, like) - base1, like)
+            d00, d01 = p00 * (vload(there, like) - mean0), p01 * (vload(there + 64, like) - mean1)
+            d10, d11 = p10 * (vload(there + ROW, like) - mean0), p11 * (vload(there + ROW + 64, like) - mean1)
+            row = (s // 16 * 2 + j // 32) * step + s % 16 * 64
+            split_side_by_side(pattern + row, p00, p01)
+            split_side_by_side(pattern + row + 64, p10, p11)
+            split_side_by_side(left + row, d00, d01)
+            split_side_by_side(left + row + 64, d10, d11)
+            column = (j // 16 * 2 + s // 32) * step + s % 32 * 32
+            split_in_turn(right + column, d00, d10)
+            split_in_turn(right + column + 2 * step, d01, d11)
+
+
+@jit
 def tile_gradients(p, b, h, t, s, queries, rows, keys, values, dk, dv, form, lse, delta, work, words, like, keep):
     """What one tile of 64 keys × 64 queries adds to dK, dV, dQᵀ and dbias; all addresses are those of this tile.
 
@@ -97,28 +128,31 @@ def tile_gradients(p, b, h, t, s, queries, rows, keys, values, dk, dv, form, lse
     multiply_band(tile, ROW, keys, columns_q, TILE, TILE, p.K_padded // 32, -last, -first)
     multiply_band(dtile, ROW, values, columns_g, TILE, TILE, p.V_padded // 32, -last, -first)
     hide_and_bias(p, tile, b, h, t, s, queries, rows, TILE, VECTORS, hiding, like)
-    if p.words != 0:
-        drop_tile(dtile, TILE, VECTORS, row_words, column_words, p.threshold, keep)
-    gradient_tile(tile, dtile, TILE, VECTORS, lse, delta, like)
-    if p.dbias != 0:
-        add_to_dbias(p.dbias + b * p.dbias_b + h * p.dbias_h + t * p.dbias_t + s * p.dbias_c, p.dbias_t, p.dbias_c,
-                     dtile, rows, queries, hiding, like)
-    if p.words != 0:
-        drop_tile(tile, TILE, VECTORS, row_words, column_words, p.threshold, keep)
-    split_left(pattern, tile, ROW, TILE, TILE, like)
+    if p.words == 0 and p.dbias == 0:
+        gradient_forms(tile, dtile, lse, delta, pattern, left, right, like)
+    else:
+        if p.words != 0:
+            drop_tile(dtile, TILE, VECTORS, row_words, column_words, p.threshold, keep)
+        gradient_tile(tile, dtile, TILE, VECTORS, lse, delta, like)
+        if p.dbias != 0:
+            add_to_dbias(p.dbias + b * p.dbias_b + h * p.dbias_h + t * p.dbias_t + s * p.dbias_c, p.dbias_t, p.dbias_c,
+                         dtile, rows, queries, hiding, like)
+        if p.words != 0:
+            drop_tile(tile, TILE, VECTORS, row_words, column_words, p.threshold, keep)
+        split_left(pattern, tile, ROW, TILE, TILE, like)
+        split_left(left, dtile, ROW, TILE, TILE, like)
+        split_right(right, dtile, ROW, TILE, TILE, like)
     multiply(added, 4 * p.V_padded, pattern, rows_g, TILE, p.V_padded, 2, -last, -first, False)
     add_tile(dv, added, TILE, p.V_padded, like)
-    split_left(left, dtile, ROW, TILE, TILE, like)
     multiply(added, 4 * p.K_padded, left, rows_q, TILE, p.K_padded, 2, -last, -first, False)
     add_tile(dk, added, TILE, p.K_padded, like)
-    split_right(right, dtile, ROW, TILE, TILE, like)
     multiply(added, ROW, keys + q_form, right, p.K_padded, TILE, 2, first, last, True)
     add_tile(dq, added, p.K_padded, TILE, like)
 
 
 @jit
 def span_gradients(p, b, h, t_lo, t_end, s_lo, s_hi, keys, values, dk, dv, work, words, scale, keep):
-    """All keys against up to 512 queries of one head; writes their dQ. False if something is not finite."""
+    """All keys against up to 256 queries of one head; writes their dQ. False if something is not finite."""
     like = type(scale)(1)
     each = 2 * FORM * (p.K_padded + p.V_padded) + ROW * p.K_padded
     forms, lse = work, work + SPAN // TILE * each

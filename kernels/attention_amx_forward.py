@@ -5,11 +5,14 @@
 """
 from kernels._jit import jit, jit_parallel, prange
 from kernels.amx import (
+    PIECES,
+    TILE_BYTES,
     all_finite,
     close_tiles,
     multiply,
     multiply_band,
     open_tiles,
+    split_in_turn,
     split_left,
     split_right,
     transpose_words,
@@ -19,14 +22,18 @@ from kernels.attention_tiles import (
     INF,
     TILE,
     drop_tile,
+    exponential,
     fill,
+    finite_base,
     hash_positions,
     pack_rows,
+    raise_tops,
     shrink_and_add,
     softmax_tile,
     unpack_transposed,
 )
-from kernels.simd import fetch_add, peek_i64, poke
+from kernels.attention_vectors import constant, vload
+from kernels.simd import fetch_add, peek_i64, poke, store
 
 FORM = 384               # bytes per column of one split tile of 64 rows: three pieces of 2 bytes
 ROW = 4 * TILE           # bytes of a row of one tile of scores
@@ -65,6 +72,22 @@ def split_transposed(target, source, row_stride, column_stride, count, width, pa
 
 
 @jit
+def weigh_and_split(pattern, tile, top, total, like):
+    """Right form of exp(scores - top) without storing it in between; column sums join `total`."""
+    for j in range(VECTORS):
+        base = finite_base(vload(top + 64 * j, like), like)
+        even = odd = constant(0.0, like)
+        here, there = tile + 64 * j, pattern + 2 * j * PIECES * TILE_BYTES
+        for s in range(0, TILE, 2):
+            x = exponential(vload(here, like) - base, like)
+            y = exponential(vload(here + ROW, like) - base, like)
+            split_in_turn(there + s // 32 * PIECES * TILE_BYTES + s % 32 * 32, x, y)
+            even, odd = even + x, odd + y
+            here += 2 * ROW
+        store(total + 64 * j, vload(total + 64 * j, like) + (even + odd))
+
+
+@jit
 def query_tile(p, b, h, t, queries, s_base, s_end, keys, values, work, words, scale, keep):
     """The forward pass of one tile of queries against split keys and values that start at position s_base."""
     width = max(p.K_padded, p.V_padded)
@@ -87,10 +110,13 @@ def query_tile(p, b, h, t, queries, s_base, s_end, keys, values, work, words, sc
         first, last = tile_band(p, b, t, s, queries, rows)
         multiply_band(tile, ROW, keys + place * p.K_padded, columns_q, TILE, TILE, p.K_padded // 32, -last, -first)
         hide_and_bias(p, tile, b, h, t, s, queries, rows, TILE, VECTORS, hiding, scale)
-        softmax_tile(tile, TILE, VECTORS, top, total, shrink, scale)
         if p.words != 0:
+            softmax_tile(tile, TILE, VECTORS, top, total, shrink, scale)
             drop_tile(tile, TILE, VECTORS, words + 4 * t, words + 4 * (p.T + 2 * TILE + s), p.threshold, keep)
-        split_right(pattern, tile, ROW, TILE, TILE, scale)
+            split_right(pattern, tile, ROW, TILE, TILE, scale)
+        else:
+            raise_tops(tile, TILE, VECTORS, top, total, shrink, scale)
+            weigh_and_split(pattern, tile, top, total, scale)
         multiply(added, ROW, values + place * p.V_padded, pattern, p.V_padded, TILE, 2, first, last, True)
         shrink_and_add(acc, added, p.V_padded, shrink, scale)
     unpack_transposed(scratch, acc, p.V_padded, scale)

@@ -44,6 +44,8 @@ def pack_rows(target, padded, source, row_stride, column_stride, count, width, s
         for j in range(0, padded, step):
             if i >= count:
                 store(here + j * size, constant(0.0, scale))
+            elif column_stride == size and j + step <= width:
+                store(here + j * size, factor * vload(there + j * size, scale))
             elif column_stride == size:
                 store(here + j * size, factor * vload_part(there + j * size, min(step, width - j), scale))
             else:
@@ -168,10 +170,44 @@ def softmax_tile(tile, height, vectors, top, total, shrink, like):
     """One step of the online softmax (Milakov and Gimelshein 2018), down the columns; scores become exp(scores - top).
 
     top, total: running maximum and sum per query; shrink = exp(old top - new top), by which the output so far shrinks.
+    """
+    raise_tops(tile, height, vectors, top, total, shrink, like)
+    size, step = sizeof(like), lanes(like)
+    row = TILE * size
+    for j in range(vectors):
+        offset = j * step * size
+        base = finite_base(vload(top + offset, like), like)
+        even = odd = constant(0.0, like)
+        here = tile + offset
+        for _ in range(0, height, 2):
+            p = exponential(vload(here, like) - base, like)
+            store(here, p)
+            even = even + p
+            p = exponential(vload(here + row, like) - base, like)
+            store(here + row, p)
+            odd = odd + p
+            here += 2 * row
+        store(total + offset, vload(total + offset, like) + (even + odd))
+
+
+@jit
+def exponential(x, like):
+    return exp2(x * constant(LOG2E, like))
+
+
+@jit
+def finite_base(top, like):
+    """The maximum, or 0 where nothing is seen yet: exp(-inf - 0) = 0, where exp(-inf - -inf) were NaN."""
+    return select(top == constant(-INF, like), constant(0.0, like), top)
+
+
+@jit
+def raise_tops(tile, height, vectors, top, total, shrink, like):
+    """The maximum over each column joins `top`; total shrinks accordingly.
+
     A NaN score is passed over by the maximum and comes back through the exponential.
     """
     size, step = sizeof(like), lanes(like)
-    log2e = constant(LOG2E, like)
     lowest = constant(-INF, like)
     row = TILE * size
     for j in range(vectors):
@@ -186,21 +222,10 @@ def softmax_tile(tile, height, vectors, top, total, shrink, like):
             m3 = vmax(vload(here + 3 * row, like), m3)
             here += 4 * row
         new = vmax(vmax(m0, m1), vmax(m2, m3))
-        base = select(new == lowest, constant(0.0, like), new)      # nothing seen yet: exp(-inf - 0) = 0, not NaN
-        factor = exp2((old - base) * log2e)
+        factor = exponential(old - finite_base(new, like), like)
         store(top + offset, new)
         store(shrink + offset, factor)
-        even = odd = constant(0.0, like)
-        here = tile + offset
-        for _ in range(0, height, 2):
-            p = exp2((vload(here, like) - base) * log2e)
-            store(here, p)
-            even = even + p
-            p = exp2((vload(here + row, like) - base) * log2e)
-            store(here + row, p)
-            odd = odd + p
-            here += 2 * row
-        store(total + offset, vload(total + offset, like) * factor + (even + odd))
+        store(total + offset, vload(total + offset, like) * factor)
 
 
 @jit
@@ -210,14 +235,13 @@ def gradient_tile(tile, dtile, height, vectors, lse, delta, like):
     lse is +inf for queries without keys.
     """
     size, step = sizeof(like), lanes(like)
-    log2e = constant(LOG2E, like)
     row = TILE * size
     for j in range(vectors):
         offset = j * step * size
         base, mean = vload(lse + offset, like), vload(delta + offset, like)
         here, there = tile + offset, dtile + offset
         for _ in range(height):
-            p = exp2((vload(here, like) - base) * log2e)
+            p = exponential(vload(here, like) - base, like)
             store(here, p)
             store(there, p * (vload(there, like) - mean))
             here += row
