@@ -164,7 +164,8 @@ def span_gradients(p, b, h, t_lo, t_end, s_lo, s_hi, keys, values, dk, dv, work,
         rows, n = min(TILE, s_hi - s), (s - s_lo) // TILE
         first, last = max(t_lo, s - position - p.right), min(t_end, s + rows - position + p.left)
         for t in range(t_lo + (first - t_lo) // TILE * TILE, last, TILE):
-            tile_gradients(p, b, h, t, s, min(TILE, t_end - t), rows, keys + n * 2 * FORM * p.K_padded, values + n * FORM * p.V_padded,
+            tile_gradients(p, b, h, t, s, min(TILE, t_end - t), rows,
+                           keys + n * 2 * FORM * p.K_padded, values + n * FORM * p.V_padded,
                            dk + n * ROW * p.K_padded, dv + n * ROW * p.V_padded, forms + (t - t_lo) // TILE * each,
                            lse + 4 * (t - t_lo), delta + 4 * (t - t_lo), room, words, like, keep)
     for t in range(t_lo, t_end, TILE):

@@ -45,7 +45,8 @@ def forward_bytes(p, K_padded, V_padded):
     """Workspace of one thread, in the order in which `forward_task` lays it out."""
     tiles = p.S // TILE + 2
     width = max(K_padded, V_padded)
-    return tiles * FORM * (K_padded + V_padded) + width * (3 * FORM + 3 * ROW) + TILE * (FORM + 3 * ROW) + 8192 + 4 * (p.T + p.S + 4 * TILE)
+    queries = width * (3 * FORM + 3 * ROW) + TILE * (FORM + 3 * ROW) + 8192
+    return tiles * FORM * (K_padded + V_padded) + queries + 4 * (p.T + p.S + 4 * TILE)
 
 
 @jit
@@ -140,7 +141,8 @@ def forward_task(task, thread, p, scale, keep):
     words = work + max(p.K_padded, p.V_padded) * (3 * FORM + 3 * ROW) + TILE * (FORM + 3 * ROW) + 8192
     fine = True
     if s_lo < s_hi and t_lo < t_end:
-        fine = split_keys(keys, p.k + b * p.k_b + shared * p.k_h + s_lo * p.k_t, p.k_t, p.k_c, s_hi - s_lo, p.K, p.K_padded, work, like)
+        fine = split_keys(keys, p.k + b * p.k_b + shared * p.k_h + s_lo * p.k_t, p.k_t, p.k_c, s_hi - s_lo, p.K, p.K_padded,
+                          work, like)
         fine = fine and split_transposed(values, p.v + b * p.v_b + shared * p.v_h + s_lo * p.v_t, p.v_t, p.v_c, s_hi - s_lo,
                                          p.V, p.V_padded, work, like)
     for h in range(shared * group, (shared + 1) * group):

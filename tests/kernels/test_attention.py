@@ -6,14 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import kernels
-from kernels import attention, attention_plain, reference_attention
+from kernels import amx, attention, attention_plain, reference_attention
 from kernels.attention_problem import make_problem
 from tests.kernels.attention_problems import KINDS, in_float64, laid_out, options, problems, solve, worst
 
 ROOT = Path(__file__).parents[2]
+E3 = np.zeros((2, 2, 3, 4), np.float32)
 
 
 def random_problem(seed, shape, dtype=np.float32, /, **extra):
@@ -25,8 +27,16 @@ def random_problem(seed, shape, dtype=np.float32, /, **extra):
     return *arrays, extra
 
 
-@given(problems())
-def test_matches_the_definition(problem):
+@pytest.fixture(params=["matrix tiles", "vectors"])
+def units(request, monkeypatch):
+    """Both ways of multiplying in float32; without Intel's matrix tiles they are the same one."""
+    if request.param == "vectors":
+        monkeypatch.setattr(amx, "AVAILABLE", False)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(problem=problems())
+def test_matches_the_definition(units, problem):
     tolerance = 2e-5 if problem[0].dtype == np.float32 else 1e-12
     assert worst(solve(attention, *problem), in_float64(*problem)) < tolerance
 
@@ -44,7 +54,7 @@ def test_plain_loops_match_the_definition(problem):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_error_is_at_most_twice_that_of_plain_float32(kind):
+def test_error_is_at_most_twice_that_of_plain_float32(kind, units):
     """Root mean square over the entries of each result, so that one unlucky rounding does not decide."""
     shape = (2, 4, 2, 300, 310, 64, 64)
     rng = np.random.default_rng(5)
@@ -80,7 +90,7 @@ def test_gradients_by_finite_differences(kind):
         assert np.abs(slopes - gradient).max() < 1e-8
 
 
-def test_fully_masked_rows_give_zeros_and_no_gradient():
+def test_fully_masked_rows_give_zeros_and_no_gradient(units):
     q, k, v, g, _ = random_problem(0, (2, 2, 2, 70, 80, 20, 20))
     seen = np.ones((2, 1, 70, 80), bool)
     seen[0, :, 3] = False
@@ -95,7 +105,7 @@ def test_fully_masked_rows_give_zeros_and_no_gradient():
 
 
 @pytest.mark.parametrize("size", [1e2, 1e4])
-def test_extreme_scores(size):
+def test_extreme_scores(size, units):
     q, k, v, g, _ = random_problem(1, (1, 2, 2, 70, 70, 16, 16))
     q, k = q * np.float32(size / 4), k.copy()
     problem = q, k, v, g, {"is_causal": True}
@@ -105,7 +115,7 @@ def test_extreme_scores(size):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_nan_and_infinity_reach_their_row_and_no_other(bad):
+def test_nan_and_infinity_reach_their_row_and_no_other(bad, units):
     q, k, v, _, _ = random_problem(2, (1, 1, 1, 80, 80, 16, 16))
     q[0, 0, 5, 3] = bad
     out, lse = attention.attention_forward(q, k, v, is_causal=True)
@@ -129,7 +139,7 @@ def test_empty_axes(B, H, Hkv, T, S):
 
 
 @pytest.mark.parametrize("kind", ["causal", "head_bias", "dropout"])
-def test_same_bits_at_any_number_of_threads(kind):
+def test_same_bits_at_any_number_of_threads(kind, units):
     B, H, T = (1, 2, 700) if kind == "causal" else (3, 4, 130)   # the first is cut into chunks of queries
     problem = random_problem(8, (B, H, H // 2, T, T, 64, 64))[:4]
     opts = options(kind, np.random.default_rng(8), (B, H, T, T), np.float32)
@@ -160,6 +170,45 @@ def test_writes_into_given_buffers_of_one_fused_array():
     assert np.isfinite(dfused).all()
 
 
+@st.composite
+def decodings(draw):
+    """(q, k_cache, v_cache, lengths, options) with unused and uninitialised room in the caches."""
+    B, Hkv, group, T = (draw(st.integers(1, n)) for n in (3, 3, 3, 4))
+    capacity = draw(st.sampled_from([8, 70, 600, 1500]))
+    K, V = draw(st.sampled_from([4, 16, 20, 64])), draw(st.sampled_from([5, 16, 48, 64]))
+    dtype, layout = draw(st.sampled_from([np.float32, np.float64])), draw(st.sampled_from(["heads first", "positions first", "reversed"]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    q, k, v = (laid_out(rng, s, dtype, layout)
+               for s in ((B, Hkv * group, T, K), (B, Hkv, capacity, K), (B, Hkv, capacity, V)))
+    lengths = rng.integers(0, capacity + 1, B)
+    k[:, :, lengths.max():], v[:, :, lengths.max():] = np.nan, np.nan
+    extra = draw(st.sampled_from(["none", "window", "bias", "scale"]))
+    return q, k, v, lengths, {"none": {}, "window": {"window": 9}, "scale": {"scale": 0.5},
+                              "bias": {"bias": rng.standard_normal((1, Hkv * group, T, capacity)).astype(dtype)}}[extra]
+
+
+@given(decodings())
+def test_decoding_matches_the_definition(problem):
+    *arrays, options = problem
+    wide = {name: x.astype(np.float64) if name == "bias" else x for name, x in options.items()}
+    q, k, v, lengths = arrays
+    exact = reference_attention.attention_decode(*(x.astype(np.float64) for x in (q, k, v)), lengths, **wide)
+    assert worst([attention.attention_decode(*arrays, **options)], [exact]) < (2e-5 if q.dtype == np.float32 else 1e-12)
+
+
+def test_decoding_equals_the_last_rows_of_the_whole():
+    q, k, v, _, _ = random_problem(9, (2, 4, 2, 300, 300, 32, 32))
+    whole = attention.attention_forward(q, k, v, is_causal=True)[0][:, :, -2:]
+    last = attention.attention_decode(q[:, :, -2:], k, v, [300, 300])
+    assert np.abs(whole - last).max() < 1e-5
+
+
+@pytest.mark.parametrize("module", [attention, reference_attention])
+def test_decoding_names_bad_lengths(module):
+    with pytest.raises(ValueError, match=r"kv_lengths must lie in 0..3"):
+        module.attention_decode(E3[:, :, :1], E3, E3, [4, 1])
+
+
 def test_both_sides_of_the_switch_agree():
     problem = random_problem(6, (2, 4, 2, 33, 40, 16, 16), is_causal=True, dropout_p=0.2, seed=3)
     fast = solve(kernels, *problem)
@@ -175,8 +224,6 @@ def test_dropout_drops_the_share_it_is_asked_to_and_keeps_the_mean():
     assert abs(out.mean() - 1) < 0.01 and not np.array_equal(out, again)
     assert not attention.attention_forward(ones, ones, ones, dropout_p=1.0)[0].any()
 
-
-E3 = np.zeros((2, 2, 3, 4), np.float32)
 
 
 @pytest.mark.parametrize("arguments,error,words", [
@@ -219,7 +266,7 @@ def test_bias_gradient_without_bias_is_an_error():
 
 SMALL_RUN = """
 import numpy as np
-from kernels import attention, attention_plain, reference_attention
+from kernels import amx, attention, attention_plain, reference_attention
 from kernels.attention_problem import make_problem
 rng = np.random.default_rng(0)
 q, k, v, g = (rng.standard_normal(s) for s in ((1, 2, 5, 4), (1, 1, 6, 4), (1, 1, 6, 3), (1, 2, 5, 3)))
