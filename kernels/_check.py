@@ -1,11 +1,13 @@
 """The checks that every kernel makes before it touches memory; both backends share them, so both raise the same errors."""
 import numpy as np
 
-FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+FLOATS = F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def float_array(name, x):
     """An ndarray of float32 or float64 in native byte order, or a TypeError that says what to do."""
+    if type(x) is np.ndarray and ((dtype := x.dtype) is F32 or dtype is F64):
+        return x                                      # the usual case, in 0.1 microseconds
     if not isinstance(x, np.ndarray):
         raise TypeError(f"{name}: expected a numpy array, got {type(x).__name__}; call np.asarray first")
     if x.dtype not in FLOATS:
@@ -24,7 +26,7 @@ def vector(name, x, like, size):
 
 
 def same_dtype(name, x, like):
-    if x.dtype != like.dtype:
+    if x.dtype is not like.dtype and x.dtype != like.dtype:
         raise TypeError(f"{name}: expected dtype {like.dtype} as the other inputs have, got {x.dtype}; convert one of them")
     return x
 

@@ -17,7 +17,7 @@ def rows_of(x):
     """x (..., width) as (rows, stride >= width), C-contiguous; a copy only where the rows are not evenly spaced."""
     width = x.shape[-1]
     if x.flags.c_contiguous:
-        return x.reshape(-1, width)
+        return x if x.ndim == 2 else x.reshape(-1, width)
     step = _row_step(x)
     if step is None:
         return np.ascontiguousarray(x).reshape(-1, width)
@@ -65,9 +65,11 @@ def _lines(x, lines):
 
 def share(rows, width, grain=1 << 14):
     """(threads, tasks): tasks of about `grain` elements, a number that depends on the shape alone, so that bits do too."""
-    tasks = max(1, min(rows, rows * width // grain))
-    threads = 1 if rows * width < SERIAL_BELOW else min(get_num_threads(), tasks)
-    return threads, tasks
+    total = rows * width
+    if total < SERIAL_BELOW:
+        return 1, max(1, min(rows, total // grain))
+    tasks = max(1, min(rows, total // grain))
+    return min(get_num_threads(), tasks), tasks
 
 
 @jit(forceinline=True)

@@ -3,7 +3,8 @@
 Forward goes over a row three times (mean, variance, result), but the row stays in the first-level cache: memory sees one
 read and one write. Two-pass variance costs nothing then, and has none of the cancellation of E[x²] - E[x]².
 Backward needs two sums over the row before it can write dx, and adds the row's share of dweight and dbias to
-partial sums of its task; these are added up at the end in the order of the tasks, whoever computed them.
+partial sums of its task; these are added up at the end in the order of the tasks, whoever computed them. dx and dweight have
+loops of their own: LLVM vectorises a loop only if at most 8 pairs of arrays must be proven apart, and together there are 12.
 """
 import numpy as np
 
@@ -18,7 +19,7 @@ PARTIALS = 32                       # at most so many partial sums of dweight; e
 # ---- forward ----------------------------------------------------------------------------------------------------------
 
 @jit
-def _layer_norm_rows(first, last, width, x, residual, weight, bias, eps, total, out, mean, rstd):
+def _layer_norm_rows(first, last, width, x, residual, weight, bias, eps, total, out, statistics):
     wide_vectors()
     zero = x.dtype.type(0)
     for r in range(first, last):
@@ -47,15 +48,15 @@ def _layer_norm_rows(first, last, width, x, residual, weight, bias, eps, total, 
         else:
             for i in range(width):
                 y[i] = (row[i] - mu) * scale * weight[i] + bias[i]
-        mean[r], rstd[r] = mu, scale
+        statistics[0, r], statistics[1, r] = mu, scale
 
 
 @jit_parallel
-def _layer_norm(threads, tasks, width, x, residual, weight, bias, eps, total, out, mean, rstd):
+def _layer_norm(threads, tasks, width, x, residual, weight, bias, eps, total, out, statistics):
     for t in prange(threads):
         for task in range(t, tasks, threads):
             first, last = span(task, tasks, x.shape[0])
-            _layer_norm_rows(first, last, width, x, residual, weight, bias, eps, total, out, mean, rstd)
+            _layer_norm_rows(first, last, width, x, residual, weight, bias, eps, total, out, statistics)
 
 
 @jit
@@ -106,11 +107,11 @@ def _layer_norm_gradient_rows(first, last, width, g, g_total, x, weight, mean, r
             sum_hx += h * ((row[i] - mu) * scale)
         sum_h, sum_hx = x.dtype.type(sum_h / width), x.dtype.type(sum_hx / width)
         for i in range(width):
-            xhat = (row[i] - mu) * scale
             h = gr[i] if weight is None else gr[i] * weight[i]
-            d[i] = scale * (h - sum_h - xhat * sum_hx)
+            d[i] = scale * (h - sum_h - (row[i] - mu) * scale * sum_hx)
+        for i in range(width):
             if weight is not None:
-                dweight[i] += gr[i] * xhat
+                dweight[i] += gr[i] * ((row[i] - mu) * scale)
             dbias[i] += gr[i]
         if g_total is not None:
             _add_to(d, g_total[r][:width])
@@ -136,11 +137,11 @@ def _rms_norm_gradient_rows(first, last, width, g, g_total, x, weight, rstd, dx,
             sum_hx += h * (row[i] * scale)
         sum_hx = x.dtype.type(sum_hx / width)
         for i in range(width):
-            xhat = row[i] * scale
             h = gr[i] if weight is None else gr[i] * weight[i]
-            d[i] = scale * (h - xhat * sum_hx)
-            if weight is not None:
-                dweight[i] += gr[i] * xhat
+            d[i] = scale * (h - row[i] * scale * sum_hx)
+        if weight is not None:
+            for i in range(width):
+                dweight[i] += gr[i] * (row[i] * scale)
         if g_total is not None:
             _add_to(d, g_total[r][:width])
 
@@ -175,20 +176,20 @@ def _layer_norm_forward(x, residual, weight, bias, eps, out):
     if out is not None:
         check.writable("out", out, x.shape, x.dtype, (x,))
     y = empty_rows(x, out)
-    mean, rstd = np.empty(x.shape[:-1], x.dtype), np.empty(x.shape[:-1], x.dtype)
+    statistics = np.empty((2, *x.shape[:-1]), x.dtype)
     total = None if residual is None else np.empty(x.shape, x.dtype)
     if x.size == 0:
-        mean[...], rstd[...] = 0, 1 / np.sqrt(x.dtype.type(eps))
-        return total, y, mean, rstd
+        statistics[0], statistics[1] = 0, 1 / np.sqrt(x.dtype.type(eps))
+        return total, y, *statistics
     if weight is None and bias is not None:
         weight = np.ones_like(bias)
     rows, width = rows_of(x), x.shape[-1]
     target = y if y.flags.c_contiguous else np.empty(x.shape, x.dtype)
     _layer_norm(*share(len(rows), width), width, rows, _maybe_rows(residual), weight, bias, x.dtype.type(eps),
-                _maybe_rows(total), target.reshape(-1, width), mean.reshape(-1), rstd.reshape(-1))
+                _maybe_rows(total), rows_of(target), statistics.reshape(2, -1))
     if target is not y:
         y[...] = target
-    return total, y, mean, rstd
+    return total, y, statistics[0], statistics[1]
 
 
 def layer_norm_backward(g, x, weight, mean, rstd):
@@ -212,7 +213,7 @@ def _layer_norm_backward(g, g_total, x, weight, mean, rstd):
     threads, tasks = _gradient_share(len(rows), width)
     dweights, dbiases = np.zeros((tasks, width), x.dtype), np.zeros((tasks, width), x.dtype)
     _layer_norm_gradient(threads, tasks, width, rows_of(g), _maybe_rows(g_total), rows, weight, _flat(mean), _flat(rstd),
-                         dx.reshape(-1, width), dweights, dbiases)
+                         rows_of(dx), dweights, dbiases)
     return dx, None if weight is None else _ordered_sum(dweights), _ordered_sum(dbiases)
 
 
@@ -237,7 +238,7 @@ def _rms_norm_forward(x, residual, weight, eps, out):
     rows, width = rows_of(x), x.shape[-1]
     target = y if y.flags.c_contiguous else np.empty(x.shape, x.dtype)
     _rms_norm(*share(len(rows), width), width, rows, _maybe_rows(residual), weight, x.dtype.type(eps), _maybe_rows(total),
-              target.reshape(-1, width), rstd.reshape(-1))
+              rows_of(target), rstd.reshape(-1))
     if target is not y:
         y[...] = target
     return total, y, rstd
@@ -264,14 +265,18 @@ def _rms_norm_backward(g, g_total, x, weight, rstd):
     threads, tasks = _gradient_share(len(rows), width)
     dweights = np.zeros((tasks, width), x.dtype)
     _rms_norm_gradient(threads, tasks, width, rows_of(g), _maybe_rows(g_total), rows, weight, _flat(rstd),
-                       dx.reshape(-1, width), dweights)
+                       rows_of(dx), dweights)
     return dx, None if weight is None else _ordered_sum(dweights)
 
 
 def _vectors(x, *vectors):
     check.rows("x", x)
-    checked = [check.vector(name, vector, x, x.shape[-1]) for name, vector in zip(("weight", "bias"), vectors)]
-    return [None if vector is None else np.ascontiguousarray(vector) for vector in checked]
+    width, contiguous = x.shape[-1], []
+    for name, vector in zip(("weight", "bias"), vectors):
+        if check.vector(name, vector, x, width) is not None and not vector.flags.c_contiguous:
+            vector = np.ascontiguousarray(vector)
+        contiguous.append(vector)
+    return contiguous
 
 
 def _maybe_rows(x):
@@ -279,7 +284,7 @@ def _maybe_rows(x):
 
 
 def _flat(x):
-    return np.ascontiguousarray(x).reshape(-1)
+    return x.reshape(-1) if x.flags.c_contiguous else np.ascontiguousarray(x).reshape(-1)
 
 
 def _gradient_share(rows, width):

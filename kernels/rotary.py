@@ -71,5 +71,4 @@ def _angles(angles, shape):
 
 
 def warmup(dtypes=("float32",)):
-    for dtype in dtypes:
-        rotary_forward(np.ones((512, 64), dtype), np.ones((512, 32), dtype), np.ones((512, 32), dtype))
+    """Nothing: of a training step's kernels these are needed by some models only, and compile in a second."""
