@@ -325,7 +325,7 @@ def _through_composite(node: Node, g: Any, saved: tuple[Any, ...], useful: set[N
     missing = [n for n, parent in zip(op.inputs, node.inputs, strict=False) if parent is not None and n not in by_name]
     if missing:
         raise GradientError(f"{op.name}: higher derivatives need {missing} among its saved values")
-    inputs = list(by_name[op.inputs[0]]) if op.variadic else [by_name.get(name) for name in op.inputs]
+    inputs: list[Any] = list(by_name[op.inputs[0]]) if op.variadic else [by_name.get(name) for name in op.inputs]
     for i, parent in enumerate(node.inputs):
         if parent is not None:  # a node of its own, so that the inner gradient stops here and joins the outer graph
             inputs[i] = _alias(inputs[i])

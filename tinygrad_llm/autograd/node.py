@@ -96,7 +96,7 @@ def mark_written(array: np.ndarray) -> None:
     owner = memory_owner(array)
     key = id(owner)
     known = _written.get(key)
-    reference = known[1] if known else weakref.ref(owner, lambda _, key=key: _written.pop(key, None))
+    reference = known[1] if known else weakref.ref(owner, lambda _, key=key: _written.pop(key, None))  # type: ignore[misc]
     _written[key] = (last_write, reference)
 
 

@@ -213,7 +213,7 @@ def _make_call(record: Op) -> Callable[..., Any]:
         if type(b) is Tensor:
             y, node_b = b._data, b.node
         elif type(b) is float or type(b) is int or type(b) is _ndarray:
-            y, node_b = b, None
+            y, node_b = b, None  # type: ignore[assignment]
         else:
             return general(a, b)
         try:
@@ -237,9 +237,9 @@ def _make_call(record: Op) -> Callable[..., Any]:
     call.__name__ = call.__qualname__ = record.name
     call.__doc__ = forward.__doc__
     call.__module__ = forward.__module__
-    call.__wrapped__ = forward  # type: ignore[attr-defined]
-    call.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
-    call.op, call.grad_of, call.grad, call.composite = record, record.grad_of, record.grad, record.set_composite  # type: ignore[attr-defined]
+    call.__wrapped__ = forward  # type: ignore[attr-defined,union-attr]
+    call.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined,union-attr]
+    call.op, call.grad_of, call.grad, call.composite = record, record.grad_of, record.grad, record.set_composite  # type: ignore[attr-defined,union-attr]
     return call
 
 

@@ -127,11 +127,11 @@ def _jacobian_of(out: Tensor, xs: list[Tensor], create_graph: bool) -> list[Tens
         seed = np.zeros(out.size, out.dtype)
         seed[k] = 1
         rows.append(_grad([out], xs, [Tensor(seed.reshape(out.shape))], create_graph))
-    columns = []
+    columns: list[Tensor] = []
     for i, x in enumerate(xs):
         column = [row[i] for row in rows]
         if create_graph and column:
-            columns.append(np.reshape(np.stack(column), (*out.shape, *x.shape)))  # type: ignore[call-overload]
+            columns.append(np.reshape(np.stack(column), (*out.shape, *x.shape)))  # type: ignore[call-overload,arg-type]
         else:
             stacked = np.stack([c.data for c in column]) if column else np.zeros(0, x.dtype)
             columns.append(Tensor(stacked.reshape(*out.shape, *x.shape)))

@@ -52,7 +52,7 @@ def _mean_where(pattern: np.ndarray, places: np.ndarray) -> np.ndarray:
     if not queries.any():
         return np.full((pattern.shape[0], pattern.shape[2]), np.nan)
     hit = np.where(places[None, :, None], pattern, 0).sum(-1)  # (L, B, H, T)
-    return (hit * queries[None, :, None]).sum(axis=(1, 3)) / queries.sum()
+    return (hit * np.asarray(queries)[None, :, None]).sum(axis=(1, 3)) / queries.sum()
 
 
 def repeated_tokens(vocab_size: int, length: int, batch: int, rng: np.random.Generator | None = None) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..autograd import is_grad_enabled, no_grad
 from ..autograd import node as nodes
@@ -62,6 +62,10 @@ class ModelOutput:
     (hidden states: the embeddings first, what leaves the last norm last)."""
 
     __slots__ = ("values",)
+
+    if TYPE_CHECKING:  # one attribute per field
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(self, **values: Any) -> None:
         unknown = set(values) - set(FIELDS)

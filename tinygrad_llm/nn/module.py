@@ -7,7 +7,7 @@ child. Plain ndarrays are constants. So a layer is an `__init__` that sets attri
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,10 @@ class Module:
     training: bool = True
     _name: str = ""  # the attribute under which the parent holds this module
     _forward_hooks: dict[int, Callable[..., Any]] | None = None
+
+    if TYPE_CHECKING:  # what subclasses set in __init__
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} defines no forward")

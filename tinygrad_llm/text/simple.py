@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,12 @@ class SimpleTokenizer:
     """Special tokens first, then one id per symbol (a character or a byte). `special_names` maps role -> spelling."""
 
     kind = ""
+    vocab_size: int
+
+    if TYPE_CHECKING:  # what the two kinds define
+
+        def encode(self, text: str) -> np.ndarray: ...
+        def decode(self, ids) -> str: ...
 
     def __init__(self, special_names: dict[str, str] | None = None):
         self.special_names = dict(special_names or {})

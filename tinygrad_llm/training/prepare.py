@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ OBJECTIVES = (*WINDOW_TASKS, *PAIR_TASKS, "translation", "classification")
 class Prepared:
     """A task, the tokenizer it uses, and what is worth saying about the data."""
 
-    task: object
+    task: Any
     tokenizer: object
     info: dict = field(default_factory=dict)
 
