@@ -69,7 +69,6 @@ layer = bert.layer
 class _Albert(Model):
     config_class = AlbertConfig
     base_prefix = "albert"
-    tied = ("predictions.decoder.weight", "predictions.decoder.bias")
     unused = (r"predictions\..*", r"sop_classifier\..*", r"(albert\.)?pooler\..*")
 
     @property
@@ -125,10 +124,11 @@ def vocabulary_head(c: AlbertConfig) -> heads.VocabularyHead:
 
 
 HEAD_NAMES: Table = {"head.norm": "predictions.LayerNorm", "head": "predictions", "order": "sop_classifier.classifier"}
+TIED = {"predictions.decoder.weight": "albert.tokens.weight", "predictions.decoder.bias": "head.bias"}
 
 
 class AlbertForMaskedLM(heads.MaskedLM, _Albert):
-    base_class, base_options, head_names = AlbertModel, {"add_pooling_layer": False}, HEAD_NAMES
+    base_class, base_options, head_names, tied = AlbertModel, {"add_pooling_layer": False}, HEAD_NAMES, TIED
 
     def __init__(self, config: AlbertConfig) -> None:
         super().__init__(config)
@@ -138,7 +138,7 @@ class AlbertForMaskedLM(heads.MaskedLM, _Albert):
 class AlbertForPreTraining(heads.WithHead, _Albert):
     """Masked words, and whether the two segments stand in order (class 0) or were swapped (class 1)."""
 
-    base_class, head_names = AlbertModel, HEAD_NAMES
+    base_class, head_names, tied = AlbertModel, HEAD_NAMES, TIED
 
     def __init__(self, config: AlbertConfig) -> None:
         super().__init__(config)

@@ -126,8 +126,7 @@ class _Bart(Model):
     config_class = BartConfig
     base_prefix = "model"
     base_names = NAMES
-    tied = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
-    unused = (r"(model\.)?(encoder|decoder)\.version", r"final_logits_bias")
+    unused = (r"(model\.)?(encoder|decoder)\.(version|embed_tokens\.weight)", r"final_logits_bias")
     is_encoder_decoder = True
 
 
@@ -161,7 +160,7 @@ class BartModel(EncoderDecoder, _Bart):
 class BartForConditionalGeneration(Seq2SeqLM, _Bart):
     """Next-token logits; a constant bias on them is part of the published files."""
 
-    buffers = {"logits_bias": "final_logits_bias"}
+    buffers, tied = {"logits_bias": "final_logits_bias"}, {"lm_head.weight": "model.tokens.weight"}
     unused = _Bart.unused[:1]
 
     def __init__(self, config: BartConfig) -> None:
@@ -172,13 +171,6 @@ class BartForConditionalGeneration(Seq2SeqLM, _Bart):
 
     def base_model(self) -> BartModel:
         return self.model
-
-    def forward(
-        self, input_ids: Any = None, attention_mask: Any = None, decoder_input_ids: Any = None, labels: Any = None, **kwargs: Any
-    ) -> ModelOutput:
-        dtype = self.model.tokens.weight.dtype
-        bias = Tensor(self.logits_bias[0].astype(dtype, copy=False)) if self.logits_bias.any() else None
-        return self.next_tokens(input_ids, attention_mask, decoder_input_ids, labels, bias=bias, **kwargs)
 
 
 class BartForSequenceClassification(_Bart):

@@ -126,9 +126,12 @@ HEAD_NAMES: Table = {
 }
 
 
+TIED = {"cls.predictions.decoder.weight": "bert.tokens.weight", "cls.predictions.decoder.bias": "head.bias"}
+
+
 class BertForMaskedLM(heads.MaskedLM, _Bert):
     base_class, base_options = BertModel, {"add_pooling_layer": False}
-    head_names = HEAD_NAMES
+    head_names, tied = HEAD_NAMES, TIED
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
@@ -154,7 +157,7 @@ class BertForNextSentencePrediction(heads.WithHead, _Bert):
 class BertForPreTraining(heads.WithHead, _Bert):
     """Both tasks of the paper; the loss is the sum of those whose labels are given."""
 
-    base_class, head_names = BertModel, HEAD_NAMES
+    base_class, head_names, tied = BertModel, HEAD_NAMES, TIED
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)

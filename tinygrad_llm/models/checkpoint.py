@@ -23,7 +23,7 @@ from . import registry
 from .base import Model, fill
 from .config import ConfigError
 from .names import Stored
-from .tensor_file import WRITE, CheckpointError, Entry, Item, TensorFile, write
+from .tensor_file import WRITE, CheckpointError, Entry, Item, TensorFile, same, write
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -144,6 +144,7 @@ def match(model: Model, entries: dict[str, Entry], folder: Path, lenient: bool =
                  for word, n in (("missing", missing), ("left over", left)) if n]  # fmt: skip
         raise CheckpointError(f"{folder}: the weights do not fit {type(model).__name__}: {'; '.join(parts)}")
     check_shapes(model, plan, folder)
+    check_tied(model, plan, named, entries, folder)
     return plan
 
 
@@ -173,9 +174,22 @@ def _in_head(model: Model, ours: str) -> bool:
 def _harmless(model: Model, name: str) -> bool:
     """A stored tensor that repeats a tied parameter, or that the family says it does not need."""
     bare = name.removeprefix(model.base_prefix + ".")
-    return any(re.fullmatch(p, name) for p in (*model.unused, r".*position_ids", r".*rotary_emb\.inv_freq")) or any(
-        t in (name, bare) for t in model.tied
-    )
+    repeats = any(alias in (name, bare, f"{model.base_prefix}.{name}") for alias in model.tied)
+    return repeats or any(re.fullmatch(p, name) for p in (*model.unused, r".*position_ids", r".*rotary_emb\.inv_freq"))
+
+
+def check_tied(model: Model, plan: Plan, named: dict[str, str], entries: dict[str, Entry], folder: Path) -> None:
+    """Raise if a tensor that the config says is tied to a parameter, and that is stored nevertheless, is not equal to it."""
+    taken = {entry.name for _, entry in plan.values()}
+    for alias, ours in model.tied.items():
+        found = next((named[c] for c in spellings(model, alias) if c in named), None)
+        if found is None or found in taken or ours not in plan:
+            continue
+        twin = plan[ours][1]
+        if not same(entries[found], twin):
+            raise CheckpointError(
+                f"{folder}: {found} differs from {twin.name}, but config.json ties them; set tie_word_embeddings to false"
+            )
 
 
 def check_shapes(model: Model, plan: Plan, folder: Path) -> None:

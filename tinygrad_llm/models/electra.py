@@ -76,7 +76,6 @@ class _Electra(Model):
     config_class = ElectraConfig
     base_prefix = "electra"
     base_names: ClassVar[Table] = {**bert.NAMES, "widen": "embeddings_project"}
-    tied = ("generator_lm_head.weight",)
     unused = (r"discriminator_predictions\..*", r"generator_(predictions|lm_head)\..*")
 
 
@@ -123,7 +122,7 @@ class ElectraForPreTraining(heads.WithHead, _Electra):
 class ElectraForMaskedLM(heads.MaskedLM, _Electra):
     """The generator."""
 
-    base_class = ElectraModel
+    base_class, tied = ElectraModel, {"generator_lm_head.weight": "electra.tokens.weight"}
     head_names: ClassVar[Table] = {
         "head.dense": "generator_predictions.dense", "head.norm": "generator_predictions.LayerNorm",
         "head.decoder": "generator_lm_head", "head.bias": "generator_lm_head.bias",

@@ -69,7 +69,6 @@ class _Roberta(Model):
     config_class = RobertaConfig
     base_prefix = "roberta"
     base_names = bert.NAMES
-    tied = ("lm_head.decoder.weight", "lm_head.decoder.bias")
     unused = (r"lm_head\..*", r"(roberta\.)?pooler\..*")
 
 
@@ -104,6 +103,7 @@ class RobertaModel(Encoder, _Roberta):
 class RobertaForMaskedLM(heads.MaskedLM, _Roberta):
     base_class, base_options = RobertaModel, {"add_pooling_layer": False}
     head_names: ClassVar[Table] = {"head.norm": "lm_head.layer_norm", "head": "lm_head"}
+    tied = {"lm_head.decoder.weight": "roberta.tokens.weight", "lm_head.decoder.bias": "head.bias"}
     unused = (*_Roberta.unused[1:], r"lm_head\.bias")  # untied, transformers keeps a bias that nothing uses
 
     def __init__(self, config: RobertaConfig) -> None:

@@ -127,6 +127,7 @@ class Seq2SeqLM(Model):
 
     is_encoder_decoder = True
     lm_head: nn.Linear | None
+    logits_bias: np.ndarray | None = None  # a constant (1, V) that is added
 
     def base_model(self) -> EncoderDecoder:
         raise NotImplementedError
@@ -143,17 +144,26 @@ class Seq2SeqLM(Model):
         c = self.config
         return None if c.tie_word_embeddings else nn.Linear(c.d_model, c.vocab_size, bias=False)
 
-    def next_tokens(
-        self, input_ids: Any, attention_mask: Any, decoder_input_ids: Any, labels: Any, scale: float = 1.0, bias: Any = None,
-        label_smoothing: float = 0.0, **kwargs: Any,
-    ) -> ModelOutput:  # fmt: skip
+    def scale(self) -> float:
+        """What the decoder's states are multiplied with before the output matrix."""
+        return 1.0
+
+    def label_smoothing(self) -> float:
+        """The share of the labels' probability that is spread over the vocabulary."""
+        return 0.0
+
+    def forward(
+        self, input_ids: Any = None, attention_mask: Any = None, decoder_input_ids: Any = None, labels: Any = None, **kwargs: Any
+    ) -> ModelOutput:
         """The base model's output with logits (B, T, V) and, given labels (B, T), the loss."""
         c, base = self.config, self.base_model()
         if decoder_input_ids is None and labels is not None:
             decoder_input_ids = shift_right(labels, c.decoder_start_token_id, c.pad_token_id)
         states = base if base is not self else functools.partial(EncoderDecoder.forward, self)
         out = states(input_ids, attention_mask, decoder_input_ids, **kwargs)
-        hidden = out.last_hidden_state if scale == 1.0 else out.last_hidden_state * scale
+        hidden, scale = out.last_hidden_state, self.scale()
+        hidden = hidden if scale == 1.0 else hidden * scale
         weight = base.tokens.weight if self.lm_head is None else self.lm_head.weight
-        out.logits, out.loss = losses.vocabulary(hidden, weight, bias, labels, label_smoothing=label_smoothing)
+        bias = None if self.logits_bias is None else Tensor(self.logits_bias[0].astype(weight.dtype, copy=False))
+        out.logits, out.loss = losses.vocabulary(hidden, weight, bias, labels, label_smoothing=self.label_smoothing())
         return out

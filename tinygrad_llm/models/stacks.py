@@ -141,7 +141,6 @@ class CausalLM(Model):
     """Next-token logits over a Decoder. The output matrix is the token embedding, or `lm_head` where they are not tied."""
 
     base_class: type[Decoder]
-    tied = ("lm_head.weight",)
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -152,6 +151,10 @@ class CausalLM(Model):
     @property
     def base(self) -> Any:
         return getattr(self, self.base_prefix)
+
+    @property
+    def tied(self) -> dict[str, str]:  # type: ignore[override]
+        return {"lm_head.weight": f"{self.base_prefix}.tokens.weight"} if self.lm_head is None else {}
 
     def make_cache(self, capacity: int = 256) -> nn.KVCache:
         return self.base.make_cache(capacity)

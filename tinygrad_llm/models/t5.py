@@ -17,7 +17,6 @@ from ..autograd import Tensor
 from ..nn import init
 from .config import Config, ConfigError, anything, layers, rate, size, small, token
 from .names import Table
-from .outputs import ModelOutput
 from .registry import Family, register
 from .seq2seq import EncoderDecoder, Seq2SeqLM, Stack
 
@@ -137,7 +136,7 @@ class T5Model(EncoderDecoder):
     """Both stacks on one token embedding."""
 
     config_class = T5Config
-    tied = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
+    tied = dict.fromkeys(("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"), "tokens.weight")
     unused = (r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",)
 
     def __init__(self, config: T5Config) -> None:
@@ -185,11 +184,8 @@ class T5ForConditionalGeneration(Seq2SeqLM, T5Model):
     def base_model(self) -> T5Model:
         return self
 
-    def forward(  # type: ignore[override]
-        self, input_ids: Any = None, attention_mask: Any = None, decoder_input_ids: Any = None, labels: Any = None, **kwargs: Any
-    ) -> ModelOutput:
-        scale = self.config.d_model**-0.5 if self.config.scale_decoder_outputs else 1.0
-        return self.next_tokens(input_ids, attention_mask, decoder_input_ids, labels, scale=scale, **kwargs)
+    def scale(self) -> float:
+        return self.config.d_model**-0.5 if self.config.scale_decoder_outputs else 1.0
 
 
 register(Family(T5Config, PRESETS, {"base": T5Model, "seq2seq_lm": T5ForConditionalGeneration}, default="seq2seq_lm"))

@@ -17,7 +17,6 @@ from .. import nn
 from ..autograd import Tensor
 from ..nn import init
 from .config import Config, flag, layers, rate, size, small, token
-from .outputs import ModelOutput
 from .registry import Family, register
 from .seq2seq import EncoderDecoder, Seq2SeqLM, Stack
 
@@ -124,11 +123,8 @@ class TransformerForConditionalGeneration(Seq2SeqLM, TransformerModel):
     def base_model(self) -> TransformerModel:
         return self
 
-    def forward(  # type: ignore[override]
-        self, input_ids: Any = None, attention_mask: Any = None, decoder_input_ids: Any = None, labels: Any = None, **kwargs: Any
-    ) -> ModelOutput:
-        smoothing = self.config.label_smoothing if self.training else 0.0
-        return self.next_tokens(input_ids, attention_mask, decoder_input_ids, labels, label_smoothing=smoothing, **kwargs)
+    def label_smoothing(self) -> float:
+        return self.config.label_smoothing if self.training else 0.0
 
 
 register(Family(TransformerConfig, PRESETS, {
