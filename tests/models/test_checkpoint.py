@@ -1,0 +1,278 @@
+"""Reading and writing checkpoints: exact, lean, atomic; and every mistake named before it costs memory."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+import tinygrad_llm as tg
+from tinygrad_llm.models.tensor_file import TensorFile, to_bfloat16, write
+
+SIZES = dict(n_embd=12, n_layer=2, n_head=3, vocab_size=23, n_positions=9)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A small GPT-2 in a folder: (model, folder)."""
+    model = tg.models.create("gpt2", rng=np.random.default_rng(0), **SIZES)
+    model.save(tmp_path)
+    return model, tmp_path
+
+
+def edit(folder, **changes):
+    """Change keys of config.json; a value of ... removes the key."""
+    path = folder / "config.json"
+    values = {k: v for k, v in {**json.loads(path.read_text()), **changes}.items() if v is not ...}
+    path.write_text(json.dumps(values))
+
+
+def equal(a, b):
+    ours, theirs = dict(a.named_parameters()), dict(b.named_parameters())
+    assert list(ours) == list(theirs)
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value.data, theirs[name].data, err_msg=name)
+
+
+# -- what is written is read -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["gpt", "gpt3-125m", "transformer-base", "electra-small"])
+def test_families_that_transformers_cannot_judge_come_back(name, tmp_path):
+    more = {"d_ff": 9, "decoder_layers": 1} if name.startswith("trans") else {"intermediate_size": 16, "embedding_size": 6}
+    more = {} if name.startswith("gpt") else more
+    sizes = dict(hidden_size=12, num_hidden_layers=2, num_attention_heads=4, vocab_size=23, max_position_embeddings=9, **more)
+    model = tg.models.create(name, "joint" if name.startswith("electra") else None, rng=np.random.default_rng(0), **sizes)
+    model.save(tmp_path)
+    again = tg.models.load(tmp_path)
+    assert type(again) is type(model)
+    equal(model, again)
+    if name.startswith("electra"):
+        assert again.generator.electra.tokens is again.discriminator.electra.tokens
+
+
+def test_the_library_of_the_format_reads_our_files(saved):
+    model, folder = saved
+    stored = load_file(folder / "model.safetensors")
+    np.testing.assert_array_equal(stored["transformer.h.1.mlp.c_fc.weight"], model.transformer.layers[1].mlp.up.weight.data.T)
+    q = model.transformer.layers[0].attn.q.weight.data
+    np.testing.assert_array_equal(stored["transformer.h.0.attn.c_attn.weight"][:, :12], q.T)
+    assert "lm_head.weight" not in stored
+
+
+@pytest.mark.parametrize("prefix", [True, False])
+def test_names_with_and_without_the_prefix(saved, prefix):
+    model, folder = saved
+    stored = load_file(folder / "model.safetensors")
+    renamed = {n if prefix else n.removeprefix("transformer."): v for n, v in stored.items()}
+    renamed["h.0.attn.bias"] = np.ones((1, 1, 9, 9), np.float32)  # the causal mask, which old files hold
+    save_file(renamed, folder / "model.safetensors")
+    equal(model, tg.models.load(folder))
+    edit(folder, architectures=["GPT2Model"])
+    equal(model.transformer, tg.models.load(folder))
+
+
+def test_shards_and_what_an_earlier_save_left(saved):
+    model, folder = saved
+    model.save(folder, shard_bytes=3000)
+    shards = sorted(p.name for p in folder.glob("*.safetensors"))
+    assert len(shards) > 2 and "model.safetensors" not in shards
+    equal(model, tg.models.load(folder))
+    model.save(folder)
+    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_bfloat16_is_exact_for_every_pattern(tmp_path):
+    patterns = np.arange(2**16, dtype=np.uint16)
+    values = (patterns.astype(np.uint32) << 16).view(np.float32)
+    write(tmp_path / "all.safetensors", [("x", values.shape, lambda: values)], "bfloat16", {})
+    got = np.empty(values.shape, np.float32)
+    TensorFile(tmp_path / "all.safetensors").entries["x"].copy_to(got)
+    np.testing.assert_array_equal(got, values)
+    with safe_open(str(tmp_path / "all.safetensors"), framework="numpy") as file:
+        assert file.get_slice("x").get_dtype() == "BF16"
+
+
+def test_bfloat16_rounds_to_nearest_even():
+    ties = np.array([1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20], np.float32)
+    got = (to_bfloat16(ties).astype(np.uint32) << 16).view(np.float32)
+    np.testing.assert_array_equal(got, np.array([1.0, 1 + 2**-6, 1 + 2**-7], np.float32))
+
+
+@pytest.mark.parametrize(("asked", "stored"), [("float16", np.float16), ("float64", np.float64)])
+def test_other_precisions(saved, asked, stored):
+    model, folder = saved
+    model.save(folder, dtype=asked)
+    assert load_file(folder / "model.safetensors")["transformer.ln_f.weight"].dtype == stored
+    again = tg.models.load(folder)
+    assert again.transformer.tokens.weight.dtype == (np.float64 if asked == "float64" else np.float32)
+    assert tg.models.load(folder, dtype="float64").transformer.tokens.weight.dtype == np.float64
+
+
+def test_a_failed_save_leaves_the_old_files(saved, monkeypatch):
+    model, folder = saved
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    monkeypatch.setattr(os, "fsync", lambda fd: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        model.save(folder)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_another_head_on_a_published_base(tmp_path):
+    sizes = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=2, intermediate_size=9, vocab_size=23)
+    base = tg.models.create("bert-base", "pretraining", rng=np.random.default_rng(0), **sizes)
+    base.save(tmp_path)
+    model = tg.models.load(tmp_path, architecture="BertForSequenceClassification", rng=np.random.default_rng(1))
+    np.testing.assert_array_equal(model.bert.tokens.weight.data, base.bert.tokens.weight.data)
+    assert model.classifier.weight.data.std() == pytest.approx(0.02, rel=0.5)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads the peak of memory from /proc")
+def test_loading_takes_little_more_than_the_weights(tmp_path):
+    """Peak memory of a process that loads, less that of one that only imports: at most 1.3 times the weights."""
+    model = tg.models.create("gpt2", n_embd=512, n_layer=4, n_head=8, vocab_size=30000, rng=np.random.default_rng(0))
+    model.save(tmp_path)
+    nbytes = 4 * model.num_parameters()
+    script = """
+        import re, sys
+        import tinygrad_llm as tg, tinygrad_llm.models
+        peak = lambda: 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read()).group(1))
+        before = peak()
+        model = tg.models.load(sys.argv[1])
+        print(peak() - before)
+    """
+    out = subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(tmp_path)], capture_output=True, text=True, check=True)
+    assert 0.9 * nbytes < int(out.stdout) <= 1.3 * nbytes, int(out.stdout) / nbytes
+
+
+# -- mistakes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"n_embd": ...}, "missing n_embd"),
+    ({"n_layer": ..., "vocab_size": ...}, "missing vocab_size, n_layer"),
+    ({"n_embd": 13}, "n_embd = 13 is not a multiple of n_head = 3"),
+    ({"n_layer": 10**9}, "n_layer: expected an int from 1 to 10000"),
+    ({"n_layer": -2}, "n_layer: expected an int"),
+    ({"n_head": 1.5}, "n_head: expected an int"),
+    ({"n_head": True}, "n_head: expected an int"),
+    ({"vocab_size": "23"}, "vocab_size: expected an int"),
+    ({"resid_pdrop": 1.5}, r"resid_pdrop: expected a probability in \[0, 1\)"),
+    ({"layer_norm_epsilon": 0}, "layer_norm_epsilon: expected a positive number"),
+    ({"activation_function": "sine"}, "activation_function: expected one of 'gelu_new'"),
+    ({"tie_word_embeddings": "yes"}, "tie_word_embeddings: expected true or false"),
+    ({"eos_token_id": "end"}, "eos_token_id: expected a token id"),
+    ({"n_heads": 4}, "unknown key 'n_heads' = 4.*did you mean 'n_head'"),
+    ({"mixture_of_experts": 8}, "unknown key 'mixture_of_experts'"),
+    ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx = True is not supported"),
+    ({"architectures": ["GPT2LMHeadModle"]}, "unknown architecture 'GPT2LMHeadModle'; did you mean 'GPT2LMHeadModel'"),
+    ({"architectures": ["SwinModel"]}, "unknown architecture 'SwinModel'"),
+    ({"architectures": ..., "model_type": "swin"}, "unknown model_type 'swin'"),
+    ({"architectures": "GPT2LMHeadModel"}, "architectures: expected a list"),
+])  # fmt: skip
+def test_a_bad_config_is_refused_by_key(saved, changes, message):
+    _, folder = saved
+    edit(folder, **changes)
+    with pytest.raises(ValueError, match=message) as caught:
+        tg.models.load(folder)
+    assert "config.json" in str(caught.value)
+
+
+def test_an_absurd_size_costs_no_memory(saved):
+    import tracemalloc
+
+    _, folder = saved
+    edit(folder, n_embd=3 * 10**8, vocab_size=2 * 10**9)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"model.safetensors: transformer.wte.weight has shape \(23, 12\)"):
+            tg.models.load(folder)
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_wrong_weights_are_refused_by_name(saved):
+    _, folder = saved
+    path = folder / "model.safetensors"
+    stored = load_file(path)
+    part = "transformer.h.1.mlp.c_fc.weight"
+    for change, message in [
+        ({part: None}, f"missing {part}"),
+        ({"transformer.h.7.mlp.c_fc.weight": stored[part]}, "left over transformer.h.7.mlp.c_fc.weight"),
+        ({part: np.ascontiguousarray(stored[part].T)}, r"c_fc.weight has shape \(48, 12\), the config asks for \(12, 48\)"),
+        ({part: stored[part].astype(np.int64)}, "c_fc.weight has dtype I64, expected floats"),
+        ({"lm_head.weight": stored["transformer.wte.weight"] + 1}, "lm_head.weight differs from transformer.wte.weight"),
+    ]:
+        save_file({n: v for n, v in {**stored, **change}.items() if v is not None}, path)
+        with pytest.raises(ValueError, match=message):
+            tg.models.load(folder)
+    save_file({**stored, "lm_head.weight": stored["transformer.wte.weight"].copy()}, path)
+    tg.models.load(folder)  # tied, and stored twice: fine
+
+
+def test_broken_files_are_named(saved):
+    _, folder = saved
+    path = folder / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-10])
+    with pytest.raises(ValueError, match="model.safetensors: not a complete safetensors file"):
+        tg.models.load(folder)
+    path.unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match="neither model.safetensors nor .* found pytorch_model.bin"):
+        tg.models.load(folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="config.json: not valid JSON"):
+        tg.models.load(folder)
+    with pytest.raises(FileNotFoundError, match="no such directory"):
+        tg.models.load(folder / "nowhere")
+
+
+def test_a_shard_that_is_not_there(saved):
+    model, folder = saved
+    model.save(folder, shard_bytes=3000)
+    sorted(folder.glob("*.safetensors"))[1].unlink()
+    with pytest.raises(FileNotFoundError, match="index.json names model-00002-of"):
+        tg.models.load(folder)
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"x": "../../etc/passwd"}}))
+    with pytest.raises(FileNotFoundError, match="passwd"):
+        tg.models.load(folder)
+
+
+def test_create_names_what_it_does_not_know():
+    with pytest.raises(ValueError, match="has no 'num_layers'; did you mean"):
+        tg.models.create("gpt2", num_layers=3)
+    with pytest.raises(ValueError, match="no head 'masked_lm'; there are base, causal_lm"):
+        tg.models.create("gpt2", "masked_lm")
+    with pytest.raises(TypeError, match="expected a GPT2Config, got LlamaConfig"):
+        tg.models.gpt2.GPT2Model(tg.models.preset_config("llama-7b"))
+
+
+# -- inputs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("inputs", "error", "message"), [
+    ({}, ValueError, "input_ids: missing"),
+    ({"input_ids": [[1, 23]]}, ValueError, "input_ids: id 23 is outside the vocabulary of 23"),
+    ({"input_ids": [[-1, 2]]}, ValueError, "input_ids: id -1 is outside"),
+    ({"input_ids": [1, 2]}, ValueError, r"input_ids: expected shape \(batch, positions\)"),
+    ({"input_ids": [[1, 2], [3]]}, ValueError, "input_ids: rows of different lengths"),
+    ({"input_ids": [[1.0, 2.0]]}, TypeError, "input_ids: expected integers"),
+    ({"input_ids": [[1] * 10]}, ValueError, "input_ids: 10 positions, the model has 9"),
+    ({"input_ids": [[1, 2]], "attention_mask": [[1, 1, 1]]}, ValueError, r"attention_mask: expected shape \(1, 2\)"),
+    ({"input_ids": [[1, 2]], "attention_mask": [[1, 2]]}, ValueError, "attention_mask: expected 0 and 1"),
+    ({"input_ids": [[1, 2]], "labels": [[1, 2, 3]]}, ValueError, r"labels: expected shape \(1, 2\)"),
+    ({"input_ids": [[1, 2]], "labels": [[1, 99]]}, ValueError, r"labels: 99 is outside \[0, 23\)"),
+    ({"input_ids": [[1, 2]], "position_ids": [[0, 9]]}, ValueError, "position_ids: expected 0 to 8"),
+])  # fmt: skip
+def test_bad_inputs_are_refused_by_argument(inputs, error, message):
+    model = tg.models.create("gpt2", rng=np.random.default_rng(0), **SIZES)
+    with pytest.raises(error, match=message):
+        model(**inputs)
