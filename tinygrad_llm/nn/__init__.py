@@ -13,10 +13,11 @@ from .layers import Dropout, Embedding, LayerNorm, Linear, RMSNorm
 from .mask import Mask, from_attention_mask
 from .module import Module
 from .positions import LearnedPositions, RelativeBias, Rotary, relative_buckets, sinusoidal
+from .tap import NAMES as TAPS
 from .tap import Lens, looking_through, tap
 
 __all__ = [
     "ACTIVATIONS", "DecoderBlock", "Dropout", "Embedding", "EncoderBlock", "FeedForward", "KVCache", "LayerCache", "LayerNorm",
-    "LearnedPositions", "Lens", "Linear", "Mask", "Module", "MultiHeadAttention", "RMSNorm", "RelativeBias", "Rotary",
+    "LearnedPositions", "Lens", "Linear", "Mask", "Module", "MultiHeadAttention", "RMSNorm", "RelativeBias", "Rotary", "TAPS",
     "activation", "from_attention_mask", "init", "looking_through", "relative_buckets", "sinusoidal", "tap",
 ]  # fmt: skip

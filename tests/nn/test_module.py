@@ -1,0 +1,129 @@
+"""Module: what it finds, its modes, its hooks, its state."""
+
+import numpy as np
+import pytest
+
+import tinygrad_llm as tg
+from tinygrad_llm import nn
+from tinygrad_llm.nn import init
+
+
+class Two(nn.Module):
+    def __init__(self):
+        self.first = nn.Linear(3, 4)
+        self.many = [nn.Linear(4, 4, bias=False), nn.Linear(4, 2)]
+        self.again = self.first
+        self.table = np.zeros(5)
+
+    def forward(self, x):
+        return self.many[1](self.many[0](self.first(x)))
+
+
+def test_what_it_consists_of():
+    model = Two()
+    assert [n for n, _ in model.named_parameters()] == [
+        "first.weight",
+        "first.bias",
+        "many.0.weight",
+        "many.1.weight",
+        "many.1.bias",
+    ]
+    assert [n for n, _ in model.named_modules()] == ["", "first", "many.0", "many.1", "again"]
+    assert len(list(model.modules())) == 4 and len(list(model.children())) == 4
+    assert model.num_parameters() == 12 + 4 + 16 + 8 + 2
+    assert set(model.state_dict()) == {
+        "first.weight", "first.bias", "many.0.weight", "many.1.weight", "many.1.bias", "again.weight", "again.bias",
+    }  # fmt: skip
+    assert "many.1" in repr(model) and "(4, 3)" in repr(model)
+
+
+def test_state_is_copied_checked_and_not_shared():
+    a, b = Two(), Two()
+    b.load_state_dict(a.state_dict())
+    np.testing.assert_array_equal(a.many[1].weight.data, b.many[1].weight.data)
+    b.many[1].weight.data[...] = 7
+    assert not (a.many[1].weight.data == 7).any()
+    state = a.state_dict()
+    with pytest.raises(KeyError, match="missing first.bias.*left over nothing"):
+        b.load_state_dict({n: v for n, v in state.items() if n != "first.bias"})
+    with pytest.raises(ValueError, match=r"first.weight: expected \(4, 3\), got \(3, 4\)"):
+        b.load_state_dict({**state, "first.weight": np.zeros((3, 4)), "first.bias": np.full(4, 9.0)})
+    assert not (b.first.bias.data == 9).any(), "nothing is written before all is checked"
+    b.load_state_dict({"first.bias": np.full(4, 9.0)}, strict=False)
+    assert (b.first.bias.data == 9).all() and b.first.bias.dtype == np.float32
+
+
+def test_loading_between_forward_and_backward_is_noticed():
+    model = Two()
+    out = model(tg.Tensor(np.ones((1, 3), np.float32))).sum()
+    model.load_state_dict(model.state_dict())
+    with pytest.raises(RuntimeError, match="in place"):
+        out.backward()
+
+
+def test_modes_hooks_apply_and_dtype():
+    model = Two()
+    assert not model.eval().many[0].training and model.train().many[0].training
+    seen = []
+    handle = model.many[0].register_forward_hook(lambda module, args, out: seen.append((module, args[0].shape)) or out * 0)
+    x = tg.Tensor(np.ones((1, 3), np.float32))
+    np.testing.assert_array_equal(model(x).data, model.many[1].bias.data[None])
+    handle.remove()
+    assert (model(x).data != model.many[1].bias.data[None]).any() and len(seen) == 1
+    names = []
+    model.apply(lambda m: names.append(type(m).__name__))
+    assert names[-1] == "Two" and names.count("Linear") == 4
+    assert model.astype(np.float64).many[0].weight.dtype == np.float64 and model.many[0].weight.requires_grad
+    model.requires_grad_(False)
+    assert not any(p.requires_grad for p in model.parameters()) and len(list(model.parameters())) == 5
+
+
+def test_an_anomaly_is_placed_in_the_module_that_made_it():
+    model = Two()
+    model.first.bias.data[...] = model.many[0].weight.data[...] = 3e38
+    with pytest.raises(tg.AnomalyError, match=r"many\.0"), tg.detect_anomaly():
+        model(tg.Tensor(np.ones((1, 3), np.float32)))
+
+
+def test_a_skeleton_has_shapes_and_no_memory():
+    with init.skeleton():
+        layer = nn.Linear(10**6, 10**6)
+    assert layer.num_parameters() == 10**12 + 10**6 and init.is_skeleton(layer.weight)
+    assert not init.is_skeleton(nn.Linear(2, 3).weight)
+    with pytest.raises(ValueError, match="positive int"):
+        nn.Linear(0, 3)
+
+
+def test_same_seed_same_bits():
+    for make in (lambda rng: nn.Linear(3, 4, rng=rng), lambda rng: nn.Embedding(3, 4, rng=rng)):
+        a, b = (make(np.random.default_rng(5)).weight.data for _ in range(2))
+        np.testing.assert_array_equal(a, b)
+    tg.manual_seed(3)
+    a = nn.Linear(3, 4).weight.data
+    tg.manual_seed(3)
+    np.testing.assert_array_equal(a, nn.Linear(3, 4).weight.data)
+
+
+def test_initialisers_have_the_spread_they_name():
+    rng = np.random.default_rng(0)
+    array = np.empty((300, 200), np.float32)
+    init.normal(0.02)(array, rng)
+    assert array.std() == pytest.approx(0.02, rel=0.02) and abs(array.mean()) < 1e-3
+    init.xavier_uniform()(array, rng)
+    assert np.abs(array).max() <= (6 / 500) ** 0.5 and array.std() == pytest.approx((2 / 500) ** 0.5, rel=0.02)
+    init.fan_in_uniform(array, rng)
+    assert np.abs(array).max() <= 200**-0.5 and array.std() == pytest.approx((1 / 600) ** 0.5, rel=0.02)
+
+
+def test_families_fill_as_their_papers_say():
+    gpt2 = tg.models.create("gpt2", n_layer=2, n_embd=64, n_head=2, vocab_size=99, n_positions=8, rng=np.random.default_rng(0))
+    part = gpt2.transformer.layers[1]
+    assert part.mlp.up.weight.data.std() == pytest.approx(0.02, rel=0.05)
+    assert part.mlp.down.weight.data.std() == pytest.approx(0.02 / 2, rel=0.05)  # 1/sqrt(2L), L = 2
+    assert (part.mlp_norm.weight.data == 1).all() and (part.mlp.up.bias.data == 0).all()
+    t5 = tg.models.create(
+        "t5-small", d_model=64, d_kv=16, d_ff=80, num_layers=1, num_heads=2, vocab_size=99, rng=np.random.default_rng(0)
+    )
+    attn = t5.encoder.layers[0].attn
+    assert attn.q.weight.data.std() == pytest.approx((64 * 16) ** -0.5, rel=0.05)
+    assert attn.k.weight.data.std() == pytest.approx(64**-0.5, rel=0.05)

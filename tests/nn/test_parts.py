@@ -1,0 +1,189 @@
+"""The parts against their formulas: attention in all its forms, positions, masks, taps."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygrad_llm as tg
+from tinygrad_llm import nn
+from tinygrad_llm.nn.positions import relative_buckets
+
+
+def attention_by_loops(layer, x, context, allowed, bias):
+    """Equation by equation, one query at a time, in float64."""
+    project = lambda linear, v: v @ linear.weight.data.T + (0 if linear.bias is None else linear.bias.data)
+    B, T, _ = x.shape
+    K, group = layer.head_width, layer.heads // layer.kv_heads
+    q, k, v = project(layer.q, x), project(layer.k, context), project(layer.v, context)
+    z = np.zeros((B, T, layer.heads * K))
+    for b in range(B):
+        for h in range(layer.heads):
+            mine, theirs = slice(h * K, (h + 1) * K), slice(h // group * K, (h // group + 1) * K)
+            for t in range(T):
+                see = allowed[b, t]
+                if see.any():
+                    scores = k[b, see, theirs] @ q[b, t, mine] * layer.scale + bias[h, t, see]
+                    weights = np.exp(scores - scores.max())
+                    z[b, t, mine] = weights / weights.sum() @ v[b, see, theirs]
+    return project(layer.o, z)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1), T=st.integers(1, 6), S=st.integers(1, 6), kv_heads=st.integers(1, 2), group=st.integers(1, 3),
+    width=st.integers(1, 4), cross=st.booleans(), causal=st.booleans(), padded=st.booleans(), window=st.sampled_from([None, 1, 2, 4]),
+    biased=st.booleans(), scale=st.sampled_from([None, 1.0]),
+)  # fmt: skip
+def test_attention_is_its_formula(seed, T, S, kv_heads, group, width, cross, causal, padded, window, biased, scale):
+    rng = np.random.default_rng(seed)
+    heads, D, B = kv_heads * group, 5, 2
+    layer = nn.MultiHeadAttention(D, heads, kv_heads=kv_heads, head_width=width, scale=scale).astype(np.float64)
+    S = S if cross else T
+    x = rng.standard_normal((B, T, D))
+    context = rng.standard_normal((B, S, D)) if cross else x
+    distance = np.arange(S)[None, :] - np.arange(T)[:, None]
+    allowed = np.ones((B, T, S), bool)
+    keys = rng.random((B, S)) < 0.6 if padded else None
+    if causal:
+        allowed &= distance <= 0
+    if window is not None:
+        allowed &= np.abs(distance) < window
+    if keys is not None:
+        allowed &= keys[:, None]
+    bias = rng.standard_normal((1, heads, T, S)) if biased else np.zeros((1, heads, T, S))
+    mask = nn.Mask(keys=keys, causal=causal, window=window, bias=tg.Tensor(bias) if biased else None)
+    want = attention_by_loops(layer, x, context, allowed, bias[0])
+    for open_path in (False, True):
+        got, pattern = layer(tg.Tensor(x), tg.Tensor(context) if cross else None, mask, output_pattern=open_path)
+        np.testing.assert_allclose(got.data, want, rtol=0, atol=1e-12)
+    sums = pattern.data.sum(-1)
+    np.testing.assert_allclose(sums, np.broadcast_to(allowed.any(-1)[:, None], sums.shape), atol=1e-12)
+    assert not pattern.data[np.broadcast_to(~allowed[:, None], pattern.shape)].any()
+
+
+def test_a_query_that_sees_nothing_gives_and_takes_nothing():
+    layer = nn.MultiHeadAttention(4, 2).astype(np.float64)
+    for open_path in (False, True):
+        x = tg.Tensor(np.random.default_rng(0).standard_normal((1, 3, 4)), requires_grad=True)
+        out, _ = layer(x, mask=nn.Mask(keys=np.zeros((1, 3), bool)), output_pattern=open_path)
+        np.testing.assert_array_equal(out.data, np.broadcast_to(layer.o.bias.data, out.shape))
+        out.sum().backward()
+        np.testing.assert_array_equal(x.grad.data, 0)
+
+
+def test_dropout_in_attention_acts_in_training_alone():
+    layer = nn.MultiHeadAttention(8, 2, dropout=0.5)
+    x = tg.Tensor(np.random.default_rng(0).standard_normal((2, 5, 8)).astype(np.float32))
+    tg.manual_seed(0)
+    layer.train()
+    assert (layer(x)[0].data != layer(x)[0].data).any()
+    tg.manual_seed(1)
+    first = layer(x)[0].data
+    tg.manual_seed(1)
+    np.testing.assert_array_equal(first, layer(x)[0].data)
+    layer.eval()
+    np.testing.assert_array_equal(layer(x)[0].data, layer(x)[0].data)
+
+
+def test_gated_and_plain_feed_forward():
+    x = np.random.default_rng(0).standard_normal((2, 3, 4))
+    plain = nn.FeedForward(4, 6, "relu").astype(np.float64)
+    up = np.maximum(x @ plain.up.weight.data.T + plain.up.bias.data, 0)
+    np.testing.assert_allclose(plain(tg.Tensor(x)).data, up @ plain.down.weight.data.T + plain.down.bias.data, atol=1e-12)
+    gated = nn.FeedForward(4, 6, "silu", gated=True, bias=False).astype(np.float64)
+    gate = x @ gated.gate.weight.data.T
+    inner = gate / (1 + np.exp(-gate)) * (x @ gated.up.weight.data.T)
+    np.testing.assert_allclose(gated(tg.Tensor(x)).data, inner @ gated.down.weight.data.T, atol=1e-12)
+    with pytest.raises(ValueError, match="'sine' is not known; there are relu"):
+        nn.FeedForward(4, 6, "sine")
+
+
+def test_sinusoidal_positions():
+    table = nn.sinusoidal(50, 7, np.float64)
+    for p, i in ((0, 0), (3, 2), (49, 4), (7, 5)):
+        angle = p / 10000 ** (2 * (i // 2) / 7)
+        assert table[p, i] == pytest.approx(np.sin(angle) if i % 2 == 0 else np.cos(angle))
+
+
+@given(seed=st.integers(0, 1000), shift=st.integers(0, 50))
+def test_rotary_scores_depend_on_distance_alone(seed, shift):
+    rng = np.random.default_rng(seed)
+    q, k = rng.standard_normal((2, 1, 1, 4, 6))
+    turn = nn.Rotary(6, theta=100.0)
+    scores = []
+    for start in (0, shift):
+        cos, sin = turn(np.arange(start, start + 4), np.float64)
+        a, b = tg.functional.rotary(tg.Tensor(q), cos, sin).data, tg.functional.rotary(tg.Tensor(k), cos, sin).data
+        scores.append(a @ np.swapaxes(b, -1, -2))
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-10)
+    with pytest.raises(ValueError, match="'yarn' is not supported"):
+        nn.Rotary(6, scaling={"rope_type": "yarn"})
+
+
+def test_relative_buckets():
+    distance = np.arange(-200, 201)
+    both = relative_buckets(distance, 32, 128, True)
+    assert both.min() == 0 and both.max() == 31
+    near = np.abs(distance) < 8
+    np.testing.assert_array_equal(both[near], np.abs(distance[near]) + 16 * (distance[near] > 0))
+    before = relative_buckets(distance, 32, 128, False)
+    assert (before[distance >= 0] == 0).all() and (np.diff(before[distance <= 0]) <= 0).all() and before.max() == 31
+
+
+@pytest.mark.parametrize(("mask", "message"), [
+    (np.ones((2, 4)), r"expected shape \(2, 3\)"), (np.full((2, 3), 2), "expected 0 and 1"), (np.full((2, 3), -1e4), "expected 0 and 1"),
+])  # fmt: skip
+def test_a_bad_mask_is_refused(mask, message):
+    with pytest.raises(ValueError, match=message):
+        nn.from_attention_mask(mask, 2, 3, 3)
+
+
+class Everything:
+    """A lens that wants all and changes nothing, but what it is told to."""
+
+    def __init__(self, change=None):
+        self.seen, self.change = [], change or {}
+
+    def wants(self, name):
+        return True
+
+    def see(self, path, name, value):
+        self.seen.append((path, name, value.shape))
+        return value * 0 if self.change == (path, name) else value
+
+
+def test_taps_show_every_value_with_its_place():
+    model = tg.models.create("gpt2", n_embd=8, n_layer=2, n_head=2, vocab_size=11, n_positions=6, dropout=0.0).eval()
+    ids = np.array([[1, 2, 3]])
+    lens = Everything()
+    with nn.looking_through(lens):
+        shown = model(ids).logits.data
+    np.testing.assert_allclose(shown, model(ids).logits.data, atol=1e-6)
+    places = {(path, name): shape for path, name, shape in lens.seen}
+    assert places["transformer.layers.1.attn", "pattern"] == (1, 2, 3, 3)
+    assert places["transformer.layers.0.mlp", "mlp_post"] == (1, 3, 32)
+    assert places["transformer", "embed"] == (1, 3, 8) and places["", "logits"] == (1, 3, 11)
+    assert {name for _, name in places} == set(nn.TAPS)
+    with nn.looking_through(Everything(("transformer.layers.0.attn", "pattern"))):
+        assert np.abs(model(ids).logits.data - shown).max() > 1e-4
+
+
+def test_a_shared_block_says_which_layer_it_is_now():
+    sizes = dict(hidden_size=8, num_hidden_layers=3, num_attention_heads=2, intermediate_size=9, vocab_size=11, embedding_size=4)
+    lens = Everything()
+    with nn.looking_through(lens):
+        tg.models.create("albert-base", **sizes)([[1, 2]])
+    assert [path for path, name, _ in lens.seen if name == "resid_post"] == ["layers.0", "layers.1", "layers.2"]
+
+
+def test_recomputing_gives_the_same_bits():
+    sizes = dict(n_embd=8, n_layer=3, n_head=2, vocab_size=11, n_positions=6, dropout=0.3)
+    grads = []
+    for recompute in (False, True):
+        model = tg.models.create("gpt2", rng=np.random.default_rng(0), **sizes).train()
+        model.transformer.recompute = recompute
+        tg.manual_seed(4)
+        model(np.array([[1, 2, 3, 4]]), labels=np.array([[1, 2, 3, 4]])).loss.backward()
+        grads.append([p.grad.data for p in model.parameters()])
+    for a, b in zip(*grads, strict=True):
+        np.testing.assert_array_equal(a, b)
