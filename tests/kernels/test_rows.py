@@ -83,7 +83,8 @@ def test_strided_inputs_give_the_same_numbers(name):
     for layout in (_inside_wider_rows, _from_columns, _reversed, _read_only):
         strided = {key: layout(x) for key, x in problem.inputs.items()}
         for output, y in problem.solve(kernels, inputs=strided).items():
-            np.testing.assert_array_equal(y, expected[output], err_msg=f"{layout.__name__} {output}")
+            rtol = 1e-5 if name.startswith("linear") else 0                     # a product may take another path
+            np.testing.assert_allclose(y, expected[output], rtol, rtol, err_msg=f"{layout.__name__} {output}")
 
 
 def _inside_wider_rows(x):
