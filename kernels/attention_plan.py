@@ -10,7 +10,8 @@ from kernels.attention_tiles import TILE
 ARRAYS = ("q", "k", "v", "out", "g", "dq", "dk", "dv", "mask", "bias", "dbias")
 _NUMBERS = ("B", "H", "Hkv", "T", "S", "K", "V", "K_padded", "V_padded", "left", "right", "threshold",
             "lse", "offset", "q_len", "k_lo", "k_hi", "holes", "words",
-            "chunks", "chunk", "tasks", "share_b", "share_h", "dk_chunk", "dv_chunk", "counter", "unfit", "config", "work", "work_bytes")
+            "chunks", "chunk", "tasks", "share_b", "share_h", "dk_chunk", "dv_chunk", "counter", "unfit", "config",
+            "work", "work_bytes")
 PLAN = np.dtype([(name, np.int64) for name in _NUMBERS]
                 + [(name + axis, np.int64) for name in ARRAYS for axis in ("", "_b", "_h", "_t", "_c")])
 CACHE_LINE = 64

@@ -24,7 +24,7 @@ from kernels.attention_tiles import (
     pack_transposed,
     softmax_tile,
 )
-from kernels.attention_vectors import lanes, peek, sizeof, splat, vload
+from kernels.attention_vectors import jit_glue, lanes, peek, sizeof, splat, vload
 from kernels.simd import fetch_add, peek_i64, poke, store_part
 
 WIDTH_MULTIPLE = None           # widths are padded to whole vectors
@@ -94,7 +94,7 @@ def write_rows(p, b, h, t, queries, acc, top, total, like):
         poke(p.lse + ((b * p.H + h) * p.T + t + i) * size, type(like)(highest + math.log(count) if seen else -INF))
 
 
-@jit
+@jit_glue
 def query_tile(p, b, h, t, queries, s_base, s_end, keys, values, work, words, scale, keep):
     """The forward pass of one tile of queries against packed keys and values that start at position s_base."""
     size, step = sizeof(scale), lanes(scale)
@@ -129,7 +129,7 @@ def query_tile(p, b, h, t, queries, s_base, s_end, keys, values, work, words, sc
     write_rows(p, b, h, t, queries, acc, top, total, scale)
 
 
-@jit
+@jit_glue
 def forward_task(task, thread, p, scale, keep):
     """All query heads of one (batch, key head) for one chunk of queries."""
     size = sizeof(scale)
