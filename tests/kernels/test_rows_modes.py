@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 AGAINST_REFERENCE = """
@@ -47,10 +49,12 @@ def run(script, **variables):
     assert result.stdout.startswith("all")
 
 
+@pytest.mark.slow
 def test_bits_do_not_depend_on_the_number_of_threads():
     run(SAME_BITS, NUMBA_NUM_THREADS="8")
 
 
+@pytest.mark.slow
 def test_no_index_leaves_its_array():
     run(AGAINST_REFERENCE.replace("WIDTH", "37").replace("DTYPES", "[np.float32]"), NUMBA_BOUNDSCHECK="1")
 
