@@ -1,5 +1,8 @@
 """The parts against their formulas: attention in all its forms, positions, masks, taps."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -90,10 +93,11 @@ def test_gated_and_plain_feed_forward():
     plain = nn.FeedForward(4, 6, "relu").astype(np.float64)
     up = np.maximum(x @ plain.up.weight.data.T + plain.up.bias.data, 0)
     np.testing.assert_allclose(plain(tg.Tensor(x)).data, up @ plain.down.weight.data.T + plain.down.bias.data, atol=1e-12)
-    gated = nn.FeedForward(4, 6, "silu", gated=True, bias=False).astype(np.float64)
-    gate = x @ gated.gate.weight.data.T
-    inner = gate / (1 + np.exp(-gate)) * (x @ gated.up.weight.data.T)
-    np.testing.assert_allclose(gated(tg.Tensor(x)).data, inner @ gated.down.weight.data.T, atol=1e-12)
+    for name in nn.ACTIVATIONS:
+        gated = nn.FeedForward(4, 6, name, gated=True, bias=False).astype(np.float64)
+        gate = nn.activation(name)(tg.Tensor(x @ gated.gate.weight.data.T)).data
+        inner = gate * (x @ gated.up.weight.data.T)
+        np.testing.assert_allclose(gated(tg.Tensor(x)).data, inner @ gated.down.weight.data.T, atol=1e-12, err_msg=name)
     with pytest.raises(ValueError, match="'sine' is not known; there are relu"):
         nn.FeedForward(4, 6, "sine")
 
@@ -166,6 +170,15 @@ def test_taps_show_every_value_with_its_place():
     assert {name for _, name in places} == set(nn.TAPS)
     with nn.looking_through(Everything(("transformer.layers.0.attn", "pattern"))):
         assert np.abs(model(ids).logits.data - shown).max() > 1e-4
+
+
+def test_a_model_can_be_copied_and_pickled():
+    model = tg.models.create(
+        "gpt2", n_embd=8, n_layer=1, n_head=2, vocab_size=11, n_positions=6, rng=np.random.default_rng(0)
+    ).eval()
+    for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(again([[1, 2]]).logits.data, model([[1, 2]]).logits.data)
+        assert again.transformer.tokens.weight is not model.transformer.tokens.weight
 
 
 def test_a_shared_block_says_which_layer_it_is_now():

@@ -6,6 +6,7 @@ gated   out = (act(x Wgᵀ) * (x W1ᵀ)) W2ᵀ                   Shazeer 2020, "
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from ..autograd import Tensor
@@ -18,11 +19,19 @@ from .tap import tap
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "gelu": F.gelu,
-    "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
-    "gelu_pytorch_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu_new": functools.partial(F.gelu, approximate="tanh"),
+    "gelu_pytorch_tanh": functools.partial(F.gelu, approximate="tanh"),
     "silu": F.silu,
     "swish": F.silu,
     "tanh": F.tanh,
+}
+
+
+#: act(gate) · up as one operation, where there is one
+GATED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "silu": F.swiglu,
+    "gelu": F.geglu,
+    "gelu_new": functools.partial(F.geglu, approximate="tanh"),
 }
 
 
@@ -38,6 +47,7 @@ class FeedForward(Module):
 
     def __init__(self, width: int, inner: int, act: str, *, gated: bool = False, bias: bool = True, dropout: float = 0.0) -> None:
         self.act, self.act_name = activation(act), act
+        self.join = GATED.get(act)
         self.gate = Linear(width, inner, bias) if gated else None
         self.up = Linear(width, inner, bias)
         self.down = Linear(inner, width, bias)
@@ -45,5 +55,9 @@ class FeedForward(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pre = tap("mlp_pre", self.up(x) if self.gate is None else self.gate(x))  # (B, T, D) -> (B, T, F)
-        post = self.act(pre) if self.gate is None else self.act(pre) * self.up(x)
+        if self.gate is None:
+            post = self.act(pre)
+        else:
+            up = self.up(x)
+            post = self.act(pre) * up if self.join is None else self.join(pre, up)
         return self.down(self.drop(tap("mlp_post", post)))  # (B, T, F) -> (B, T, D)
