@@ -96,12 +96,14 @@ def make_matmul(vector):
     def pack_block_b(plan, k, cols, pb, to):
         """All panels of a block of B, one behind the other."""
         row_b, col_b = peek_i64(plan + 8 * ROW_B), peek_i64(plan + 8 * COL_B)
-        j = 0
-        while j < cols:
-            here = panel_width(cols - j)
-            count = (here + lanes - 1) // lanes * lanes
-            pack_b(k, count, here, pb + j * col_b, row_b, col_b, to + j * k * size)
-            j += here
+        rows = 8 if col_b == size else k      # of B at once: left to right along lines is how memory is read ahead
+        for r in range(0, k, rows):
+            j, deep = 0, min(rows, k - r)
+            while j < cols:
+                here = panel_width(cols - j)
+                count = (here + lanes - 1) // lanes * lanes
+                pack_b(deep, count, here, pb + r * row_b + j * col_b, row_b, col_b, to + (j * k + r * count) * size)
+                j += here
 
     @jit
     def pack_block_a(plan, k, rows, pa, to):

@@ -78,9 +78,9 @@ def merge_into_rows(rows, row_strides, batch, shared_b):
 
 
 def k_step(depth, panel_bytes):
-    """Steps of k of equal length, such that a panel of B fills at most three quarters of the first cache."""
+    """Steps of k of equal length: a panel of B fills three quarters of the first cache at most, or twice that in a single step."""
     most = max(64, host_caches()[0] * 3 // 4 // panel_bytes // 32 * 32)
-    steps = max(1, ceil_div(depth, most))
+    steps = 1 if depth <= 2 * most else ceil_div(depth, most)         # one step spares C a second visit
     return min(depth, round_up(ceil_div(depth, steps), 16)) or 1
 
 
@@ -118,7 +118,7 @@ def make_plan(dims, strides, batch, size, lanes, rows, activation, threads, exte
     (n1, *strides_1), (n2, *strides_2) = ([(1, 0, 0, 0, 0, 0)] * 2 + batch)[-2:]
     kc = k_step(depth, width * size)
     block_m, block_n = blocks(m, n, kc * size, n1 * n2, m * n * depth * n1 * n2, width, rows, threads)
-    strip = min(block_m, 8 * rows)
+    strip = min(block_m, 4 * rows)
     if is_skinny(dims, strides, size):
         block_m, kc = m, min(depth, 32)
         block_n = n if threads == 1 else max(8 * lanes, round_up(ceil_div(n, 4 * threads), 8 * lanes))

@@ -206,15 +206,24 @@ def poke(typingctx, address, value):
     return types.void(types.int64, value), codegen
 
 
-@intrinsic
-def prefetch(typingctx, address):
-    """Ask for the cache line at an address, into the first level."""
-    def codegen(context, builder, sig, args):
-        i = ir.IntType(32)
-        _call(builder, "llvm.prefetch.p0", ir.VoidType(),
-              [_pointer(builder, args[0], ir.IntType(8)), ir.Constant(i, 0), ir.Constant(i, 3), ir.Constant(i, 1)])
-        return context.get_dummy_value()
-    return types.void(types.int64), codegen
+def _prefetch(builder, address, for_writing=0, level=3):
+    i = ir.IntType(32)
+    _call(builder, "llvm.prefetch.p0", ir.VoidType(), [_pointer(builder, address, ir.IntType(8)), ir.Constant(i, for_writing),
+                                                       ir.Constant(i, level), ir.Constant(i, 1)])
+
+
+def _prefetcher(level):
+    @intrinsic
+    def prefetch(typingctx, address):
+        """Ask for the cache line at an address."""
+        def codegen(context, builder, sig, args):
+            _prefetch(builder, args[0], level=level)
+            return context.get_dummy_value()
+        return types.void(types.int64), codegen
+    return prefetch
+
+
+prefetch, prefetch_second = _prefetcher(3), _prefetcher(2)              # into the first cache, into the second
 
 
 @intrinsic
