@@ -116,25 +116,26 @@ def walk(roots: list[tuple[Any, Any]], wanted: dict[Node, Any] | None, retain: b
             op, saved, shape, dtype = node.op, node.saved, node.shape, node.dtype
             if op is None:
                 continue
-            one_by_one = plain and op.joint is None and type(saved) is tuple
-            for rule, parent in zip(op.rules if one_by_one else _contributions(node, g, useful, create_graph), node.inputs):
-                if parent is None or parent not in useful:
-                    continue
-                if one_by_one:  # run the rule now, when what the one before it made is already added
-                    d = rule(g, *saved)
+            if not (plain and op.joint is None and type(saved) is tuple):
+                for d, parent in zip(_contributions(node, g, useful, create_graph), node.inputs):
+                    if d is not None and parent is not None and parent in useful:
+                        _accumulate(grads, owned, parent, d, create_graph)
+            else:
+                count = len(saved)
+                for rule, parent in zip(op.rules, node.inputs):  # run a rule when what the one before it made is added
+                    if parent is None or (wanted is not None and parent not in useful):
+                        continue
+                    d = rule(g, saved[0], saved[1]) if count == 2 else rule(g, saved[0]) if count == 1 else rule(g, *saved)
                     if not op.elementwise or parent.shape != shape or parent.dtype is not dtype:
                         d = _fit(op, d, parent)
-                else:
-                    d = rule
-                if d is None:
-                    continue
-                old = grads.get(parent)
-                if old is None:
-                    grads[parent] = d
-                elif parent in owned:
-                    old += d
-                else:
-                    _accumulate(grads, owned, parent, d, create_graph)
+                    if d is None:
+                        continue
+                    if parent not in grads:
+                        grads[parent] = d
+                    elif parent in owned:
+                        grads[parent] += d
+                    else:
+                        _accumulate(grads, owned, parent, d, create_graph)
             if not retain:
                 node.saved = FREED
     if wanted is None:
@@ -144,12 +145,11 @@ def walk(roots: list[tuple[Any, Any]], wanted: dict[Node, Any] | None, retain: b
 def _order(roots: list[tuple[Any, Any]], wanted: dict[Node, Any] | None) -> tuple[list[Node], set[Node]]:
     """The nodes to visit, children before parents, as a list and a set: all that the roots reach, and with `wanted` only
     those on a way to one of them. Refuses what cannot be walked before anything is changed."""
-    reached: set[Node] = {node for node, _ in roots}
-    stack = list(reached)
+    found = list(dict.fromkeys(node for node, _ in roots))
+    reached = set(found)
     children: dict[Node, list[Node]] = {}
     last_write = nodes.last_write
-    while stack:
-        node = stack.pop()
+    for node in found:  # which grows while we go: nearly in order already, so that sorting costs next to nothing
         if node.saved is FREED or node.time < last_write:
             _refuse_unwalkable(node)
         for parent in node.inputs:
@@ -159,7 +159,7 @@ def _order(roots: list[tuple[Any, Any]], wanted: dict[Node, Any] | None) -> tupl
                 children.setdefault(parent, []).append(node)
             if parent not in reached:
                 reached.add(parent)
-                stack.append(parent)
+                found.append(parent)
     if wanted is not None:
         stack = [node for node in wanted if node in reached]
         reached = set()
@@ -168,7 +168,9 @@ def _order(roots: list[tuple[Any, Any]], wanted: dict[Node, Any] | None) -> tupl
             if node not in reached:
                 reached.add(node)
                 stack += children.get(node, ())
-    return sorted(reached, key=_time, reverse=True), reached
+        found = [node for node in found if node in reached]
+    found.sort(key=_time, reverse=True)
+    return found, reached
 
 
 _time = attrgetter("time")

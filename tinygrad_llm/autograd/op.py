@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from .node import Node
+from .node import Node, tick
 from .state import PLAIN, WATCHED, local, switches
 from .tensor import Tensor, from_node, numpy_table, to_array
 
@@ -202,7 +202,12 @@ def _make_call(record: Op) -> Callable[..., Any]:
             return _finish(record, result, nodes, params)[0]
         tensor = _new(Tensor)
         tensor._data = out
-        tensor.node = None if nodes is None else Node(record, nodes, saved, params, out.shape, out.dtype)
+        if nodes is None:
+            tensor.node = None
+        else:  # Node(...), written out: the call alone would cost a tenth of the operation
+            tensor.node = node = _new(Node)
+            node.op, node.inputs, node.saved, node.params = record, nodes, saved, params or None
+            node.shape, node.dtype, node.time, node.extra = out.shape, out.dtype, tick(), None
         return tensor
 
     def binary(a: Any = None, b: Any = None, *rest: Any, **params: Any) -> Any:
@@ -229,7 +234,12 @@ def _make_call(record: Op) -> Callable[..., Any]:
             return _finish(record, result, nodes, params)[0]
         tensor = _new(Tensor)
         tensor._data = out
-        tensor.node = None if nodes is None else Node(record, nodes, saved, params, out.shape, out.dtype)
+        if nodes is None:
+            tensor.node = None
+        else:  # as in unary
+            tensor.node = node = _new(Node)
+            node.op, node.inputs, node.saved, node.params = record, nodes, saved, None
+            node.shape, node.dtype, node.time, node.extra = out.shape, out.dtype, tick(), None
         return tensor
 
     usual = not record.variadic and not record.strict
