@@ -12,7 +12,6 @@ from kernels._threads import get_num_threads
 from kernels.attention_problem import check_array, make_problem
 from kernels.reference_attention import bias_gradient_buffer, gradient_buffers, output_buffer
 
-ENOUGH_FOR_A_TILE = 48       # queries and keys below which a tile of 64 × 64 would be mostly padding
 FEW_QUERIES = 8              # up to so many new tokens, decoding reads the cache in place; more go through the tiles
 
 
@@ -35,8 +34,8 @@ def _forward_in_tiles(p, q, k, v, out, lse):
 
 
 def _matrix_tiles(p):
-    """Whether this problem is one for `kernels.amx`: float32, a host that has it, and at least about one whole tile."""
-    if p.dtype != np.float32 or min(p.T, p.S) < ENOUGH_FOR_A_TILE:
+    """Whether this problem is one for `kernels.amx`: float32 on a host that has it. Small ones too: one kernel to compile."""
+    if p.dtype != np.float32:
         return False
     from kernels import amx
 
@@ -45,6 +44,7 @@ def _matrix_tiles(p):
 
 def _run_forward(module, p, q, k, v, out, lse):
     """Run the kernel of one module; False if it met numbers it cannot handle."""
+    from kernels.attention_launch import launch, worker_address
     from kernels.attention_plan import Plan, threads_for
 
     kernel = importlib.import_module(module)
@@ -55,7 +55,7 @@ def _run_forward(module, p, q, k, v, out, lse):
     r = plan.record[0]
     threads = threads_for(p, get_num_threads(), int(r["tasks"]))
     plan.workspace(threads, kernel.forward_bytes(p, int(r["K_padded"]), int(r["V_padded"])))
-    kernel.run_forward(threads, plan.record, p.dtype.type(p.scale), p.dtype.type(p.keep_scale))
+    launch(threads, worker_address(kernel, "forward", p.dtype), plan.record.ctypes.data)
     return not plan.unfit()
 
 
@@ -83,6 +83,7 @@ def _backward_in_tiles(p, g, q, k, v, out, lse, dq, dk, dv, dbias):
 
 def _run_backward(module, p, g, q, k, v, out, lse, dq, dk, dv, dbias):
     """Run the kernel of one module; False if it met numbers it cannot handle."""
+    from kernels.attention_launch import launch, worker_address
     from kernels.attention_plan import Plan, threads_for
 
     kernel = importlib.import_module(module)
@@ -94,7 +95,7 @@ def _run_backward(module, p, g, q, k, v, out, lse, dq, dk, dv, dbias):
     r = plan.record[0]
     threads = threads_for(p, get_num_threads(), int(r["tasks"]))
     plan.workspace(threads, kernel.backward_bytes(p, int(r["K_padded"]), int(r["V_padded"]), int(r["chunk"])))
-    kernel.run_backward(threads, plan.record, p.dtype.type(p.scale), p.dtype.type(p.keep_scale))
+    launch(threads, worker_address(kernel, "backward", p.dtype), plan.record.ctypes.data)
     if plan.unfit():
         return False
     for target, parts in zip((dk, dv), partial, strict=False):

@@ -8,7 +8,9 @@ Each tile of the pattern and of its gradient is split once per form it is needed
 
 Queries go by in spans of 256, whose forms (about 0.5 MB at width 64) stay in the second-level cache while all keys pass.
 """
-from kernels._jit import jit, jit_parallel, prange
+import numpy as np
+
+from kernels._jit import jit
 from kernels.amx import (
     PIECES,
     TILE_BYTES,
@@ -25,6 +27,7 @@ from kernels.amx import (
     transpose_words,
 )
 from kernels.attention_amx_forward import FORM, ROW, VECTORS, WIDTH_MULTIPLE, split_keys, split_transposed
+from kernels.attention_launch import plan_at
 from kernels.attention_tiled_backward import prepare_row, write_rows
 from kernels.attention_tiled_forward import hide_and_bias, task_span, tile_band
 from kernels.attention_tiles import (
@@ -44,7 +47,7 @@ from kernels.simd import fetch_add, peek_i64, poke
 
 SPAN = 256               # queries whose forms are in use at a time
 
-__all__ = ["WIDTH_MULTIPLE", "backward_bytes", "run_backward"]
+__all__ = ["WIDTH_MULTIPLE", "backward_bytes", "backward_float32"]
 
 
 def backward_bytes(p, K_padded, V_padded, chunk):
@@ -237,16 +240,16 @@ def backward_task(task, thread, p, scale, keep):
     return fine
 
 
-@jit_parallel
-def run_backward(threads, plan, scale, keep):
-    """As `attention_tiled_backward.run_backward`; a task that meets infinity or NaN says so at `unfit`, and all stop."""
-    for thread in prange(threads):
-        p = plan[0]
-        open_tiles(p.config)
-        while peek_i64(p.unfit) == 0:
-            task = fetch_add(p.counter, 1)
-            if task >= p.tasks:
-                break
-            if not backward_task(task, thread, p, scale, keep):
-                poke(p.unfit, 1)
-        close_tiles()
+@jit
+def backward_float32(plan, thread, unused, unused_too):
+    """As `drain` of the vector kernel; a task that meets infinity or NaN says so at `unfit`, and all stop."""
+    p = plan_at(plan)
+    scale, keep = np.float32(p.scale), np.float32(p.keep)
+    open_tiles(p.config)
+    while peek_i64(p.unfit) == 0:
+        task = fetch_add(p.counter, 1)
+        if task >= p.tasks:
+            break
+        if not backward_task(task, thread, p, scale, keep):
+            poke(p.unfit, 1)
+    close_tiles()

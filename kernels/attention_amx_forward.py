@@ -3,7 +3,9 @@
     Sᵀ = K Qᵀ   with K in left form and Qᵀ in right form, both split once
     outᵀ += Vᵀ Pᵀ   with Vᵀ in left form, split once, and Pᵀ split tile by tile into right form
 """
-from kernels._jit import jit, jit_parallel, prange
+import numpy as np
+
+from kernels._jit import jit
 from kernels.amx import (
     PIECES,
     TILE_BYTES,
@@ -17,6 +19,7 @@ from kernels.amx import (
     split_right,
     transpose_words,
 )
+from kernels.attention_launch import plan_at
 from kernels.attention_tiled_forward import empty_rows, hide_and_bias, task_span, tile_band, write_rows
 from kernels.attention_tiles import (
     INF,
@@ -161,16 +164,16 @@ def forward_task(task, thread, p, scale, keep):
     return fine
 
 
-@jit_parallel
-def run_forward(threads, plan, scale, keep):
-    """As `attention_tiled_forward.run_forward`; a task that meets infinity or NaN says so at `unfit`, and all stop."""
-    for thread in prange(threads):
-        p = plan[0]
-        open_tiles(p.config)
-        while peek_i64(p.unfit) == 0:
-            task = fetch_add(p.counter, 1)
-            if task >= p.tasks:
-                break
-            if not forward_task(task, thread, p, scale, keep):
-                poke(p.unfit, 1)
-        close_tiles()
+@jit
+def forward_float32(plan, thread, unused, unused_too):
+    """As `drain` of the vector kernel; a task that meets infinity or NaN says so at `unfit`, and all stop."""
+    p = plan_at(plan)
+    scale, keep = np.float32(p.scale), np.float32(p.keep)
+    open_tiles(p.config)
+    while peek_i64(p.unfit) == 0:
+        task = fetch_add(p.counter, 1)
+        if task >= p.tasks:
+            break
+        if not forward_task(task, thread, p, scale, keep):
+            poke(p.unfit, 1)
+    close_tiles()

@@ -12,7 +12,7 @@ _NUMBERS = ("B", "H", "Hkv", "T", "S", "K", "V", "K_padded", "V_padded", "left",
             "lse", "offset", "q_len", "k_lo", "k_hi", "holes", "words",
             "chunks", "chunk", "tasks", "share_b", "share_h", "dk_chunk", "dv_chunk", "counter", "unfit", "config",
             "work", "work_bytes")
-PLAN = np.dtype([(name, np.int64) for name in _NUMBERS]
+PLAN = np.dtype([("scale", np.float64), ("keep", np.float64)] + [(name, np.int64) for name in _NUMBERS]
                 + [(name + axis, np.int64) for name in ARRAYS for axis in ("", "_b", "_h", "_t", "_c")])
 CACHE_LINE = 64
 WANTED_TASKS = 16            # cut long sequences into chunks of queries until there are so many tasks
@@ -31,7 +31,7 @@ class Plan:
 
             self.point("config", CONFIG)
         lane = multiple or CACHE_LINE // p.dtype.itemsize
-        self.set(B=p.B, H=p.H, Hkv=p.Hkv, T=p.T, S=p.S, K=p.K, V=p.V, left=p.left, right=p.right,
+        self.set(B=p.B, H=p.H, Hkv=p.Hkv, T=p.T, S=p.S, K=p.K, V=p.V, scale=p.scale, keep=p.keep_scale, left=p.left, right=p.right,
                  K_padded=-(-p.K // lane) * lane, V_padded=-(-p.V // lane) * lane)
         for name in ("offset", "q_len", "k_lo", "k_hi"):
             self.point(name, np.ascontiguousarray(getattr(p, name), np.int64))

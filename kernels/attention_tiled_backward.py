@@ -7,7 +7,10 @@ Paper: Dao et al. 2022, appendix B.4. A task is one (batch, key head, chunk of q
 are no atomics and the order of every sum is fixed. Tasks that add to the same piece of a bias gradient are one task; with
 several chunks each has its own dK and dV, which the caller adds up in order.
 """
-from kernels._jit import jit, jit_parallel, prange
+import numpy as np
+
+from kernels._jit import jit
+from kernels.attention_launch import plan_at
 from kernels.attention_products import product_by_columns, product_by_rows
 from kernels.attention_tiled_forward import hide_and_bias, task_span, tile_band
 from kernels.attention_tiles import (
@@ -175,13 +178,23 @@ def backward_task(task, thread, p, scale, keep):
             pair_gradients(p, b + i, shared + j, chunk, p.work + thread * p.work_bytes, scale, keep)
 
 
-@jit_parallel
-def run_backward(threads, plan, scale, keep):
-    """Each thread draws tasks from a counter; results do not depend on who does what."""
-    for thread in prange(threads):
-        p = plan[0]
-        while True:
-            task = fetch_add(p.counter, 1)
-            if task >= p.tasks:
-                break
-            backward_task(task, thread, p, scale, keep)
+@jit_glue
+def drain(address, thread, like):
+    """Draw tasks from the counter until none is left: unequal tasks and a disturbed core balance out, the results stay the same."""
+    p = plan_at(address)
+    scale, keep = type(like)(p.scale), type(like)(p.keep)
+    while True:
+        task = fetch_add(p.counter, 1)
+        if task >= p.tasks:
+            break
+        backward_task(task, thread, p, scale, keep)
+
+
+@jit
+def backward_float32(plan, thread, unused, unused_too):
+    drain(plan, thread, np.float32(1))
+
+
+@jit
+def backward_float64(plan, thread, unused, unused_too):
+    drain(plan, thread, np.float64(1))

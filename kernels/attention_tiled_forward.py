@@ -8,7 +8,10 @@ A task is one (batch, key head, chunk of queries); it packs its keys and values 
 """
 import math
 
-from kernels._jit import jit, jit_parallel, prange
+import numpy as np
+
+from kernels._jit import jit
+from kernels.attention_launch import plan_at
 from kernels.attention_products import product_by_columns, product_by_rows
 from kernels.attention_tiles import (
     FAR,
@@ -163,13 +166,23 @@ def forward_task(task, thread, p, scale, keep):
         empty_rows(p, b, h, t_end, t_hi, scale)
 
 
-@jit_parallel
-def run_forward(threads, plan, scale, keep):
-    """Each thread draws tasks from a counter: unequal tasks and a disturbed core balance out, the results stay the same."""
-    for thread in prange(threads):
-        p = plan[0]
-        while True:
-            task = fetch_add(p.counter, 1)
-            if task >= p.tasks:
-                break
-            forward_task(task, thread, p, scale, keep)
+@jit_glue
+def drain(address, thread, like):
+    """Draw tasks from the counter until none is left: unequal tasks and a disturbed core balance out, the results stay the same."""
+    p = plan_at(address)
+    scale, keep = type(like)(p.scale), type(like)(p.keep)
+    while True:
+        task = fetch_add(p.counter, 1)
+        if task >= p.tasks:
+            break
+        forward_task(task, thread, p, scale, keep)
+
+
+@jit
+def forward_float32(plan, thread, unused, unused_too):
+    drain(plan, thread, np.float32(1))
+
+
+@jit
+def forward_float64(plan, thread, unused, unused_too):
+    drain(plan, thread, np.float64(1))

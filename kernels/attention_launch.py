@@ -1,0 +1,43 @@
+"""How attention's compiled loops are started: one launcher for all of them, which knows a worker by its address.
+
+LLVM optimises a callee again inside each of its callers. A worker called by address is compiled once, and the launcher,
+which exists with and without threads, stays a few lines.
+"""
+import functools
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from kernels._jit import address_of, jit, jit_parallel, prange
+from kernels.attention_plan import PLAN
+from kernels.simd import call_address
+
+
+@intrinsic
+def pointer_to(typingctx, address):
+    """An address as a pointer of no type, for `numba.carray`."""
+    def codegen(context, builder, sig, args):
+        return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+    return types.voidptr(types.int64), codegen
+
+
+@jit
+def plan_at(address):
+    """The plan that lies at an address."""
+    return numba.carray(pointer_to(address), (1,), PLAN)[0]
+
+
+@jit_parallel
+def launch(threads, worker, argument):
+    """worker(argument, thread, 0, 0) on each thread."""
+    for thread in prange(threads):
+        call_address(worker, argument, thread, 0, 0)
+
+
+@functools.cache
+def worker_address(module, name, dtype):
+    """Compile `name_float32` or `name_float64` of a kernel module, once."""
+    return address_of(getattr(module, f"{name}_{np.dtype(dtype).name}"), *[types.int64] * 4)
