@@ -6,25 +6,29 @@ a long cache with few heads is cut into splits of 1,024 keys, whose partial resu
 Paper for the splits: Dao et al. 2023, "Flash-Decoding for long-context inference".
 """
 import math
+import sys
 
+import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from kernels import simd
-from kernels._jit import jit, jit_parallel, prange
+from kernels._jit import jit
+from kernels.attention_launch import launch, pointer_to, worker_address
 from kernels.attention_plan import CACHE_LINE, WANTED_TASKS
 from kernels.attention_products import _micro_kernel
 from kernels.attention_tiles import INF, LOG2E, TILE, pack_rows
-from kernels.attention_vectors import _INT, _WORD, _vector, constant, exp2, lanes, peek, sizeof, splat, vload
-from kernels.simd import fetch_add, max_lanes, peek_i64, poke, store, sum_lanes, vmax
+from kernels.attention_vectors import _INT, _WORD, _vector, constant, exp2, jit_glue, lanes, peek, sizeof, splat, vload
+from kernels.simd import fetch_add, max_lanes, peek_f64, peek_i64, poke, store, sum_lanes, vmax
 
 SPLIT = 1024             # keys per split
 BLOCK = 512              # keys per step: long enough that the hardware sees streams
 # fields of the int64 array that describes a call
 (B, H, HKV, T, K, V, K_PADDED, V_PADDED, Q, Q_B, Q_H, Q_T, Q_C, KEYS, K_B, K_H, K_S, K_C, VALUES, V_B, V_H, V_S, V_C,
- BIAS, BIAS_B, BIAS_H, BIAS_T, BIAS_S, LENGTHS, LEFT, SPLITS, TASKS, COUNTER, WORK, WORK_BYTES, PARTIAL, FIELDS) = range(37)
+ BIAS, BIAS_B, BIAS_H, BIAS_T, BIAS_S, LENGTHS, LEFT, SPLITS, TASKS, COUNTER, WORK, WORK_BYTES, PARTIAL, SCALE,
+ FIELDS) = range(38)
 
 _ROW = {width: _micro_kernel(False, 1, width) for width in (4, 2, 1)}
 _row_four, _row_two, _row_one = _ROW[4], _ROW[2], _ROW[1]
@@ -109,7 +113,7 @@ def add_values(acc, weights, values, stride, vectors, count, factor, like):
         _row_one(acc + j * step, 0, weights, 0, values + j * step, stride, 0, count, scale, like)
 
 
-@jit
+@jit_glue
 def decode_task(task, thread, d, scale):
     """One split of one (batch, key head): partial output, maximum and sum of every query that shares these keys."""
     size, step, like = sizeof(scale), lanes(scale), type(scale)(1)
@@ -170,14 +174,26 @@ def hide_and_add(d, scores, b, h, t, s, count, length, like):
         poke(scores + i * size, type(like)(-INF))
 
 
-@jit_parallel
-def run_decode(threads, d, scale):
-    for thread in prange(threads):
-        while True:
-            task = fetch_add(d[COUNTER], 1)
-            if task >= d[TASKS]:
-                break
-            decode_task(task, thread, d, scale)
+@jit_glue
+def drain(address, thread, like):
+    """Draw tasks from the counter until none is left."""
+    d = numba.carray(pointer_to(address), (FIELDS,), np.int64)
+    scale = type(like)(peek_f64(d[SCALE]))
+    while True:
+        task = fetch_add(d[COUNTER], 1)
+        if task >= d[TASKS]:
+            break
+        decode_task(task, thread, d, scale)
+
+
+@jit
+def decode_float32(plan, thread, unused, unused_too):
+    drain(plan, thread, np.float32(1))
+
+
+@jit
+def decode_float64(plan, thread, unused, unused_too):
+    drain(plan, thread, np.float64(1))
 
 
 @jit
@@ -213,6 +229,7 @@ def decode(p, q, k, v, out, threads):
     pairs, rows = p.B * p.Hkv, p.H // max(p.Hkv, 1) * p.T
     splits = -(-int(p.k_hi.max(initial=1)) // SPLIT) if pairs < WANTED_TASKS else 1
     splits = max(splits, 1)
+    scale = np.array([p.scale])
     partial = np.empty((p.B, p.Hkv, splits, rows, V_padded + 2 * step), p.dtype)
     each = ((rows + TILE + BLOCK) * K_padded + BLOCK * (V_padded + 2)) * item // CACHE_LINE * CACHE_LINE + 2 * CACHE_LINE
     room = np.zeros(threads * each + 3 * CACHE_LINE, np.uint8)
@@ -220,6 +237,7 @@ def decode(p, q, k, v, out, threads):
     bias = (0,) * 5 if p.bias is None else (p.bias.ctypes.data, *p.bias.strides)
     d = np.array((p.B, p.H, p.Hkv, p.T, p.K, p.V, K_padded, V_padded, q.ctypes.data, *q.strides, k.ctypes.data, *k.strides,
                   v.ctypes.data, *v.strides, *bias, p.k_hi.ctypes.data, p.left, splits, pairs * splits, start,
-                  start + 2 * CACHE_LINE, each, partial.ctypes.data), np.int64)
-    run_decode(max(1, min(threads, pairs * splits)), d, p.dtype.type(p.scale))
+                  start + 2 * CACHE_LINE, each, partial.ctypes.data,
+                  scale.ctypes.data), np.int64)
+    launch(max(1, min(threads, pairs * splits)), worker_address(sys.modules[__name__], "decode", p.dtype), d.ctypes.data)
     combine_splits(partial, out, splits, step)
