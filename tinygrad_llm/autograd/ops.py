@@ -62,4 +62,4 @@ from .ops_sort import (
 abs, amax, amin, true_divide, concat = absolute, max, min, divide, concatenate
 mod, permute_dims, identity = remainder, transpose, eye
 
-__all__ = [name for name in dir() if not name.startswith("_") and not name.startswith("ops_") and name != "creation"]
+__all__ = [name for name in dir() if name.isidentifier() and not name.startswith(("_", "ops_")) and name != "creation"]
