@@ -22,6 +22,7 @@ SIDES = ("numba", "numpy")
 _NUMBA_MODULES = {
     "matmul": "matmul_call",
     "matmul_backward": "matmul_call",
+    "matmul_int8": "matmul_quantized",
     "attention_forward": "attention", "attention_backward": "attention", "attention_decode": "attention",
     "layer_norm_forward": "norm", "layer_norm_backward": "norm",
     "rms_norm_forward": "norm", "rms_norm_backward": "norm",

@@ -115,15 +115,16 @@ def make_tile(vector, nvec, rows=ROWS):
     return tile
 
 
-def make_dots(vector, rows, columns):
+def make_dots(vector, rows, columns, right=None):
     """The intrinsic `dots(vectors, pa, row_a, pb, col_b, tail, to)`: rows x columns dot products along k.
 
     A's rows and B's columns lie along k: whole `vectors` of it, then `tail` (< lanes) numbers. The products are written to `to`,
     one after the other, row by row. Each is summed lane by lane and then across lanes, in an order fixed by k alone.
+    `right` is the vector type in which B is stored, where it is stored in integers: they are converted as they are read.
     """
+    right = vector if right is None else right
     kind = simd._llvm(vector)
     align = simd._align(vector)
-    size = align * vector.lanes
     name = simd._name(vector)
 
     def fetch_ahead(builder, pb, col_b):
@@ -132,13 +133,20 @@ def make_dots(vector, rows, columns):
             far = builder.add(builder.add(pb, builder.mul(col_b, _const(c))), _const(4096))
             simd._prefetch(builder, far)
 
+    def read_right(builder, read, address):
+        numbers = read(address, right)
+        if right == vector:
+            return numbers
+        whole = builder.sext(numbers, ir.VectorType(ir.IntType(32), vector.lanes))
+        return builder.sitofp(whole, kind)
+
     def multiply_add(builder, sums, read, pa, row_a, pb, col_b):
-        right = [read(builder.add(pb, builder.mul(col_b, _const(c)))) for c in range(columns)]
+        columns_of_b = [read_right(builder, read, builder.add(pb, builder.mul(col_b, _const(c)))) for c in range(columns)]
         for r in range(rows):
-            left = read(builder.add(pa, builder.mul(row_a, _const(r))))
+            left = read(builder.add(pa, builder.mul(row_a, _const(r))), vector)
             for c in range(columns):
                 n = r * columns + c
-                sums[n] = simd._call(builder, f"llvm.fmuladd.{name}", kind, [left, right[c], sums[n]])
+                sums[n] = simd._call(builder, f"llvm.fmuladd.{name}", kind, [left, columns_of_b[c], sums[n]])
 
     def codegen(context, builder, sig, args):
         vectors, pa, row_a, pb, col_b, tail, to = args
@@ -155,11 +163,12 @@ def make_dots(vector, rows, columns):
         if rows > 1:                          # one row waits for memory either way
             fetch_ahead(builder, b, col_b)
 
-        def whole(address):
-            return builder.load(simd._pointer(builder, address, kind), align=align)
+        def whole(address, stored):
+            return builder.load(simd._pointer(builder, address, simd._llvm(stored)), align=simd._align(stored))
 
         multiply_add(builder, new, whole, a, row_a, b, col_b)
-        following = (builder.sub(left, _const(1)), builder.add(a, _const(size)), builder.add(b, _const(size)), *new)
+        following = (builder.sub(left, _const(1)), builder.add(a, _const(align * vector.lanes)),
+                     builder.add(b, _const(simd._align(right) * vector.lanes)), *new)
         starts = (vectors, pa, pb, *[ir.Constant(kind, None)] * len(sums))
         for phi, start, value in zip((left, a, b, *sums), starts, following):
             phi.add_incoming(start, entry)
@@ -168,10 +177,11 @@ def make_dots(vector, rows, columns):
         builder.position_at_end(done)
         live = simd._first_lanes(builder, tail, vector)
 
-        def part(address):
-            pointer = simd._pointer(builder, address, kind)
-            return simd._call(builder, f"llvm.masked.load.{name}.p0", kind,
-                              [pointer, ir.Constant(ir.IntType(32), align), live, ir.Constant(kind, None)])
+        def part(address, stored):
+            held = simd._llvm(stored)
+            pointer = simd._pointer(builder, address, held)
+            return simd._call(builder, f"llvm.masked.load.{simd._name(stored)}.p0", held,
+                              [pointer, ir.Constant(ir.IntType(32), simd._align(stored)), live, ir.Constant(held, None)])
 
         totals = list(sums)
         multiply_add(builder, totals, part, a, row_a, b, col_b)

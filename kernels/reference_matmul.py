@@ -85,3 +85,49 @@ def sum_to(x, shape):
     x = x.sum(axis=tuple(range(x.ndim - len(shape))))
     stretched = tuple(i for i, (have, want) in enumerate(zip(x.shape, shape)) if want == 1 and have != 1)
     return x.sum(axis=stretched, keepdims=True) if stretched else x
+
+
+# ---- weights in eight bits --------------------------------------------------------------------------------------------
+
+def quantize_int8(w):
+    """q = round(w / scale), scale = max |w| / 127 of each row   w (N, K) -> q int8 (N, K), scale float32 (N,)
+
+    So |w - q · scale| is at most half a step, scale / 2. A row of zeros has scale 1.
+    """
+    if check.float_array("w", w).ndim != 2:
+        raise ValueError(f"w: expected a matrix (N, K), one row for each output, got shape {w.shape}")
+    q, scale = np.empty(w.shape, np.int8), np.ones(w.shape[0], np.float32)
+    step = max(1, (1 << 20) // max(1, w.shape[1]))            # rows at a time: no second copy of the whole matrix
+    for i in range(0, w.shape[0], step):
+        block = w[i:i + step].astype(np.float64)
+        largest = np.abs(block).max(axis=1, initial=0.0)
+        if not np.isfinite(largest).all():
+            row = i + int(np.argmin(np.isfinite(largest)))
+            raise ValueError(f"w: row {row} holds infinity or NaN; eight bits only hold finite weights")
+        steps = (largest / 127).astype(np.float32)
+        steps[steps < np.finfo(np.float32).tiny] = 1
+        scale[i:i + step] = steps
+        q[i:i + step] = np.rint(block / steps[:, None])
+    return q, scale
+
+
+def matmul_int8(x, q, scale, bias=None, out=None):
+    """out = x (q · scale)ᵀ + bias   x float32 (..., K); q int8 (N, K) and scale float32 (N,) of `quantize_int8`; bias (N,)"""
+    check_int8(x, q, scale, bias)
+    y = np.matmul(x, (q * scale[:, None]).T)
+    return check.into(out, y if bias is None else y + bias, (x, q, scale, bias))
+
+
+def check_int8(x, q, scale, bias):
+    """The operands of `matmul_int8`, or an error that says which of them does not fit."""
+    check.rows("x", x)
+    if not isinstance(q, np.ndarray) or q.dtype != np.int8:
+        raise TypeError(f"q: expected an int8 array from quantize_int8, got {getattr(q, 'dtype', type(q).__name__)}")
+    if q.ndim != 2 or q.shape[1] != x.shape[-1]:
+        raise ValueError(f"q: expected shape (N, {x.shape[-1]}) to match x {x.shape}, got {q.shape}")
+    if check.float_array("scale", scale).shape != (q.shape[0],):
+        raise ValueError(f"scale: expected shape ({q.shape[0]},), one number for each row of q, got {scale.shape}")
+    for name, array in (("x", x), ("scale", scale)):
+        if array.dtype != np.float32:
+            raise TypeError(f"{name}: eight-bit products are float32, got {array.dtype}; convert with .astype(np.float32)")
+    check.vector("bias", bias, x, q.shape[0])

@@ -1,0 +1,152 @@
+"""out = x (q · scale)ᵀ + bias with weights of eight bits, for decoding.
+
+With one row a product reads each weight once, so it takes the time that memory takes to deliver the weights, and a quarter of the
+bytes is a quarter of the time. Weights become float32 in registers, on their way to the multiply-add: nothing is lost but
+what `quantize_int8` rounded off. The row's scale is a factor of the finished sum. A sum runs over k alone, in an order fixed by k,
+so neither the number of threads nor the other rows change its bits.
+
+Up to FEW rows of x: dot products, 8 rows of q side by side, as in `matmul_skinny`. More rows: q is turned into float32 a block at
+a time for `matmul`, since then arithmetic counts and not memory.
+"""
+
+import functools
+
+import numpy as np
+
+from . import _check as check
+from . import _threads
+from ._jit import COMPILED
+from .matmul_call import matmul
+from .matmul_plan import FIELDS, SERIAL_WORK, borrow_scratch, ceil_div, return_scratch, round_up
+from .reference_matmul import check_int8
+
+from .matmul_plan import (  # isort: skip
+    BLOCK_N, COL_B, K, M, N, P_A, P_B, P_BIAS, P_C, P_RES, ROW_A, ROW_C, SCRATCH, TASKS_N,
+)
+
+FEW = 16                                      # rows of x up to which reading q is what counts
+TASK_BYTES = 1 << 17                          # of q, for one task: the cut, and so the bits, do not depend on the threads
+BLOCK_NUMBERS = 1 << 18                       # of q that are turned into float32 at a time: 1 MB
+
+if COMPILED:
+    from numba import int64, types
+
+    from . import simd
+    from ._jit import address_of, jit
+    from .matmul_blocked import launch
+    from .matmul_tile import make_dots
+    from .simd import fetch_add, peek_f32, peek_i64, poke
+
+    LANES = simd.LANES32
+    _EIGHT_BITS = simd.Vector(types.int8, LANES)
+    _dots_1x8, _dots_1x1, _dots_4x4, _dots_4x1 = (make_dots(simd.f32, r, c, _EIGHT_BITS)
+                                                  for r, c in ((1, 8), (1, 1), (4, 4), (4, 1)))
+
+    @jit
+    def _dots(rows, columns, depth, px, row_x, pq, spare):
+        """How many of `columns` rows of q were multiplied with `rows` (4 or 1) rows of x."""
+        vectors, tail = depth // LANES, depth % LANES
+        if rows == 1:
+            if columns >= 8:
+                _dots_1x8(vectors, px, row_x, pq, depth, tail, spare)
+                return 8
+            _dots_1x1(vectors, px, row_x, pq, depth, tail, spare)
+            return 1
+        if columns >= 4:
+            _dots_4x4(vectors, px, row_x, pq, depth, tail, spare)
+            return 4
+        _dots_4x1(vectors, px, row_x, pq, depth, tail, spare)
+        return 1
+
+    @jit
+    def _put(src, rows, columns, to, row_to, scale, bias):
+        for r in range(rows):
+            for c in range(columns):
+                value = peek_f32(src) * peek_f32(scale + 4 * c)
+                if bias != 0:
+                    value += peek_f32(bias + 4 * c)
+                poke(to + r * row_to + 4 * c, value)
+                src += 4
+
+    @jit
+    def worker(plan, args, counter, spare):
+        """Take blocks of rows of q until none is left; P_RES holds the scales, P_BIAS the bias or 0."""
+        rows, depth, tasks = peek_i64(plan + 8 * M), peek_i64(plan + 8 * K), peek_i64(plan + 8 * TASKS_N)
+        row_x, row_out = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * ROW_C)
+        px, pq, out = peek_i64(args + 8 * P_A), peek_i64(args + 8 * P_B), peek_i64(args + 8 * P_C)
+        scale, bias = peek_i64(args + 8 * P_RES), peek_i64(args + 8 * P_BIAS)
+        task = fetch_add(counter, 1)
+        while task < tasks:
+            start = task * peek_i64(plan + 8 * BLOCK_N)
+            last = min(start + peek_i64(plan + 8 * BLOCK_N), peek_i64(plan + 8 * N))
+            while start < last:
+                end, i = min(start + 8, last), 0
+                while i < rows:
+                    together, j = (4 if rows - i >= 4 else 1), start
+                    while j < end:
+                        done = _dots(together, end - j, depth, px + i * row_x, row_x, pq + j * depth, spare)
+                        _put(spare, together, done, out + i * row_out + 4 * j, row_out, scale + 4 * j,
+                             bias + 4 * j if bias != 0 else 0)
+                        j += done
+                    i += together
+                start = end
+            task = fetch_add(counter, 1)
+
+    @functools.cache
+    def worker_address():
+        return address_of(worker, *[int64] * 4)
+
+    @functools.cache
+    def _plan(rows, n, depth):
+        plan = np.zeros(FIELDS, np.int64)
+        block = round_up(max(8, TASK_BYTES // depth), 8)
+        plan[[M, N, K]] = rows, n, depth
+        plan[[ROW_A, COL_B, ROW_C]] = 4 * depth, depth, 4 * n
+        plan[[BLOCK_N, TASKS_N, SCRATCH]] = block, ceil_div(n, block), 256
+        plan.flags.writeable = False
+        return plan
+
+
+def matmul_int8(x, q, scale, bias=None, out=None):
+    """out = x (q · scale)ᵀ + bias   x float32 (..., K); q int8 (N, K) and scale float32 (N,) of `quantize_int8`; bias (N,)
+
+    TypeError for other dtypes; ValueError for shapes that do not fit and for an `out` that is read-only or overlaps an input.
+    """
+    check_int8(x, q, scale, bias)
+    shape = (*x.shape[:-1], q.shape[0])
+    if out is not None:
+        check.writable("out", out, shape, np.float32, (x, q, scale, bias))
+    y = out if out is not None and out.flags.c_contiguous else np.empty(shape, np.float32)
+    if y.size:
+        rows = np.ascontiguousarray(x).reshape(y.size // q.shape[0], q.shape[1])
+        few = COMPILED and len(rows) <= FEW and q.shape[1]
+        (_few_rows if few else _many_rows)(rows, q, scale, bias, y.reshape(len(rows), q.shape[0]))
+    if out is None or out is y:
+        return y
+    out[...] = y
+    return out
+
+
+def _few_rows(x, q, scale, bias, y):
+    q, scale = np.ascontiguousarray(q), np.ascontiguousarray(scale)
+    bias = None if bias is None else np.ascontiguousarray(bias)
+    threads = 1 if len(x) * q.size < SERIAL_WORK else _threads.allowed
+    scratch = borrow_scratch(256 * threads)
+    run = launch if threads > 1 else launch.serial
+    run(threads, worker_address(), 0, _plan(len(x), *q.shape), id(x), id(q), id(y), 0 if bias is None else id(bias), id(scale), 0,
+        1.0, 0.0, scratch, False)
+    return_scratch(scratch)
+
+
+def _many_rows(x, q, scale, bias, y):
+    step = max(64, BLOCK_NUMBERS // max(1, q.shape[1]))
+    for j in range(0, q.shape[0], step):
+        block = slice(j, j + step)
+        matmul(x, q[block] * scale[block, None], y[:, block], transpose_b=True, bias=None if bias is None else bias[block])
+
+
+def warmup(dtypes=("float32",)):
+    """Compile, or load, the loops; they are float32's alone."""
+    if "float32" in [np.dtype(d).name for d in dtypes]:
+        for n in (8, 8192):
+            matmul_int8(np.zeros((1, 160), np.float32), np.zeros((n, 160), np.int8), np.ones(n, np.float32))
