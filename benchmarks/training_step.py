@@ -29,7 +29,7 @@ SHAPES: dict[str, tuple[str, dict[str, Any], int, int, int, int]] = {
     "characters, 6 x 384, B8 T256": ("gpt2", CHARACTERS, 65, 8, 256, 0),
     "GPT-2 124M, B1 T256": ("gpt2", GPT2, 50257, 1, 256, 0),
     "GPT-2 124M, B4 T256": ("gpt2", GPT2, 50257, 4, 256, 0),
-    "BERT-base masked, B4 T128": ("bert-base", {"dropout": 0.0}, 30522, 4, 128, 0),
+    "BERT-base masked, B4 T128": ("bert-base", {"dropout": 0.0, "head": "masked_lm"}, 30522, 4, 128, 0),
     "T5-small, B4 128 to 64": ("t5-small", {"dropout": 0.0}, 32128, 4, 128, 64),
 }
 
@@ -101,13 +101,11 @@ def our_step(folder: Path, batch: Batch, recompute: bool = False) -> Callable[[]
     model.recompute = recompute
     groups = tg.optim.decay_groups(model.named_parameters(), DECAY)
     optimizer = tg.optim.AdamW(groups, lr=LEARNING_RATE)
-    parameters = list(model.parameters())
 
     def step() -> tuple[float, float]:
         loss = model(**batch).loss
         loss.backward()
-        norm = tg.optim.clip_grad_norm_(parameters, CLIP)
-        optimizer.step()
+        norm = optimizer.clip_and_step(CLIP)
         optimizer.zero_grad()
         return float(loss.item()), float(norm)
 

@@ -110,7 +110,7 @@ def _make_pool_lock():
     global _pool_lock
     # GNU OpenMP's threads spin at a barrier for milliseconds before they sleep. While another process has one of the cores, the
     # one that spins keeps the core from the one it waits for: a small training step took 670-2500 ms so, 90-240 with this.
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     from numba.np.ufunc.parallel import _launch_threads
 
     _launch_threads()

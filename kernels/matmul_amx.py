@@ -49,7 +49,8 @@ def make_plan_amx(plain, dims, batch, threads):
     block_n = round_up(ceil_div(n, ceil_div(n, block_n)), 32)
     block_m = round_up(ceil_div(m, ceil_div(m, 1024)), 32)
     block_m = round_up(block_m, STRIP)
-    while threads > 1 and ceil_div(m, block_m) * ceil_div(n, block_n) * batch < 4 * threads and max(block_m, block_n) > 128:
+    wanted = threads * (4 if m * n * k * batch > 1 << 26 else 1) if threads > 1 else 1
+    while ceil_div(m, block_m) * ceil_div(n, block_n) * batch < wanted and max(block_m, block_n) > 64:
         if block_m >= block_n:
             block_m = round_up(block_m // 2, STRIP)
         else:
