@@ -59,6 +59,8 @@ def test_generate(train, corpus, run, tmp_path):
     assert greedy[0] == greedy[1]
     code, out, _ = run("generate", tmp_path / "run", "--prompt", "the ", "--tokens", 8, "--beams", 3)
     assert code == 0 and len(out) == 4 + 8 + 1
+    code, out, _ = run("generate", tmp_path / "run", "--prompt", "the ", "--tokens", 8, "--int8", "--seed", 3)
+    assert code == 0 and len(out) == 4 + 8 + 1
     filters = ["--top-k", 3, "--top-p", 0.9, "--min-p", 0.1, "--repetition-penalty", 1.2, "--stop", "e"]
     code, out, _ = run("generate", tmp_path / "run", "--prompt", "the ", "--tokens", 8, *filters)
     assert code == 0 and out.startswith("the ") and "e" not in out[4:].rstrip("\n")[:-1]

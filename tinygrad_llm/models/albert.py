@@ -150,7 +150,7 @@ class AlbertForPreTraining(heads.WithHead, _Albert):
         self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, sentence_order_label: Any = None, **kwargs: Any
     ) -> ModelOutput:
         out = self.albert(input_ids, attention_mask, **kwargs)
-        out.prediction_logits, masked = self.head(out.last_hidden_state, self.albert.tokens.weight, labels)
+        out.prediction_logits, masked = self.head(out.last_hidden_state, self.albert.tokens.output_weight(), labels)
         out.sop_logits = self.order(self.drop(out.pooler_output))
         given = sentence_order_label is not None
         out.loss = heads.add(masked, losses.rows(out.sop_logits, sentence_order_label, "sentence_order_label") if given else None)

@@ -236,6 +236,7 @@ def _copy(array: np.ndarray, place: Stored, entry: Entry) -> None:
 
 def save(model: Model, directory: str | Path, dtype: Any = None, shard_bytes: int = 5 * 10**9) -> None:
     """Write config.json and the weights; everything is written beside the target first and renamed into place at the end."""
+    model.refuse_if_quantized("save")
     folder = Path(directory)
     name = "bfloat16" if str(dtype) == "bfloat16" else np.dtype(dtype or next(model.parameters()).dtype).name
     if name not in WRITE:

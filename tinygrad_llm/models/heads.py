@@ -26,7 +26,9 @@ class VocabularyHead(nn.Module):
     def transform(self, x: Tensor) -> Tensor:
         return self.norm(self.act(self.dense(x)))
 
-    def forward(self, hidden: Tensor, embedding: Tensor, labels: Any = None, name: str = "labels") -> tuple[Any, Tensor | None]:
+    def forward(
+        self, hidden: Tensor, embedding: Tensor | nn.Int8Weight, labels: Any = None, name: str = "labels"
+    ) -> tuple[Any, Tensor | None]:
         """(logits, loss) for hidden (B, T, D)."""
         weight, bias = (embedding, self.bias) if self.decoder is None else (self.decoder.weight, self.decoder.bias)
         return losses.vocabulary(hidden, weight, bias, labels, transform=self.transform, name=name)
@@ -82,7 +84,7 @@ class MaskedLM(WithHead):
 
     def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
         out = self.base(input_ids, attention_mask, **kwargs)
-        out.logits, out.loss = self.head(out.last_hidden_state, self.base.tokens.weight, labels)
+        out.logits, out.loss = self.head(out.last_hidden_state, self.base.tokens.output_weight(), labels)
         return out
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..autograd import Tensor
 from ..autograd import functional as F
-from ..nn import tap
+from ..nn import Int8Weight, linear, tap
 from ..nn.tap import wanted
 from .inputs import as_array, label_ids
 from .outputs import Later
@@ -19,7 +19,7 @@ IGNORED = -100
 
 def vocabulary(
     hidden: Tensor,
-    weight: Tensor,
+    weight: Tensor | Int8Weight,
     bias: Tensor | None = None,
     labels: Any = None,
     *,
@@ -34,13 +34,13 @@ def vocabulary(
     """
 
     def logits() -> Tensor:
-        return tap("logits", F.linear(hidden if transform is None else transform(hidden), weight, bias))
+        return tap("logits", linear(hidden if transform is None else transform(hidden), weight, bias))
 
     if labels is None:
         return logits(), None
     B, T, D = hidden.shape
     target = label_ids(labels, (B, T), weight.shape[0], name).reshape(-1)
-    if wanted("logits"):  # somebody looks at them, or changes them
+    if wanted("logits") or isinstance(weight, Int8Weight):  # somebody looks at them, or changes them; or the loss has no shortcut
         shown = logits()
         return shown, F.cross_entropy(shown.reshape(B * T, -1), target, ignore_index=IGNORED, label_smoothing=label_smoothing)
     rows = hidden.reshape(B * T, D)
@@ -53,7 +53,9 @@ def vocabulary(
     )
 
 
-def causal(hidden: Tensor, weight: Tensor, labels: Any = None, bias: Tensor | None = None) -> tuple[Any, Tensor | None]:
+def causal(
+    hidden: Tensor, weight: Tensor | Int8Weight, labels: Any = None, bias: Tensor | None = None
+) -> tuple[Any, Tensor | None]:
     """(logits, loss) of a language model: position t's logits are judged at label t + 1. Labels move, not logits."""
     if labels is not None:
         labels = label_ids(labels, hidden.shape[:2], weight.shape[0])

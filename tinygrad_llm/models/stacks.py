@@ -162,6 +162,6 @@ class CausalLM(Model):
     def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
         """The base model's output with `logits` (B, T, V), and `loss` where labels (B, T) are given (moved by one inside)."""
         out = self.base(input_ids, attention_mask, **kwargs)
-        weight = self.base.tokens.weight if self.lm_head is None else self.lm_head.weight
+        weight = self.base.tokens.output_weight() if self.lm_head is None else self.lm_head.weight
         out.logits, out.loss = losses.causal(out.last_hidden_state, weight, labels)
         return out

@@ -13,6 +13,7 @@ from ..autograd import Tensor
 from ..autograd import functional as F
 from . import init
 from .module import Module
+from .quantized import Int8Weight
 
 
 class Linear(Module):
@@ -23,7 +24,18 @@ class Linear(Module):
         self.bias = init.parameter((out_features,), init.uniform(in_features**-0.5), rng) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+        return linear(x, self.weight, self.bias)
+
+    def quantize(self) -> Linear:
+        """Keep the weight in eight bits from now on, for inference alone. Returns self."""
+        if not isinstance(self.weight, Int8Weight):
+            self.weight = Int8Weight(self.weight)
+        return self
+
+
+def linear(x: Tensor, weight: Tensor | Int8Weight, bias: Tensor | None = None) -> Tensor:
+    """y = x Wᵀ + b, whatever W is stored in."""
+    return weight.linear(x, bias) if isinstance(weight, Int8Weight) else F.linear(x, weight, bias)
 
 
 class Embedding(Module):
@@ -34,6 +46,17 @@ class Embedding(Module):
     ) -> None:
         self.weight = init.parameter((num_embeddings, embedding_dim), init.normal(1.0), rng)
         self.padding_idx = padding_idx
+        self.quantized: Int8Weight | None = None
+
+    def output_weight(self) -> Tensor | Int8Weight:
+        """The table as the matrix of a tied output layer: after `quantize` the copy in eight bits. Look-ups keep the floats."""
+        return self.weight if self.quantized is None else self.quantized
+
+    def quantize(self) -> Embedding:
+        """Keep a copy in eight bits for a tied output layer, for inference alone. Returns self."""
+        if self.quantized is None:
+            self.quantized = Int8Weight(self.weight)
+        return self
 
     def forward(self, ids: Any) -> Tensor:
         return F.embedding(ids, self.weight, self.padding_idx)
