@@ -57,6 +57,8 @@ def test_generate(train, corpus, run, tmp_path):
         run("generate", tmp_path / "run", "--tokens", 5, "--temperature", 0, "--prompt", "the ", "--seed", s)[1] for s in (1, 2)
     ]
     assert greedy[0] == greedy[1]
+    long = ["generate", tmp_path / "run", "--prompt", "the the ", "--tokens", 60]
+    assert run(*long, "--lookup", 4)[:2] == run(*long, "--temperature", 0)[:2]
     code, out, _ = run("generate", tmp_path / "run", "--prompt", "the ", "--tokens", 8, "--beams", 3)
     assert code == 0 and len(out) == 4 + 8 + 1
     code, out, _ = run("generate", tmp_path / "run", "--prompt", "the ", "--tokens", 8, "--int8", "--seed", 3)
@@ -116,6 +118,8 @@ def test_translation_and_classification(train, run, tmp_path):
     result = json.loads(run("eval", tmp_path / "t", pairs, "--json")[1])
     assert result["objective"] == "translation" and 0 <= result["accuracy"] <= 1
     assert run("generate", tmp_path / "t", "--prompt", "3 apples", "--tokens", 4, "--beams", 2)[0] == 0
+    plain = run("generate", tmp_path / "t", "--prompt", "3 apples", "--tokens", 12)
+    assert plain[0] == 0 and run("generate", tmp_path / "t", "--prompt", "3 apples", "--tokens", 12, "--lookup", 3)[1] == plain[1]
     assert (
         train(labelled, "--model", "bert", "--objective", "classification", "--steps", 40, "--lr", 0.01, out=tmp_path / "c")[0] == 0
     )
@@ -276,7 +280,8 @@ def test_prompts(train, corpus, run, tmp_path):
     assert code == 1 and "not in this model's vocabulary" in short(err)
     code, _, err = run("generate", tmp_path / "run", "--prompt", "the quick brown fox jumps")
     assert code == 1 and "sees 16 at once" in short(err)
-    for words in (["--tokens", 0], ["--temperature", -1], ["--top-p", 2], ["--top-k", 0]):
+    for words in (["--tokens", 0], ["--temperature", -1], ["--top-p", 2], ["--top-k", 0], ["--lookup", 0],
+                  ["--lookup", 3, "--beams", 2], ["--lookup", 3, "--temperature", 0.8]):  # fmt: skip
         code, _, err = run("generate", tmp_path / "run", *words)
         assert code == 2 and words[0] in short(err)
 
@@ -285,6 +290,8 @@ def test_a_checkpoint_of_another_family(train, corpus, run, tmp_path):
     train(corpus, "--model", "bert", "--context", 32)
     code, _, err = run("generate", tmp_path / "run", "--prompt", "the quick")
     assert code == 2 and "put [MASK] into the text" in short(err)
+    code, _, err = run("generate", tmp_path / "run", "--prompt", "the [MASK]uick", "--lookup", 3)
+    assert code == 2 and "--lookup" in short(err)
     code, _, err = run("train", "--resume", tmp_path / "run", "--model", "gpt2")
     assert code == 2 and "was made with bert" in short(err)
     code, _, err = run("train", "--resume", tmp_path / "nothing")

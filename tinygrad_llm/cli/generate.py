@@ -25,6 +25,9 @@ def add_parser(subparsers):
     )
     parser.add_argument("--beams", type=int, default=1, metavar="N", help="beam search (default 1: none)")
     parser.add_argument("--length-penalty", type=float, default=1.0, metavar="X", help="of beam search")
+    parser.add_argument(
+        "--lookup", type=int, metavar="N", help="the most probable tokens, faster where text repeats: guess N from earlier text"
+    )
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end when this was written; may be repeated")
     parser.add_argument("--seed", type=int, metavar="N", help="the same seed, the same text")
     parser.add_argument("--int8", action="store_true", help="weights in eight bits: faster, nearly the same probabilities")
@@ -44,6 +47,7 @@ def run(args) -> int:
             raise UsageError(
                 f"--{name.replace('_', '-')}: expected a number above 0{'' if top is None else ', at most 1'}; got {value}"
             )
+    check_lookup(args)
     from tinygrad_llm import models, text
     from tinygrad_llm.training.checkpoint import model_directory
 
@@ -56,7 +60,21 @@ def run(args) -> int:
         return write_decoded(model, tokenizer, args)
     if can_continue(model):
         return write_continuation(model, tokenizer, args)
+    if args.lookup is not None:
+        raise UsageError("--lookup: this model fills masks, it does not continue a text; leave it out")
     return write_filled(model, tokenizer, args)
+
+
+def check_lookup(args) -> None:
+    from tinygrad_llm.cli import UsageError
+
+    if args.lookup is None:
+        return
+    if args.lookup < 1:
+        raise UsageError(f"--lookup: expected at least 1, got {args.lookup}")
+    if args.temperature or args.beams > 1:
+        raise UsageError("--lookup writes the most probable tokens; leave out --temperature and --beams")
+    args.temperature = 0.0
 
 
 def can_continue(model) -> bool:
@@ -71,6 +89,8 @@ def sampling(args) -> dict:
     drawn = (
         {"do_sample": True, "temperature": warm, "top_k": args.top_k, "top_p": args.top_p, "min_p": args.min_p} if warm > 0 else {}
     )
+    if args.lookup is not None:
+        drawn = {"prompt_lookup_num_tokens": args.lookup}
     return {**drawn, "repetition_penalty": args.repetition_penalty, "rng": np.random.default_rng(args.seed)}
 
 

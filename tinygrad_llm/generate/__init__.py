@@ -10,6 +10,7 @@ import numpy as np
 from .beam import beam_search
 from .decoding import Decoder, Seq2Seq
 from .fill_mask import fill_mask
+from .lookup import lookup
 from .sampling import sample
 from .settings import Settings
 
@@ -26,13 +27,16 @@ def generate(model, input_ids, attention_mask=None, max_new_tokens=20, do_sample
 
     input_ids (B, T), or (T,) for one prompt; attention_mask 0 where a prompt is padded, on the left. rng: a
     np.random.Generator for do_sample (default: a fresh one). stream: called with each step's tokens (B,).
-    more: pad_token_id, early_stopping, stop_strings with tokenizer, decoder_input_ids.
+    more: pad_token_id, early_stopping, stop_strings with tokenizer, decoder_input_ids, and prompt_lookup_num_tokens=n: greedy
+    decoding of one sequence that guesses n tokens at a time from earlier text; the same tokens, in fewer runs of the model.
     """
     ids = prompt(input_ids)
     start = more.pop("decoder_input_ids", None)
     settings = make_settings(model.config, eos_token_id, more, max_new_tokens=max_new_tokens, do_sample=do_sample,
                              temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, stream=stream,
                              repetition_penalty=repetition_penalty, num_beams=num_beams, length_penalty=length_penalty)
+    if settings.prompt_lookup_num_tokens is not None and len(ids) > 1:
+        raise ValueError(f"prompt_lookup_num_tokens: expected one prompt, got {len(ids)}; call generate for each of them")
     mask = prompt_mask(ids, attention_mask, model, settings)
     rng = np.random.default_rng() if rng is None else rng
     was_training = model.training
@@ -45,9 +49,15 @@ def generate(model, input_ids, attention_mask=None, max_new_tokens=20, do_sample
             check_room(model.config, ids, settings)
             out, rows = ids, np.repeat(np.arange(len(ids)), settings.num_beams)
             decoding = Decoder(model, ids[rows], mask[rows], settings.max_new_tokens)
-        return (sample if settings.num_beams == 1 else beam_search)(decoding, out, settings, rng)
+        return search(settings)(decoding, out, settings, rng)
     finally:
         model.train(was_training)
+
+
+def search(settings: Settings):
+    if settings.prompt_lookup_num_tokens is not None:
+        return lookup
+    return sample if settings.num_beams == 1 else beam_search
 
 
 def make_settings(config, eos_token_id, more: dict, **chosen) -> Settings:
@@ -56,7 +66,7 @@ def make_settings(config, eos_token_id, more: dict, **chosen) -> Settings:
     pad = more.pop("pad_token_id", None)
     pad = config.pad_token_id if pad is None else pad
     pad = pad if pad is not None else (eos[0] if eos else 0)
-    known = {"early_stopping", "stop_strings", "tokenizer"}
+    known = {"early_stopping", "prompt_lookup_num_tokens", "stop_strings", "tokenizer"}
     unknown = sorted(set(more) - known)
     if unknown:
         raise TypeError(f"generate: unknown argument {unknown[0]!r}; besides the named ones it takes pad_token_id, "

@@ -1,5 +1,7 @@
 """One step of a model at a time, behind one interface: `first()`, `next(tokens)` and `reorder(rows)`.
 
+For guesses that must be checked there are `following(ids)`, the scores after each of several tokens, and `rewind(length)`.
+
 The rest of generation knows nothing about caches, masks, positions, or whether there is an encoder.
 """
 
@@ -15,6 +17,7 @@ class Decoder:
         self.model, self.ids, self.mask = model, ids, mask
         self.cache = model.make_cache(ids.shape[1] + new_tokens)
         self.padded = not mask.all()
+        self.source = ids[0, :0]  # text to look up guesses in, besides what is being written
         self.padding = np.argmax(mask != 0, axis=1) if self.padded else None  # (B,) how many ids in front are padding
 
     @no_grad()
@@ -31,8 +34,24 @@ class Decoder:
 
     def run(self, ids, positions) -> np.ndarray:
         """Scores of the token after the last one, (B, V) float32."""
+        return last_scores(self.call(ids, positions))
+
+    def call(self, ids, positions):
         extra = {"attention_mask": self.mask, "position_ids": positions} if self.padded else {}
-        return last_scores(self.model(input_ids=ids, past_key_values=self.cache, **extra))
+        return self.model(input_ids=ids, past_key_values=self.cache, **extra)
+
+    @no_grad()
+    def following(self, ids: np.ndarray) -> np.ndarray:
+        """One sequence goes on with ids (T,): the scores after each of them, (T, V) float32."""
+        if self.padded:
+            self.mask = np.concatenate([self.mask, np.ones((1, len(ids)), dtype=self.mask.dtype)], axis=1)
+        return all_scores(self.call(ids[None], np.cumsum(self.mask, axis=1)[:, -len(ids) :] - 1))
+
+    def rewind(self, length: int) -> None:
+        """Forget the ids from `length` on."""
+        self.cache.truncate(length)
+        if self.padded:
+            self.mask = self.mask[:, :length]
 
     def reorder(self, rows: np.ndarray) -> None:
         self.cache.reorder(rows)
@@ -45,7 +64,7 @@ class Seq2Seq:
     padding = None
 
     def __init__(self, model, source: np.ndarray, mask: np.ndarray, ids: np.ndarray, new_tokens: int, copies: int = 1):
-        self.model, self.ids = model, np.repeat(ids, copies, axis=0)
+        self.model, self.ids, self.source = model, np.repeat(ids, copies, axis=0), source[0]
         with no_grad():
             encoded = model.encode(source, mask)
         states = np.repeat(encoded.last_hidden_state.data, copies, axis=0)
@@ -59,9 +78,18 @@ class Seq2Seq:
 
     @no_grad()
     def next(self, tokens: np.ndarray) -> np.ndarray:
-        ids = tokens if tokens.ndim == 2 else tokens[:, None]
-        return last_scores(self.model(encoder_outputs=self.encoded, attention_mask=self.mask, decoder_input_ids=ids,
-                                      past_key_values=self.cache))
+        return last_scores(self.call(tokens if tokens.ndim == 2 else tokens[:, None]))
+
+    def call(self, ids):
+        return self.model(encoder_outputs=self.encoded, attention_mask=self.mask, decoder_input_ids=ids,
+                          past_key_values=self.cache)
+
+    @no_grad()
+    def following(self, ids: np.ndarray) -> np.ndarray:
+        return all_scores(self.call(ids[None]))
+
+    def rewind(self, length: int) -> None:
+        self.cache.truncate(length)
 
     def reorder(self, rows: np.ndarray) -> None:
         self.cache.reorder(rows)
@@ -69,3 +97,7 @@ class Seq2Seq:
 
 def last_scores(output) -> np.ndarray:
     return output.logits.data[:, -1].astype(np.float32, copy=False)
+
+
+def all_scores(output) -> np.ndarray:
+    return output.logits.data[0].astype(np.float32, copy=False)

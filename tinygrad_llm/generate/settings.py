@@ -27,6 +27,7 @@ class Settings:
     pad: int = 0
     forced_first: int | None = None  # BART's models for summaries begin with it
     forced_last: int | None = None  # what the last token must be where the length runs out
+    prompt_lookup_num_tokens: int | None = None
     stop_strings: tuple[str, ...] = ()
     tokenizer: Any = None
     stream: Callable[[np.ndarray], None] | None = None
@@ -46,6 +47,13 @@ class Settings:
         need(self.early_stopping in (True, False, "never"), "early_stopping", "True, False or 'never'")
         need(not self.stop_strings or self.tokenizer is not None, "tokenizer", "a tokenizer, to look for stop_strings")
         need(self.stream is None or self.num_beams == 1, "stream", "None with num_beams > 1: a beam's tokens are known at the end")
+
+        n = self.prompt_lookup_num_tokens
+        if n is not None:
+            whole = isinstance(n, int | np.integer) and not isinstance(n, bool)
+            need(whole and n >= 1, "prompt_lookup_num_tokens", "a whole number of at least 1, or None")
+            need(not self.do_sample, "do_sample", "False with prompt_lookup_num_tokens: guesses are checked against the best token")
+            need(self.num_beams == 1, "num_beams", "1 with prompt_lookup_num_tokens")
 
     def process(self, scores: np.ndarray, ids: np.ndarray, last: bool, padding: np.ndarray | None = None) -> np.ndarray:
         """Scores of the next token (B, V) after the penalties and filters.
