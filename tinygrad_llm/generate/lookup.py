@@ -19,7 +19,7 @@ def lookup(decoding, ids: np.ndarray, settings: Settings, rng=None) -> np.ndarra
     """ids (1, T) int64 -> (1, T + n), the tokens of `sample` without do_sample.
 
     Guesses are only accepted by a clear margin: where two scores are too close, the model runs on that one token alone, as it
-    does without guesses.
+    does without guesses. (Keys and values of accepted guesses keep their last bits, so an exact tie may still hang on those.)
     """
     start = ids.shape[1]
     out = np.full((1, start + settings.max_new_tokens), settings.pad, dtype=np.int64)
