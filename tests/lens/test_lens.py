@@ -139,6 +139,16 @@ def test_patch_acts_before_record_whichever_is_opened_first(gpt):
         assert not looks[1].values["blocks.0.mlp_out"].any()
 
 
+def test_several_runs_in_one_block_have_the_same_names(t5):
+    """The encoder-decoder's second run was once taken for deeper layers, and its patches missed."""
+    other = np.random.default_rng(6).integers(1, 60, IDS.shape)
+    with lens.patch(t5, {"decoder.blocks.*.cross_out": 0.0}), lens.record(t5, "decoder.blocks.1.cross_out") as values:
+        runs = [t5(input_ids=ids, decoder_input_ids=IDS[:, :5]).logits.data for ids in (IDS, other, IDS)]
+    assert all(np.array_equal(runs[0], run) for run in runs[1:])
+    assert not values["decoder.blocks.1.cross_out"].any()
+    assert {"encoder.embed", "decoder.embed"} <= set(lens.names(t5))
+
+
 def test_unknown_names_list_the_nearest(gpt):
     with pytest.raises(KeyError, match=r"nearest: .*blocks\.\d\.attn\.pattern"):
         lens.record(gpt, "*.attn.patern")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import nn
-from ..autograd import Tensor
+from ..autograd import Tensor, module_scope
 from . import inputs, losses
 from .base import Model, Record, run_blocks
 from .config import ConfigError
@@ -81,7 +81,9 @@ class EncoderDecoder(Model):
         B, S = ids.shape
         mask = nn.from_attention_mask(attention_mask, B, S, S)
         record = Record(output_hidden_states, output_attentions)
-        x = self.encoder(nn.tap("embed", self.embed(ids)), mask, record)
+        with module_scope("encoder"):
+            x = nn.tap("embed", self.embed(ids))
+        x = self.encoder(x, mask, record)
         return ModelOutput(last_hidden_state=x, hidden_states=record.states(x), attentions=record.patterns())
 
     def forward(
@@ -109,7 +111,9 @@ class EncoderDecoder(Model):
         mask = nn.from_attention_mask(decoder_attention_mask, B, T, past + T, causal=True, offset=past)
         context_mask = nn.from_attention_mask(attention_mask, B, T, context.shape[1])
         record = Record(output_hidden_states, output_attentions)
-        x = self.decoder(nn.tap("embed", self.embed(ids)), mask, record, context, context_mask, cache)
+        with module_scope("decoder"):
+            x = nn.tap("embed", self.embed(ids))
+        x = self.decoder(x, mask, record, context, context_mask, cache)
         if cache is not None:
             cache.advance(T)
         return ModelOutput(
