@@ -15,7 +15,7 @@ from . import amx
 from ._jit import jit
 from .attention_vectors import constant, transpose_block, vload, vload_part
 from .matmul_epilogue import finish_block
-from .matmul_plan import HIGH_A, HIGH_B, SCRATCH, ceil_div, host_caches, round_up  # noqa: F401
+from .matmul_plan import SCRATCH, ceil_div, host_caches, round_up
 from .simd import call_address, fetch_add, peek_f32, peek_f64, peek_i64, poke, select, store, store_part, vabs, vmax_nan, vmin_nan
 
 from .matmul_plan import (  # isort: skip

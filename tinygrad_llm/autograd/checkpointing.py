@@ -117,8 +117,7 @@ def checkpoint(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     region = _Region(fn, args, kwargs)
     strip = _Strip(region)
     with observe(strip):
-        generator_before = generator()  # notes where this thread's generator stands
-        assert generator_before is not None
+        generator()  # makes this thread's, where there is none yet, and notes where it stands
         result = fn(*args, **kwargs)
     region.count = strip.count
     return result

@@ -46,6 +46,8 @@ def report(
     for parameter, _ in before:
         parameter.grad = None
     run, streams, gradients = _run(model, inputs, list(texts))
+    by_op = run.by_op()
+    seconds = sum(row.seconds for row in by_op) or 1.0
     data = {
         "title": title,
         "facts": f"{type(model).__name__}, {model.num_parameters():,} parameters, {ids.shape[1]} tokens",
@@ -56,9 +58,9 @@ def report(
         "attribution": _attribution(model, plain, decode),
         "histograms": _histograms(model),
         "profile": [
-            [r.name, r.calls, f"{r.forward * 1e3:.2f}", f"{r.backward * 1e3:.2f}", f"{r.seconds / run_seconds(run):.1%}",
+            [r.name, r.calls, f"{r.forward * 1e3:.2f}", f"{r.backward * 1e3:.2f}", f"{r.seconds / seconds:.1%}",
              f"{r.flops / r.forward / 1e9:.1f}" if r.forward else "-"]
-            for r in run.by_op()
+            for r in by_op
         ],
         "graph": run.svg(),
     }  # fmt: skip
@@ -67,11 +69,6 @@ def report(
     text = json.dumps(data, ensure_ascii=False).replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
     page = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
     return page.replace("<title>inside the model</title>", f"<title>{html.escape(title)}</title>").replace("__DATA__", text)
-
-
-def run_seconds(run: Any) -> float:
-    """Seconds of all calls together."""
-    return sum(call.forward + call.backward for call in run.calls) or 1.0
 
 
 def _run(model: Any, inputs: dict[str, Any], sides: Sequence[str]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
