@@ -2,6 +2,11 @@
 
 import argparse
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +15,7 @@ from tinygrad_llm.bench import Options, discover, report
 from tinygrad_llm.bench.run import Question
 from tinygrad_llm.cli import bench
 
+ROOT = Path(__file__).parents[2]
 GOOD = '''"""Which sum is faster?"""
 import os
 import numpy as np
@@ -163,6 +169,76 @@ def test_command_writes_json_tables_and_compares(tmp_path, capsys, monkeypatch):
     (tmp_path / "slower.json").write_text(json.dumps(slower))
     assert run_cli("--compare", saved, tmp_path / "slower.json") == 1
     assert "REGRESSION" in capsys.readouterr().out
+
+
+ENDLESS = GOOD.replace("lambda: x.sum()", "(lambda: x.sum()) if n < 20 else (lambda: time.sleep(600))").replace(
+    "import os", "import os, time"
+)
+QUICK_LIMITS = """
+import sys
+from tinygrad_llm import cli
+from tinygrad_llm.bench import machine
+machine.measured_limits = lambda threads: {}
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def children_of(pid):
+    """Processes whose parent is `pid`, from /proc."""
+    stats = (read_if_alive(p).rpartition(")")[2].split() for p in Path("/proc").glob("[0-9]*/stat"))
+    return [s for s in stats if s[:1] != ["Z"] and s[1:2] == [str(pid)]]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="looks for processes in /proc")
+def test_ctrl_c_keeps_every_finished_case_and_ends_the_contestants(tmp_path):
+    mine, saved = tmp_path / "mine.py", tmp_path / "now.json"
+    mine.write_text(ENDLESS)
+    words = ["bench", str(mine), "--against", "numpy", "--seconds", "0.05", "--threads", "1", "--json", str(saved)]
+    command = [sys.executable, "-c", QUICK_LIMITS, *words, "--markdown", str(tmp_path / "t.md")]
+    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (saved.exists() and report.read(saved)["questions"][0]["cases"]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    while len(children_of(process.pid)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1 and "Traceback" not in err
+    assert f"stopped by Ctrl-C after 1 finished case; {saved} holds what was measured" in err
+    results = report.read(saved)
+    assert results["complete"] is False and [c["name"] for c in results["questions"][0]["cases"]] == ["sum 10"]
+    assert results["questions"][0]["cases"][0]["contestants"]["ours"]["median"] > 0
+    assert "INCOMPLETE" in report.markdown(results) and "new is incomplete" in report.compare(results, results)[0]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.py", "now.json"]
+    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if str(mine) in read_if_alive(p)]
+
+
+def read_if_alive(path):
+    try:
+        return path.read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def test_results_are_on_disk_after_every_case(tmp_path, monkeypatch):
+    monkeypatch.setattr(report.machine, "measured_limits", lambda threads: {})
+    mine, saved, seen = tmp_path / "mine.py", tmp_path / "now.json", []
+    mine.write_text(GOOD)
+    write = report.write
+    monkeypatch.setattr(report, "write", lambda results, path: (write(results, path), seen.append(report.read(path))))
+    assert run_cli(mine, "--against", "numpy", "--seconds", "0.05", "--threads", "1", "--json", saved) == 0
+    assert [sum(len(q["cases"]) for q in r["questions"]) for r in seen] == [0, 1, 2, 2]
+    assert [r["complete"] for r in seen] == [False, False, False, True]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "now.json"
+    report.write({"format": report.FORMAT}, path)
+    monkeypatch.setattr(report.json, "dumps", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        report.write({}, path)
+    monkeypatch.undo()
+    assert report.read(path) == {"format": report.FORMAT}
 
 
 def test_a_failed_validation_fails_the_run(tmp_path, capsys, monkeypatch):

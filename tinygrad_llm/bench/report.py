@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ def new_report(options: Options, limits: bool = True) -> dict[str, Any]:
         "versions": machine.versions(),
         "revision": machine.revision(),
         "options": options.to_json(),
+        "complete": False,  # until the last case is in
         "questions": [],
     }
 
@@ -42,9 +44,12 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def write(report: dict[str, Any], path: str | Path) -> None:
+    """Beside it first, then renamed: whoever reads, or dies in the middle, has a whole file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    os.replace(beside, path)
 
 
 def duration(seconds: float) -> str:
@@ -132,6 +137,8 @@ def markdown(report: dict[str, Any]) -> str:
         f"{versions}; revision {report['revision'] or 'installed package'}; {report['when']}.",
         "Ratios are their time over ours (95% interval): above 1, ours is faster.",
     ]
+    if not report.get("complete", True):
+        lines.append("INCOMPLETE: the run was stopped before its end; this is what was measured until then.")
     for question in report["questions"]:
         lines += ["", f"**{question['name']}**: {question['doc']}", "", question_table(question, m)]
         for name, why in question.get("absent", {}).items():
@@ -160,6 +167,9 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, int]:
     lines = [f"old: {origin(old)}", f"new: {origin(new)}"]
     if not same:
         lines.append("WARNING: different machines or options; times are not comparable, only ratios to other contestants are shown")
+    for which, one in (("old", old), ("new", new)):
+        if not one.get("complete", True):
+            lines.append(f"WARNING: {which} is incomplete, its run was stopped before the end")
     before, regressions = index(old), 0
     for key, case in index(new).items():
         if key not in before:

@@ -18,13 +18,25 @@ from tinygrad_llm.bench.timing import Timing, measure, measure_runs
 
 Say = Callable[[str], None]
 Progress = Callable[[str, float], None]
+Keep = Callable[[dict[str, Any]], None]
+
+
+def nothing(record: dict[str, Any]) -> None:
+    """Nobody keeps what is measured until the question is through."""
 
 
 class Question:
-    """Runs the cases of one file; keeps a process per contestant alive between cases unless a case asks for fresh ones."""
+    """Runs the cases of one file; keeps a process per contestant alive between cases unless a case asks for fresh ones.
 
-    def __init__(self, path: Path, options: Options, against: list[str] | None, say: Say, progress: Progress):
+    keep(record) is called with the question's record at its start and after every case, so that a run that is cut off loses
+    no case that was measured.
+    """
+
+    def __init__(
+        self, path: Path, options: Options, against: list[str] | None, say: Say, progress: Progress, keep: Keep = nothing
+    ):
         self.path, self.options, self.against, self.say, self.progress = path, options, against, say, progress
+        self.keep = keep
         self.module = load_question(path)
         self.team: dict[str, Contestant] = {}
         self.absent: dict[str, str] = {}
@@ -33,23 +45,29 @@ class Question:
     def run(self) -> dict[str, Any]:
         """The question's record; "failed" holds the reason if a validation or a contestant failed, which stops it."""
         record: dict[str, Any] = {"name": self.path.stem, "doc": first_line(self.module), "cases": [], "failed": None}
+        record["absent"] = self.absent
+        self.keep(record)
         try:
             for index, case in enumerate(self.module.cases(self.options)):
                 if case.fresh:
                     self.dismiss()
                 record["cases"].append(self.run_case(index, case))
+                self.keep(record)
                 if case.fresh:
                     self.dismiss()
         except (ValidationError, Failed) as reason:
             record["failed"] = str(reason)
+            self.keep(record)
+        except KeyboardInterrupt:
+            self.dismiss(at_once=True)
+            raise
         finally:
             self.dismiss()
-        record["absent"] = self.absent
         return record
 
-    def dismiss(self) -> None:
+    def dismiss(self, at_once: bool = False) -> None:
         for contestant in self.team.values():
-            contestant.close()
+            contestant.kill() if at_once else contestant.close()
         self.team.clear()
 
     def entrants(self, case: Case) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,7 @@ class Contestant:
             stderr=self.stderr,
             text=True,
             env=environment,
+            start_new_session=True,  # a Ctrl-C is the parent's to handle; and the group can be ended as a whole
         )
         if hasattr(os, "sched_setaffinity"):
             cores = sorted(os.sched_getaffinity(0))
@@ -96,10 +98,19 @@ class Contestant:
             self.process.stdin.close()
             self.process.wait(timeout=20)
         except (subprocess.TimeoutExpired, BrokenPipeError):
-            self.process.kill()
-            self.process.wait()
+            self.kill()
         finally:
             self.stderr.close()
+
+    def kill(self) -> None:
+        """End the process, whatever it is doing, and what it started."""
+        if self.process.poll() is None:
+            if hasattr(os, "killpg"):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            else:
+                self.process.kill()
+            self.process.wait()
+        self.stderr.close()
 
 
 def read_arrays(path: Path) -> list[np.ndarray]:

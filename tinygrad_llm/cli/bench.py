@@ -21,7 +21,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     parser.add_argument("--size", metavar="N,M", default="", help="problem sizes instead of the question's own")
     parser.add_argument("--seconds", type=float, default=10.0, help="time limit per case (default 10)")
-    parser.add_argument("--json", metavar="FILE", help="write the results; - for stdout")
+    parser.add_argument("--json", metavar="FILE", help="write the results, anew after every case; - for stdout, at the end")
     parser.add_argument("--markdown", metavar="FILE", help="write the tables")
     parser.add_argument("--readme", metavar="FILE", help="put the tables between the benchmark markers of a README")
     parser.add_argument("--plots", metavar="DIR", help="draw the results (needs matplotlib)")
@@ -61,7 +61,14 @@ def run_questions(args: argparse.Namespace) -> int:
         return 2
     against = [n.strip() for n in args.against.split(",") if n.strip()] if args.against is not None else None
     results = report.new_report(options)
-    results["questions"] = ask_all(paths, options, against)
+    try:
+        ask_all(paths, options, against, results, args.json)
+    except KeyboardInterrupt:
+        show(results, args)
+        cases = sum(len(q["cases"]) for q in results["questions"])
+        where = f"; {args.json} holds what was measured" if args.json and args.json != "-" else ""
+        print(f"stopped by Ctrl-C after {cases} finished case{'' if cases == 1 else 's'}{where}", file=sys.stderr)
+        return 1
     deliver(results, args)
     return 1 if any(q["failed"] for q in results["questions"]) else 0
 
@@ -84,14 +91,25 @@ def parse_options(args: argparse.Namespace) -> Any:
     return Options(threads=threads, dtype=args.dtype, size=sizes, seconds=args.seconds)
 
 
-def ask_all(paths: list[Any], options: Any, against: list[str] | None) -> list[dict[str, Any]]:
-    """Every question's record, under one progress bar; a contestant that no question knows is said at the end."""
+def ask_all(paths: list[Any], options: Any, against: list[str] | None, results: dict[str, Any], json_file: str | None) -> None:
+    """Fills results["questions"] under one progress bar, and `json_file` after every case.
+
+    A contestant that no question knows is said at the end.
+    """
     from tqdm import tqdm
 
+    from tinygrad_llm.bench import report
     from tinygrad_llm.bench.case import PACKAGES
     from tinygrad_llm.bench.run import Question
 
-    records, met = [], set(PACKAGES)
+    records, met = results["questions"], set(PACKAGES)
+
+    def keep(record: dict[str, Any]) -> None:
+        if not records or records[-1] is not record:
+            records.append(record)
+        if json_file and json_file != "-":
+            report.write(results, json_file)
+
     with tqdm(paths, unit="question", disable=not sys.stderr.isatty(), file=sys.stderr) as bar:
         for path in bar:
             def show(case: str, share: float, stem: str = path.stem) -> None:
@@ -100,31 +118,39 @@ def ask_all(paths: list[Any], options: Any, against: list[str] | None) -> list[d
             def say(text: str) -> None:
                 tqdm.write(text, file=sys.stderr)
 
-            question = Question(path, options, against, say, show)
-            records.append(question.run())
+            question = Question(path, options, against, say, show, keep)
+            record = question.run()
             met |= question.met
-            if records[-1]["failed"]:
-                say(f"{path.stem} FAILED: {records[-1]['failed']}")
+            if record["failed"]:
+                say(f"{path.stem} FAILED: {record['failed']}")
+    results["complete"] = True
     for name in sorted(set(against or ()) - met):
         print(f"{name} was skipped: no question that ran has this contestant", file=sys.stderr)
-    return records
+
+
+def show(results: dict[str, Any], args: argparse.Namespace) -> None:
+    """The tables, or the JSON that was asked for in their place; and the JSON file."""
+    import json
+
+    from tinygrad_llm.bench import report
+
+    if args.json == "-":
+        print(json.dumps(results))
+        return
+    print(report.markdown(results))
+    if args.json:
+        report.write(results, args.json)
 
 
 def deliver(results: dict[str, Any], args: argparse.Namespace) -> None:
-    import json
+    """Everything that was asked for: only a whole run replaces tables and plots."""
     from pathlib import Path
 
     from tinygrad_llm.bench import plots, report
 
-    text = report.markdown(results)
-    if args.json == "-":
-        print(json.dumps(results))
-    else:
-        print(text)
-        if args.json:
-            report.write(results, args.json)
+    show(results, args)
     if args.markdown:
-        Path(args.markdown).write_text(text + "\n", "utf-8")
+        Path(args.markdown).write_text(report.markdown(results) + "\n", "utf-8")
     if args.readme:
         report.update_readme(results, Path(args.readme))
     if args.plots:
