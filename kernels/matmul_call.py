@@ -15,6 +15,7 @@ from ._jit import COMPILED
 from .matmul_plan import (
     ACTIVATIONS,
     SCRATCH,
+    SERIAL_SKINNY,
     SERIAL_WORK,
     borrow_scratch,
     is_skinny,
@@ -243,12 +244,12 @@ class _Problem:
         work = m * n * depth
         for axis in axes:
             work *= axis[0]
-        self.threads = 1 if work < SERIAL_WORK else _threads.allowed
         more = bias is not None or residual is not None or pre is not None or self.options["activation"] is not None
         self.finish = finish_address(a.itemsize) if more else 0
         strides = (*strides_a, *strides_b, c[-2], r[-2], r[-1], p[-2], bias.strides[0] if bias is not None else 0)
-        self.launch = launch if self.threads > 1 else launch.serial
         skinny = is_skinny((m, n, depth), strides, a.itemsize)
+        self.threads = 1 if work < (SERIAL_SKINNY if skinny else SERIAL_WORK) else _threads.allowed
+        self.launch = launch if self.threads > 1 else launch.serial
         self.plan = make_plan((m, n, depth), strides, axes[-2:], a.itemsize, _LANES[a.itemsize], ROWS,
                               self.options["activation"], self.threads, self._extents(a, b, c))
         if suits((m, n, depth), a.itemsize, skinny):

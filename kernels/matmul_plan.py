@@ -21,6 +21,7 @@ P_COUNTER, P_FIELDS = 16, 17                  # the counter, written by all thre
 ACTIVATIONS = {None: 0, "relu": 1, "gelu": 2, "gelu_tanh": 3, "silu": 4}
 
 SERIAL_WORK = 1 << 20                         # multiply-adds below which a second thread costs more than it brings
+SERIAL_SKINNY = 1 << 18                       # the same with few rows, where reading B is what takes the time
 
 
 @functools.cache

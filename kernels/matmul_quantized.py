@@ -19,7 +19,7 @@ from . import _check as check
 from . import _threads
 from ._jit import COMPILED
 from .matmul_call import matmul
-from .matmul_plan import FIELDS, SERIAL_WORK, borrow_scratch, ceil_div, return_scratch, round_up
+from .matmul_plan import FIELDS, SERIAL_SKINNY, borrow_scratch, ceil_div, return_scratch, round_up
 from .reference_matmul import check_int8
 
 from .matmul_plan import (  # isort: skip
@@ -132,7 +132,7 @@ def matmul_int8(x, q, scale, bias=None, out=None):
 def _few_rows(x, q, scale, bias, y):
     q, scale = np.ascontiguousarray(q), np.ascontiguousarray(scale)
     bias = None if bias is None else np.ascontiguousarray(bias)
-    threads = 1 if len(x) * q.size < SERIAL_WORK else _threads.allowed
+    threads = 1 if len(x) * q.size < SERIAL_SKINNY else _threads.allowed
     scratch = borrow_scratch(256 * threads)
     run = launch if threads > 1 else launch.serial
     run(threads, worker_address(), 0, _plan(len(x), *q.shape), id(x), id(q), id(y), 0 if bias is None else id(bias), id(scale), 0,

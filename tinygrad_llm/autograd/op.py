@@ -174,11 +174,11 @@ def custom_op(forward: Callable[..., Any] | None = None, *, name: str = "") -> A
 def _make_call(record: Op) -> Callable[..., Any]:
     """The function a user calls, made for the number of inputs: most of an operation's cost in Python is spent here.
 
-    `unary` and `binary` are `general` with everything in place for the usual case; they hand over what is not usual.
+    `unary`, `binary` and `several` are `general` with everything in place for the usual case; they hand over what is not usual.
     """
     forward = record.forward
     differentiable = record.differentiable
-    count = len(record.inputs)
+    variadic, count, required = record.variadic, len(record.inputs), record.required
 
     def general(*args: Any, **params: Any) -> Any:
         args, params = _bind(record, args, params)
@@ -242,8 +242,41 @@ def _make_call(record: Op) -> Callable[..., Any]:
             node.shape, node.dtype, node.time, node.extra = out.shape, out.dtype, tick(), None
         return tensor
 
-    usual = not record.variadic and not record.strict
-    call = unary if usual and count == 1 else binary if usual and count == 2 else general
+    def several(*args: Any, **params: Any) -> Any:
+        mode = local.mode if switches.threads else PLAIN
+        given = len(args)
+        if mode == WATCHED or (given > count and not variadic) or given < required or not params.keys() <= record.statics.keys():
+            return general(*args, **params)
+        arrays: list[Any] = []
+        nodes: list[Any] = []
+        recorded = False
+        for x in args:
+            if type(x) is Tensor:
+                arrays.append(x._data)
+                node = x.node
+                nodes.append(node)
+                if node is not None:
+                    recorded = True
+            elif (x is None and len(arrays) >= required) or (type(x) is _ndarray and x.dtype.kind in "fiub"):
+                arrays.append(x)
+                nodes.append(None)
+            else:
+                return general(*args, **params)
+        try:
+            result = forward(*arrays, **params)
+        except Exception as error:
+            raise _named(record, tuple(arrays), params, error) from error
+        if not recorded or mode != PLAIN or not differentiable:
+            kept = None
+        else:
+            kept = tuple(nodes) if variadic or given == count else (*nodes, *[None] * (count - given))
+        out, saved = result
+        if type(out) is not _ndarray:
+            return _finish(record, result, kept, params)[0]
+        return from_node(out, None if kept is None else Node(record, kept, saved, params, out.shape, out.dtype))
+
+    usual = unary if count == 1 and not variadic else binary if count == 2 and not variadic else several
+    call = general if record.strict else usual
     call.__name__ = call.__qualname__ = record.name
     call.__doc__ = forward.__doc__
     call.__module__ = forward.__module__

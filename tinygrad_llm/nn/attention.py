@@ -13,6 +13,7 @@ import numpy as np
 
 from ..autograd import Tensor
 from ..autograd import functional as F
+from ..autograd.ops_shape import reshape, transpose
 from ..autograd.random import draw_seed
 from .cache import LayerCache
 from .layers import Linear
@@ -73,7 +74,7 @@ class MultiHeadAttention(Module):
             z, pattern = self._attend(q, k, v, mask), None
         z = tap("z", z)
         B, T = x.shape[:2]
-        z = z.transpose(0, 2, 1, 3).reshape(B, T, self.heads * self.head_width)  # (B, H, T, K) -> (B, T, H·K)
+        z = reshape(transpose(z, axes=(0, 2, 1, 3)), shape=(B, T, self.heads * self.head_width))  # (B, H, T, K) -> (B, T, H·K)
         return self.o(z), pattern
 
     def project(self, x: Tensor, context: Any, rotary: Any, cache: LayerCache | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -95,10 +96,10 @@ class MultiHeadAttention(Module):
 
     def _split(self, x: Tensor, heads: int, norm: Module | None) -> Tensor:
         B, T, _ = x.shape
-        x = x.reshape(B, T, heads, self.head_width)  # (B, T, H·K) -> (B, T, H, K)
+        x = reshape(x, shape=(B, T, heads, self.head_width))  # (B, T, H·K) -> (B, T, H, K)
         if norm is not None:
             x = norm(x)
-        return x.transpose(0, 2, 1, 3)  # (B, T, H, K) -> (B, H, T, K)
+        return transpose(x, axes=(0, 2, 1, 3))  # (B, T, H, K) -> (B, H, T, K)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
         dropout = self.dropout if self.training else 0.0

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..autograd import Tensor
 from ..autograd import functional as F
+from ..autograd import ops_neural as fused
 from . import init
 from .module import Module
 from .quantized import Int8Weight
@@ -71,7 +72,7 @@ class LayerNorm(Module):
         self.bias = init.parameter((width,), init.zeros) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+        return fused.layer_norm(x, self.weight, self.bias, eps=self.eps)
 
 
 class RMSNorm(Module):
@@ -82,7 +83,7 @@ class RMSNorm(Module):
         self.weight = init.parameter((width,), init.ones)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return fused.rms_norm(x, self.weight, eps=self.eps)
 
 
 class Dropout(Module):

@@ -35,7 +35,7 @@ class Mask:
         return replace(self, bias=bias)
 
     def with_window(self, window: int | None) -> Mask:
-        return replace(self, window=window)
+        return self if window == self.window else replace(self, window=window)
 
     def allowed(self, T: int, S: int) -> np.ndarray | None:
         """All of it but the bias as one boolean array broadcastable to (B, H, T, S); None where nothing is hidden."""
