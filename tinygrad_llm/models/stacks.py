@@ -5,6 +5,7 @@ A family's base model sets `tokens`, `layers` and, if it has one, `final_norm`, 
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -58,13 +59,24 @@ class Encoder(Model):
         position_ids: Any = None,
         output_hidden_states: bool = False,
         output_attentions: bool = False,
+        skip_padding: bool = False,
     ) -> ModelOutput:
-        """Hidden states of ids (B, T); attention_mask (B, T) is 1 for real tokens; pooler_output where there is a pooler."""
+        """Hidden states of ids (B, T); attention_mask (B, T) is 1 for real tokens; pooler_output where there is a pooler.
+
+        `skip_padding`: nothing is computed for padding but attention's own grid, and its last hidden states are zeros.
+        """
         x = tap("embed", self.embed(input_ids, token_type_ids, position_ids))
         B, T, _ = x.shape
         mask = nn.from_attention_mask(attention_mask, B, T, T)
         record = Record(output_hidden_states, output_attentions)
-        x = tap("final_norm", run_blocks(self.blocks(), x, lambda i: mask, record, recompute=self.recompute))
+        if skip_padding and mask.keys is not None:
+            mask = dataclasses.replace(mask, packed=nn.Packed(mask.keys))
+            x = mask.packed.pack(x)
+        x = run_blocks(self.blocks(), x, lambda i: mask, record, recompute=self.recompute)
+        if mask.packed is not None:
+            x = mask.packed.spread(x)
+            record.hidden = record.hidden and [mask.packed.spread(h) for h in record.hidden]
+        x = tap("final_norm", x)
         pooled = None if self.pooler is None else self.pooler(x)
         return ModelOutput(last_hidden_state=x, pooler_output=pooled, hidden_states=record.states(x), attentions=record.patterns())
 
@@ -72,7 +84,7 @@ class Encoder(Model):
         """One vector per sequence, (B, D): the mean of the real positions, or "pooled", what the pooler makes of the first."""
         if pooling not in ("mean", "pooled") or (pooling == "pooled" and self.pooler is None):
             raise ValueError(f"pooling: expected 'mean'{' or ' + repr('pooled') if self.pooler else ''}, got {pooling!r}")
-        out = self(input_ids, attention_mask, **kwargs)
+        out = self(input_ids, attention_mask, skip_padding=True, **kwargs)
         return out.pooler_output if pooling == "pooled" else mean_pool(out.last_hidden_state, attention_mask)
 
 

@@ -10,7 +10,7 @@ from .blocks import DecoderBlock, EncoderBlock
 from .cache import KVCache, LayerCache
 from .feedforward import ACTIVATIONS, FeedForward, activation
 from .layers import Dropout, Embedding, LayerNorm, Linear, RMSNorm, linear
-from .mask import Mask, from_attention_mask
+from .mask import Mask, Packed, from_attention_mask
 from .module import Module
 from .positions import LearnedPositions, RelativeBias, Rotary, relative_buckets, sinusoidal
 from .quantized import Int8Weight
@@ -19,6 +19,6 @@ from .tap import Lens, looking_through, tap
 
 __all__ = [
     "ACTIVATIONS", "DecoderBlock", "Dropout", "Embedding", "EncoderBlock", "FeedForward", "Int8Weight", "KVCache", "LayerCache",
-    "LayerNorm", "LearnedPositions", "Lens", "Linear", "Mask", "Module", "MultiHeadAttention", "RMSNorm", "RelativeBias", "Rotary",
-    "TAPS", "activation", "from_attention_mask", "init", "linear", "looking_through", "relative_buckets", "sinusoidal", "tap",
+    "LayerNorm", "LearnedPositions", "Lens", "Linear", "Mask", "Module", "MultiHeadAttention", "Packed", "RMSNorm", "RelativeBias",
+    "Rotary", "TAPS", "activation", "from_attention_mask", "init", "linear", "looking_through", "relative_buckets", "sinusoidal", "tap",
 ]  # fmt: skip

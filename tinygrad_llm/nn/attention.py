@@ -67,25 +67,27 @@ class MultiHeadAttention(Module):
         output_pattern: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """x (B, T, D) attends to itself, or to `context` (B, S, D). Returns (B, T, D) and, if asked, the pattern (B, H, T, S)."""
-        q, k, v = self.project(x, context, rotary, cache)
+        q, k, v = self.project(x, context, mask, rotary, cache)
         if output_pattern or wanted("scores", "pattern"):
             z, pattern = attend_openly(q, k, v, mask, self.scale, self.dropout if self.training else 0.0)
         else:
             z, pattern = self._attend(q, k, v, mask), None
         z = tap("z", z)
-        B, T = x.shape[:2]
+        B, _, T, _ = z.shape
         z = reshape(transpose(z, axes=(0, 2, 1, 3)), shape=(B, T, self.heads * self.head_width))  # (B, H, T, K) -> (B, T, H·K)
-        return self.o(z), pattern
+        return self.o(z if mask.packed is None else mask.packed.pack(z)), pattern
 
-    def project(self, x: Tensor, context: Any, rotary: Any, cache: LayerCache | None) -> tuple[Tensor, Tensor, Tensor]:
+    def project(
+        self, x: Tensor, context: Any, mask: Mask, rotary: Any, cache: LayerCache | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """q (B, H, T, K), and k, v (B, Hkv, S, K) of every position, those from the cache included."""
-        q = self._split(self.q(x), self.heads, self.q_norm)
+        q = self._split(self.q(x), self.heads, self.q_norm, mask)
         if context is not None and cache is not None and cache.cross is not None:
             k, v = cache.cross
             return tap("q", q), tap("k", k), tap("v", v)
         source = x if context is None else context
-        k = self._split(self.k(source), self.kv_heads, self.k_norm)
-        v = self._split(self.v(source), self.kv_heads, None)
+        k = self._split(self.k(source), self.kv_heads, self.k_norm, mask)
+        v = self._split(self.v(source), self.kv_heads, None, mask)
         if rotary is not None:
             q, k = F.rotary(q, *rotary), F.rotary(k, *rotary)
         if cache is not None and context is None:
@@ -94,7 +96,9 @@ class MultiHeadAttention(Module):
             cache.cross = (k, v)
         return tap("q", q), tap("k", k), tap("v", v)
 
-    def _split(self, x: Tensor, heads: int, norm: Module | None) -> Tensor:
+    def _split(self, x: Tensor, heads: int, norm: Module | None, mask: Mask) -> Tensor:
+        if mask.packed is not None:
+            x = mask.packed.spread(x)
         B, T, _ = x.shape
         x = reshape(x, shape=(B, T, heads, self.head_width))  # (B, T, H·K) -> (B, T, H, K)
         if norm is not None:

@@ -11,6 +11,26 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor
+from ..autograd.ops_index import index_put
+from ..autograd.ops_shape import reshape
+
+
+class Packed:
+    """The real tokens of a padded batch, one after another: (B, T, D) with padding <-> (1, N, D) without."""
+
+    def __init__(self, keys: np.ndarray) -> None:
+        self.B, self.T = keys.shape
+        self.rows = np.flatnonzero(keys)  # (N,) where in the B·T positions they stand
+
+    def pack(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (1, N, D)"""
+        return reshape(x, shape=(self.B * self.T, x.shape[-1]))[None, self.rows]
+
+    def spread(self, x: Tensor) -> Tensor:
+        """(1, N, D) -> (B, T, D), zeros at padding"""
+        D = x.shape[-1]
+        grid = index_put(np.zeros((self.B * self.T, D), x.dtype), reshape(x, shape=(len(self.rows), D)), index=self.rows)
+        return reshape(grid, shape=(self.B, self.T, D))
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +42,7 @@ class Mask:
     causal  a query sees keys at its own position and before
     window  a query sees the `window` keys nearest to it on either side, its own position included
     bias    float Tensor, broadcastable to (B, H, T, S), added to the scores and trained (T5's relative positions)
+    packed  the stream holds the real tokens alone; only attention sees the grid of B × T positions
     """
 
     keys: np.ndarray | None = None
@@ -30,6 +51,7 @@ class Mask:
     window: int | None = None
     offset: int = 0
     bias: Tensor | None = None
+    packed: Packed | None = None
 
     def with_bias(self, bias: Tensor | None) -> Mask:
         return replace(self, bias=bias)

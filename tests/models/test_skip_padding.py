@@ -1,0 +1,64 @@
+"""`skip_padding` computes the real tokens alone: the same hidden states and gradients there, zeros at padding."""
+
+import numpy as np
+import pytest
+
+import tinygrad_llm as tg
+
+SMALL = {
+    "bert-tiny": {},
+    "roberta-base": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48},
+    "albert-base": {"embedding_size": 16, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48},
+    "electra-small": {"embedding_size": 16, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48},
+}
+
+
+def model_of(preset):
+    tg.manual_seed(0)
+    return tg.models.create(preset, vocab_size=50, dropout=0.0, head="base", **SMALL[preset])
+
+
+MASKS = {
+    "right": np.arange(7) < np.array([[7], [1], [4]]),
+    "left": np.arange(7) >= np.array([[0], [6], [3]]),
+    "holes": np.array([[1, 0, 1, 0, 0, 0, 1], [1, 1, 1, 1, 1, 1, 1], [0, 0, 0, 1, 0, 0, 0]], bool),
+}
+
+
+@pytest.mark.parametrize("preset", SMALL)
+@pytest.mark.parametrize("side", MASKS)
+def test_same_hidden_states_and_gradients_where_tokens_are_real(preset, side):
+    model, mask = model_of(preset), MASKS[side]
+    ids = np.random.default_rng(1).integers(4, 50, mask.shape)
+    found = []
+    for skip in (False, True):
+        out = model(input_ids=ids, attention_mask=mask, skip_padding=skip, output_hidden_states=True)
+        for p in model.parameters():
+            p.grad = None
+        (out.last_hidden_state * mask[..., None].astype(np.float32)).sum().backward()
+        found.append((out, {n: p.grad.data.copy() for n, p in model.named_parameters() if p.grad is not None}))
+    (full, full_grads), (packed, packed_grads) = found
+    assert not packed.last_hidden_state.data[~mask].any()
+    for a, b in zip(full.hidden_states, packed.hidden_states, strict=True):
+        np.testing.assert_allclose(b.data[mask], a.data[mask], rtol=1e-5, atol=1e-5)
+    assert packed_grads.keys() == full_grads.keys()
+    for name, grad in full_grads.items():
+        np.testing.assert_allclose(packed_grads[name], grad, rtol=1e-4, atol=2e-5, err_msg=name)
+
+
+def test_sentence_embeddings_do_not_depend_on_how_far_a_batch_is_padded():
+    model = model_of("bert-tiny").eval()
+    ids = np.random.default_rng(2).integers(1, 50, (2, 5))
+    alone = [model.sentence_embeddings(ids[:1, :3]).data, model.sentence_embeddings(ids[1:]).data]
+    mask = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+    wide = lambda x: np.pad(x, ((0, 0), (0, 9)))
+    together = model.sentence_embeddings(wide(ids), wide(mask)).data
+    np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-5, atol=1e-6)
+
+
+def test_a_sequence_of_padding_alone_gets_zeros():
+    model = model_of("bert-tiny").eval()
+    out = model(input_ids=np.ones((2, 3), int), attention_mask=[[1, 1, 0], [0, 0, 0]], skip_padding=True)
+    assert np.isfinite(out.last_hidden_state.data).all() and not out.last_hidden_state.data[1].any()
+    all_padding = model(input_ids=np.ones((1, 3), int), attention_mask=[[0, 0, 0]], skip_padding=True)
+    assert not all_padding.last_hidden_state.data.any()
