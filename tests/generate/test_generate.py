@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kernels
 from tinygrad_llm import models, text
-from tinygrad_llm.generate import Settings, fill_mask, filters, generate
+from tinygrad_llm.generate import Settings, beam, fill_mask, filters, generate
 
 V, PAD, EOS, MASK = 24, 0, 1, 2
 
@@ -73,7 +74,7 @@ def test_encoder_decoders():
 
 def log_probability(model, ids, start):
     logits = model(input_ids=ids[None, :-1]).logits.data[0, start - 1 :]
-    return float(np.take_along_axis(filters.log_softmax(logits.astype(np.float64)), ids[start:, None], 1).sum())
+    return float(np.take_along_axis(kernels.log_softmax_forward(logits.astype(np.float64)), ids[start:, None], 1).sum())
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -83,7 +84,7 @@ def test_a_wide_beam_finds_the_best_sequence(seed):
     beam = generate(model, prompt, max_new_tokens=3, num_beams=V * V)[0]
     pairs = np.array(list(itertools.product(range(V), repeat=2)))
     rows = np.concatenate([np.repeat(prompt, len(pairs), axis=0), pairs], axis=1)
-    logs = filters.log_softmax(model(input_ids=rows).logits.data[:, 2:].astype(np.float64))  # (V², 3, V)
+    logs = kernels.log_softmax_forward(model(input_ids=rows).logits.data[:, 2:].astype(np.float64))  # (V², 3, V)
     each = np.arange(len(pairs))
     total = logs[each, 0, pairs[:, 0]] + logs[each, 1, pairs[:, 1]] + logs[:, 2].max(axis=-1)
     best = int(total.argmax())
@@ -221,3 +222,12 @@ def test_training_mode_is_restored():
     model = decoder().train()
     generate(model, prompts(0), max_new_tokens=1)
     assert model.training
+
+
+@given(st.integers(1, 3), st.integers(1, 700), st.integers(1, 12), st.booleans(), st.integers(0, 2**32 - 1))
+def test_top_indices_sifts_many_scores_as_a_stable_sort_would(rows, width, k, tied, seed):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(-3, 3, (rows, width)).astype(np.float32) if tied else rng.standard_normal((rows, width), np.float32)
+    scores[rng.random((rows, width)) < 0.2] = -np.inf
+    expected = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(beam.top_indices(scores, min(k, width)), expected)

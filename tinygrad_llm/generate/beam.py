@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import filters
+import kernels
+
 from .settings import Settings
 
 LOW = np.float32(-1.0e9)  # what transformers uses for "not a candidate"; -inf would turn 0 * -inf into NaN
@@ -54,7 +55,7 @@ def beam_search(decoding, ids: np.ndarray, settings: Settings, rng) -> np.ndarra
     beams = start(ids, settings)
     scores = decoding.first()  # (B·K, V)
     for length in range(T, T + settings.max_new_tokens):
-        log_probs = filters.log_softmax(scores)
+        log_probs = kernels.log_softmax_forward(scores)
         last = length + 1 == beams.running.shape[2]
         log_probs = settings.process(log_probs, beams.running[:, :, :length].reshape(B * K, length), last, decoding.padding)
         total = log_probs.reshape(B, K, -1) + beams.running_scores[:, :, None]  # (B, K, V)
@@ -77,8 +78,8 @@ def continuations(total, beams: Beams, length: int, settings: Settings, rng):
     B, K, V = total.shape
     flat = total.reshape(B, K * V)
     keep = min(max(2, 1 + len(settings.eos)) * K, K * V)
-    noise = rng.gumbel(size=flat.shape) if settings.do_sample else 0.0  # Gumbel top-k: draws without replacement
-    best = top_indices(flat + noise, keep)
+    # Gumbel top-k: draws without replacement
+    best = top_indices(flat + rng.gumbel(size=flat.shape) if settings.do_sample else flat, keep)
     sources, tokens = best // V, best % V
     candidates = np.take_along_axis(beams.running, sources[:, :, None], axis=1)
     candidates[:, :, length] = tokens
@@ -120,12 +121,18 @@ def check_improvable(beams: Beams, generated: int, settings: Settings) -> None:
     beams.improvable &= (hope > worst).any(axis=1, keepdims=True)
 
 
+BLOCK = 64  # scores whose maximum stands for them while the many are sifted
+
+
 def top_indices(scores: np.ndarray, k: int) -> np.ndarray:
     """Indices of the k largest per row, best first; of equal ones the first."""
-    if k < scores.shape[1]:
-        part = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-        part.sort(axis=1)
-    else:
-        part = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
-    order = np.argsort(-np.take_along_axis(scores, part, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(part, order, axis=1)
+    return np.stack([_top_of_row(row, k) for row in scores])
+
+
+def _top_of_row(row: np.ndarray, k: int) -> np.ndarray:
+    blocks = len(row) // BLOCK
+    if blocks < 4 * k:
+        return np.argsort(-row, kind="stable")[:k]
+    tops = row[: blocks * BLOCK].reshape(blocks, BLOCK).max(axis=1)
+    reached = np.flatnonzero(~(row < np.partition(tops, blocks - k)[blocks - k]))  # k blocks have a number as large: at least k
+    return reached[np.argsort(-row[reached], kind="stable")[:k]]

@@ -64,7 +64,7 @@ class Seq2Seq:
     padding = None
 
     def __init__(self, model, source: np.ndarray, mask: np.ndarray, ids: np.ndarray, new_tokens: int, copies: int = 1):
-        self.model, self.ids, self.source = model, np.repeat(ids, copies, axis=0), source[0]
+        self.model, self.ids, self.source, self.copies = model, np.repeat(ids, copies, axis=0), source[0], copies
         with no_grad():
             encoded = model.encode(source, mask)
         states = np.repeat(encoded.last_hidden_state.data, copies, axis=0)
@@ -92,7 +92,8 @@ class Seq2Seq:
         self.cache.truncate(length)
 
     def reorder(self, rows: np.ndarray) -> None:
-        self.cache.reorder(rows)
+        own = np.arange(len(rows)) // self.copies
+        self.cache.reorder(rows, shared_source=np.array_equal(rows // self.copies, own))
 
 
 def last_scores(output) -> np.ndarray:

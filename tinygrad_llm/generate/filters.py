@@ -64,11 +64,6 @@ def softmax(scores):
     return e / e.sum(axis=-1, keepdims=True)
 
 
-def log_softmax(scores):
-    shifted = scores - scores.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-
-
 def draw(scores, rng) -> np.ndarray:
     """One token per row from softmax(scores): (B,) int64. The sum runs in float64, and a filtered token is never drawn."""
     weights = np.exp((scores - scores.max(axis=-1, keepdims=True)).astype(np.float64))

@@ -19,6 +19,7 @@ from .tap import Lens, looking_through, tap
 
 __all__ = [
     "ACTIVATIONS", "DecoderBlock", "Dropout", "Embedding", "EncoderBlock", "FeedForward", "Int8Weight", "KVCache", "LayerCache",
-    "LayerNorm", "LearnedPositions", "Lens", "Linear", "Mask", "Module", "MultiHeadAttention", "Packed", "RMSNorm", "RelativeBias",
-    "Rotary", "TAPS", "activation", "from_attention_mask", "init", "linear", "looking_through", "relative_buckets", "sinusoidal", "tap",
+    "LayerNorm", "LearnedPositions", "Lens", "Linear", "Mask", "Module", "MultiHeadAttention", "Packed", "RMSNorm",
+    "RelativeBias", "Rotary", "TAPS", "activation", "from_attention_mask", "init", "linear", "looking_through",
+    "relative_buckets", "sinusoidal", "tap",
 ]  # fmt: skip

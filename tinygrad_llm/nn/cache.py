@@ -83,15 +83,22 @@ class KVCache:
         """How many positions are filled (transformers' name)."""
         return self.length
 
-    def reorder(self, rows: Any) -> None:
-        """Batch row b becomes what row `rows[b]` was: beam search keeps the histories of the surviving beams."""
+    def reorder(self, rows: Any, shared_source: bool = False) -> None:
+        """Batch row b becomes what row `rows[b]` was: beam search keeps the histories of the surviving beams.
+
+        `shared_source`: row b and row `rows[b]` look at the same encoder output, so that its keys and values stay.
+        """
         rows = np.asarray(rows, np.int64)
+        batch = next((len(layer.k) for layer in self.layers if layer.k is not None), len(rows))
+        moved = np.flatnonzero(rows != np.arange(len(rows))) if len(rows) == batch else None
         for layer in self.layers:
-            if layer.k is not None and layer.v is not None:
-                if rows.shape == (layer.k.shape[0],):
-                    layer.k[:, :, : self.length] = layer.k[rows, :, : self.length]
-                    layer.v[:, :, : self.length] = layer.v[rows, :, : self.length]
-                else:
-                    layer.k, layer.v = layer.k[rows], layer.v[rows]
-            if layer.cross is not None:
+            for name in ("k", "v"):
+                held = getattr(layer, name)
+                if held is None:
+                    continue
+                if moved is None:
+                    setattr(layer, name, held[rows])
+                elif len(moved):
+                    held[moved, :, : self.length] = held[rows[moved], :, : self.length]
+            if layer.cross is not None and not shared_source:
                 layer.cross = tuple(Tensor(x.data[rows]) for x in layer.cross)  # type: ignore[assignment]
