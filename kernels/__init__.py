@@ -23,6 +23,7 @@ _NUMBA_MODULES = {
     "matmul": "matmul_call",
     "matmul_backward": "matmul_call",
     "matmul_int8": "matmul_quantized",
+    "round_bfloat16": "bfloat16",
     "attention_forward": "attention", "attention_backward": "attention", "attention_decode": "attention",
     "layer_norm_forward": "norm", "layer_norm_backward": "norm",
     "rms_norm_forward": "norm", "rms_norm_backward": "norm",

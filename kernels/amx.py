@@ -1,7 +1,10 @@
-"""Matrix tiles (Intel AMX) for float32 work: three bfloat16 pieces per number, six products, float32's own accuracy.
+"""Matrix tiles (Intel AMX): products of float32 numbers in one bfloat16 piece a number, or in three at float32's own accuracy.
 
-A float32 has 24 significant bits and a bfloat16 has 8, so x = x1 + x2 + x3 exactly when each piece is the rest cut off after
-8 bits. Of the nine products of pieces the six largest are kept; what is left out is below 2^-24 of |x·y|. The tile unit adds
+One piece is the number rounded to the nearest bfloat16: one product, an error of 2^-8 of |x·y| at most, subnormal numbers taken
+for zero. Infinities and NaN stay what they are.
+
+Three pieces: a float32 has 24 significant bits and a bfloat16 has 8, so x = x1 + x2 + x3 exactly when each piece is the rest cut
+off after 8 bits. Of the nine products of pieces the six largest are kept; what is left out is below 2^-24 of |x·y|. The tile unit adds
 in float32. Small products are added first, so that they round at their own size. One tile instruction does 16 × 16 × 32
 multiply-adds in 16 cycles; with six of them per product that is 2.6 times what two AVX-512 units do (measured: 2.5).
 Idea: Henry, Tang, Heinecke 2019, "Leveraging the bfloat16 artificial intelligence datatype for higher-precision computations".
@@ -12,9 +15,11 @@ A 1 KB tile holds 16 rows of 16 words of two bfloat16. There are two forms, word
     right operand Y[k, j]:  row k/2, word j  = (Y[k, j], Y[k+1, j])
 
 so the left form of X is the right form of Xᵀ with its words transposed. Tiles lie in memory by (block of 16, step of 32, piece).
-Infinite inputs do not survive the splitting: callers check `all_finite` and use the vector kernels instead.
+Infinite inputs do not survive the splitting in three: callers check `all_finite` and use the vector kernels instead.
+`make_products` and `make_splits` make the loops for a number of pieces; those for three have names of their own below.
 """
 import ctypes
+import functools
 import os
 import platform
 import sys
@@ -42,7 +47,7 @@ def _permitted():
     if os.environ.get("TINYGRAD_LLM_AMX") == "0" or sys.platform != "linux" or platform.machine() != "x86_64":
         return False
     features = llvm.get_host_cpu_features()
-    if simd.LANES32 != 16 or not (features.get("amx-tile") and features.get("amx-bf16")):
+    if simd.LANES32 != 16 or not all(features.get(name) for name in ("amx-tile", "amx-bf16", "avx512bf16")):
         return False
     return ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) == 0
 
@@ -78,88 +83,105 @@ def close_tiles(typingctx):
     return types.void(), codegen
 
 
-# (piece of the left operand, piece of the right one): the small products first; neighbours share a piece, which stays loaded
-_PRODUCTS = ((2, 0), (1, 0), (1, 1), (0, 1), (0, 2)), ((0, 0),)
+# pieces -> (piece of the left operand, piece of the right one) of the products of each pass: the small products first;
+# neighbours share a piece, which stays loaded
+_PRODUCTS = {1: (((0, 0),),), 3: (((2, 0), (1, 0), (1, 1), (0, 1), (0, 2)), ((0, 0),))}
+_CORNERS = [(i, j) for i in range(2) for j in range(2)]
 
 
-@intrinsic
-def multiply_block(typingctx, C, ldc, A, a_step, B, b_step, k0, k1):
-    """C (32 × 32 float32) = A B over the steps k0 <= k < k1 of 32; a_step and b_step lead to the next block of 16."""
-    corners = [(i, j) for i in range(2) for j in range(2)]
-
-    def codegen(context, builder, sig, args):
-        C, ldc, A, a_step, B, b_step, k0, k1 = args
-        row = ir.Constant(_INT, 64)
-
-        def number(n):
-            return ir.Constant(_INT, n)
-
-        def tile(n):
-            return ir.Constant(_BYTE, n)
-
-        def pointer(address):
-            return builder.inttoptr(address, _BYTE.as_pointer())
-
-        for n in range(4):
-            _call(builder, "tilezero", tile(n))
-        for products in _PRODUCTS:
-            before = builder.block
-            loop, done = builder.append_basic_block("loop"), builder.append_basic_block("done")
-            builder.cbranch(builder.icmp_signed("<", k0, k1), loop, done)
-            builder.position_at_end(loop)
-            k = builder.phi(_INT)
-            k.add_incoming(k0, before)
-            offset = builder.mul(k, number(PIECES * TILE_BYTES))
-            held = (None, None)
-
-            def at(start, step, i, piece, offset=offset):
-                line = builder.add(builder.mul(step, number(i)), number(piece * TILE_BYTES))
-                return builder.add(builder.add(start, offset), line)
-
-            for left, right in products:
-                for i in range(2):
-                    if left != held[0]:
-                        a = at(A, a_step, i, left)
-                        _call(builder, "tileloadd64", tile(4 + i), pointer(a), row)
-                    if right != held[1]:
-                        b = at(B, b_step, i, right)
-                        _call(builder, "tileloadd64", tile(6 + i), pointer(b), row)
-                held = left, right
-                for i, j in corners:
-                    _call(builder, "tdpbf16ps", tile(2 * i + j), tile(4 + i), tile(6 + j))
-            following = builder.add(k, number(1))
-            k.add_incoming(following, loop)
-            builder.cbranch(builder.icmp_signed("<", following, k1), loop, done)
-            builder.position_at_end(done)
-        for i, j in corners:
-            corner = builder.add(builder.add(C, builder.mul(ldc, number(16 * i))), number(64 * j))
-            _call(builder, "tilestored64", tile(2 * i + j), pointer(corner), ldc)
-        return context.get_dummy_value()
-    return types.void(*[types.int64] * 8), codegen
+def _number(n):
+    return ir.Constant(_INT, n)
 
 
-@jit
-def multiply(C, ldc, A, B, height, width, steps, low, high, by_column):
-    """C (height × width float32, multiples of 32, row stride ldc bytes) = A B over `steps` · 32.
-
-    `low`, `high` cut the sum where a mask follows the diagonal: row i, or column i, needs only k in [i + low, i + high].
-    """
-    step = steps * PIECES * TILE_BYTES
-    for i in range(0, height, 32):
-        for j in range(0, width, 32):
-            origin = j if by_column else i
-            k0, k1 = max(0, (origin + low) // 32), min(steps, (origin + 31 + high) // 32 + 1)
-            multiply_block(C + i * ldc + j * 4, ldc, A + i // 16 * step, step, B + j // 16 * step, step, k0, k1)
+def _tile(n):
+    return ir.Constant(_BYTE, n)
 
 
-@jit
-def multiply_band(C, ldc, A, B, height, width, steps, low, high):
-    """As `multiply`, uncut, but 0 in the blocks that hold no element with i + low <= j <= i + high."""
-    step = steps * PIECES * TILE_BYTES
-    for i in range(0, height, 32):
-        for j in range(0, width, 32):
-            needed = j + 31 >= i + low and j <= i + 31 + high
-            multiply_block(C + i * ldc + j * 4, ldc, A + i // 16 * step, step, B + j // 16 * step, step, 0, steps if needed else 0)
+def _add_products(builder, products, pieces, A, a_step, B, b_step, k0, k1):
+    """Tiles 0 to 3 += the products of these pieces over the steps k0 <= k < k1: one loop."""
+    before = builder.block
+    loop, done = builder.append_basic_block("loop"), builder.append_basic_block("done")
+    builder.cbranch(builder.icmp_signed("<", k0, k1), loop, done)
+    builder.position_at_end(loop)
+    k = builder.phi(_INT)
+    k.add_incoming(k0, before)
+    offset = builder.mul(k, _number(pieces * TILE_BYTES))
+    held = (None, None)
+
+    def load(tile, start, step, i, piece):
+        line = builder.add(builder.mul(step, _number(i)), _number(piece * TILE_BYTES))
+        address = builder.add(builder.add(start, offset), line)
+        _call(builder, "tileloadd64", _tile(tile), builder.inttoptr(address, _BYTE.as_pointer()), _number(64))
+
+    for left, right in products:
+        for i in range(2):
+            if left != held[0]:
+                load(4 + i, A, a_step, i, left)
+            if right != held[1]:
+                load(6 + i, B, b_step, i, right)
+        held = left, right
+        for i, j in _CORNERS:
+            _call(builder, "tdpbf16ps", _tile(2 * i + j), _tile(4 + i), _tile(6 + j))
+    following = builder.add(k, _number(1))
+    k.add_incoming(following, loop)
+    builder.cbranch(builder.icmp_signed("<", following, k1), loop, done)
+    builder.position_at_end(done)
+
+
+@functools.cache
+def make_products(pieces):
+    """(multiply_block, multiply, multiply_band) for operands split into so many pieces."""
+    @intrinsic
+    def multiply_block(typingctx, C, ldc, A, a_step, B, b_step, k0, k1, start):
+        """C (32 × 32 float32) = start · C + A B over the steps k0 <= k < k1 of 32, start 0 or 1.
+
+        a_step and b_step lead to the next block of 16.
+        """
+        def codegen(context, builder, sig, args):
+            C, ldc, A, a_step, B, b_step, k0, k1, start = args
+
+            def corner(i, j):
+                address = builder.add(builder.add(C, builder.mul(ldc, _number(16 * i))), _number(64 * j))
+                return builder.inttoptr(address, _BYTE.as_pointer())
+
+            with builder.if_else(builder.icmp_signed("==", start, _number(0))) as (fresh, continued):
+                with fresh:
+                    for i, j in _CORNERS:
+                        _call(builder, "tilezero", _tile(2 * i + j))
+                with continued:
+                    for i, j in _CORNERS:
+                        _call(builder, "tileloadd64", _tile(2 * i + j), corner(i, j), ldc)
+            for products in _PRODUCTS[pieces]:
+                _add_products(builder, products, pieces, A, a_step, B, b_step, k0, k1)
+            for i, j in _CORNERS:
+                _call(builder, "tilestored64", _tile(2 * i + j), corner(i, j), ldc)
+            return context.get_dummy_value()
+        return types.void(*[types.int64] * 9), codegen
+
+    @jit
+    def multiply(C, ldc, A, B, height, width, steps, low, high, by_column):
+        """C (height × width float32, multiples of 32, row stride ldc bytes) = A B over `steps` · 32.
+
+        `low`, `high` cut the sum where a mask follows the diagonal: row i, or column i, needs only k in [i + low, i + high].
+        """
+        step = steps * pieces * TILE_BYTES
+        for i in range(0, height, 32):
+            for j in range(0, width, 32):
+                origin = j if by_column else i
+                k0, k1 = max(0, (origin + low) // 32), min(steps, (origin + 31 + high) // 32 + 1)
+                multiply_block(C + i * ldc + j * 4, ldc, A + i // 16 * step, step, B + j // 16 * step, step, k0, k1, 0)
+
+    @jit
+    def multiply_band(C, ldc, A, B, height, width, steps, low, high):
+        """As `multiply`, uncut, but 0 in the blocks that hold no element with i + low <= j <= i + high."""
+        step = steps * pieces * TILE_BYTES
+        for i in range(0, height, 32):
+            for j in range(0, width, 32):
+                needed = j + 31 >= i + low and j <= i + 31 + high
+                multiply_block(C + i * ldc + j * 4, ldc, A + i // 16 * step, step, B + j // 16 * step, step, 0,
+                               steps if needed else 0, 0)
+
+    return multiply_block, multiply, multiply_band
 
 
 # -- splitting ------------------------------------------------------------------------------------
@@ -171,56 +193,92 @@ def _cut(builder, x):
     return bits, high, builder.fsub(x, builder.bitcast(high, _FLOATS))
 
 
-@intrinsic
-def split_side_by_side(typingctx, target, x, y):
-    """Three rows of 32 bfloat16, one per piece and tile: those of x, then those of y."""
-    def codegen(context, builder, sig, args):
-        target, x, y = args
-        odd = ir.Constant(ir.VectorType(ir.IntType(32), 32), [*range(1, 32, 2), *range(33, 64, 2)])
-        for piece in range(PIECES):
-            (x_bits, _, x), (y_bits, _, y) = _cut(builder, x), _cut(builder, y)
-            row = builder.shuffle_vector(builder.bitcast(x_bits, _HALVES), builder.bitcast(y_bits, _HALVES), odd)
-            address = builder.add(target, ir.Constant(_INT, piece * TILE_BYTES))
-            builder.store(row, builder.inttoptr(address, _HALVES.as_pointer()), align=64)
-        return context.get_dummy_value()
-    return types.void(types.int64, simd.f32, simd.f32), codegen
+class _BFloat(ir.types.HalfType):
+    """LLVM's bfloat16, which llvmlite has no type for."""
+
+    def __str__(self):
+        return "bfloat"
 
 
-@intrinsic
-def split_in_turn(typingctx, target, x, y):
-    """Three rows of 16 words, one per piece and tile: (x[0], y[0]), (x[1], y[1]), ..."""
-    def codegen(context, builder, sig, args):
-        target, x, y = args
-        half = ir.Constant(_WORDS, [16] * 16)
-        for piece in range(PIECES):
-            (x_bits, _, x), (_, y_high, y) = _cut(builder, x), _cut(builder, y)
-            row = builder.or_(builder.lshr(x_bits, half), y_high)
-            address = builder.add(target, ir.Constant(_INT, piece * TILE_BYTES))
-            builder.store(row, builder.inttoptr(address, _WORDS.as_pointer()), align=64)
-        return context.get_dummy_value()
-    return types.void(types.int64, simd.f32, simd.f32), codegen
+_BFloat._create_instance()
 
 
-@jit
-def split_left(target, source, stride, height, width, like):
-    """Left form of source[i, k], height (multiple of 16) × width (multiple of 32) float32."""
-    steps = width // 32
-    for i in range(height):
-        for k in range(steps):
-            x = source + i * stride + k * 128
-            tile = target + (i // 16 * steps + k) * PIECES * TILE_BYTES + i % 16 * 64
-            split_side_by_side(tile, vload(x, like), vload(x + 64, like))
+def _rounded(builder, x, y):
+    """The nearest bfloat16, ties to even, of the 16 numbers of x, then those of y: 32 halves."""
+    kind = ir.VectorType(_BFloat(), 32)
+    return builder.bitcast(simd._call(builder, "llvm.x86.avx512bf16.cvtne2ps2bf16.512", kind, [y, x]), _HALVES)
 
 
-@jit
-def split_right(target, source, stride, height, width, like):
-    """Right form of source[k, j], height (multiple of 32) × width (multiple of 16) float32."""
-    steps = height // 32
-    for k in range(0, height, 2):
-        for j in range(width // 16):
-            x = source + k * stride + j * 64
-            tile = target + (j * steps + k // 32) * PIECES * TILE_BYTES + k % 32 // 2 * 64
-            split_in_turn(tile, vload(x, like), vload(x + stride, like))
+def _order(lanes):
+    return ir.Constant(ir.VectorType(ir.IntType(32), 32), list(lanes))
+
+
+def _rows_side_by_side(builder, x, y, pieces):
+    """For each piece 32 bfloat16: those of x, then those of y."""
+    if pieces == 1:
+        return [_rounded(builder, x, y)]
+    rows, odd = [], _order([*range(1, 32, 2), *range(33, 64, 2)])
+    for _ in range(pieces):
+        (x_bits, _, x), (y_bits, _, y) = _cut(builder, x), _cut(builder, y)
+        rows.append(builder.shuffle_vector(builder.bitcast(x_bits, _HALVES), builder.bitcast(y_bits, _HALVES), odd))
+    return rows
+
+
+def _rows_in_turn(builder, x, y, pieces):
+    """For each piece 16 words: (x[0], y[0]), (x[1], y[1]), ..."""
+    if pieces == 1:
+        halves = _rounded(builder, x, y)
+        return [builder.shuffle_vector(halves, halves, _order(lane // 2 + lane % 2 * 16 for lane in range(32)))]
+    rows, half = [], ir.Constant(_WORDS, [16] * 16)
+    for _ in range(pieces):
+        (x_bits, _, x), (_, y_high, y) = _cut(builder, x), _cut(builder, y)
+        rows.append(builder.bitcast(builder.or_(builder.lshr(x_bits, half), y_high), _HALVES))
+    return rows
+
+
+def _splitter(make_rows, pieces):
+    """Store the rows of x and y at `target`, one row a piece, a tile apart."""
+    @intrinsic
+    def split(typingctx, target, x, y):
+        def codegen(context, builder, sig, args):
+            for piece, row in enumerate(make_rows(builder, *args[1:], pieces)):
+                address = builder.add(args[0], _number(piece * TILE_BYTES))
+                builder.store(row, builder.inttoptr(address, _HALVES.as_pointer()), align=64)
+            return context.get_dummy_value()
+        return types.void(types.int64, simd.f32, simd.f32), codegen
+    return split
+
+
+@functools.cache
+def make_splits(pieces):
+    """(split_side_by_side, split_in_turn, split_left, split_right) into so many pieces."""
+    split_side_by_side, split_in_turn = _splitter(_rows_side_by_side, pieces), _splitter(_rows_in_turn, pieces)
+
+    @jit
+    def split_left(target, source, stride, height, width, like):
+        """Left form of source[i, k], height (multiple of 16) × width (multiple of 32) float32."""
+        steps = width // 32
+        for i in range(height):
+            for k in range(steps):
+                x = source + i * stride + k * 128
+                tile = target + (i // 16 * steps + k) * pieces * TILE_BYTES + i % 16 * 64
+                split_side_by_side(tile, vload(x, like), vload(x + 64, like))
+
+    @jit
+    def split_right(target, source, stride, height, width, like):
+        """Right form of source[k, j], height (multiple of 32) × width (multiple of 16) float32."""
+        steps = height // 32
+        for k in range(0, height, 2):
+            for j in range(width // 16):
+                x = source + k * stride + j * 64
+                tile = target + (j * steps + k // 32) * pieces * TILE_BYTES + k % 32 // 2 * 64
+                split_in_turn(tile, vload(x, like), vload(x + stride, like))
+
+    return split_side_by_side, split_in_turn, split_left, split_right
+
+
+multiply_block, multiply, multiply_band = make_products(PIECES)
+split_side_by_side, split_in_turn, split_left, split_right = make_splits(PIECES)
 
 
 @jit

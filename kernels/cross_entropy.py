@@ -134,7 +134,7 @@ def cross_entropy_backward(g, logits, targets, lse, ignore_index=-100, label_smo
 
 
 def linear_cross_entropy_forward(hidden, weight, targets, bias=None, *, reduction="mean", ignore_index=-100,
-                                 label_smoothing=0.0, chunk_rows=None, gradients=True):
+                                 label_smoothing=0.0, chunk_rows=None, gradients=True, precision=None):
     _linear(hidden, weight, targets, bias, reduction)
     rows, flat = np.ascontiguousarray(hidden).reshape(-1, hidden.shape[-1]), _flat(targets)
     check.index_range("targets", flat, weight.shape[0], ignore_index)
@@ -146,13 +146,13 @@ def linear_cross_entropy_forward(hidden, weight, targets, bias=None, *, reductio
     loss = 0.0
     for i in range(0, len(rows), step):
         h, t = rows[i:i + step], flat[i:i + step]
-        logits = kernels.matmul(h, weight, buffer[:len(h)], transpose_b=True, bias=bias)
+        logits = kernels.matmul(h, weight, buffer[:len(h)], transpose_b=True, bias=bias, precision=precision)
         losses, lse = cross_entropy_forward(logits, t, ignore_index, label_smoothing)
         loss += float(losses.sum(dtype=np.float64))
         if gradients:
             d = cross_entropy_backward(scale, logits, t, lse, ignore_index, label_smoothing, out=logits)
-            kernels.matmul(d, weight, dhidden[i:i + step])
-            kernels.matmul(d, h, dweight, transpose_a=True, beta=1.0)
+            kernels.matmul(d, weight, dhidden[i:i + step], precision=precision)
+            kernels.matmul(d, h, dweight, transpose_a=True, beta=1.0, precision=precision)
             if dbias is not None:
                 dbias += d.sum(axis=0)
     loss = np.asarray(loss * scale, hidden.dtype)

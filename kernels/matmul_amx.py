@@ -1,12 +1,13 @@
-"""Large float32 products on the matrix tiles of `amx`: three bfloat16 pieces a number, six products, float32's own accuracy.
+"""Float32 products on the matrix tiles of `amx`, in three bfloat16 pieces a number (float32's own accuracy) or in one (bfloat16).
 
 Differs from `matmul_blocked` in how a block of C is made; plan, counter, epilogue and the promise of equal bits at any number of
 threads are the same. A block of C takes k in steps of KC: B's part is split into tiles in right form, then A's, STRIP rows
 at a time, in left form, and each 32 × 32 of C is one loop over the tiles.
 
-Pieces of numbers below 2^-100 would be subnormal, which the tile unit takes for zero, and infinities do not survive the
-splitting. Packing looks at every number anyway: 64 rows × 32 columns that need such a one are left to the plain loops
-(`plain_block`), whatever the blocks are, so that the bits do not depend on them.
+In three pieces those of numbers below 2^-100 would be subnormal, which the tile unit takes for zero, and infinities do not
+survive the splitting. Packing looks at every number anyway: 64 rows × 32 columns that need such a one are left to the plain loops
+(`plain_block`), whatever the blocks are, so that the bits do not depend on them. In one piece every number is what the
+precision makes of it, and nothing is looked at.
 """
 
 import numpy as np
@@ -23,9 +24,11 @@ from .matmul_plan import (  # isort: skip
     ROW_A, ROW_B, ROW_C, STEP_A, TASKS_M, TASKS_N,
 )
 
-TILE, STEP = amx.TILE_BYTES, amx.PIECES * amx.TILE_BYTES      # bytes of a tile; of 16 lines × 32 k in all pieces
+TILE = amx.TILE_BYTES
+MOST_K = {1: 768, 3: 512}                                     # of one step, by pieces
+TASKS = {1: 2, 3: 4}                                          # for each thread: more balance, but pack A and B more often
 STRIP = 64                                                    # rows of A that are packed at a time
-LEAST_WORK = 1 << 21                                          # multiply-adds below which splitting costs more than it brings
+LEAST_WORK = 1 << 21                                          # multiply-adds below which three pieces cost more than they bring
 SMALLEST, LARGEST = np.float32(2.0**-100), np.finfo(np.float32).max
 
 # where the fallback's arguments lie: the address of `plain_block`, and what it is called with
@@ -35,21 +38,21 @@ SEEN = 128                                                    # bytes that keep 
 
 
 def suits(dims, size, skinny):
-    """Whether a product of (m, n, k) is worth splitting."""
+    """Whether a product of (m, n, k) is worth splitting in three."""
     m, n, k = dims
     return amx.AVAILABLE and size == 4 and not skinny and min(m, n) >= 32 and k >= 64 and m * n * k >= LEAST_WORK
 
 
-def make_plan_amx(plain, dims, batch, threads):
+def make_plan_amx(plain, dims, batch, threads, pieces):
     """`plain` with blocks for the tiles, and behind it `plain` itself for the fallback."""
     m, n, k = dims
-    kc = round_up(ceil_div(k, ceil_div(k, 512)), 32)
-    room = host_caches()[1] * 3 // 5 // (kc * 6)
+    kc = round_up(ceil_div(k, ceil_div(k, MOST_K[pieces])), 32)
+    room = host_caches()[1] * 3 // 5 // (kc * 2 * pieces)
     block_n = round_up(min(n, max(64, room // 32 * 32)), 32)
     block_n = round_up(ceil_div(n, ceil_div(n, block_n)), 32)
     block_m = round_up(ceil_div(m, ceil_div(m, 1024)), 32)
     block_m = round_up(block_m, STRIP)
-    wanted = threads * (4 if m * n * k * batch > 1 << 26 else 1) if threads > 1 else 1
+    wanted = threads * (TASKS[pieces] if m * n * k * batch > 1 << 26 else 1) if threads > 1 else 1
     while ceil_div(m, block_m) * ceil_div(n, block_n) * batch < wanted and max(block_m, block_n) > 64:
         if block_m >= block_n:
             block_m = round_up(block_m // 2, STRIP)
@@ -58,8 +61,9 @@ def make_plan_amx(plain, dims, batch, threads):
     plan = np.concatenate([plain, plain])
     plan[[BLOCK_M, BLOCK_N, KC]] = block_m, block_n, kc
     plan[[TASKS_M, TASKS_N]] = ceil_div(m, block_m), ceil_div(n, block_n)
-    own = HEAD_BYTES + 8 * FIELDS + 4096 + 2 * STEP + 128 + (block_n // 32 + 1) * (SEEN + 8)
-    own += (block_n + STRIP) // 16 * (kc // 32) * STEP
+    step = pieces * TILE
+    own = HEAD_BYTES + 8 * FIELDS + 4096 + step + 2048 + 128 + (block_n // 32 + 1) * (SEEN + 8)
+    own += (block_n + STRIP) // 16 * (kc // 32) * step
     plan[SCRATCH] = round_up(own, 64) + 64 + plain[SCRATCH]
     plan.flags.writeable = False
     return plan
@@ -93,70 +97,11 @@ def load_some(address, count, like):
 
 
 @jit
-def split_along_k(tile, src, lines, left, line, extremes, like):
-    """Left form of 16 lines × 32 k, k contiguous; `lines` and `left` (of k) may be fewer."""
-    low, high = vload(extremes, like), vload(extremes + 64, like)
-    for i in range(16):
-        if lines == 16 and left == 32:
-            x, y = vload(src + i * line, like), vload(src + i * line + 64, like)
-        else:
-            here = left if i < lines else 0
-            x, y = load_some(src + i * line, here, like), load_some(src + i * line + 64, here - 16, like)
-        size_x, size_y = size_of(x, like), size_of(y, like)
-        low, high = vmin_nan(low, vmin_nan(size_x, size_y)), vmax_nan(high, vmax_nan(size_x, size_y))
-        amx.split_side_by_side(tile + 64 * i, x, y)
-    store(extremes, low)
-    store(extremes + 64, high)
-
-
-@jit
-def split_across_k(tile, src, lines, left, step, extremes, like):
-    """Right form of 32 k × 16 lines, lines contiguous."""
-    low, high = vload(extremes, like), vload(extremes + 64, like)
-    for p in range(16):
-        if lines == 16 and left == 32:
-            x, y = vload(src + 2 * p * step, like), vload(src + (2 * p + 1) * step, like)
-        else:
-            x = load_some(src + 2 * p * step, lines if 2 * p < left else 0, like)
-            y = load_some(src + (2 * p + 1) * step, lines if 2 * p + 1 < left else 0, like)
-        size_x, size_y = size_of(x, like), size_of(y, like)
-        low, high = vmin_nan(low, vmin_nan(size_x, size_y)), vmax_nan(high, vmax_nan(size_x, size_y))
-        amx.split_in_turn(tile + 64 * p, x, y)
-    store(extremes, low)
-    store(extremes + 64, high)
-
-
-@jit
 def gather(dense, src, lines, left, line, step):
     """16 lines × 32 k of any strides, as a dense float32 array."""
     for i in range(lines):
         for k in range(left):
             poke(dense + (32 * i + k) * 4, peek_f32(src + i * line + k * step))
-
-
-@jit
-def pack(to, src, lines, k, line, step, left_form, spare, seen, apart, like):
-    """`lines` lines (rows of A or columns of B) × k as tiles, 16 lines at a time; `line` and `step` are byte strides.
-
-    What was seen of each 32 lines is kept `apart` bytes from the last ones'.
-    """
-    steps, groups = (k + 31) // 32, (lines + 15) // 16
-    across = line == 4 and step != 4
-    for t in range(steps * groups):  # in the order in which the source lies in memory
-        i, s = (t % groups, t // groups) if across else (t // steps, t % steps)
-        tile, here, left = to + (i * steps + s) * STEP, min(16, lines - 16 * i), min(32, k - 32 * s)
-        from_here, extremes = src + 16 * i * line + 32 * s * step, seen + i // 2 * apart
-        made = tile if across != left_form else spare
-        if across:
-            split_across_k(made, from_here, here, left, step, extremes, like)
-        elif step == 4:
-            split_along_k(made, from_here, here, left, line, extremes, like)
-        else:
-            gather(spare + STEP, from_here, here, left, line, step)
-            split_along_k(made, spare + STEP, here, left, 128, extremes, like)
-        if made == spare:
-            for piece in range(amx.PIECES):
-                transpose_block(spare + piece * TILE, 64, tile + piece * TILE, 64, like)
 
 
 @jit
@@ -197,58 +142,149 @@ def plain_step(plan, k, rows, cols, pa, pb, pc, alpha, keep, scratch):
 
 
 @jit
-def block_amx(plan, rows, cols, pa, pb, pc, alpha, beta, scratch, like):
-    """One task: a block of C."""
-    depth, kc = peek_i64(plan + 8 * K), peek_i64(plan + 8 * KC)
-    row_a, step_a = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * STEP_A)
-    row_b, col_b, row_c = peek_i64(plan + 8 * ROW_B), peek_i64(plan + 8 * COL_B), peek_i64(plan + 8 * ROW_C)
-    product = (scratch + HEAD_BYTES + 8 * FIELDS + 63) // 64 * 64
-    spare = product + 4096
-    groups, pad_b = (cols + 31) // 32, (cols + 31) // 32 * 32
-    seen = spare + 2 * STEP
-    tame_b = seen + (groups + 1) * SEEN
-    packed_a = (tame_b + 8 * groups + 63) // 64 * 64
-    for g in range(groups + 1):
-        tame(seen + g * SEEN)
-    for k0 in range(0, depth, kc):
-        k = min(kc, depth - k0)
-        steps = (k + 31) // 32
-        packed_b = packed_a + STRIP // 16 * steps * STEP
-        keep = beta if k0 == 0 else np.float32(1)
-        a, b = pa + k0 * step_a, pb + k0 * row_b
-        pack(packed_b, b, cols, k, col_b, row_b, False, spare, seen + SEEN, SEEN, like)
-        if pad_b - cols >= 16:
-            clear(packed_b + (pad_b // 16 - 1) * steps * STEP, steps * STEP)
-        for g in range(groups):
-            poke(tame_b + 8 * g, np.int64(tame(seen + (g + 1) * SEEN)))
-        for i in range(0, rows, STRIP):
-            here = min(STRIP, rows - i)
-            pad_a = (here + 31) // 32 * 32
-            pack(packed_a, a + i * row_a, here, k, row_a, step_a, True, spare, seen, 0, like)
-            if pad_a - here >= 16:
-                clear(packed_a + (pad_a // 16 - 1) * steps * STEP, steps * STEP)
-            good = tame(seen)
-            for j in range(0, cols, 32):
-                wide, to_c = min(32, cols - j), pc + i * row_c + 4 * j
-                if not (good and peek_i64(tame_b + j // 32 * 8)):
-                    plain_step(plan, k, here, wide, a + i * row_a, b + j * col_b, to_c, alpha, keep, scratch)
-                    continue
-                for r in range(0, here, 32):
-                    amx.multiply_block(product, 128, packed_a + r // 16 * steps * STEP, steps * STEP,
-                                       packed_b + j // 16 * steps * STEP, steps * STEP, 0, steps)
-                    merge(to_c + r * row_c, row_c, product, min(32, here - r), wide, alpha, keep, like)
-
-
-@jit
 def clear(address, count):
     """`count` bytes of zeros."""
     for i in range(0, count, 8):
         poke(address + i, 0)
 
 
-def make_amx(plain_address):
+def make_splitting(pieces):
+    """(split_along_k, split_across_k): 32 k × 16 lines of a matrix as one tile a piece."""
+    side_by_side, in_turn, _, _ = amx.make_splits(pieces)
+    watch = pieces > 1
+
+    @jit
+    def split_along_k(tile, src, lines, left, line, extremes, like):
+        """Left form of 16 lines × 32 k, k contiguous; `lines` and `left` (of k) may be fewer."""
+        low, high = vload(extremes, like), vload(extremes + 64, like)
+        for i in range(16):
+            if lines == 16 and left == 32:
+                x, y = vload(src + i * line, like), vload(src + i * line + 64, like)
+            else:
+                here = left if i < lines else 0
+                x, y = load_some(src + i * line, here, like), load_some(src + i * line + 64, here - 16, like)
+            if watch:
+                size_x, size_y = size_of(x, like), size_of(y, like)
+                low, high = vmin_nan(low, vmin_nan(size_x, size_y)), vmax_nan(high, vmax_nan(size_x, size_y))
+            side_by_side(tile + 64 * i, x, y)
+        if watch:
+            store(extremes, low)
+            store(extremes + 64, high)
+
+    @jit
+    def split_across_k(tile, src, lines, left, step, extremes, like):
+        """Right form of 32 k × 16 lines, lines contiguous."""
+        low, high = vload(extremes, like), vload(extremes + 64, like)
+        for p in range(16):
+            if lines == 16 and left == 32:
+                x, y = vload(src + 2 * p * step, like), vload(src + (2 * p + 1) * step, like)
+            else:
+                x = load_some(src + 2 * p * step, lines if 2 * p < left else 0, like)
+                y = load_some(src + (2 * p + 1) * step, lines if 2 * p + 1 < left else 0, like)
+            if watch:
+                size_x, size_y = size_of(x, like), size_of(y, like)
+                low, high = vmin_nan(low, vmin_nan(size_x, size_y)), vmax_nan(high, vmax_nan(size_x, size_y))
+            in_turn(tile + 64 * p, x, y)
+        if watch:
+            store(extremes, low)
+            store(extremes + 64, high)
+
+    return split_along_k, split_across_k
+
+
+def make_pack(pieces):
+    """`pack`, which makes tiles of a block of A or B."""
+    split_along_k, split_across_k = make_splitting(pieces)
+    size = pieces * TILE
+
+    @jit
+    def pack(to, src, lines, k, line, step, left_form, spare, seen, apart, like):
+        """`lines` lines (rows of A or columns of B) × k as tiles, 16 lines at a time; `line` and `step` are byte strides.
+
+        What was seen of each 32 lines is kept `apart` bytes from the last ones'.
+        """
+        steps, groups = (k + 31) // 32, (lines + 15) // 16
+        across = line == 4 and step != 4
+        for t in range(steps * groups):  # in the order in which the source lies in memory
+            i, s = (t % groups, t // groups) if across else (t // steps, t % steps)
+            tile, here, left = to + (i * steps + s) * size, min(16, lines - 16 * i), min(32, k - 32 * s)
+            from_here, extremes = src + 16 * i * line + 32 * s * step, seen + i // 2 * apart
+            made = tile if across != left_form else spare
+            if across:
+                split_across_k(made, from_here, here, left, step, extremes, like)
+            elif step == 4:
+                split_along_k(made, from_here, here, left, line, extremes, like)
+            else:
+                gather(spare + size, from_here, here, left, line, step)
+                split_along_k(made, spare + size, here, left, 128, extremes, like)
+            if made == spare:
+                for piece in range(pieces):
+                    transpose_block(spare + piece * TILE, 64, tile + piece * TILE, 64, like)
+        if groups % 2 == 1:               # blocks of C take 32 lines at a time
+            clear(to + groups * steps * size, steps * size)
+
+    return pack
+
+
+def make_block(pieces):
+    """`block`, which makes a block of C: one task."""
+    pack, (multiply_block, _, _) = make_pack(pieces), amx.make_products(pieces)
+    size, watch = pieces * TILE, pieces > 1
+
+    @jit
+    def multiply_strip(rows, cols, steps, packed_a, packed_b, pc, row_c, alpha, keep, product, like):
+        """Up to STRIP rows of C against 32 columns: straight into C where it holds whole tiles and needs no scaling."""
+        line = steps * size
+        for r in range(0, rows, 32):
+            a, to_c = packed_a + r // 16 * line, pc + r * row_c
+            if not watch and rows - r >= 32 and cols == 32 and alpha == 1 and (keep == 0 or keep == 1):
+                multiply_block(to_c, row_c, a, line, packed_b, line, 0, steps, np.int64(keep))
+            else:
+                multiply_block(product, 128, a, line, packed_b, line, 0, steps, 0)
+                merge(to_c, row_c, product, min(32, rows - r), cols, alpha, keep, like)
+
+    @jit
+    def block(plan, rows, cols, pa, pb, pc, alpha, beta, scratch, like):
+        """One task: a block of C."""
+        depth, kc = peek_i64(plan + 8 * K), peek_i64(plan + 8 * KC)
+        row_a, step_a = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * STEP_A)
+        row_b, col_b, row_c = peek_i64(plan + 8 * ROW_B), peek_i64(plan + 8 * COL_B), peek_i64(plan + 8 * ROW_C)
+        product = (scratch + HEAD_BYTES + 8 * FIELDS + 63) // 64 * 64
+        spare, groups = product + 4096, (cols + 31) // 32
+        seen = spare + size + 2048
+        tame_b = seen + (groups + 1) * SEEN
+        packed_a = (tame_b + 8 * groups + 63) // 64 * 64
+        if watch:
+            for g in range(groups + 1):
+                tame(seen + g * SEEN)
+        for k0 in range(0, depth, kc):
+            k = min(kc, depth - k0)
+            steps = (k + 31) // 32
+            packed_b = packed_a + STRIP // 16 * steps * size
+            keep = beta if k0 == 0 else np.float32(1)
+            a, b = pa + k0 * step_a, pb + k0 * row_b
+            pack(packed_b, b, cols, k, col_b, row_b, False, spare, seen + SEEN, SEEN, like)
+            if watch:
+                for g in range(groups):
+                    poke(tame_b + 8 * g, np.int64(tame(seen + (g + 1) * SEEN)))
+            for i in range(0, rows, STRIP):
+                here = min(STRIP, rows - i)
+                pack(packed_a, a + i * row_a, here, k, row_a, step_a, True, spare, seen, 0, like)
+                good = not watch or tame(seen)
+                for j in range(0, cols, 32):
+                    wide, to_c = min(32, cols - j), pc + i * row_c + 4 * j
+                    if not watch or (good and peek_i64(tame_b + j // 32 * 8)):
+                        multiply_strip(here, wide, steps, packed_a, packed_b + j // 16 * steps * size, to_c, row_c, alpha, keep,
+                                       product, like)
+                    else:
+                        plain_step(plan, k, here, wide, a + i * row_a, b + j * col_b, to_c, alpha, keep, scratch)
+
+    return block
+
+
+def make_amx(plain_address, pieces):
     """`worker(plan, args, counter, scratch)`, as `make_matmul` makes for the vector loops; `plain_address` is its `plain_block`."""
-    config = amx.CONFIG.ctypes.data
+    config, block_amx = amx.CONFIG.ctypes.data, make_block(pieces)
 
     @jit
     def worker(plan, args, counter, scratch):

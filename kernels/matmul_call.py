@@ -25,13 +25,14 @@ from .matmul_plan import (
     return_scratch,
 )
 from .matmul_portable import matmul_naive
-from .reference_matmul import sum_to
+from .reference_matmul import check_precision, sum_to
 
 if COMPILED:
     from numba import int64
 
-    from . import simd
+    from . import amx, simd
     from ._jit import address_of
+    from .bfloat16 import round_bfloat16
     from .matmul_amx import make_amx, make_plan_amx, suits
     from .matmul_blocked import launch, make_matmul
     from .matmul_epilogue import make_epilogue
@@ -45,9 +46,9 @@ if COMPILED:
         return address_of(make_skinny(vector) if skinny else make_matmul(vector)[0], *[int64] * 4)
 
     @functools.cache
-    def tiles():
+    def tiles(pieces):
         """(address of the compiled loops on matrix tiles, what their plans end with)."""
-        worker, tail = make_amx(address_of(make_matmul(simd.f32)[1], *[int64] * 4))
+        worker, tail = make_amx(address_of(make_matmul(simd.f32)[1], *[int64] * 4) if pieces > 1 else 0, pieces)
         return address_of(worker, *[int64] * 4), tail
 
     @functools.cache
@@ -56,6 +57,8 @@ if COMPILED:
         return address_of(make_epilogue(simd.f32 if size == 4 else simd.f64), *[int64] * 4)
 
     _LANES = {4: simd.LANES32, 8: simd.LANES64}
+else:
+    from .reference_matmul import round_bfloat16
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _problems = {}
@@ -63,19 +66,20 @@ _MOST_PROBLEMS = 4096
 
 
 def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, beta=0.0, bias=None, activation=None,
-           residual=None, pre=None):
+           residual=None, pre=None, precision=None):
     """out = activation(alpha · op(a) op(b) + beta · out + bias) + residual
 
     op transposes the last two axes where asked, without a copy; leading axes broadcast; a vector operand follows np.matmul.
     bias (N,) is added to every row; residual broadcasts to the result. `pre`, an array of the result's shape, receives
     what the activation was applied to, for `matmul_backward`. activation: None, "relu", "gelu", "gelu_tanh" or "silu".
+    precision "bfloat16" rounds the numbers of a and b to it and adds in float32 (see `reference_matmul.round_bfloat16`).
     float32 and float64; TypeError for other or mixed dtypes, ValueError for shapes that do not fit and for an `out` that is
     read-only or overlaps an input.
     """
     if type(a) is not np.ndarray or type(b) is not np.ndarray or a.dtype is not b.dtype or a.dtype not in _FLOATS:
         _check_operands(a, b)
     key = (a.shape, a.strides, b.shape, b.strides, a.itemsize, transpose_a, transpose_b, _threads.allowed,
-           None if out is None else out.strides)
+           None if out is None else out.strides, precision)
     plain = bias is None and activation is None and residual is None and pre is None
     if not plain:
         key += (activation, *[x is not None and (x.shape, x.strides) for x in (bias, residual, pre)])
@@ -83,7 +87,7 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, b
     if problem is None:
         if len(_problems) >= _MOST_PROBLEMS:
             _problems.clear()
-        problem = _problems[key] = _Problem(a, b, out, transpose_a, transpose_b, bias, activation, residual, pre)
+        problem = _problems[key] = _Problem(a, b, out, transpose_a, transpose_b, bias, activation, residual, pre, precision)
     if out is None:
         if beta != 0.0:
             raise ValueError("beta: accumulating needs an `out` to accumulate into")
@@ -108,11 +112,12 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, b
 
 
 def matmul_backward(g, a, b, *, transpose_a=False, transpose_b=False, alpha=1.0, bias=False, activation=None, pre=None,
-                    needs=(True, True)):
+                    precision=None, needs=(True, True)):
     """dz = g · activation'(pre),  d op(a) = alpha · dz op(b)ᵀ,  d op(b) = alpha · op(a)ᵀ dz,  dbias = Σ_rows dz
 
     (da, db), or (da, db, dbias) where `bias` is True; None for an operand that `needs` leaves out. g has the result's shape;
     `pre` is what `matmul` saved, needed with an activation. The gradient of the residual is g, that of `out` beta · dz.
+    With a precision, dz is rounded as a and b are.
     """
     _check_operands(a, b)
     check.same_dtype("g", check.float_array("g", g), a)
@@ -124,8 +129,8 @@ def matmul_backward(g, a, b, *, transpose_a=False, transpose_b=False, alpha=1.0,
     g2 = g[..., None] if b.ndim == 1 else g
     g2 = g2[..., None, :] if a.ndim == 1 else g2
     transpose_a, transpose_b = transpose_a and a.ndim > 1, transpose_b and b.ndim > 1
-    da = _gradient_a(g2, a2, b2, transpose_a, transpose_b, alpha).reshape(a.shape) if needs[0] else None
-    db = _gradient_b(g2, a2, b2, transpose_a, transpose_b, alpha).reshape(b.shape) if needs[1] else None
+    da = _gradient_a(g2, a2, b2, transpose_a, transpose_b, alpha, precision).reshape(a.shape) if needs[0] else None
+    db = _gradient_b(g2, a2, b2, transpose_a, transpose_b, alpha, precision).reshape(b.shape) if needs[1] else None
     return (da, db, g2.reshape(-1, g2.shape[-1]).sum(axis=0)) if bias else (da, db)
 
 
@@ -137,21 +142,21 @@ def _activation_backward(activation, g, pre):
     return getattr(kernels, f"{activation}_backward")(g, pre)
 
 
-def _gradient_a(g, a, b, transpose_a, transpose_b, alpha):
+def _gradient_a(g, a, b, transpose_a, transpose_b, alpha, precision):
     if transpose_a:
-        da = matmul(b, g, transpose_a=transpose_b, transpose_b=True, alpha=alpha)
+        da = matmul(b, g, transpose_a=transpose_b, transpose_b=True, alpha=alpha, precision=precision)
     else:
-        da = matmul(g, b, transpose_b=not transpose_b, alpha=alpha)
+        da = matmul(g, b, transpose_b=not transpose_b, alpha=alpha, precision=precision)
     return sum_to(da, a.shape)
 
 
-def _gradient_b(g, a, b, transpose_a, transpose_b, alpha):
+def _gradient_b(g, a, b, transpose_a, transpose_b, alpha, precision):
     if b.ndim == 2 and a.ndim > 2 and not transpose_a:      # a batch that shares b: one product over all its rows
         a, g = a.reshape(-1, a.shape[-1]), g.reshape(-1, g.shape[-1])
     if transpose_b:
-        db = matmul(g, a, transpose_a=True, transpose_b=transpose_a, alpha=alpha)
+        db = matmul(g, a, transpose_a=True, transpose_b=transpose_a, alpha=alpha, precision=precision)
     else:
-        db = matmul(a, g, transpose_a=not transpose_a, alpha=alpha)
+        db = matmul(a, g, transpose_a=not transpose_a, alpha=alpha, precision=precision)
     return sum_to(db, b.shape)
 
 
@@ -192,9 +197,10 @@ def _contiguous_strides(shape, size):
 class _Problem:
     """One set of shapes, strides and options: checked once, then run any number of times."""
 
-    def __init__(self, a, b, out, transpose_a, transpose_b, bias, activation, residual, pre):
+    def __init__(self, a, b, out, transpose_a, transpose_b, bias, activation, residual, pre, precision):
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation: expected one of {list(ACTIVATIONS)}, got {activation!r}")
+        check_precision(precision, a)
         lead_a, (m, depth), strides_a = _operand_shape("a", a, transpose_a)
         lead_b, (depth_b, n), strides_b = _operand_shape("b", b, transpose_b)
         self.size = a.itemsize
@@ -209,12 +215,14 @@ class _Problem:
         self.shape = (*self.lead, *(() if self.vector_a else (m,)), *(() if self.vector_b else (n,)))
         self.full = (*self.lead, m, n)
         self.options = {"transpose_a": transpose_a, "transpose_b": transpose_b, "activation": activation}
+        self.precision = precision
         if bias is not None and np.shape(bias) != (n,):
             raise ValueError(f"bias: expected shape ({n},), one number per column of the result, got {np.shape(bias)}")
         if residual is not None and not _broadcasts_to(residual.shape, self.shape):
             raise ValueError(f"residual: expected a shape that broadcasts to {self.shape}, got {residual.shape}")
         self.empty = 0 in (*self.lead, m, n)
         self.naive = depth == 0 or not COMPILED
+        self.rounds_first = precision is not None and (self.naive or not amx.AVAILABLE)
         self.simple = False
         if self.empty or self.naive:
             return
@@ -252,13 +260,14 @@ class _Problem:
         self.launch = launch if self.threads > 1 else launch.serial
         self.plan = make_plan((m, n, depth), strides, axes[-2:], a.itemsize, _LANES[a.itemsize], ROWS,
                               self.options["activation"], self.threads, self._extents(a, b, c))
-        if suits((m, n, depth), a.itemsize, skinny):
-            self.worker, tail = tiles()
-            plan = make_plan_amx(self.plan, (m, n, depth), work // (m * n * depth), self.threads)
+        pieces = 1 if self.precision else 3
+        if not self.rounds_first and (self.precision or suits((m, n, depth), a.itemsize, skinny)):
+            self.worker, tail = tiles(pieces)
+            plan = make_plan_amx(self.plan, (m, n, depth), work // (m * n * depth), self.threads, pieces)
             self.plan = np.concatenate([plan, tail])
         else:
             self.worker = worker_address(a.itemsize, skinny)
-        self.simple = self.direct and not self.by_slices
+        self.simple = self.direct and not self.by_slices and not self.rounds_first
         self.scratch = int(self.plan[SCRATCH]) * self.threads
 
     def _extents(self, a, b, c):
@@ -272,6 +281,8 @@ class _Problem:
     def run(self, a, b, out, bias, residual, pre, alpha, beta):
         if self.empty:
             return
+        if self.rounds_first:
+            a, b = round_bfloat16(a), round_bfloat16(b)
         if self.naive:
             matmul_naive(a, b, out, alpha, beta, bias, residual, pre, **self.options)
         elif self.by_slices:
@@ -294,7 +305,8 @@ class _Problem:
         residual = None if residual is None else np.broadcast_to(residual, self.shape)
         for i in range(self.lead[0]):
             matmul(a[i] if a.ndim > 1 else a, b[i] if b.ndim > 1 else b, out[i], alpha=alpha, beta=beta, bias=bias,
-                   residual=None if residual is None else residual[i], pre=None if pre is None else pre[i], **self.options)
+                   residual=None if residual is None else residual[i], pre=None if pre is None else pre[i],
+                   precision=None if self.rounds_first else self.precision, **self.options)
 
 
 def _broadcasts_to(shape, target):

@@ -29,7 +29,7 @@ from .reference_loss import (
     linear_cross_entropy_backward,
     linear_cross_entropy_forward,
 )
-from .reference_matmul import matmul, matmul_backward, matmul_int8, quantize_int8
+from .reference_matmul import matmul, matmul_backward, matmul_int8, quantize_int8, round_bfloat16
 from .reference_norm import (
     add_layer_norm_backward,
     add_layer_norm_forward,
@@ -50,6 +50,7 @@ __all__ = [
     "layer_norm_backward", "layer_norm_forward", "linear_cross_entropy_backward", "linear_cross_entropy_forward",
     "log_softmax_backward", "log_softmax_forward", "matmul", "matmul_backward", "matmul_int8", "quantize_int8",
     "relu_backward", "relu_forward", "rms_norm_backward", "rms_norm_forward", "rotary_backward", "rotary_forward",
+    "round_bfloat16",
     "silu_backward", "silu_forward", "softmax_backward", "softmax_forward", "swiglu_backward", "swiglu_forward",
 ]
 

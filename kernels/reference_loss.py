@@ -2,6 +2,7 @@
 import numpy as np
 
 from . import _check as check
+from .reference_matmul import matmul
 
 
 def cross_entropy_forward(logits, targets, ignore_index=-100, label_smoothing=0.0):
@@ -43,12 +44,13 @@ def cross_entropy_backward(g, logits, targets, lse, ignore_index=-100, label_smo
 
 
 def linear_cross_entropy_forward(hidden, weight, targets, bias=None, *, reduction="mean", ignore_index=-100,
-                                 label_smoothing=0.0, chunk_rows=None, gradients=True):
+                                 label_smoothing=0.0, chunk_rows=None, gradients=True, precision=None):
     """loss = reduce(cross_entropy(hidden weightᵀ + bias, targets)) without ever storing all the logits
 
     hidden (..., D), weight (V, D), bias (V,) or None, targets (...); reduction "mean" (over the rows that are not ignored)
     or "sum". Rows go in chunks: logits of one chunk, its loss, its dlogits in the same buffer, its share of the three
     gradients. So the forward pass already has the gradients for g = 1, at three products instead of the four of recomputing.
+    `precision` is that of the three products, as in `matmul`.
     Returns loss (a 0-d array), dhidden, dweight, dbias; the gradients are None if not asked for, dbias also without a bias.
     """
     _linear(hidden, weight, targets, bias, reduction)
@@ -61,13 +63,13 @@ def linear_cross_entropy_forward(hidden, weight, targets, bias=None, *, reductio
     loss = 0.0
     for i in range(0, len(rows), step):
         h, t = rows[i:i + step], flat[i:i + step]
-        logits = h @ weight.T if bias is None else h @ weight.T + bias
+        logits = matmul(h, weight, transpose_b=True, bias=bias, precision=precision)
         losses, lse = cross_entropy_forward(logits, t, ignore_index, label_smoothing)
         loss += float(losses.sum(dtype=np.float64))
         if gradients:
             d = cross_entropy_backward(scale, logits, t, lse, ignore_index, label_smoothing)
-            dhidden[i:i + step] = d @ weight
-            dweight += d.T @ h
+            dhidden[i:i + step] = matmul(d, weight, precision=precision)
+            dweight += matmul(d, h, transpose_a=True, precision=precision)
             if dbias is not None:
                 dbias += d.sum(axis=0)
     loss = np.asarray(loss * scale, hidden.dtype)

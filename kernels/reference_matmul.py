@@ -11,6 +11,7 @@ ACTIVATIONS = {
     "gelu_tanh": lambda x: gelu_forward(x, "tanh"),
     "silu": silu_forward,
 }
+PRECISIONS = (None, "bfloat16")
 ACTIVATION_BACKWARDS = {
     None: lambda g, pre: g,
     "relu": relu_backward,
@@ -21,13 +22,16 @@ ACTIVATION_BACKWARDS = {
 
 
 def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, beta=0.0, bias=None, activation=None,
-           residual=None, pre=None):
+           residual=None, pre=None, precision=None):
     """out = activation(alpha · op(a) op(b) + beta · out + bias) + residual
 
     op transposes the last two axes where asked; leading axes broadcast; a vector operand follows np.matmul.
     bias (N,) is added to every row; residual broadcasts to the result. `pre` receives what the activation was applied to.
+    precision "bfloat16": a and b, float32, are rounded by `round_bfloat16`; sums and all else stay float32.
     """
     check.same_dtype("b", check.float_array("b", b), check.float_array("a", a))
+    if check_precision(precision, a):
+        a, b = round_bfloat16(a), round_bfloat16(b)
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation: expected one of {list(ACTIVATIONS)}, got {activation!r}")
     if beta != 0.0 and out is None:
@@ -55,15 +59,19 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, b
 
 
 def matmul_backward(g, a, b, *, transpose_a=False, transpose_b=False, alpha=1.0, bias=False, activation=None, pre=None,
-                    needs=(True, True)):
+                    precision=None, needs=(True, True)):
     """dz = g · activation'(pre),  d op(a) = alpha · dz op(b)ᵀ,  d op(b) = alpha · op(a)ᵀ dz,  dbias = Σ_rows dz
 
     (da, db), or (da, db, dbias) where `bias` is True; None for an operand that `needs` leaves out. g has the result's shape;
     `pre` is what `matmul` saved, needed with an activation. The gradient of the residual is g, that of `out` beta · dz.
+    With a precision, dz is rounded as a and b are.
     """
     if activation is not None and pre is None:
         raise ValueError("pre: the gradient of an activation needs what it was applied to; pass matmul an array as `pre`")
     dz = np.asarray(ACTIVATION_BACKWARDS[activation](g, pre))
+    total = dz
+    if check_precision(precision, a):
+        a, b, dz = round_bfloat16(a), round_bfloat16(b), round_bfloat16(dz)
     rows = _op(a, transpose_a) if a.ndim > 1 else a[None, :]
     columns = _op(b, transpose_b) if b.ndim > 1 else b[:, None]
     full = dz[..., None] if b.ndim == 1 else dz
@@ -73,7 +81,36 @@ def matmul_backward(g, a, b, *, transpose_a=False, transpose_b=False, alpha=1.0,
     db = _op(sum_to(scalar * (np.swapaxes(rows, -1, -2) @ full), columns.shape), transpose_b) if needs[1] else None
     da = da if da is None else da.reshape(a.shape)
     db = db if db is None else db.reshape(b.shape)
-    return (da, db, full.reshape(-1, full.shape[-1]).sum(axis=0)) if bias else (da, db)
+    return (da, db, total.reshape(-1, columns.shape[-1]).sum(axis=0)) if bias else (da, db)
+
+
+def round_bfloat16(x):
+    """The float32 numbers of x at the nearest bfloat16, ties to even: 8 significant bits, float32's exponents.
+
+    As the processor does it: numbers below 2^-126 become zero of their sign; what rounds past the largest becomes infinity;
+    infinity and NaN stay.   Kalamkar et al. 2019, arXiv:1905.12322
+    """
+    bits = check_float32("x", x).view(np.uint32)
+    exponent = bits & 0x7F800000
+    kept = np.where(exponent == 0, bits & 0x80000000, (bits + (0x7FFF + (bits >> 16 & 1))) & 0xFFFF0000)
+    special = np.where(bits & 0x007FFFFF, bits | 0x00400000, bits) & 0xFFFF0000
+    return np.where(exponent == 0x7F800000, special, kept).astype(np.uint32).view(np.float32)
+
+
+def check_float32(name, x):
+    """x itself, or an error where it is no float32 array."""
+    if check.float_array(name, x).dtype != np.float32:
+        raise TypeError(f"{name}: bfloat16 is made of float32 arrays, got {x.dtype}; convert with .astype(np.float32)")
+    return x
+
+
+def check_precision(precision, a):
+    """`precision` itself, or an error that says what there is."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: expected one of {list(PRECISIONS)}, got {precision!r}")
+    if precision is not None:
+        check_float32("a", a)
+    return precision
 
 
 def _op(x, transpose):
