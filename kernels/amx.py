@@ -4,8 +4,8 @@ One piece is the number rounded to the nearest bfloat16: one product, an error o
 for zero. Infinities and NaN stay what they are.
 
 Three pieces: a float32 has 24 significant bits and a bfloat16 has 8, so x = x1 + x2 + x3 exactly when each piece is the rest cut
-off after 8 bits. Of the nine products of pieces the six largest are kept; what is left out is below 2^-24 of |x·y|. The tile unit adds
-in float32. Small products are added first, so that they round at their own size. One tile instruction does 16 × 16 × 32
+off after 8 bits. Of the nine products of pieces the six largest are kept; what is left out is below 2^-24 of |x·y|. The tile unit
+adds in float32. Small products are added first, so that they round at their own size. One tile instruction does 16 × 16 × 32
 multiply-adds in 16 cycles; with six of them per product that is 2.6 times what two AVX-512 units do (measured: 2.5).
 Idea: Henry, Tang, Heinecke 2019, "Leveraging the bfloat16 artificial intelligence datatype for higher-precision computations".
 

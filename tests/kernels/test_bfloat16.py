@@ -85,7 +85,7 @@ def test_every_size_is_rounded_on_both_sides(shape, side):
         got = kernels.matmul(a, b, precision="bfloat16")
         plain = kernels.matmul(a, b)
     want = rounded(a) @ rounded(b)
-    assert np.abs(got - want).max() <= 1e-6 * k
+    assert np.abs(got - want).max() <= 2e-6 * want.max()
     assert np.abs(plain - want).max() > 2e-4          # float32 products are another thing
 
 

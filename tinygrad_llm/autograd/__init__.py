@@ -14,14 +14,14 @@ from .op import Op, custom_op, op, registry
 from .ops import *  # noqa: F403
 from .ops import __all__ as _ops
 from .random import generator, manual_seed
-from .state import Observer, enable_grad, is_grad_enabled, module_scope, no_grad, observe
+from .state import Observer, autocast, enable_grad, is_grad_enabled, module_scope, no_grad, observe
 from .tensor import Tensor, implements
 from .transforms import hessian, hvp, jacobian, jvp, vjp
 
 __all__ = [
-    "AnomalyError", "GradientError", "Observer", "Op", "Tensor", "backward", "checkpoint", "custom_op", "detect_anomaly",
-    "enable_grad", "generator", "grad", "hessian", "hvp", "implements", "is_grad_enabled", "jacobian", "jvp", "manual_seed",
-    "mark_written", "module_scope", "no_grad", "observe", "op", "registry", "vjp",
+    "AnomalyError", "GradientError", "Observer", "Op", "Tensor", "autocast", "backward", "checkpoint", "custom_op",
+    "detect_anomaly", "enable_grad", "generator", "grad", "hessian", "hvp", "implements", "is_grad_enabled", "jacobian",
+    "jvp", "manual_seed", "mark_written", "module_scope", "no_grad", "observe", "op", "registry", "vjp",
 ]  # fmt: skip
 __all__ += _ops  # noqa: PLE0605
 

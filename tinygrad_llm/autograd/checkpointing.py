@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .random import generator
-from .state import Observer, enable_grad, local, observe
+from .state import Observer, autocast, enable_grad, local, observe
 from .tensor import Tensor, from_node
 
 
@@ -71,6 +71,7 @@ class _Region:
         self.generators: dict[int, tuple[np.random.Generator, Any]] = {}
         self.values: dict[int, Any] = {}
         self.count = 0
+        self.precision = local.precision
 
     def saved_of(self, index: int) -> tuple[Any, ...]:
         if index not in self.values:
@@ -85,7 +86,7 @@ class _Region:
         try:
             for rng, state in self.generators.values():
                 rng.bit_generator.state = state
-            with enable_grad(), observe(collect):
+            with enable_grad(), autocast(self.precision), observe(collect):
                 self.fn(*self.args, **self.kwargs)
         finally:
             local.observers = outer

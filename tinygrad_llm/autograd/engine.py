@@ -17,7 +17,7 @@ import numpy as np
 from . import node as nodes
 from .node import Node
 from .op import SELECT, GradientError, Op, describe_value
-from .state import WATCHED, enable_grad, local, no_grad
+from .state import WATCHED, autocast, enable_grad, local, no_grad
 from .tensor import Tensor, from_node
 
 FREED = "freed"  # what `saved` says once a backward has been through
@@ -331,7 +331,8 @@ def _through_composite(node: Node, g: Any, saved: tuple[Any, ...], useful: set[N
     for i, parent in enumerate(node.inputs):
         if parent is not None:  # a node of its own, so that the inner gradient stops here and joins the outer graph
             inputs[i] = _alias(inputs[i])
-    outs = op.composite(*inputs, **(node.params or {}))
+    with autocast(by_name.get("precision")):  # as it was when the op ran
+        outs = op.composite(*inputs, **(node.params or {}))
     chosen = [i for i, parent in enumerate(node.inputs) if parent in useful]
     if isinstance(outs, tuple):
         pairs = [(o, gi) for o, gi in zip(outs, g, strict=True) if gi is not None and o.node is not None]

@@ -1,6 +1,7 @@
 """Products of matrices: matmul and what is written through them; solving and determinants.
 
-Large products go to `kernels.matmul`; for small ones NumPy's own call costs less than ours would.
+Large products go to `kernels.matmul`; for small ones NumPy's own call costs less than ours would. Under `autocast` all products
+of matrices go there; an operation keeps its precision with what it saves, so that its gradients have the same.
 """
 
 from __future__ import annotations
@@ -14,14 +15,24 @@ import kernels
 from .op import op
 from .ops_common import derived, normal_axes, value
 from .ops_shape import as_tensor, expand_dims, moveaxis, transpose
+from .state import autocast, local, switches
 
 SMALL = 80**3  # multiply-adds; below, np.matmul's lower call cost wins (64³: 4.4 against 6.4 µs; 96³: 13 and 13)
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def precision_of(a: np.ndarray, b: np.ndarray) -> str | None:
+    """How the product of these matrices is to be rounded here: None for float32's own precision."""
+    if switches.rounding and a.ndim > 1 and b.ndim > 1 and a.dtype == np.float32 and b.dtype == np.float32:
+        return local.precision
+    return None
+
+
+def product(a: np.ndarray, b: np.ndarray, precision: str | None = None) -> np.ndarray:
     """a @ b for ndarrays, by the faster route."""
+    if precision is not None:
+        return kernels.matmul(a, b, precision=precision)
     if a.size * b.shape[-1] > SMALL and a.ndim > 1 and b.ndim > 1 and a.dtype == b.dtype and a.dtype in FLOATS:
         return kernels.matmul(a, b)
     return np.matmul(a, b)
@@ -37,21 +48,30 @@ def flip_last(x):
     return x.swapaxes(-1, -2)
 
 
+def times(a, b, precision):
+    """a @ b for ndarrays or Tensors, in the precision that the forward had."""
+    if type(a) is np.ndarray and type(b) is np.ndarray:
+        return product(a, b, precision)
+    with autocast(precision):
+        return a @ b
+
+
 @op(numpy=np.matmul)
 def matmul(a, b):
     """y[..., i, j] = Σₖ a[..., i, k] b[..., k, j]; a vector a is a row, a vector b a column; leading axes broadcast"""
-    return product(a, b), (a, b)
+    precision = precision_of(a, b)
+    return product(a, b, precision), (a, b, precision)
 
 @matmul.grad_of("a")
-def _(g, a, b):
+def _(g, a, b, precision):
     if b.ndim == 1:
         return g * b if a.ndim == 1 else np.expand_dims(g, -1) * b
     if a.ndim == 1:
         return np.expand_dims(g, -2) @ flip_last(b) if b.ndim == 2 else np.sum(np.expand_dims(g, -2) * b, axis=-1)
-    return g @ flip_last(b) if type(g) is not np.ndarray else product(g, flip_last(b))
+    return times(g, flip_last(b), precision)
 
 @matmul.grad_of("b")
-def _(g, a, b):
+def _(g, a, b, precision):
     if a.ndim == 1:
         return g * a if b.ndim == 1 else np.expand_dims(a, -1) * np.expand_dims(g, -2)
     if b.ndim == 1:
@@ -59,7 +79,7 @@ def _(g, a, b):
     if b.ndim == 2 and a.ndim > 2:  # one product over all rows instead of many, then a sum
         rows = math.prod(a.shape[:-1])  # -1 would be ambiguous for empty arrays
         a, g = a.reshape((rows, a.shape[-1])), g.reshape((rows, g.shape[-1]))
-    return flip_last(a) @ g if type(g) is not np.ndarray else product(flip_last(a), g)
+    return times(flip_last(a), g, precision)
 
 
 # -- derived products --------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from .op import op
 from .ops_common import along, value
 from .ops_elementary import sigmoid
 from .ops_index import getitem
-from .ops_linalg import FLOATS, SMALL, product
+from .ops_linalg import FLOATS, SMALL, precision_of, product
 from .ops_special import erf
 from .state import local
 
@@ -35,17 +35,20 @@ def linear(x, weight, bias=None):
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"expected a bias of shape {weight.shape[:1]}, got {bias.shape}")
     rows = x.reshape(-1, x.shape[-1])
-    if rows.size * len(weight) > SMALL and x.dtype == weight.dtype and x.dtype in FLOATS:
+    precision = precision_of(rows, weight)
+    if precision is not None:
+        y = kernels.matmul(rows, weight, transpose_b=True, bias=bias, precision=precision)
+    elif rows.size * len(weight) > SMALL and x.dtype == weight.dtype and x.dtype in FLOATS:
         y = kernels.matmul(rows, weight, transpose_b=True, bias=bias)
     else:
         y = rows @ weight.T if bias is None else rows @ weight.T + bias
-    return y.reshape(*x.shape[:-1], len(weight)), (x, weight, bias)
+    return y.reshape(*x.shape[:-1], len(weight)), (x, weight, bias, precision)
 
 @linear.grad
-def _(g, x, weight, bias, *, needs):
+def _(g, x, weight, bias, precision, *, needs):
     rows = g.reshape(-1, g.shape[-1])
-    dx = product(rows, weight).reshape(x.shape) if needs[0] else None
-    dw = product(rows.T, x.reshape(-1, x.shape[-1])) if needs[1] else None
+    dx = product(rows, weight, precision).reshape(x.shape) if needs[0] else None
+    dw = product(rows.T, x.reshape(-1, x.shape[-1]), precision) if needs[1] else None
     return dx, dw, rows.sum(axis=0) if needs[2] else None
 
 @linear.composite
@@ -258,14 +261,15 @@ def _(logits, targets, *, ignore_index=-100, label_smoothing=0.0):
 def linear_cross_entropy(hidden, weight, targets, bias=None, *, reduction="mean", ignore_index=-100, label_smoothing=0.0):
     """The cross-entropy of logits = hidden weightᵀ + bias, which are never all in memory: chunk by chunk, forward
     works out the gradients, too. hidden (..., D), weight (V, D), targets (...) -> one number"""
+    precision = precision_of(weight, weight) if hidden.dtype == weight.dtype else None
     loss, dhidden, dweight, dbias = kernels.linear_cross_entropy_forward(
         hidden, weight, targets, bias, reduction=reduction, ignore_index=ignore_index, label_smoothing=label_smoothing,
-        gradients=local.grad_enabled,
+        gradients=local.grad_enabled, precision=precision,
     )  # fmt: skip
-    return loss, (hidden, weight, targets, bias, dhidden, dweight, dbias)
+    return loss, (hidden, weight, targets, bias, dhidden, dweight, dbias, precision)
 
 @linear_cross_entropy.grad
-def _(g, hidden, weight, targets, bias, dhidden, dweight, dbias):
+def _(g, hidden, weight, targets, bias, dhidden, dweight, dbias, precision):
     dhidden, dweight, dbias = kernels.linear_cross_entropy_backward(g, dhidden, dweight, dbias)
     return dhidden, dweight, None, dbias
 

@@ -1,4 +1,4 @@
-"""The engine's switches, one set per thread: is a gradient wanted, is somebody watching, which module runs.
+"""The engine's switches, one set per thread: is a gradient wanted, is somebody watching, which module runs, how precise.
 
 Everything that can be switched hangs here and is scoped by ``with``; nothing in this file knows Tensors.
 """
@@ -16,10 +16,11 @@ PLAIN, NO_GRAD, WATCHED = 0, 1, 2  # `mode`: what the choke point in op.py reads
 class Switches:
     """How many threads have switched anything: while none has, the choke point need not ask for its thread's own."""
 
-    __slots__ = ("threads",)
+    __slots__ = ("rounding", "threads")
 
     def __init__(self) -> None:
         self.threads = 0
+        self.rounding = 0  # threads inside an `autocast`
 
 
 switches = Switches()
@@ -32,6 +33,7 @@ class Local(threading.local):
     mode: int = PLAIN
     grad_enabled: bool = True
     observers: tuple[Any, ...] = ()
+    precision: str | None = None  # of products of float32 matrices; None: float32
     path: tuple[str, ...] = ()  # names of the modules that are running, outermost first
     generator: Any = None  # this thread's random generator, see random.py
 
@@ -86,6 +88,44 @@ class enable_grad(_Switch):
 def is_grad_enabled() -> bool:
     """True where operations on tensors that require a gradient are recorded for backward."""
     return local.grad_enabled
+
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+class autocast:
+    """``with autocast("bfloat16"):`` products of float32 matrices inside round their operands to bfloat16 and add in float32.
+
+    That is `matmul`, `linear`, `linear_cross_entropy` and what is written through them, and their gradients, wherever backward
+    runs; einsum, attention's own products and products with a vector stay float32, as do all results, parameters and other
+    operations. float64 is untouched. Also a decorator; this thread only; "float32" undoes an outer one. bfloat16 has float32's
+    exponents, so that losses need no scaling.   Kalamkar et al. 2019, arXiv:1905.12322; Micikevicius et al. 2018, arXiv:1710.03740
+    """
+
+    def __init__(self, precision: str | None = "bfloat16") -> None:
+        if precision is not None and precision not in PRECISIONS:
+            raise ValueError(f"autocast: expected one of {PRECISIONS}, got {precision!r}")
+        self.precision = None if precision == "float32" else precision
+        self._before: list[str | None] = []
+
+    def __enter__(self) -> None:
+        self._before.append(local.precision)
+        local.precision = self.precision
+        with _counting:
+            switches.rounding += 1
+
+    def __exit__(self, *exc: object) -> None:
+        local.precision = self._before.pop()
+        with _counting:
+            switches.rounding -= 1
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def switched(*args: Any, **kwargs: Any) -> Any:
+            with autocast(self.precision):
+                return function(*args, **kwargs)
+
+        return switched
 
 
 class observe:

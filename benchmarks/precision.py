@@ -1,0 +1,63 @@
+"""What does training in bfloat16 bring: a whole step beside the same step in float32, and beside PyTorch's autocast?
+
+The step of `training_step`: products of matrices rounded to bfloat16 with float32 sums, weights, optimizer and all else float32.
+PyTorch runs the same model under `torch.autocast("cpu", dtype=torch.bfloat16)`. Validated are loss and gradient norm of the
+first step, to bfloat16's accuracy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from _checkpoints import checkpoint
+from training_step import SHAPES, Batch, batch_of, our_step, tight_gpt, torch_step
+
+from tinygrad_llm.bench import Case, Options
+
+NAMES = ("characters, 6 x 384, B8 T256", "GPT-2 124M, B1 T256", "GPT-2 124M, B4 T256")
+
+
+def cases(options: Options) -> Iterator[Case]:
+    for number, name in enumerate(NAMES, 1):
+        if not options.size or number in options.size:  # --size 1,3 picks by number
+            yield precision_case(name)
+
+
+def precision_case(name: str) -> Case:
+    preset, overrides, vocabulary, B, T, S = SHAPES[name]
+    case = Case(
+        name,
+        inputs=lambda rng: (batch_of(preset, vocabulary, B, T, S, rng),),
+        unit="token",
+        work=B * T,
+        fresh=True,
+        tol=2e-2,  # of the larger of loss and norm
+    )
+
+    @case.contestant("ours")
+    def _(batch: Batch) -> Any:
+        import tinygrad_llm as tg
+
+        return tg.autocast("bfloat16")(our_step(checkpoint(preset, **overrides), batch))
+
+    @case.contestant("float32")
+    def _(batch: Batch) -> Any:
+        return our_step(checkpoint(preset, **overrides), batch)
+
+    @case.contestant("torch")
+    def _(batch: Batch) -> Any:
+        model, loss = tight_gpt(checkpoint(preset, **overrides), batch)
+        return torch_step(model, in_torch_bfloat16(loss))
+
+    return case
+
+
+def in_torch_bfloat16(loss: Callable[[], Any]) -> Callable[[], Any]:
+    import torch
+
+    def autocast_loss() -> Any:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return loss()
+
+    return autocast_loss
