@@ -15,7 +15,12 @@ from training_step import SHAPES, Batch, batch_of, our_step, tight_gpt, torch_st
 
 from tinygrad_llm.bench import Case, Options
 
-NAMES = ("characters, 6 x 384, B8 T256", "GPT-2 124M, B1 T256", "GPT-2 124M, B4 T256")
+NAMES = (
+    "nanoGPT on a CPU, 4 x 128, B12 T64",
+    "characters, 6 x 384, B8 T256",
+    "GPT-2 124M, B1 T256",
+    "GPT-2 124M, B4 T256",
+)
 
 
 def cases(options: Options) -> Iterator[Case]:
@@ -41,7 +46,7 @@ def precision_case(name: str) -> Case:
 
         return tg.autocast("bfloat16")(our_step(checkpoint(preset, **overrides), batch))
 
-    @case.contestant("float32")
+    @case.contestant("ours float32")
     def _(batch: Batch) -> Any:
         return our_step(checkpoint(preset, **overrides), batch)
 

@@ -143,6 +143,15 @@ def test_resume_after_the_end_goes_further(train, corpus, run, tmp_path):
     assert code == 2 and "was made with 16" in short(err)
 
 
+def test_a_bfloat16_run_stays_one_when_resumed(train, corpus, run, tmp_path):
+    train(corpus, "--precision", "bfloat16")
+    code, _, err = run("train", "--resume", tmp_path / "run", "--precision", "float32")
+    assert code == 2 and "was made with bfloat16" in short(err)
+    code, _, err = run("train", "--resume", tmp_path / "run", "--steps", 8)
+    assert code == 0 and "step 8/8" in err
+    assert checkpoint.read_state(tmp_path / "run" / "last")[0]["precision"] == "bfloat16"
+
+
 def test_killed_and_resumed_is_the_same_run(corpus, run, tmp_path):
     """A real process, killed without warning; its continuation ends with the bits of a run that was left alone."""
     words = ["train", str(corpus), *SMALL, "--steps", "60", "--dropout", "0.1"]

@@ -85,6 +85,27 @@ def test_resuming_continues_bit_for_bit(tmp_path):
     assert read(tmp_path / "a" / "log.jsonl") == read(tmp_path / "b" / "log.jsonl")
 
 
+def test_bfloat16_is_another_run_and_resumes_bit_for_bit(tmp_path):
+    straight = causal_trainer(tmp_path / "a", precision="bfloat16")
+    straight.run()
+    cut = causal_trainer(tmp_path / "b", precision="bfloat16")
+    original = cut.train_step
+    cut.train_step = lambda: (original(), cut.stop() if cut.step == 5 else None)[0]
+    assert cut.run()["interrupted"]
+    with pytest.raises(ValueError, match=r"precision.*bfloat16.*got float32"):
+        causal_trainer(tmp_path / "b").resume()
+    resumed = causal_trainer(tmp_path / "b", precision="bfloat16")
+    resumed.resume()
+    resumed.run()
+    assert same_bits(weights(straight.model), weights(resumed.model))
+    assert read(tmp_path / "a" / "log.jsonl") == read(tmp_path / "b" / "log.jsonl")
+    full = causal_trainer(tmp_path / "c")
+    full.run()
+    assert not same_bits(weights(straight.model), weights(full.model))
+    assert straight.best == pytest.approx(full.best, rel=0.02)
+    assert all(p.data.dtype == np.float32 for p in straight.model.parameters())
+
+
 class Killed(BaseException):
     """Stands for the death of the process: nothing catches it."""
 
@@ -196,7 +217,8 @@ def test_a_checkpoint_of_another_family_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"steps": 0}, {"lr": 0.0}, {"min_lr": 2.0}, {"schedule": "square"}, {"optimizer": "lion"}, {"clip": -1.0}]
+    "bad",
+    [{"steps": 0}, {"lr": 0.0}, {"min_lr": 2.0}, {"schedule": "square"}, {"optimizer": "lion"}, {"clip": -1.0}, {"precision": "half"}],
 )
 def test_options_are_checked(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):

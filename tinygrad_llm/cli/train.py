@@ -72,6 +72,11 @@ def add_parser(subparsers):
         "--schedule", choices=["cosine", "linear", "inverse_sqrt", "constant"], help="of the learning rate (default cosine)"
     )
     parser.add_argument("--optimizer", choices=["adamw", "adam", "sgd"], help="(default adamw)")
+    parser.add_argument(
+        "--precision",
+        choices=["float32", "bfloat16"],
+        help="of products in forward and backward; weights and optimizer stay float32 (default float32)",
+    )
     parser.add_argument("--no-bias", action="store_true", default=None, help="keep all biases at zero, as nanoGPT does")
     parser.add_argument("--out", metavar="DIR", help="where checkpoints, log and report go (default: a new directory under runs/)")
     parser.add_argument("--resume", nargs="?", const=True, metavar="DIR", help="go on with the run in DIR, or in --out")
@@ -112,8 +117,8 @@ def fresh_settings(args) -> dict:
     from tinygrad_llm.cli import UsageError
 
     defaults = {k.replace("-", "_"): d for k, (_, d, _) in NUMBERS.items()}
-    names = ("model", "objective", "tokenizer", "schedule", "optimizer", "no_bias", "file", "target")
-    defaults |= dict(zip(names, ("gpt2", None, None, "cosine", "adamw", False, None, None)))
+    names = ("model", "objective", "tokenizer", "schedule", "optimizer", "precision", "no_bias", "file", "target")
+    defaults |= dict(zip(names, ("gpt2", None, None, "cosine", "adamw", "float32", False, None, None)))
     settings = defaults | given(args)
     check_numbers(settings)
     if args.out is None:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ..autograd.state import PRECISIONS
+
 SCHEDULES = ("cosine", "linear", "inverse_sqrt", "constant")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 
@@ -27,6 +29,7 @@ class Options:
     sample_every: int = 0
     patience: int = 0  # evaluations without a better loss before the run stops; 0: it never does
     seed: int = 0
+    precision: str = "float32"  # of the products in forward and backward; weights, optimizer and evaluation are float32
 
     def __post_init__(self):
         for name in ("steps", "batch", "accumulate"):
@@ -37,6 +40,7 @@ class Options:
         self.need(0 <= self.min_lr <= 1, "min_lr", "a fraction of lr, from 0 to 1")
         self.need(self.schedule in SCHEDULES, "schedule", f"one of {', '.join(SCHEDULES)}")
         self.need(self.optimizer in OPTIMIZERS, "optimizer", f"one of {', '.join(OPTIMIZERS)}")
+        self.need(self.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}")
         if self.warmup >= self.steps:  # a short run warms up for a tenth of its steps
             object.__setattr__(self, "warmup", self.steps // 10)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import optim
-from ..autograd import generator, manual_seed
+from ..autograd import autocast, generator, manual_seed
 from . import checkpoint
 from .evaluate import evaluate
 from .log import Log
@@ -60,7 +60,9 @@ class Trainer:
         parts = dict.fromkeys(self.task.weights, 0.0)
         for batch in batches:
             loss = None
-            for name, value in self.task.sums(self.model, batch).items():
+            with autocast(self.options.precision):
+                sums = self.task.sums(self.model, batch)
+            for name, value in sums.items():
                 mean = value * (1.0 / max(totals[name], 1))
                 parts[name] += float(mean.item())
                 term = mean * self.task.weights[name] if self.task.weights[name] != 1.0 else mean
@@ -174,6 +176,7 @@ class Trainer:
             "step": self.step, "smooth": self.smooth, "best": self.best, "best_step": self.best_step,
             "bad_evaluations": self.bad_evaluations, "seconds": self.seconds, "schedule": self.schedule.state_dict(),
             "data": self.task.state_dict(), "random": generator().bit_generator.state, "info": self.info,
+            "precision": self.options.precision,
         }  # fmt: skip
         checkpoint.write_state(directory, state, self.optimizer.state_dict())
 
@@ -183,6 +186,9 @@ class Trainer:
         if place is None:
             raise FileNotFoundError(f"{self.out}: nothing to resume here; expected a checkpoint in {self.out / 'last'}")
         state, optimizer = checkpoint.read_state(place)
+        precision = state.get("precision", "float32")
+        if precision != self.options.precision:
+            raise ValueError(f"precision: the run in {place} has {precision}, and keeps it; got {self.options.precision}")
         load_weights(self.model, place)
         self.optimizer.load_state_dict(optimizer)
         self.schedule.load_state_dict(state["schedule"])
