@@ -1,7 +1,9 @@
-"""How does the cost of a training step grow with length, with batch, and with threads?
+"""How does the cost of a training step grow with length, batch, parameters and threads?
 
-A 4-layer, 256-wide character GPT, one family of cases per axis; --plots draws each family on log axes with the fitted exponent.
-Theory: linear in batch; in length, linear for the projections and quadratic for attention.
+A 4-layer, 256-wide character GPT, and GPT-2's sizes; below the table stand the fitted exponents, --plots draws each family.
+Theory: 1 in batch; in length, 1 for the projections and 2 for attention, which takes over at a few times the width; 1 in
+parameters, where the optimizer's reading of 28 bytes a parameter and the products of a short batch weigh alike; -1 in threads.
+PyTorch runs where two programs of that size fit side by side in 24 GB and a minute.
 """
 
 from __future__ import annotations
@@ -15,22 +17,35 @@ from training_step import batch_of, our_step, tight_gpt, torch_step
 
 from tinygrad_llm.bench import Case, Options
 
-LONGEST = 4096
-MODEL = {"vocab_size": 65, "n_positions": LONGEST, "n_embd": 256, "n_head": 4, "n_layer": 4, "dropout": 0.0}
+CHARACTERS = {"vocab_size": 65, "n_embd": 256, "n_head": 4, "n_layer": 4, "dropout": 0.0}
+LENGTHS = (64, 256, 1024, 4096, 8192, 16384, 32768)
+LONGEST_FOR_TWO, LARGEST_FOR_TWO = 8192, "gpt2"
+SIZES = {  # millions of parameters: preset, overrides
+    11: ("gpt2", {"vocab_size": 65, "n_positions": 256, "n_embd": 384, "n_head": 6, "n_layer": 6}),
+    124: ("gpt2", {}),
+    355: ("gpt2-medium", {}),
+    774: ("gpt2-large", {}),
+}
 
 
 def cases(options: Options) -> Iterator[Case]:
-    for T in options.sizes(64, 128, 256, 512, 1024, 2048, 4096):
-        yield step_case(f"batch 1, length {T}", 1, T)
+    for T in options.sizes(*LENGTHS):
+        yield step_case(f"batch 1, length {T}", 1, T, rivals=T <= LONGEST_FOR_TWO)
     for B in (1, 2, 4, 8, 16, 32):
         yield step_case(f"length 64, batch {B}", B, 64)
+    for millions, (preset, overrides) in SIZES.items():
+        name = f"batch 1, length 64, million parameters {millions}"
+        yield step_case(name, 1, 64, None, preset, overrides, preset == LARGEST_FOR_TWO)
     threads = 1
     while threads <= options.threads:
         yield step_case(f"batch 8, length 256, threads {threads}", 8, 256, threads)
         threads *= 2
 
 
-def step_case(name: str, B: int, T: int, threads: int | None = None) -> Case:
+def step_case(
+    name: str, B: int, T: int, threads: int | None = None, preset: str = "gpt2", overrides: Any = CHARACTERS, rivals: bool = True
+) -> Case:
+    model = {**overrides, "dropout": 0.0, "n_positions": max(T, overrides.get("n_positions", T))}
     case = Case(
         name,
         inputs=lambda rng: (batch_of("gpt2", 65, B, T, 0, rng),),
@@ -43,10 +58,12 @@ def step_case(name: str, B: int, T: int, threads: int | None = None) -> Case:
 
     @case.contestant("ours")
     def _(batch: dict[str, np.ndarray]) -> Any:
-        return our_step(checkpoint("gpt2", **MODEL), batch)
+        return our_step(checkpoint(preset, **model), batch)
 
-    @case.contestant("torch")
-    def _(batch: dict[str, np.ndarray]) -> Any:
-        return torch_step(*tight_gpt(checkpoint("gpt2", **MODEL), batch))
+    if rivals:
+
+        @case.contestant("torch")
+        def _(batch: dict[str, np.ndarray]) -> Any:
+            return torch_step(*tight_gpt(checkpoint(preset, **model), batch))
 
     return case

@@ -115,3 +115,8 @@ def test_pictures_show_every_case(results, tmp_path):
     assert all("<svg" in text for text in made.values())
     assert all(f"<!-- {c['name']}, torch -->" in made["matmul-ratios.svg"] for c in results["questions"][0]["cases"])
     assert "<!-- ours, exponent 3.00 -->" in made["matmul-scaling.svg"]
+
+
+def test_the_table_says_how_our_time_grows(results):
+    (line,) = [x for x in report.question_table(results["questions"][0], {}).splitlines() if x.startswith("- ")]
+    assert "our time grows as its power 3.00; 3.00 from" in line

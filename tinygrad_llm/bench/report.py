@@ -12,6 +12,7 @@ from typing import Any
 
 from tinygrad_llm.bench import machine
 from tinygrad_llm.bench.case import Options, is_ours
+from tinygrad_llm.bench.plots import exponent, sized
 
 FORMAT = 1
 CHANGED = 0.05  # a change of a median under this share is noise
@@ -99,7 +100,18 @@ def question_table(question: dict[str, Any], limits: dict[str, Any]) -> str:
         rows.append(row + ([peaks(case)] if with_peak else []))
     means = mean_row(question, others, len(head), with_speed)
     lines = ["| " + " | ".join(row) + " |" for row in [*rows, *means]]
-    return "\n".join(lines)
+    return "\n".join([*lines, *growth(question)])
+
+
+def growth(question: dict[str, Any]) -> list[str]:
+    """How our time grows in each family of cases that differ in one number: the fitted exponent, and that of the last step."""
+    lines = []
+    for family, cases in sized(question).items():
+        points = [(size, c["contestants"]["ours"]["median"]) for size, c in cases if "ours" in c["contestants"]]
+        if len(points) >= 3:
+            slope, last, ends = exponent(points), exponent(points[-2:]), f"from {points[-2][0]:g} to {points[-1][0]:g}"
+            lines.append(f"- {family}: our time grows as its power {slope:.2f}; {last:.2f} {ends}.")
+    return ["", *lines] if lines else []
 
 
 def cell(case: dict[str, Any], name: str) -> str:
