@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import tinygrad_llm as tg
+from tinygrad_llm.autograd.op import registry
 
 F = tg.functional
 
@@ -276,3 +277,49 @@ def test_an_ndarray_does_not_swallow_a_tensor_silently():
         np.interp(x, [0, 1], [0, 1])
     with pytest.raises(TypeError, match="out="):
         np.exp(x, out=np.ones(3))
+
+
+# -- fresh gradients ---------------------------------------------------------------------------------------------------
+
+FRESH = {
+    "linear": lambda: (leaf(4, 3), leaf(5, 3), leaf(5)),
+    "layer_norm": lambda: (leaf(4, 3), leaf(3), leaf(3)),
+    "rms_norm": lambda: (leaf(4, 3), leaf(3)),
+    "embedding": lambda: (leaf(6, 3), np.array([1, 5, 1])),
+}
+
+
+def test_ops_that_promise_fresh_gradients_give_arrays_that_nobody_holds():
+    assert {name for name, op in registry.items() if op.fresh} == set(FRESH)
+    for name, make in FRESH.items():
+        inputs = make()
+        out = registry[name].call(*inputs)
+        g = np.ones(out.shape)
+        made = registry[name].joint(g, *out.node.saved, **({"needs": (True,) * 3} if registry[name].joint_needs else {}))
+        made = [d for d in made if d is not None]
+        held = [g, out.data, *(x.data if isinstance(x, tg.Tensor) else x for x in inputs)]
+        for i, d in enumerate(made):
+            assert d.flags.writeable and not any(np.shares_memory(d, other) for other in held + made[:i]), name
+
+
+def test_gradients_that_meet_fresh_ones_are_added_and_nobody_elses_array_is_written():
+    w, x, g = leaf(4, 4), leaf(3, 4), np.ones((3, 4))
+    seen = []
+
+    def loss():
+        h = F.linear(x, w) + x  # x: a gradient by reference, then a fresh one
+        h.register_hook(lambda d: seen.append(d.data))
+        return F.linear(F.layer_norm(h, 4), w) + F.embedding(np.array([0, 1, 2]), w)
+
+    (dw, dx) = tg.grad(loss(), (w, x), g)
+    np.testing.assert_array_equal(g, np.ones((3, 4)))
+    copies = [d.copy() for d in (dw.data, dx.data, seen[0])]
+    again = loss()
+    again.backward(tg.Tensor(g), retain_graph=True)
+    again.backward(tg.Tensor(g))
+    np.testing.assert_allclose(w.grad.data, 2 * dw.data, rtol=1e-12)
+    np.testing.assert_allclose(x.grad.data, 2 * dx.data, rtol=1e-12)
+    for d, copy in zip((dw.data, dx.data, seen[0]), copies):
+        np.testing.assert_array_equal(d, copy)
+    np.testing.assert_allclose(seen[0], seen[1], rtol=1e-12)
+    assert not np.shares_memory(w.grad.data, dw.data)

@@ -44,8 +44,8 @@ class Op:
     """The record. `rules[i]` is the rule of input i; `joint` gives all at once; at most one of the two is used."""
 
     __slots__ = (
-        "call", "composite", "differentiable", "elementwise", "forward", "inputs", "joint", "joint_needs", "name", "required",
-        "rules", "saved_names", "statics", "strict", "variadic",
+        "call", "composite", "differentiable", "elementwise", "forward", "fresh", "inputs", "joint", "joint_needs", "name",
+        "required", "rules", "saved_names", "statics", "strict", "variadic",
     )  # fmt: skip
 
     def __init__(self, forward: Callable[..., Any], name: str, differentiable: bool, strict: bool) -> None:
@@ -62,6 +62,7 @@ class Op:
         self.statics: dict[str, Any] = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
         self.differentiable = differentiable
         self.elementwise = False  # the rules return arrays of g's shape and dtype: the walk need not look, see `op`
+        self.fresh = False  # the rules return arrays that nobody else holds: the walk may add to them in place, see `op`
         self.strict = strict  # a custom op: its rules may hold traps that ours are tested not to hold
         self.rules: list[Callable[..., Any]] = [_no_rule(name, x) for x in self.inputs]
         self.joint: Callable[..., Any] | None = None
@@ -130,20 +131,23 @@ def op(
     name: str = "",
     differentiable: bool = True,
     elementwise: bool = False,
+    fresh: bool = False,
     numpy: Any = None,
 ) -> Any:
     """Enter an operation in the registry and return the function that calls it.
 
     `numpy`: the NumPy function (or a tuple of them) that this one stands for when called with a Tensor. `elementwise`
     promises that each rule returns an array of g's shape and dtype wherever the input has the output's, which spares
-    the walk two checks.
+    the walk two checks. `fresh` promises that all gradients are arrays made by the rules, each for one input and held by nobody
+    else, which spares the walk a new array where gradients meet and a copy at a leaf.
     """
     if forward is None:
-        return lambda function: op(function, name=name, differentiable=differentiable, elementwise=elementwise, numpy=numpy)
+        options: dict[str, Any] = {"elementwise": elementwise, "fresh": fresh, "numpy": numpy}
+        return lambda function: op(function, name=name, differentiable=differentiable, **options)
     record = Op(forward, name or forward.__name__, differentiable, strict=False)
     if record.name in registry:
         raise TypeError(f"op {record.name}: the registry has one of that name")
-    record.elementwise = elementwise
+    record.elementwise, record.fresh = elementwise, fresh
     registry[record.name] = record
     for function in numpy if isinstance(numpy, tuple) else (numpy,) if numpy is not None else ():
         numpy_table[function] = record.call

@@ -27,7 +27,7 @@ SQRT_HALF, TANH_SCALE, TANH_CUBIC = math.sqrt(0.5), math.sqrt(2 / math.pi), 0.04
 # -- linear ------------------------------------------------------------------------------------------------------------
 
 
-@op
+@op(fresh=True)
 def linear(x, weight, bias=None):
     """y = x wᵀ + b   x (..., K), weight (N, K), bias (N,) -> (..., N)"""
     if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[-1]:
@@ -91,7 +91,7 @@ def _(x, *, axis=-1): return x - reduce.logsumexp(x, axis=axis, keepdims=True)
 # -- norms -------------------------------------------------------------------------------------------------------------
 
 
-@op
+@op(fresh=True)
 def layer_norm(x, weight=None, bias=None, *, eps=1e-5):
     """y = (x - mean) / √(var + eps) · weight + bias, over the last axis   Ba et al. 2016, arXiv:1607.06450"""
     out, mean, rstd = kernels.layer_norm_forward(x, weight, bias, eps)
@@ -108,7 +108,7 @@ def _(x, weight, bias, *, eps=1e-5):
     return y if bias is None else y + bias
 
 
-@op
+@op(fresh=True)
 def rms_norm(x, weight=None, *, eps=1e-6):
     """y = x / √(mean(x²) + eps) · weight, over the last axis   Zhang and Sennrich 2019, arXiv:1910.07467"""
     out, rstd = kernels.rms_norm_forward(x, weight, eps)
@@ -208,7 +208,7 @@ def rotary(x, *, cos, sin, interleaved=False):
 def _(g, cos, sin, interleaved): return along(rotary, g, cos=cos, sin=-sin, interleaved=interleaved)
 
 
-@op
+@op(fresh=True)
 def embedding(weight, ids, *, padding_idx=None):
     """y[..., :] = weight[ids[...]]; the row `padding_idx` gets no gradient"""
     return kernels.embedding_forward(weight, ids), (weight, ids, padding_idx)
