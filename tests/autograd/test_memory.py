@@ -8,10 +8,12 @@ import pytest
 
 PROGRAM = """
 import resource
+import sys
 import numpy as np
 import tinygrad_llm
 def use():
-    return [np.ones(400_000, dtype=np.float32) for _ in range(20)]
+    size, count = int(sys.argv[1]), int(sys.argv[2])
+    return [np.ones(size, dtype=np.float32) for _ in range(count)]
 for _ in range(3):
     use()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -21,12 +23,14 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def faults(**environment) -> int:
-    out = subprocess.run([sys.executable, "-c", PROGRAM], env=os.environ | environment, capture_output=True, text=True, check=True)
+def faults(size: int, count: int, **environment) -> int:
+    command = [sys.executable, "-c", PROGRAM, str(size), str(count)]
+    out = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True)
     return int(out.stdout)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
-def test_freed_memory_is_kept():
-    kept, system = faults(), faults(TINYGRAD_LLM_MALLOC="system")
+@pytest.mark.parametrize(("size", "count"), [(400_000, 20), (12_000_000, 2)])  # 1.6 MB each, and more than glibc's 32 MB
+def test_freed_memory_is_kept(size, count):
+    kept, system = faults(size, count), faults(size, count, TINYGRAD_LLM_MALLOC="system")
     assert kept < 100 or kept < system / 10, (kept, system)
