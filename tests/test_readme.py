@@ -106,10 +106,12 @@ def test_every_folder_is_in_the_tree_with_a_caption():
 
 
 def test_the_benchmark_table_is_the_committed_results():
-    """`tinygrad-llm bench --show docs/benchmarks.json --readme README.md` makes it."""
+    """`tinygrad-llm bench --show docs/benchmarks.json --readme README.md --markdown docs/results.md` makes both."""
     block = re.search(r"<!-- benchmarks -->\n(.*?)\n?<!-- /benchmarks -->", README, re.DOTALL)
     assert block, "the README has a place for the table"
-    assert block[1] == report.markdown(report.read(ROOT / "docs" / "benchmarks.json"))
+    results = report.read(ROOT / "docs" / "benchmarks.json")
+    assert block[1] == report.summary(results)
+    assert (ROOT / "docs" / "results.md").read_text("utf-8") == report.markdown(results) + "\n"
 
 
 def test_it_says_what_people_must_know():

@@ -120,3 +120,11 @@ def test_pictures_show_every_case(results, tmp_path):
 def test_the_table_says_how_our_time_grows(results):
     (line,) = [x for x in report.question_table(results["questions"][0], {}).splitlines() if x.startswith("- ")]
     assert "our time grows as its power 3.00; 3.00 from" in line
+
+
+def test_the_summary_has_the_mean_and_both_ends_of_each_contestant(results):
+    mean = math.exp((3 * math.log(2) + math.log(8)) / 4)
+    results["questions"][0]["failed"] = "torch disagrees"
+    text = report.summary(results)
+    assert f"| matmul | torch | 4 | **{mean:.2f}** | 2.00 matmul 64 | 8.00 whole step |" in text
+    assert "above 1, ours is faster" in text and "matmul FAILED: torch disagrees" in text

@@ -139,8 +139,8 @@ def mean_row(question: dict[str, Any], others: list[str], width: int, with_speed
     return [row + [""] * (width - len(row))]
 
 
-def markdown(report: dict[str, Any]) -> str:
-    """The whole report; says what the numbers are before it shows them."""
+def heading(report: dict[str, Any]) -> list[str]:
+    """What the numbers are, before they are shown."""
     m, o = report["machine"], report["options"]
     versions = ", ".join(f"{k} {v}" for k, v in report["versions"].items())
     limits = f"; limits {m['gflops']:.0f} GFLOP/s and {m['gbytes']:.0f} GB/s" if "gflops" in m else ""
@@ -151,8 +151,14 @@ def markdown(report: dict[str, Any]) -> str:
     ]
     if not report.get("complete", True):
         lines.append("INCOMPLETE: the run was stopped before its end; this is what was measured until then.")
+    return lines
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The whole report: a table for each question."""
+    lines = heading(report)
     for question in report["questions"]:
-        lines += ["", f"**{question['name']}**: {question['doc']}", "", question_table(question, m)]
+        lines += ["", f"**{question['name']}**: {question['doc']}", "", question_table(question, report["machine"])]
         for name, why in question.get("absent", {}).items():
             lines.append(f"\n{name} was skipped: {why}.")
         if question["failed"]:
@@ -160,10 +166,23 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def summary(report: dict[str, Any]) -> str:
+    """The report in one table: of each question and contestant the mean ratio, and the cases at either end."""
+    rows = [["question", "against", "cases", "geometric mean", "worst case", "best case"], ["---"] * 6]
+    for question in report["questions"]:
+        for name in dict.fromkeys(n for c in question["cases"] for n in c["ratios"]):
+            ratios = {c["name"]: c["ratios"][name]["ratio"] for c in question["cases"] if name in c["ratios"]}
+            ends = [f"{ratios[c]:.2f} {c}" for c in (min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__))]
+            rows.append([question["name"], name, str(len(ratios)), f"**{geometric_mean(list(ratios.values())):.2f}**", *ends])
+    table = ["| " + " | ".join(row) + " |" for row in rows]
+    failed = [f"\n{q['name']} FAILED: {q['failed']}" for q in report["questions"] if q["failed"]]
+    return "\n".join([*heading(report), "", *table, *failed])
+
+
 def update_readme(report: dict[str, Any], readme: Path) -> None:
-    """Put the tables between the two markers of the README."""
+    """Put the summary between the two markers of the README."""
     text = readme.read_text("utf-8")
-    block = f"<!-- benchmarks -->\n{markdown(report)}\n<!-- /benchmarks -->"
+    block = f"<!-- benchmarks -->\n{summary(report)}\n<!-- /benchmarks -->"
     new, count = re.subn(r"<!-- benchmarks -->.*?<!-- /benchmarks -->", lambda _: block, text, flags=re.DOTALL)
     if count != 1:
         raise ValueError(f"{readme} needs one pair of <!-- benchmarks --> and <!-- /benchmarks --> markers, has {count}")

@@ -23,7 +23,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=10.0, help="time limit per case (default 10)")
     parser.add_argument("--json", metavar="FILE", help="write the results, anew after every case; - for stdout, at the end")
     parser.add_argument("--markdown", metavar="FILE", help="write the tables")
-    parser.add_argument("--readme", metavar="FILE", help="put the tables between the benchmark markers of a README")
+    parser.add_argument("--readme", metavar="FILE", help="put a summary between the benchmark markers of a README")
     parser.add_argument("--plots", metavar="DIR", help="draw the results (needs matplotlib)")
     parser.add_argument("--show", metavar="FILE", help="earlier results, for stdout, --readme, --markdown or --plots; runs nothing")
     parser.add_argument("--compare", nargs=2, metavar=("OLD", "NEW"), help="compare two result files; exit code 1 on a regression")
