@@ -41,7 +41,27 @@ def attention_backward(page: dict[str, Any]) -> Any:
     return figure
 
 
-DRAWN = {"attention_backward": attention_backward}
+def what_an_induction_head_is(page: dict[str, Any]) -> Any:
+    """Loss and score over training, and the best head's pattern on one list read twice."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained", width_ratios=[1.2, 1])
+    steps, losses, scores = zip(*page["curve"], strict=True)
+    left.plot(steps, losses, color=figures.BLUE)
+    left.set(xlabel="step", ylim=(0, None))
+    left.set_ylabel("loss of the batch", color=figures.BLUE)
+    other = left.twinx()
+    other.plot(steps, scores, color=figures.ORANGE, linestyle="--")
+    other.set_ylim(0, 1)
+    other.set_ylabel("best induction score", color=figures.ORANGE)
+    layer, head = page["layer"], page["head"]
+    signs = page["spell"](page["twice"][0])
+    right.imshow(page["pattern"][layer, 0, head], cmap=figures.MAP, vmin=0, vmax=1)
+    right.set_xticks(range(len(signs)), signs, fontsize=8)
+    right.set_yticks(range(len(signs)), signs, fontsize=8)
+    right.set(title=f"layer {layer}, head {head}", xlabel="key", ylabel="query")
+    return figure
+
+
+DRAWN = {"attention_backward": attention_backward, "what_an_induction_head_is": what_an_induction_head_is}
 
 
 def main() -> None:

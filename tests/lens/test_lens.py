@@ -205,7 +205,11 @@ def test_direct_logit_attribution_adds_up(gpt):
     for against in (None, 3):
         found = lens.direct_logit_attribution(gpt, position=5, token=7, against=against, input_ids=IDS)
         np.testing.assert_allclose(found.values.sum(), found.total, rtol=1e-4, atol=1e-5)
+        assert found.token == 7
     assert "embed" in found.text()
+    logits = gpt(input_ids=IDS).logits.data[0, 5]
+    found = lens.direct_logit_attribution(gpt, position=5, input_ids=IDS)
+    assert found.token == logits.argmax() and found.total == logits.max()
 
 
 def test_direct_logit_attribution_refuses_post_norm():

@@ -172,10 +172,8 @@ def _attribution(model: Any, inputs: dict[str, Any], decode: Callable[[int], str
         found = direct_logit_attribution(model, **inputs)
     except TypeError:  # a post-norm model: its stream is not a sum of parts, and the page has no such section
         return None
-    with no_grad():
-        choice = int(np.argmax(model(**inputs).logits.data[0, -1]))
     order = np.argsort(-np.abs(found.values))[:24]
-    says = f"What each part writes towards the model's choice after the last token, “{decode(choice)}” (logit {found.total:.2f})."
+    says = f"What each part writes towards the model's choice after the last token, “{decode(found.token)}” (logit {found.total:.2f})."
     return {"labels": [found.components[i] for i in order], "values": [float(found.values[i]) for i in order], "says": says}
 
 

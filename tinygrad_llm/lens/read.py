@@ -79,11 +79,12 @@ def logit_lens(model: Any, top: int = 5, targets: np.ndarray | None = None, **in
 
 @dataclass
 class Attribution:
-    """How much each component adds to one number. `values[i]` belongs to `components[i]`; they sum to `total`."""
+    """How much each component adds to the logit of `token`. `values[i]` belongs to `components[i]`; they sum to `total`."""
 
     components: list[str]
     values: np.ndarray
     total: float
+    token: int
 
     def text(self, limit: int = 12) -> str:
         order = np.argsort(-np.abs(self.values))[:limit]
@@ -119,7 +120,7 @@ def direct_logit_attribution(
     worth = pieces @ direction
     total = float(logits[token] - (0.0 if against is None else logits[against]))
     labels = ["embed", *(name.removeprefix(side) for name in parts[1:])]
-    return Attribution([*labels, "constant"], np.append(worth, constant), total)
+    return Attribution([*labels, "constant"], np.append(worth, constant), total, token)
 
 
 def _frozen_readout(model: Any, end: str, stream: np.ndarray, token: int, against: int | None, position: int, inputs: Any) -> Any:
