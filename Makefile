@@ -26,7 +26,7 @@ help:
 	@echo "make test     install and run the tests"
 	@echo "make bench    side-by-side benchmarks; BENCH=\"rows overhead\" AGAINST=torch,numpy"
 	@echo "make lint     ruff and mypy"
-	@echo "make oracles  the checks against PyTorch and transformers (installs both)"
+	@echo "make oracles  the checks against PyTorch, transformers and TransformerLens (installs them)"
 	@echo "make clean    remove .venv, caches and build leftovers"
 
 $(VENV)/.made:

@@ -173,7 +173,8 @@ def _attribution(model: Any, inputs: dict[str, Any], decode: Callable[[int], str
     except TypeError:  # a post-norm model: its stream is not a sum of parts, and the page has no such section
         return None
     order = np.argsort(-np.abs(found.values))[:24]
-    says = f"What each part writes towards the model's choice after the last token, “{decode(found.token)}” (logit {found.total:.2f})."
+    choice = decode(found.token)
+    says = f"What each part writes towards the model's choice after the last token, “{choice}” (logit {found.total:.2f})."
     return {"labels": [found.components[i] for i in order], "values": [float(found.values[i]) for i in order], "says": says}
 
 
