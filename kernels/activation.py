@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from . import _check as check
-from ._jit import jit, jit_parallel, prange
+from ._jit import jit_tasks
 from ._rows import empty_rows, flat_or_rows, share, span
 from .vecmath import by_dtype, logistic, logistic2, normal_tail, rounded, wide_vectors
 
@@ -84,62 +84,45 @@ def _gelu_tanh(real):
 
 def _unary(formula):
     """forward(x, out) and backward(g, x, dx) over lines of numbers"""
-    @jit
-    def forward_lines(first, last, width, total, x, out):
+    @jit_tasks
+    def forward(task, tasks, width, total, x, out):
         wide_vectors()
+        first, last = span(task, tasks, x.shape[0])
         for r in range(first, last):
             row = x[r][:min(width, total - r * width)]
             y = out[r][:row.size]
             for i in range(row.size):
                 y[i] = formula(row[i])[0]
 
-    @jit_parallel
-    def forward(threads, tasks, width, total, x, out):
-        for t in prange(threads):
-            for task in range(t, tasks, threads):
-                first, last = span(task, tasks, x.shape[0])
-                forward_lines(first, last, width, total, x, out)
-
-    @jit
-    def backward_lines(first, last, width, total, g, x, dx):
+    @jit_tasks
+    def backward(task, tasks, width, total, g, x, dx):
         wide_vectors()
+        first, last = span(task, tasks, x.shape[0])
         for r in range(first, last):
             row = x[r][:min(width, total - r * width)]
             gr, d = g[r][:row.size], dx[r][:row.size]
             for i in range(row.size):
                 d[i] = gr[i] * formula(row[i])[1]
 
-    @jit_parallel
-    def backward(threads, tasks, width, total, g, x, dx):
-        for t in prange(threads):
-            for task in range(t, tasks, threads):
-                first, last = span(task, tasks, x.shape[0])
-                backward_lines(first, last, width, total, g, x, dx)
-
     return forward, backward
 
 
 def _gated(formula):
     """forward(gate, up, out) and backward(g, gate, up, dgate, dup) over lines of numbers"""
-    @jit
-    def forward_lines(first, last, width, total, gate, up, out):
+    @jit_tasks
+    def forward(task, tasks, width, total, gate, up, out):
         wide_vectors()
+        first, last = span(task, tasks, gate.shape[0])
         for r in range(first, last):
             a = gate[r][:min(width, total - r * width)]
             b, y = up[r][:a.size], out[r][:a.size]
             for i in range(a.size):
                 y[i] = formula(a[i])[0] * b[i]
 
-    @jit_parallel
-    def forward(threads, tasks, width, total, gate, up, out):
-        for t in prange(threads):
-            for task in range(t, tasks, threads):
-                first, last = span(task, tasks, gate.shape[0])
-                forward_lines(first, last, width, total, gate, up, out)
-
-    @jit
-    def backward_lines(first, last, width, total, g, gate, up, dgate, dup):
+    @jit_tasks
+    def backward(task, tasks, width, total, g, gate, up, dgate, dup):
         wide_vectors()
+        first, last = span(task, tasks, gate.shape[0])
         for r in range(first, last):
             a = gate[r][:min(width, total - r * width)]
             gr, b, da, db = g[r][:a.size], up[r][:a.size], dgate[r][:a.size], dup[r][:a.size]
@@ -147,13 +130,6 @@ def _gated(formula):
                 value, slope = formula(a[i])
                 da[i] = gr[i] * b[i] * slope
                 db[i] = gr[i] * value
-
-    @jit_parallel
-    def backward(threads, tasks, width, total, g, gate, up, dgate, dup):
-        for t in prange(threads):
-            for task in range(t, tasks, threads):
-                first, last = span(task, tasks, gate.shape[0])
-                backward_lines(first, last, width, total, g, gate, up, dgate, dup)
 
     return forward, backward
 

@@ -42,7 +42,7 @@ from kernels.attention_tiles import (
     pack_rows,
     unpack_transposed,
 )
-from kernels.attention_vectors import jit_glue, vload
+from kernels.attention_vectors import vload
 from kernels.simd import fetch_add, peek_i64, poke
 
 SPAN = 256               # queries whose forms are in use at a time
@@ -112,7 +112,7 @@ def gradient_forms(tile, dtile, lse, delta, pattern, left, right, like):
             split_in_turn(right + column + 2 * step, d01, d11)
 
 
-@jit_glue
+@jit
 def tile_gradients(p, b, h, t, s, queries, rows, keys, values, dk, dv, form, lse, delta, work, words, like, keep):
     """What one tile of 64 keys × 64 queries adds to dK, dV, dQᵀ and dbias; all addresses are those of this tile.
 
@@ -153,7 +153,7 @@ def tile_gradients(p, b, h, t, s, queries, rows, keys, values, dk, dv, form, lse
     add_tile(dq, added, p.K_padded, TILE, like)
 
 
-@jit_glue
+@jit
 def span_gradients(p, b, h, t_lo, t_end, s_lo, s_hi, keys, values, dk, dv, work, words, scale, keep):
     """All keys against up to 256 queries of one head; writes their dQ. False if something is not finite."""
     like = type(scale)(1)
@@ -195,7 +195,7 @@ def split_pair(p, b, shared, s_lo, s_hi, keys, values, dk, dv, work, like):
     return fine
 
 
-@jit_glue
+@jit
 def pair_gradients(p, b, shared, chunk, base, scale, keep):
     """dQ of one chunk of queries for all query heads of one key head, and what the chunk adds to that head's dK and dV."""
     like = type(scale)(1)
@@ -227,7 +227,7 @@ def pair_gradients(p, b, shared, chunk, base, scale, keep):
     return fine
 
 
-@jit_glue
+@jit
 def backward_task(task, thread, p, scale, keep):
     """One (batch, key head, chunk), or all batches or heads that share a piece of the bias gradient, in order."""
     chunk, pair = task % p.chunks, task // p.chunks

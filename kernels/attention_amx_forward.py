@@ -35,7 +35,7 @@ from kernels.attention_tiles import (
     softmax_tile,
     unpack_transposed,
 )
-from kernels.attention_vectors import constant, jit_glue, vload
+from kernels.attention_vectors import constant, vload
 from kernels.simd import fetch_add, peek_i64, poke, store
 
 FORM = 384               # bytes per column of one split tile of 64 rows: three pieces of 2 bytes
@@ -91,7 +91,7 @@ def weigh_and_split(pattern, tile, top, total, like):
         store(total + 64 * j, vload(total + 64 * j, like) + (even + odd))
 
 
-@jit_glue
+@jit
 def query_tile(p, b, h, t, queries, s_base, s_end, keys, values, work, words, scale, keep):
     """The forward pass of one tile of queries against split keys and values that start at position s_base."""
     width = max(p.K_padded, p.V_padded)
@@ -128,7 +128,7 @@ def query_tile(p, b, h, t, queries, s_base, s_end, keys, values, work, words, sc
     return fine
 
 
-@jit_glue
+@jit
 def forward_task(task, thread, p, scale, keep):
     """All query heads of one (batch, key head) for one chunk of queries; False if a number was not finite."""
     like = type(scale)(1)

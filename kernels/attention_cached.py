@@ -20,7 +20,7 @@ from kernels.attention_launch import launch, pointer_to, worker_address
 from kernels.attention_plan import CACHE_LINE, WANTED_TASKS
 from kernels.attention_products import _micro_kernel
 from kernels.attention_tiles import INF, LOG2E, TILE, pack_rows
-from kernels.attention_vectors import _INT, _WORD, _vector, constant, exp2, jit_glue, lanes, peek, sizeof, splat, vload
+from kernels.attention_vectors import _INT, _WORD, _vector, constant, exp2, lanes, peek, sizeof, splat, vload
 from kernels.simd import fetch_add, max_lanes, peek_f64, peek_i64, poke, store, sum_lanes, vmax
 
 SPLIT = 1024             # keys per split
@@ -113,7 +113,7 @@ def add_values(acc, weights, values, stride, vectors, count, factor, like):
         _row_one(acc + j * step, 0, weights, 0, values + j * step, stride, 0, count, scale, like)
 
 
-@jit_glue
+@jit
 def decode_task(task, thread, d, scale):
     """One split of one (batch, key head): partial output, maximum and sum of every query that shares these keys."""
     size, step, like = sizeof(scale), lanes(scale), type(scale)(1)
@@ -174,7 +174,7 @@ def hide_and_add(d, scores, b, h, t, s, count, length, like):
         poke(scores + i * size, type(like)(-INF))
 
 
-@jit_glue
+@jit
 def drain(address, thread, like):
     """Draw tasks from the counter until none is left."""
     d = numba.carray(pointer_to(address), (FIELDS,), np.int64)

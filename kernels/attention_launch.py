@@ -11,9 +11,11 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from kernels._jit import address_of, jit, jit_parallel, prange
+from kernels._jit import address_of, jit
+from kernels._spread import launch
 from kernels.attention_plan import PLAN
-from kernels.simd import call_address
+
+__all__ = ["launch", "plan_at", "pointer_to", "worker_address"]
 
 
 @intrinsic
@@ -28,13 +30,6 @@ def pointer_to(typingctx, address):
 def plan_at(address):
     """The plan that lies at an address."""
     return numba.carray(pointer_to(address), (1,), PLAN)[0]
-
-
-@jit_parallel
-def launch(threads, worker, argument):
-    """worker(argument, thread, 0, 0) on each thread."""
-    for thread in prange(threads):
-        call_address(worker, argument, thread, 0, 0)
 
 
 @functools.cache

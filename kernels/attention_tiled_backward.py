@@ -25,7 +25,7 @@ from kernels.attention_tiles import (
     pack_rows,
     pack_transposed,
 )
-from kernels.attention_vectors import constant, jit_glue, lanes, peek, sizeof, splat, vload, vload_part
+from kernels.attention_vectors import constant, lanes, peek, sizeof, splat, vload, vload_part
 from kernels.simd import fetch_add, peek_i64, poke, store_part, sum_lanes
 
 WIDTH_MULTIPLE = None           # widths are padded to whole vectors
@@ -92,7 +92,7 @@ def write_rows(target, row_stride, source, padded, first, last, lo, hi, width, s
                 store_part(row + j * size, constant(0.0, scale), count)
 
 
-@jit_glue
+@jit
 def tile_gradients(p, b, h, t, s, queries, rows, keys, values, dk, dv, rows_q, columns_q, dq, rows_g, columns_g,
                    lse, delta, tile, words, like, keep):
     """What one tile of 64 keys × 64 queries adds to dK, dV, dQ and dbias; all addresses are those of this tile."""
@@ -118,7 +118,7 @@ def tile_gradients(p, b, h, t, s, queries, rows, keys, values, dk, dv, rows_q, c
     product_by_columns(dq, k_row, dtile, row, keys, k_row, tall, p.K_padded // step, rows, first, last, 1, like)
 
 
-@jit_glue
+@jit
 def pair_gradients(p, b, shared, chunk, base, scale, keep):
     """dQ of one chunk of queries for all query heads of one key head, and what the chunk adds to that head's dK and dV."""
     size, like = sizeof(scale), type(scale)(1)
@@ -167,7 +167,7 @@ def pair_gradients(p, b, shared, chunk, base, scale, keep):
     write_rows(p.dv + b * p.dv_b + shared * p.dv_h + chunk * p.dv_chunk, p.dv_t, dv, p.V_padded, 0, p.S, s_lo, s_hi, p.V, like)
 
 
-@jit_glue
+@jit
 def backward_task(task, thread, p, scale, keep):
     """One (batch, key head, chunk), or all batches or heads that share a piece of the bias gradient, in order."""
     chunk, pair = task % p.chunks, task // p.chunks
@@ -178,7 +178,7 @@ def backward_task(task, thread, p, scale, keep):
             pair_gradients(p, b + i, shared + j, chunk, p.work + thread * p.work_bytes, scale, keep)
 
 
-@jit_glue
+@jit
 def drain(address, thread, like):
     """Draw tasks from the counter until none is left: unequal tasks and a disturbed core balance out, the results stay the same."""
     p = plan_at(address)

@@ -27,7 +27,7 @@ from kernels.attention_tiles import (
     pack_transposed,
     softmax_tile,
 )
-from kernels.attention_vectors import jit_glue, lanes, peek, sizeof, splat, vload
+from kernels.attention_vectors import lanes, peek, sizeof, splat, vload
 from kernels.simd import fetch_add, peek_i64, poke, store_part
 
 WIDTH_MULTIPLE = None           # widths are padded to whole vectors
@@ -97,7 +97,7 @@ def write_rows(p, b, h, t, queries, acc, top, total, like):
         poke(p.lse + ((b * p.H + h) * p.T + t + i) * size, type(like)(highest + math.log(count) if seen else -INF))
 
 
-@jit_glue
+@jit
 def query_tile(p, b, h, t, queries, s_base, s_end, keys, values, work, words, scale, keep):
     """The forward pass of one tile of queries against packed keys and values that start at position s_base."""
     size, step = sizeof(scale), lanes(scale)
@@ -132,7 +132,7 @@ def query_tile(p, b, h, t, queries, s_base, s_end, keys, values, work, words, sc
     write_rows(p, b, h, t, queries, acc, top, total, scale)
 
 
-@jit_glue
+@jit
 def forward_task(task, thread, p, scale, keep):
     """All query heads of one (batch, key head) for one chunk of queries."""
     size = sizeof(scale)
@@ -166,7 +166,7 @@ def forward_task(task, thread, p, scale, keep):
         empty_rows(p, b, h, t_end, t_hi, scale)
 
 
-@jit_glue
+@jit
 def drain(address, thread, like):
     """Draw tasks from the counter until none is left: unequal tasks and a disturbed core balance out, the results stay the same."""
     p = plan_at(address)

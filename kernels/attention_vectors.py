@@ -1,18 +1,12 @@
 """Vectors for attention whose type follows a scalar: `like` is a number of the dtype at work, and lanes, sizes and
 constants follow from it, so that one source serves float32 and float64. Adds 2^x to the operations of `simd`.
 """
-import functools
-
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from kernels import simd
-from kernels._jit import jit
 
-# For functions with one caller: they become part of it before anything is compiled. Otherwise LLVM optimises what they
-# call once more at every level of calls, and the backward pass takes 7 s to compile instead of 4.
-jit_glue = functools.partial(jit, inline="always")
 _INT = ir.IntType(64)
 _WORD = {types.float32: 4, types.float64: 8}
 

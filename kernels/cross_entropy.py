@@ -12,7 +12,7 @@ import numpy as np
 import kernels
 
 from . import _check as check
-from ._jit import jit, jit_parallel, prange
+from ._jit import jit_tasks
 from ._rows import rows_of, share, span
 from .reference_loss import (
     _classes,
@@ -29,9 +29,10 @@ __all__ = ["cross_entropy_backward", "cross_entropy_forward", "linear_cross_entr
 BLOCK = 2048                        # numbers, 8 KB of float32
 
 
-@jit
-def _loss_rows(first, last, width, logits, targets, ignore_index, smoothing, losses, lse):
+@jit_tasks
+def _loss(task, tasks, width, logits, targets, ignore_index, smoothing, losses, lse):
     wide_vectors()
+    first, last = span(task, tasks, logits.shape[0])
     zero = logits.dtype.type(0)
     for r in range(first, last):
         row = logits[r][:width]
@@ -60,17 +61,10 @@ def _loss_rows(first, last, width, logits, targets, ignore_index, smoothing, los
             losses[r] = (top - (1 - smoothing) * row[target] - smoothing * (total / width)) + log_sum
 
 
-@jit_parallel
-def _loss(threads, tasks, width, logits, targets, ignore_index, smoothing, losses, lse):
-    for t in prange(threads):
-        for task in range(t, tasks, threads):
-            first, last = span(task, tasks, logits.shape[0])
-            _loss_rows(first, last, width, logits, targets, ignore_index, smoothing, losses, lse)
-
-
-@jit
-def _gradient_rows(first, last, width, g, logits, targets, lse, ignore_index, smoothing, out):
+@jit_tasks
+def _gradient(task, tasks, width, g, logits, targets, lse, ignore_index, smoothing, out):
     wide_vectors()
+    first, last = span(task, tasks, logits.shape[0])
     zero = logits.dtype.type(0)
     scratch = np.empty(BLOCK, logits.dtype)
     share_of_all = logits.dtype.type(smoothing / width)
@@ -90,14 +84,6 @@ def _gradient_rows(first, last, width, g, logits, targets, lse, ignore_index, sm
             for i in range(part.size):
                 into[i] = scratch[i]
         d[target] = hot
-
-
-@jit_parallel
-def _gradient(threads, tasks, width, g, logits, targets, lse, ignore_index, smoothing, out):
-    for t in prange(threads):
-        for task in range(t, tasks, threads):
-            first, last = span(task, tasks, logits.shape[0])
-            _gradient_rows(first, last, width, g, logits, targets, lse, ignore_index, smoothing, out)
 
 
 # ---- the kernels ------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ Two rounds of a 32-bit mixer for each element, all in integers, which LLVM vecto
 import numpy as np
 
 from . import _check as check
-from ._jit import COMPILED, jit, jit_parallel, prange
+from ._jit import COMPILED, jit_tasks
 from ._rows import LINE, share, span
 from .reference import _mix, seed_keys
 from .vecmath import wide_vectors
@@ -41,9 +41,10 @@ else:
             return _mix(h) >= threshold
 
 
-@jit
-def _drop_lines(first, last, total, x, k0, k1, threshold, scale, out):
+@jit_tasks
+def _drop(task, tasks, total, lines, x, k0, k1, threshold, scale, out):
     wide_vectors()
+    first, last = span(task, tasks, lines)
     zero = x.dtype.type(0)
     for r in range(first, last):
         start = r * LINE
@@ -52,14 +53,6 @@ def _drop_lines(first, last, total, x, k0, k1, threshold, scale, out):
         high, base = start >> 32, start & 0xFFFFFFFF
         for i in range(row.size):
             y[i] = row[i] * scale if kept(base + i, high, k0, k1, threshold) else zero
-
-
-@jit_parallel
-def _drop(threads, tasks, total, lines, x, k0, k1, threshold, scale, out):
-    for t in prange(threads):
-        for task in range(t, tasks, threads):
-            first, last = span(task, tasks, lines)
-            _drop_lines(first, last, total, x, k0, k1, threshold, scale, out)
 
 
 def dropout_forward(x, p, seed):

@@ -7,35 +7,29 @@ Clearing rows and adding to them in one go also writes the big table once, where
 import numpy as np
 
 from . import _check as check
-from ._jit import jit, jit_parallel, prange
+from ._jit import jit_tasks
 from ._rows import rows_of, share, span
 from .reference import _table
 from .vecmath import wide_vectors
 
 
-@jit
-def _gather_rows(first, last, width, weight, ids, out):
+@jit_tasks
+def _gather(task, tasks, width, weight, ids, out):
     wide_vectors()
+    first, last = span(task, tasks, out.shape[0])
     for r in range(first, last):
         row, y = weight[ids[r]][:width], out[r]
         for i in range(y.size):
             y[i] = row[i]
 
 
-@jit_parallel
-def _gather(threads, tasks, width, weight, ids, out):
-    for t in prange(threads):
-        for task in range(t, tasks, threads):
-            first, last = span(task, tasks, out.shape[0])
-            _gather_rows(first, last, width, weight, ids, out)
-
-
-@jit
-def _scatter_rows(first, last, width, clear, g, order, ids, start, end, out):
-    """Rows [first, last) of the table; the sorted places [start, end) hold their ids."""
+@jit_tasks
+def _scatter(task, tasks, width, clear, g, order, ids, starts, out):
+    """A range of the table's rows; the sorted places [starts[task], starts[task + 1]) hold their ids."""
     wide_vectors()
+    first, last = span(task, tasks, out.shape[0])
     zero = out.dtype.type(0)
-    at = start
+    at, end = starts[task], starts[task + 1]
     for v in range(first, last):
         row = out[v]
         if clear:
@@ -48,29 +42,14 @@ def _scatter_rows(first, last, width, clear, g, order, ids, start, end, out):
             at += 1
 
 
-@jit_parallel
-def _scatter(threads, tasks, width, clear, g, order, ids, starts, out):
-    for t in prange(threads):
-        for task in range(t, tasks, threads):
-            first, last = span(task, tasks, out.shape[0])
-            _scatter_rows(first, last, width, clear, g, order, ids, starts[task], starts[task + 1], out)
-
-
-@jit
-def _scatter_present(first, last, width, g, order, ids, out):
-    """The sorted places [first, last) alone: for a table that is zero already, or is added to."""
+@jit_tasks
+def _scatter_sparse(task, tasks, width, g, order, ids, bounds, out):
+    """The sorted places [bounds[task], bounds[task + 1]) alone: for a table that is zero already, or is added to."""
     wide_vectors()
-    for at in range(first, last):
+    for at in range(bounds[task], bounds[task + 1]):
         row, gr = out[ids[at]], g[order[at]][:width]
         for i in range(row.size):
             row[i] += gr[i]
-
-
-@jit_parallel
-def _scatter_sparse(threads, tasks, width, g, order, ids, bounds, out):
-    for t in prange(threads):
-        for task in range(t, tasks, threads):
-            _scatter_present(bounds[task], bounds[task + 1], width, g, order, ids, out)
 
 
 # ---- the kernels ------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ loops of their own: LLVM vectorises a loop only if at most 8 pairs of arrays mus
 import numpy as np
 
 from . import _check as check
-from ._jit import jit, jit_parallel, prange
+from ._jit import jit, jit_tasks
 from ._rows import empty_rows, rows_of, share, span
 from .vecmath import wide_vectors
 
@@ -18,9 +18,10 @@ PARTIALS = 32                       # at most so many partial sums of dweight; e
 
 # ---- forward ----------------------------------------------------------------------------------------------------------
 
-@jit
-def _layer_norm_rows(first, last, width, x, residual, weight, bias, eps, total, out, statistics):
+@jit_tasks
+def _layer_norm(task, tasks, width, x, residual, weight, bias, eps, total, out, statistics):
     wide_vectors()
+    first, last = span(task, tasks, x.shape[0])
     zero = x.dtype.type(0)
     for r in range(first, last):
         row = x[r][:width]
@@ -51,17 +52,10 @@ def _layer_norm_rows(first, last, width, x, residual, weight, bias, eps, total, 
         statistics[0, r], statistics[1, r] = mu, scale
 
 
-@jit_parallel
-def _layer_norm(threads, tasks, width, x, residual, weight, bias, eps, total, out, statistics):
-    for t in prange(threads):
-        for task in range(t, tasks, threads):
-            first, last = span(task, tasks, x.shape[0])
-            _layer_norm_rows(first, last, width, x, residual, weight, bias, eps, total, out, statistics)
-
-
-@jit
-def _rms_norm_rows(first, last, width, x, residual, weight, eps, total, out, rstd):
+@jit_tasks
+def _rms_norm(task, tasks, width, x, residual, weight, eps, total, out, rstd):
     wide_vectors()
+    first, last = span(task, tasks, x.shape[0])
     for r in range(first, last):
         row = x[r][:width]
         if residual is not None:
@@ -83,20 +77,13 @@ def _rms_norm_rows(first, last, width, x, residual, weight, eps, total, out, rst
         rstd[r] = scale
 
 
-@jit_parallel
-def _rms_norm(threads, tasks, width, x, residual, weight, eps, total, out, rstd):
-    for t in prange(threads):
-        for task in range(t, tasks, threads):
-            first, last = span(task, tasks, x.shape[0])
-            _rms_norm_rows(first, last, width, x, residual, weight, eps, total, out, rstd)
-
-
 # ---- backward ---------------------------------------------------------------------------------------------------------
 
-@jit
-def _layer_norm_gradient_rows(first, last, width, g, g_total, x, weight, mean, rstd, dx, dweight, dbias):
+@jit_tasks
+def _layer_norm_gradient(task, tasks, width, g, g_total, x, weight, mean, rstd, dx, dweights, dbiases):
     wide_vectors()
-    zero = x.dtype.type(0)
+    first, last = span(task, tasks, x.shape[0])
+    zero, dweight, dbias = x.dtype.type(0), dweights[task], dbiases[task]
     for r in range(first, last):
         row, gr, d = x[r][:width], g[r][:width], dx[r][:width]
         mu, scale = mean[r], rstd[r]
@@ -117,18 +104,11 @@ def _layer_norm_gradient_rows(first, last, width, g, g_total, x, weight, mean, r
             _add_to(d, g_total[r][:width])
 
 
-@jit_parallel
-def _layer_norm_gradient(threads, tasks, width, g, g_total, x, weight, mean, rstd, dx, dweights, dbiases):
-    for t in prange(threads):
-        for task in range(t, tasks, threads):
-            first, last = span(task, tasks, x.shape[0])
-            _layer_norm_gradient_rows(first, last, width, g, g_total, x, weight, mean, rstd, dx, dweights[task],
-                                      dbiases[task])
-
-
-@jit
-def _rms_norm_gradient_rows(first, last, width, g, g_total, x, weight, rstd, dx, dweight):
+@jit_tasks
+def _rms_norm_gradient(task, tasks, width, g, g_total, x, weight, rstd, dx, dweights):
     wide_vectors()
+    first, last = span(task, tasks, x.shape[0])
+    dweight = dweights[task]
     for r in range(first, last):
         row, gr, d = x[r][:width], g[r][:width], dx[r][:width]
         scale, sum_hx = rstd[r], x.dtype.type(0)
@@ -144,14 +124,6 @@ def _rms_norm_gradient_rows(first, last, width, g, g_total, x, weight, rstd, dx,
                 dweight[i] += gr[i] * (row[i] * scale)
         if g_total is not None:
             _add_to(d, g_total[r][:width])
-
-
-@jit_parallel
-def _rms_norm_gradient(threads, tasks, width, g, g_total, x, weight, rstd, dx, dweights):
-    for t in prange(threads):
-        for task in range(t, tasks, threads):
-            first, last = span(task, tasks, x.shape[0])
-            _rms_norm_gradient_rows(first, last, width, g, g_total, x, weight, rstd, dx, dweights[task])
 
 
 @jit(forceinline=True)

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from . import _check as check
-from ._jit import jit, jit_parallel, prange
+from ._jit import jit_tasks
 from ._rows import share
 from .reference_optimizer import as_list, check_adamw
 from .vecmath import wide_vectors
@@ -16,9 +16,11 @@ from .vecmath import wide_vectors
 BLOCK = 1 << 14                     # elements of a task
 
 
-@jit
-def _adamw_block(p, g, m, v, grad_scale, l2, take_m, beta2, take_v, shrink, rate, root_scale, eps):
+@jit_tasks
+def _adamw(task, tasks, param, grad, mean, square, grad_scale, l2, take_m, beta2, take_v, shrink, rate, root_scale, eps):
     wide_vectors()
+    first, last = task * BLOCK, min((task + 1) * BLOCK, param.size)
+    p, g, m, v = param[first:last], grad[first:last], mean[first:last], square[first:last]
     for i in range(p.size):
         gi = g[i] * grad_scale + l2 * p[i]
         mi = m[i] + take_m * (gi - m[i])
@@ -28,30 +30,15 @@ def _adamw_block(p, g, m, v, grad_scale, l2, take_m, beta2, take_v, shrink, rate
         p[i] = p[i] * shrink - rate * mi / (np.sqrt(vi) * root_scale + eps)
 
 
-@jit_parallel
-def _adamw(threads, tasks, p, g, m, v, grad_scale, l2, take_m, beta2, take_v, shrink, rate, root_scale, eps):
-    for t in prange(threads):
-        for task in range(t, tasks, threads):
-            first, last = task * BLOCK, min((task + 1) * BLOCK, p.size)
-            _adamw_block(p[first:last], g[first:last], m[first:last], v[first:last], grad_scale, l2, take_m, beta2, take_v,
-                         shrink, rate, root_scale, eps)
-
-
-@jit
-def _square_sum_block(g):
+@jit_tasks
+def _square_sums(task, tasks, g, sums):
     wide_vectors()
+    block = g[task * BLOCK:min((task + 1) * BLOCK, g.size)]
     s = 0.0
-    for i in range(g.size):
-        x = np.float64(g[i])
+    for i in range(block.size):
+        x = np.float64(block[i])
         s += x * x
-    return s
-
-
-@jit_parallel
-def _square_sums(threads, tasks, g, sums):
-    for t in prange(threads):
-        for task in range(t, tasks, threads):
-            sums[task] = _square_sum_block(g[task * BLOCK:min((task + 1) * BLOCK, g.size)])
+    sums[task] = s
 
 
 # ---- the kernels ------------------------------------------------------------------------------------------------------

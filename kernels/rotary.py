@@ -5,15 +5,16 @@ axes may be those of x, or fewer, and are then used again in turn.
 """
 import numpy as np
 
-from ._jit import jit, jit_parallel, prange
+from ._jit import jit_tasks
 from ._rows import rows_of, share, span
 from .reference import _rotary_halves
 from .vecmath import wide_vectors
 
 
-@jit
-def _turn_rows(first, last, width, half, interleaved, sign, x, cos, sin, out):
+@jit_tasks
+def _turn(task, tasks, width, half, interleaved, sign, x, cos, sin, out):
     wide_vectors()
+    first, last = span(task, tasks, out.shape[0])
     angles = cos.shape[0]
     for r in range(first, last):
         row, y = x[r][:width], out[r]
@@ -30,14 +31,6 @@ def _turn_rows(first, last, width, half, interleaved, sign, x, cos, sin, out):
                 yb[i] = b[i] * c[i] + a[i] * (sign * s[i])
         for i in range(2 * half, width):
             y[i] = row[i]
-
-
-@jit_parallel
-def _turn(threads, tasks, width, half, interleaved, sign, x, cos, sin, out):
-    for t in prange(threads):
-        for task in range(t, tasks, threads):
-            first, last = span(task, tasks, out.shape[0])
-            _turn_rows(first, last, width, half, interleaved, sign, x, cos, sin, out)
 
 
 def rotary_forward(x, cos, sin, interleaved=False):

@@ -9,14 +9,15 @@ import math
 import numpy as np
 
 from . import _check as check
-from ._jit import jit, jit_parallel, prange
+from ._jit import jit_tasks
 from ._rows import rows_of, share, span
 from .vecmath import exp, exp_low, row_max, wide_vectors
 
 
-@jit
-def _softmax_rows(first, last, width, x, out):
+@jit_tasks
+def _softmax(task, tasks, width, x, out):
     wide_vectors()
+    first, last = span(task, tasks, x.shape[0])
     scratch = np.empty(width, x.dtype)
     for r in range(first, last):
         row, y = x[r][:width], out[r][:width]
@@ -31,17 +32,10 @@ def _softmax_rows(first, last, width, x, out):
             y[i] = scratch[i] * scale
 
 
-@jit_parallel
-def _softmax(threads, tasks, width, x, out):
-    for t in prange(threads):
-        for task in range(t, tasks, threads):
-            first, last = span(task, tasks, x.shape[0])
-            _softmax_rows(first, last, width, x, out)
-
-
-@jit
-def _log_softmax_rows(first, last, width, x, out):
+@jit_tasks
+def _log_softmax(task, tasks, width, x, out):
     wide_vectors()
+    first, last = span(task, tasks, x.shape[0])
     scratch = np.empty(width, x.dtype)
     for r in range(first, last):
         row, y = x[r][:width], out[r][:width]
@@ -56,17 +50,10 @@ def _log_softmax_rows(first, last, width, x, out):
             y[i] = scratch[i] - log
 
 
-@jit_parallel
-def _log_softmax(threads, tasks, width, x, out):
-    for t in prange(threads):
-        for task in range(t, tasks, threads):
-            first, last = span(task, tasks, x.shape[0])
-            _log_softmax_rows(first, last, width, x, out)
-
-
-@jit
-def _softmax_gradient_rows(first, last, width, g, out, dx):
+@jit_tasks
+def _softmax_gradient(task, tasks, width, g, out, dx):
     wide_vectors()
+    first, last = span(task, tasks, dx.shape[0])
     for r in range(first, last):
         gr, y, d = g[r][:width], out[r][:width], dx[r][:width]
         s = out.dtype.type(0)
@@ -76,17 +63,10 @@ def _softmax_gradient_rows(first, last, width, g, out, dx):
             d[i] = y[i] * (gr[i] - s)
 
 
-@jit_parallel
-def _softmax_gradient(threads, tasks, width, g, out, dx):
-    for t in prange(threads):
-        for task in range(t, tasks, threads):
-            first, last = span(task, tasks, dx.shape[0])
-            _softmax_gradient_rows(first, last, width, g, out, dx)
-
-
-@jit
-def _log_softmax_gradient_rows(first, last, width, g, out, dx):
+@jit_tasks
+def _log_softmax_gradient(task, tasks, width, g, out, dx):
     wide_vectors()
+    first, last = span(task, tasks, dx.shape[0])
     for r in range(first, last):
         gr, y, d = g[r][:width], out[r][:width], dx[r][:width]
         s = out.dtype.type(0)
@@ -94,14 +74,6 @@ def _log_softmax_gradient_rows(first, last, width, g, out, dx):
             s += gr[i]
         for i in range(width):
             d[i] = gr[i] - exp(y[i]) * s
-
-
-@jit_parallel
-def _log_softmax_gradient(threads, tasks, width, g, out, dx):
-    for t in prange(threads):
-        for task in range(t, tasks, threads):
-            first, last = span(task, tasks, dx.shape[0])
-            _log_softmax_gradient_rows(first, last, width, g, out, dx)
 
 
 # ---- the kernels ------------------------------------------------------------------------------------------------------

@@ -28,6 +28,23 @@ SMALL_PRODUCTS = """
             np.testing.assert_allclose(kernels.matmul(a, columns), a @ columns, rtol=1e-3, atol=1e-4)
     print("right")
 """
+OUT_OF_BOUNDS = """
+    import numpy as np, kernels
+    from kernels._jit import jit_tasks
+    @jit_tasks
+    def fill(task, tasks, out):
+        out[task] = task
+    out = np.zeros(6)
+    for threads in (1, 2):
+        fill(threads, 6, out)
+        assert (out == np.arange(6)).all()
+        try:
+            fill(threads, 8, out)
+        except IndexError:
+            continue
+        raise SystemExit(f"{threads} threads wrote past the end")
+    print("caught")
+"""
 TWICE = """
     from kernels._jit import jit
     @jit
@@ -65,6 +82,11 @@ def test_products_are_right_under(environment):
                                          {"TINYGRAD_LLM_VECTORS": "4"}], ids=str)
 def test_products_compiled_otherwise_are_right(environment):
     assert python(FEW, **environment) == "right"
+
+
+@pytest.mark.parametrize("environment", [{"NUMBA_BOUNDSCHECK": "1"}, {"NUMBA_DISABLE_JIT": "1"}], ids=str)
+def test_an_exception_in_a_task_comes_out_whatever_the_threads(environment):
+    assert python(OUT_OF_BOUNDS, NUMBA_NUM_THREADS="2", **environment) == "caught"
 
 
 def test_without_numba_the_loops_run_as_plain_python():
@@ -117,6 +139,25 @@ def test_cache_serves_the_next_process(tmp_path):
     assert [python(run, NUMBA_CACHE_DIR=str(tmp_path / "cache")) for _ in range(2)] == ["compiled", "loaded"]
     entries = list((tmp_path / "cache").rglob("*.kernel"))
     assert len(entries) == 1 and not list((tmp_path / "cache").rglob("*.tmp"))
+
+
+def test_a_called_function_is_part_of_its_caller_and_no_entry_of_its_own(tmp_path):
+    script = tmp_path / "calls.py"
+    script.write_text(textwrap.dedent("""
+        from kernels._jit import jit
+        @jit
+        def inner(x):
+            return x * 3
+        @jit
+        def outer(x):
+            return inner(x) + 1
+        print(outer(4), inner(4))
+    """))
+    run = f"import runpy; runpy.run_path({str(script)!r})"
+    for _ in range(2):
+        assert python(run, NUMBA_CACHE_DIR=str(tmp_path / "cache")) == "13 12"
+    entries = sorted(path.name.split("-")[0] for path in (tmp_path / "cache").rglob("*.kernel"))
+    assert entries == ["inner", "outer"]                # inner's is the call from Python
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "one bit"])
