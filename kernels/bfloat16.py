@@ -5,7 +5,7 @@ half is cut off. See `kernels.reference.round_bfloat16` for the mathematics.
 """
 import numpy as np
 
-from ._jit import jit, jit_parallel, prange
+from ._jit import jit_tasks
 from ._rows import LINE, share, span
 from .reference_matmul import check_float32
 from .vecmath import wide_vectors
@@ -16,9 +16,10 @@ SIGN, QUIET = np.uint32(0x80000000), np.uint32(0x00400000)
 SHIFT, ONE, ZERO = np.uint32(16), np.uint32(1), np.uint32(0)
 
 
-@jit
-def _round_lines(first, last, x, out):
+@jit_tasks
+def _round(task, tasks, lines, x, out):
     wide_vectors()
+    first, last = span(task, tasks, lines)
     for r in range(first, last):
         row, y = x[r * LINE:min((r + 1) * LINE, x.size)], out[r * LINE:min((r + 1) * LINE, x.size)]
         for i in range(row.size):
@@ -31,14 +32,6 @@ def _round_lines(first, last, x, out):
             else:
                 rounded = bits + (HALF + ((bits >> SHIFT) & ONE))
             y[i] = np.uint32(rounded) & KEPT
-
-
-@jit_parallel
-def _round(threads, tasks, lines, x, out):
-    for t in prange(threads):
-        for task in range(t, tasks, threads):
-            first, last = span(task, tasks, lines)
-            _round_lines(first, last, x, out)
 
 
 def round_bfloat16(x):
