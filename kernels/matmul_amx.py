@@ -18,16 +18,21 @@ from .attention_vectors import constant, transpose_block, vload, vload_part
 from .matmul_epilogue import finish_block
 from .matmul_plan import SCRATCH, ceil_div, host_caches, round_up
 from .simd import call_address, fetch_add, peek_f32, peek_f64, peek_i64, poke, select, store, store_part, vabs, vmax_nan, vmin_nan
+from .simd import prefetch as ask_for
+from .simd import prefetch_to_write as ask_to_write
 
 from .matmul_plan import (  # isort: skip
     A1, A2, B1, B2, BLOCK_M, BLOCK_N, C1, C2, COL_B, FIELDS, K, KC, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_C, P_FINISH,
     ROW_A, ROW_B, ROW_C, STEP_A, TASKS_M, TASKS_N,
 )
+from .matmul_plan import STRIP as STRIP_ROWS  # isort: skip
 
 TILE = amx.TILE_BYTES
 MOST_K = {1: 768, 3: 512}                                     # of one step, by pieces
 TASKS = {1: 2, 3: 4}                                          # for each thread: more balance, but pack A and B more often
-STRIP = 64                                                    # rows of A that are packed at a time
+STRIP = 64                                                    # rows of A that are packed at a time,
+TALL_STRIP = 256                                              # or so many where they lie across: whole lines of memory are read
+JUDGED = 64                                                   # rows that are left to the plain loops together
 LEAST_WORK = 1 << 21                                          # multiply-adds below which three pieces cost more than they bring
 SMALLEST, LARGEST = np.float32(2.0**-100), np.finfo(np.float32).max
 
@@ -51,7 +56,7 @@ def make_plan_amx(plain, dims, batch, threads, pieces):
     block_n = round_up(min(n, max(64, room // 32 * 32)), 32)
     block_n = round_up(ceil_div(n, ceil_div(n, block_n)), 32)
     block_m = round_up(ceil_div(m, ceil_div(m, 1024)), 32)
-    block_m = round_up(block_m, STRIP)
+    block_m, strip = round_up(block_m, STRIP), TALL_STRIP if plain[ROW_A] == 4 != plain[STEP_A] else STRIP
     wanted = threads * (TASKS[pieces] if m * n * k * batch > 1 << 26 else 1) if threads > 1 else 1
     while ceil_div(m, block_m) * ceil_div(n, block_n) * batch < wanted and max(block_m, block_n) > 64:
         if block_m >= block_n:
@@ -59,11 +64,12 @@ def make_plan_amx(plain, dims, batch, threads, pieces):
         else:
             block_n = round_up(block_n // 2, 32)
     plan = np.concatenate([plain, plain])
-    plan[[BLOCK_M, BLOCK_N, KC]] = block_m, block_n, kc
+    strip = min(strip, block_m)
+    plan[[BLOCK_M, BLOCK_N, KC, STRIP_ROWS]] = block_m, block_n, kc, strip
     plan[[TASKS_M, TASKS_N]] = ceil_div(m, block_m), ceil_div(n, block_n)
     step = pieces * TILE
-    own = HEAD_BYTES + 8 * FIELDS + 4096 + step + 2048 + 128 + (block_n // 32 + 1) * (SEEN + 8)
-    own += (block_n + STRIP) // 16 * (kc // 32) * step
+    own = HEAD_BYTES + 8 * FIELDS + 4096 + step + 2048 + 128 + (block_n // 32) * (SEEN + 8) + strip // 32 * SEEN
+    own += (block_n + strip) // 16 * (kc // 32) * step
     plan[SCRATCH] = round_up(own, 64) + 64 + plain[SCRATCH]
     plan.flags.writeable = False
     return plan
@@ -86,6 +92,16 @@ def tame(extremes):
         poke(extremes + 4 * i, np.float32(1))
         poke(extremes + 64 + 4 * i, np.float32(1))
     return good
+
+
+@jit
+def wild_rows(seen, rows):
+    """A bit for each JUDGED rows of a strip: 1 where they hold a number that cannot be split."""
+    wild = 0
+    for g in range((rows + 31) // 32):
+        if not tame(seen + g * SEEN):
+            wild |= 1 << g * 32 // JUDGED
+    return wild
 
 
 @jit
@@ -154,12 +170,14 @@ def make_splitting(pieces):
     watch = pieces > 1
 
     @jit
-    def split_along_k(tile, src, lines, left, line, extremes, like):
+    def split_along_k(tile, src, lines, left, line, ahead, extremes, like):
         """Left form of 16 lines × 32 k, k contiguous; `lines` and `left` (of k) may be fewer."""
         low, high = vload(extremes, like), vload(extremes + 64, like)
         for i in range(16):
             if lines == 16 and left == 32:
                 x, y = vload(src + i * line, like), vload(src + i * line + 64, like)
+                ask_for(src + i * line + ahead)
+                ask_for(src + i * line + ahead + 64)
             else:
                 here = left if i < lines else 0
                 x, y = load_some(src + i * line, here, like), load_some(src + i * line + 64, here - 16, like)
@@ -172,12 +190,14 @@ def make_splitting(pieces):
             store(extremes + 64, high)
 
     @jit
-    def split_across_k(tile, src, lines, left, step, extremes, like):
+    def split_across_k(tile, src, lines, left, step, ahead, extremes, like):
         """Right form of 32 k × 16 lines, lines contiguous."""
         low, high = vload(extremes, like), vload(extremes + 64, like)
         for p in range(16):
             if lines == 16 and left == 32:
                 x, y = vload(src + 2 * p * step, like), vload(src + (2 * p + 1) * step, like)
+                ask_for(src + 2 * p * step + ahead)
+                ask_for(src + (2 * p + 1) * step + ahead)
             else:
                 x = load_some(src + 2 * p * step, lines if 2 * p < left else 0, like)
                 y = load_some(src + (2 * p + 1) * step, lines if 2 * p + 1 < left else 0, like)
@@ -211,12 +231,12 @@ def make_pack(pieces):
             from_here, extremes = src + 16 * i * line + 32 * s * step, seen + i // 2 * apart
             made = tile if across != left_form else spare
             if across:
-                split_across_k(made, from_here, here, left, step, extremes, like)
+                split_across_k(made, from_here, here, left, step, 32 * step, extremes, like)
             elif step == 4:
-                split_along_k(made, from_here, here, left, line, extremes, like)
+                split_along_k(made, from_here, here, left, line, 16 * line, extremes, like)
             else:
                 gather(spare + size, from_here, here, left, line, step)
-                split_along_k(made, spare + size, here, left, 128, extremes, like)
+                split_along_k(made, spare + size, here, left, 128, 0, extremes, like)
             if made == spare:
                 for piece in range(pieces):
                     transpose_block(spare + piece * TILE, 64, tile + piece * TILE, 64, like)
@@ -233,10 +253,13 @@ def make_block(pieces):
 
     @jit
     def multiply_strip(rows, cols, steps, packed_a, packed_b, pc, row_c, alpha, keep, product, like):
-        """Up to STRIP rows of C against 32 columns: straight into C where it holds whole tiles and needs no scaling."""
+        """Some rows of C against 32 columns: straight into C where it holds whole tiles and needs no scaling."""
         line = steps * size
         for r in range(0, rows, 32):
             a, to_c = packed_a + r // 16 * line, pc + r * row_c
+            for i in range(min(32, rows - r)):
+                ask_to_write(to_c + i * row_c)
+                ask_to_write(to_c + i * row_c + 64)
             if not watch and rows - r >= 32 and cols == 32 and alpha == 1 and (keep == 0 or keep == 1):
                 multiply_block(to_c, row_c, a, line, packed_b, line, 0, steps, np.int64(keep))
             else:
@@ -249,35 +272,43 @@ def make_block(pieces):
         depth, kc = peek_i64(plan + 8 * K), peek_i64(plan + 8 * KC)
         row_a, step_a = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * STEP_A)
         row_b, col_b, row_c = peek_i64(plan + 8 * ROW_B), peek_i64(plan + 8 * COL_B), peek_i64(plan + 8 * ROW_C)
+        strip = peek_i64(plan + 8 * STRIP_ROWS)
         product = (scratch + HEAD_BYTES + 8 * FIELDS + 63) // 64 * 64
         spare, groups = product + 4096, (cols + 31) // 32
         seen = spare + size + 2048
-        tame_b = seen + (groups + 1) * SEEN
+        seen_b = seen + strip // 32 * SEEN
+        tame_b = seen_b + groups * SEEN
         packed_a = (tame_b + 8 * groups + 63) // 64 * 64
         if watch:
-            for g in range(groups + 1):
+            for g in range(groups + strip // 32):
                 tame(seen + g * SEEN)
         for k0 in range(0, depth, kc):
             k = min(kc, depth - k0)
             steps = (k + 31) // 32
-            packed_b = packed_a + STRIP // 16 * steps * size
+            packed_b = packed_a + strip // 16 * steps * size
             keep = beta if k0 == 0 else np.float32(1)
             a, b = pa + k0 * step_a, pb + k0 * row_b
-            pack(packed_b, b, cols, k, col_b, row_b, False, spare, seen + SEEN, SEEN, like)
+            pack(packed_b, b, cols, k, col_b, row_b, False, spare, seen_b, SEEN, like)
             if watch:
                 for g in range(groups):
-                    poke(tame_b + 8 * g, np.int64(tame(seen + (g + 1) * SEEN)))
-            for i in range(0, rows, STRIP):
-                here = min(STRIP, rows - i)
-                pack(packed_a, a + i * row_a, here, k, row_a, step_a, True, spare, seen, 0, like)
-                good = not watch or tame(seen)
+                    poke(tame_b + 8 * g, np.int64(tame(seen_b + g * SEEN)))
+            for i in range(0, rows, strip):
+                here = min(strip, rows - i)
+                pack(packed_a, a + i * row_a, here, k, row_a, step_a, True, spare, seen, SEEN, like)
+                wild = wild_rows(seen, here) if watch else 0
                 for j in range(0, cols, 32):
                     wide, to_c = min(32, cols - j), pc + i * row_c + 4 * j
-                    if not watch or (good and peek_i64(tame_b + j // 32 * 8)):
-                        multiply_strip(here, wide, steps, packed_a, packed_b + j // 16 * steps * size, to_c, row_c, alpha, keep,
-                                       product, like)
-                    else:
-                        plain_step(plan, k, here, wide, a + i * row_a, b + j * col_b, to_c, alpha, keep, scratch)
+                    from_b = packed_b + j // 16 * steps * size
+                    if not watch or (wild == 0 and peek_i64(tame_b + j // 32 * 8)):
+                        multiply_strip(here, wide, steps, packed_a, from_b, to_c, row_c, alpha, keep, product, like)
+                        continue
+                    for r in range(0, here, JUDGED):
+                        part, to_part = min(JUDGED, here - r), to_c + r * row_c
+                        if wild >> r // JUDGED & 1 or not peek_i64(tame_b + j // 32 * 8):
+                            plain_step(plan, k, part, wide, a + (i + r) * row_a, b + j * col_b, to_part, alpha, keep, scratch)
+                        else:
+                            multiply_strip(part, wide, steps, packed_a + r // 16 * steps * size, from_b, to_part, row_c, alpha,
+                                           keep, product, like)
 
     return block
 

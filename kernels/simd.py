@@ -212,18 +212,19 @@ def _prefetch(builder, address, for_writing=0, level=3):
                                                        ir.Constant(i, level), ir.Constant(i, 1)])
 
 
-def _prefetcher(level):
+def _prefetcher(level, for_writing=0):
     @intrinsic
     def prefetch(typingctx, address):
         """Ask for the cache line at an address."""
         def codegen(context, builder, sig, args):
-            _prefetch(builder, args[0], level=level)
+            _prefetch(builder, args[0], for_writing, level)
             return context.get_dummy_value()
         return types.void(types.int64), codegen
     return prefetch
 
 
 prefetch, prefetch_second = _prefetcher(3), _prefetcher(2)              # into the first cache, into the second
+prefetch_to_write = _prefetcher(3, for_writing=1)
 
 
 @intrinsic

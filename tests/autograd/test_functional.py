@@ -182,6 +182,7 @@ TABLE = {
 }  # fmt: skip
 
 ELSEWHERE = {"gumbel_softmax", "one_hot"}  # random, and without a gradient
+ELSEWHERE |= {"feed_forward", "self_attention"}  # tested as the operations that they are
 
 
 def arrays_for(shapes, seed=0):

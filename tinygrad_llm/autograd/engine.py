@@ -117,10 +117,14 @@ def walk(roots: list[tuple[Any, Any]], wanted: dict[Node, Any] | None, retain: b
             if op is None:
                 continue
             if not (plain and op.joint is None and type(saved) is tuple):
-                fresh = op.fresh and not local.observers  # a watcher may have kept what it saw
+                if op.adder is not None and node.inputs[0] in owned and not create_graph:
+                    op.adder(grads[node.inputs[0]], g, *(saved if type(saved) is tuple else saved.restore()))
+                    node.saved = node.saved if retain else FREED
+                    continue
+                fresh = (op.fresh is True or (op.fresh == FREED and not retain)) and not local.observers  # who may keep what they saw
                 for d, parent in zip(_contributions(node, g, useful, create_graph), node.inputs):
                     if d is not None and parent is not None and parent in useful:
-                        _accumulate(grads, owned, parent, d, create_graph, fresh)
+                        _accumulate(grads, owned, parent, d, create_graph, fresh and not _is_view(d, g))
             else:
                 count = len(saved)
                 for rule, parent in zip(op.rules, node.inputs):  # run a rule when what the one before it made is added
@@ -190,6 +194,11 @@ def _refuse_unwalkable(node: Node) -> None:
                     f"{node.op.name}: an array that its gradient needs ({name!r}, {describe_value(value)}) was changed in place "
                     "after the forward; change a copy, or run backward first"
                 )
+
+
+def _is_view(d: Any, g: Any) -> bool:
+    """Whether `d` is g, or one of two views of the same memory."""
+    return d is g or (type(d) is np.ndarray and d.base is not None and nodes.memory_owner(d) is nodes.memory_owner(g))
 
 
 def _accumulate(grads: dict[Node, Any], owned: set[Node], node: Node, d: Any, create_graph: bool, fresh: bool = False) -> None:

@@ -17,6 +17,7 @@ from .functional_activation import *  # noqa: F403
 from .functional_loss import *  # noqa: F403
 from .ops_attention import attend, attention, attention_pattern
 from .ops_common import as_index, derived
+from .ops_fused import feed_forward, self_attention
 from .ops_index import pad as pad_axes
 from .ops_index import take
 from .ops_shape import as_tensor
@@ -182,6 +183,6 @@ def _mask_of(attn_mask: Any, full: tuple[int, ...], dtype: Any) -> tuple[Tensor 
 
 __all__ = [
     *functional_activation.__all__, *functional_loss.__all__, "attend", "attention", "attention_pattern", "bilinear",
-    "dropout", "embedding", "group_norm", "layer_norm", "linear", "one_hot", "pad", "rms_norm", "rotary",
-    "scaled_dot_product_attention",
+    "dropout", "embedding", "feed_forward", "group_norm", "layer_norm", "linear", "one_hot", "pad", "rms_norm", "rotary",
+    "scaled_dot_product_attention", "self_attention",
 ]  # fmt: skip

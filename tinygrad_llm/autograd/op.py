@@ -44,7 +44,7 @@ class Op:
     """The record. `rules[i]` is the rule of input i; `joint` gives all at once; at most one of the two is used."""
 
     __slots__ = (
-        "call", "composite", "differentiable", "elementwise", "forward", "fresh", "inputs", "joint", "joint_needs", "name",
+        "adder", "call", "composite", "differentiable", "elementwise", "forward", "fresh", "inputs", "joint", "joint_needs", "name",
         "required", "rules", "saved_names", "statics", "strict", "variadic",
     )  # fmt: skip
 
@@ -62,7 +62,8 @@ class Op:
         self.statics: dict[str, Any] = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
         self.differentiable = differentiable
         self.elementwise = False  # the rules return arrays of g's shape and dtype: the walk need not look, see `op`
-        self.fresh = False  # the rules return arrays that nobody else holds: the walk may add to them in place, see `op`
+        self.adder: Callable[..., Any] | None = None
+        self.fresh: bool | str = False  # the rules return arrays that nobody else holds: the walk may add to them in place, see `op`
         self.strict = strict  # a custom op: its rules may hold traps that ours are tested not to hold
         self.rules: list[Callable[..., Any]] = [_no_rule(name, x) for x in self.inputs]
         self.joint: Callable[..., Any] | None = None
@@ -108,6 +109,12 @@ class Op:
         self.joint_needs = "needs" in inspect.signature(rule).parameters
         return rule
 
+    def adds(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``@op.adds``: `(total, g, *saved)` adds the first input's gradient, the only one, to `total` in place: for a gradient
+        that is much larger than what there is to add."""
+        self.adder = function
+        return function
+
     def set_composite(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """``@op.composite``: the same mathematics, same arguments, in elementary operations."""
         self.composite = function
@@ -131,7 +138,7 @@ def op(
     name: str = "",
     differentiable: bool = True,
     elementwise: bool = False,
-    fresh: bool = False,
+    fresh: bool | str = False,
     numpy: Any = None,
 ) -> Any:
     """Enter an operation in the registry and return the function that calls it.
@@ -139,7 +146,8 @@ def op(
     `numpy`: the NumPy function (or a tuple of them) that this one stands for when called with a Tensor. `elementwise`
     promises that each rule returns an array of g's shape and dtype wherever the input has the output's, which spares
     the walk two checks. `fresh` promises that all gradients are arrays made by the rules, each for one input and held by nobody
-    else, which spares the walk a new array where gradients meet and a copy at a leaf.
+    else, or g itself, which spares the walk a new array where gradients meet and a copy at a leaf; "freed" promises it for a
+    graph that is not kept, because the rules return what was saved.
     """
     if forward is None:
         options: dict[str, Any] = {"elementwise": elementwise, "fresh": fresh, "numpy": numpy}
@@ -287,6 +295,7 @@ def _make_call(record: Op) -> Callable[..., Any]:
     call.__wrapped__ = forward  # type: ignore[attr-defined,union-attr]
     call.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined,union-attr]
     call.op, call.grad_of, call.grad, call.composite = record, record.grad_of, record.grad, record.set_composite  # type: ignore[attr-defined,union-attr]
+    call.adds = record.adds  # type: ignore[attr-defined,union-attr]
     return call
 
 

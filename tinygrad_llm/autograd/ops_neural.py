@@ -17,7 +17,7 @@ from .op import op
 from .ops_common import along, value
 from .ops_elementary import sigmoid
 from .ops_index import getitem
-from .ops_linalg import FLOATS, SMALL, precision_of, product
+from .ops_linalg import FLOATS, SMALL, column_sums, precision_of, product
 from .ops_special import erf
 from .state import local
 
@@ -49,7 +49,7 @@ def _(g, x, weight, bias, precision, *, needs):
     rows = g.reshape(-1, g.shape[-1])
     dx = product(rows, weight, precision).reshape(x.shape) if needs[0] else None
     dw = product(rows.T, x.reshape(-1, x.shape[-1]), precision) if needs[1] else None
-    return dx, dw, rows.sum(axis=0) if needs[2] else None
+    return dx, dw, column_sums(rows) if needs[2] else None
 
 @linear.composite
 def _(x, weight, bias):
@@ -217,6 +217,10 @@ def embedding(weight, ids, *, padding_idx=None):
 def _(g, weight, ids, padding_idx):
     return kernels.embedding_backward(g, ids, len(weight), padding_idx=padding_idx), None
 
+@embedding.adds
+def _(total, g, weight, ids, padding_idx):
+    kernels.embedding_backward(g, ids, len(weight), total, padding_idx=padding_idx, accumulate=True)
+
 @embedding.composite
 def _(weight, ids, *, padding_idx=None):
     y = getitem(weight, index=value(ids))
@@ -257,7 +261,7 @@ def _(logits, targets, *, ignore_index=-100, label_smoothing=0.0):
     return np.where(counted, losses, 0)
 
 
-@op
+@op(fresh="freed")
 def linear_cross_entropy(hidden, weight, targets, bias=None, *, reduction="mean", ignore_index=-100, label_smoothing=0.0):
     """The cross-entropy of logits = hidden weightᵀ + bias, which are never all in memory: chunk by chunk, forward
     works out the gradients, too. hidden (..., D), weight (V, D), targets (...) -> one number"""

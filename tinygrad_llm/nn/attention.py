@@ -19,6 +19,7 @@ from .cache import LayerCache
 from .layers import Linear
 from .mask import OPEN, Mask
 from .module import Module
+from .tap import active as taps
 from .tap import tap, wanted
 
 
@@ -65,8 +66,37 @@ class MultiHeadAttention(Module):
         rotary: tuple[np.ndarray, np.ndarray] | None = None,
         cache: LayerCache | None = None,
         output_pattern: bool = False,
+        residual: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """x (B, T, D) attends to itself, or to `context` (B, S, D). Returns (B, T, D) and, if asked, the pattern (B, H, T, S)."""
+        """x (B, T, D) attends to itself, or to `context` (B, S, D). Returns (B, T, D), added to `residual` where one is given,
+        and, if asked, the pattern (B, H, T, S)."""
+        alone = context is None and rotary is None and cache is None and mask.packed is None and not output_pattern
+        if alone and self.is_fusible(x):
+            return self._in_one(x, mask, residual), None
+        y, pattern = self._step_by_step(x, context, mask, rotary, cache, output_pattern)
+        return (y if residual is None else residual + y), pattern
+
+    def is_fusible(self, x: Tensor) -> bool:
+        """Whether one operation can do self-attention, without the names inside, which a lens would want to see."""
+        return (
+            taps.lens is None and self.q_norm is None and self.k_norm is None and type(self) is MultiHeadAttention
+            and (self.q.bias is None) == (self.k.bias is None) == (self.v.bias is None)
+            and self.q.is_fusible(x) and self.k.is_fusible(x) and self.v.is_fusible(x) and self.o.is_fusible(x)
+        )  # fmt: skip
+
+    def _in_one(self, x: Tensor, mask: Mask, residual: Tensor | None) -> Tensor:
+        q, k, v, o = self.q, self.k, self.v, self.o
+        dropout = self.dropout if self.training else 0.0
+        return F.self_attention(
+            x, q.weight, k.weight, v.weight, o.weight, q.bias, k.bias, v.bias, o.bias, mask.bias, residual,
+            heads=self.heads, kv_heads=self.kv_heads, mask=mask.pairs, key_mask=mask.keys, is_causal=mask.causal,
+            window=mask.window, query_offset=mask.offset, scale=self.scale, dropout_p=dropout,
+            seed=draw_seed() if dropout else 0,
+        )  # fmt: skip
+
+    def _step_by_step(
+        self, x: Tensor, context: Tensor | None, mask: Mask, rotary: Any, cache: LayerCache | None, output_pattern: bool
+    ) -> tuple[Tensor, Tensor | None]:
         q, k, v = self.project(x, context, mask, rotary, cache)
         if output_pattern or wanted("scores", "pattern"):
             z, pattern = attend_openly(q, k, v, mask, self.scale, self.dropout if self.training else 0.0)

@@ -9,9 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from ..autograd import Tensor
+from .attention import MultiHeadAttention
+from .feedforward import FeedForward
 from .layers import Dropout
 from .mask import OPEN, Mask
 from .module import Module
+from .tap import active as taps
 from .tap import tap
 
 
@@ -34,14 +37,25 @@ class EncoderBlock(Module):
 
     def attend(self, x: Tensor, attn: Module, norm: Module, name: str, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
         """One attention part with its norm and residual."""
-        out, pattern = attn(norm(x) if self.norm_first else x, **kwargs)
-        x = x + tap(name, self.drop(out))
+        inner = norm(x) if self.norm_first else x
+        if self.adds_inside(attn, MultiHeadAttention):
+            x, pattern = attn(inner, residual=x, **kwargs)
+        else:
+            out, pattern = attn(inner, **kwargs)
+            x = x + tap(name, self.drop(out))
         return x if self.norm_first else norm(x), pattern
+
+    def adds_inside(self, part: Module, kind: type) -> bool:
+        """Whether the part may add the residual itself: nothing happens to its output in between, and nobody looks at it."""
+        return part.is_plain(kind) and self.drop.is_idle() and taps.lens is None
 
     def feed(self, x: Tensor) -> Tensor:
         """The feed-forward part with its norm and residual."""
-        out = self.mlp(self.mlp_norm(x) if self.norm_first else x)
-        x = x + tap("mlp_out", self.drop(out))
+        inner = self.mlp_norm(x) if self.norm_first else x
+        if self.adds_inside(self.mlp, FeedForward):
+            x = self.mlp(inner, residual=x)
+        else:
+            x = x + tap("mlp_out", self.drop(self.mlp(inner)))
         return tap("resid_post", x if self.norm_first else self.mlp_norm(x))
 
 

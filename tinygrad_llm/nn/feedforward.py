@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 from ..autograd import Tensor
 from ..autograd import functional as F
 from .layers import Dropout, Linear
 from .module import Module
+from .tap import active as taps
 from .tap import tap
 
 #: transformers' names for activations -> functions. "gelu" is exact (erf); "gelu_new" is the tanh form of the BERT and GPT code.
@@ -26,6 +28,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": F.tanh,
 }
 
+
+#: names under which `feed_forward` has the activations that it fuses
+FUSED = {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "silu": "silu", "swish": "silu"}
 
 #: act(gate) · up as one operation, where there is one
 GATED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -42,6 +47,13 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
     return ACTIVATIONS[name]
 
 
+def _same(f: Callable[..., Any], g: Callable[..., Any]) -> bool:
+    """Whether two functions are one; a copied model has copies of the partial ones."""
+    if isinstance(f, functools.partial) and isinstance(g, functools.partial):
+        return f.func is g.func and f.keywords == g.keywords
+    return f is g
+
+
 class FeedForward(Module):
     """`up` widens D to F, `down` narrows it again; with `gated`, `gate` goes through the activation and multiplies `up`."""
 
@@ -53,7 +65,24 @@ class FeedForward(Module):
         self.down = Linear(inner, width, bias)
         self.drop = Dropout(dropout)  # on the inner values; most families have none here
 
-    def forward(self, x: Tensor) -> Tensor:
+    def is_fusible(self, x: Tensor) -> bool:
+        """Whether one operation can do all of it, without the names inside, which a lens would want to see."""
+        return (
+            self.gate is None and taps.lens is None and self.act_name in FUSED and _same(self.act, ACTIVATIONS[self.act_name])
+            and self.up.is_fusible(x) and self.down.is_fusible(x) and self.drop.is_idle()
+        )  # fmt: skip
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """The part's output, added to `residual` (..., D) where one is given."""
+        if self.is_fusible(x):
+            up, down = self.up, self.down
+            return F.feed_forward(
+                x, up.weight, down.weight, up.bias, down.bias, residual, activation=FUSED[self.act_name]
+            )
+        y = self._step_by_step(x)
+        return y if residual is None else residual + y
+
+    def _step_by_step(self, x: Tensor) -> Tensor:
         pre = tap("mlp_pre", self.up(x) if self.gate is None else self.gate(x))  # (B, T, D) -> (B, T, F)
         if self.gate is None:
             post = self.act(pre)

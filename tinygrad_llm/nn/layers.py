@@ -5,6 +5,7 @@ Shapes and names of the parameters are PyTorch's; so are the default initial val
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from . import init
 from .module import Module
 from .quantized import Int8Weight
 
+FUSED_WORK = 1 << 21  # multiply-adds; below, kernels choose their way by the size, and there is little to gain
+
 
 class Linear(Module):
     """y = x Wᵀ + b;   weight (out, in), bias (out,)"""
@@ -26,6 +29,13 @@ class Linear(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)
+
+    def is_fusible(self, x: Tensor) -> bool:
+        """Whether an operation may read the parameters itself: nobody watches or replaced this layer, the dtypes agree, and the
+        product with x (..., D) is so large that it is the same bit for bit when it is part of a larger one."""
+        weight = self.weight
+        plain = self.is_plain(Linear) and type(weight) is Tensor and weight.dtype == x.dtype
+        return plain and min(weight.shape) >= 64 and math.prod(x.shape[:-1]) * weight.size >= FUSED_WORK
 
     def quantize(self) -> Linear:
         """Keep the weight in eight bits from now on, for inference alone. Returns self."""
@@ -94,6 +104,10 @@ class Dropout(Module):
             raise ValueError(f"Dropout: p must be in [0, 1), got {p}")
         self.p = float(p)
         self.rng = rng
+
+    def is_idle(self) -> bool:
+        """Whether the input comes out as it is, unseen."""
+        return (not self.training or self.p == 0.0) and self.is_plain(Dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0.0:

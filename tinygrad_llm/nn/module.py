@@ -46,6 +46,10 @@ class Module:
                 out = out if seen is None else seen
         return out
 
+    def is_plain(self, kind: type) -> bool:
+        """Whether calling this module is calling `kind.forward` and nothing else, so that a fused operation may take its place."""
+        return type(self) is kind and not self._forward_hooks
+
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, Module):
             object.__setattr__(value, "_name", name)

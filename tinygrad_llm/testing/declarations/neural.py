@@ -1,4 +1,4 @@
-"""Declarations of ops_neural.py and ops_attention.py. The references are the textbook's formulas, written out here."""
+"""Declarations of ops_neural.py, ops_attention.py and ops_fused.py. The references are the textbook's formulas."""
 
 import math
 
@@ -158,4 +158,37 @@ general(
     call((1, 2, 4, 3), (1, 1, 4, 3), (1, 1, 4, 3), None, is_causal=True, scale=0.7),
     call((2, 1, 3, 2), (2, 1, 4, 2), (2, 1, 4, 2), (1, 1, 1, 4), key_mask=_KEYS, window=(1, 1)),
     float32_error=1e-5,
+)
+
+
+def _feed_forward(x, up, down, up_bias, down_bias, residual, activation="relu"):
+    act = {"relu": lambda x: np.maximum(x, 0), "gelu": _gelu, "gelu_tanh": lambda x: _gelu(x, "tanh"), "silu": _silu}[activation]
+    inner = act(x @ up.T + (0 if up_bias is None else up_bias))
+    return inner @ down.T + (0 if down_bias is None else down_bias) + (0 if residual is None else residual)
+
+
+def _self_attention(x, q, k, v, o, q_bias, k_bias, v_bias, o_bias, bias, residual, heads, kv_heads, **options):
+    def split(weight, its_bias, count):
+        y = x @ weight.T + (0 if its_bias is None else its_bias)
+        return y.reshape(*x.shape[:2], count, -1).transpose(0, 2, 1, 3)
+
+    z = _attention(split(q, q_bias, heads), split(k, k_bias, kv_heads), split(v, v_bias, kv_heads), bias, **options)
+    y = z.transpose(0, 2, 1, 3).reshape(*x.shape[:2], -1) @ o.T
+    return y + (0 if o_bias is None else o_bias) + (0 if residual is None else residual)
+
+
+general(
+    "feed_forward", _feed_forward,
+    call((2, 2, 3), (5, 3), (4, 5), (5,), (4,), (2, 2, 4), activation="gelu_tanh"),
+    call((2, 3), (5, 3), (3, 5), None, None, None, activation="gelu"),
+    call((2, 3), (5, 3), (3, 5), (5,), None, (2, 3), activation="silu"),
+    call((0, 3), (5, 3), (3, 5), (5,), (3,), None, activation="silu"), float32_error=1e-5,
+)
+general(
+    "self_attention", _self_attention,
+    call((2, 3, 4), (4, 4), (4, 4), (4, 4), (5, 4), (4,), (4,), (4,), (5,), None, (2, 3, 5), heads=2, kv_heads=2, is_causal=True),
+    call((2, 3, 3), (4, 3), (2, 3), (2, 3), (3, 4), None, None, None, None, (2, 3, 3), None, heads=2, kv_heads=1, scale=0.7),
+    call((2, 4, 3), (2, 3), (2, 3), (2, 3), (3, 2), (2,), (2,), (2,), None, None, (2, 4, 3), heads=1, kv_heads=1, key_mask=_KEYS,
+         window=(1, 1)),
+    float32_error=2e-5,
 )

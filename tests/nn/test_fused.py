@@ -1,0 +1,155 @@
+"""Large enough blocks run as two operations; they give the numbers of the readable path, and step aside when somebody looks."""
+
+import numpy as np
+import pytest
+
+import kernels
+import tinygrad_llm as tg
+from tinygrad_llm.lens import profile
+from tinygrad_llm.nn.tap import looking_through
+
+IDS = np.random.default_rng(0).integers(0, 40, (4, 64))
+SIZES = dict(vocab_size=40, n_positions=64, n_embd=128, n_head=4, n_layer=2, dropout=0.0)
+
+
+class Blind:
+    """A lens that wants to see a name that is never made: enough to have everything in the open."""
+
+    def wants(self, name):
+        return name == "nothing"
+
+    def see(self, path, name, value):
+        raise AssertionError(name)
+
+
+def model(**more):
+    return tg.models.create("gpt2", rng=np.random.default_rng(1), **{**SIZES, **more}).train()
+
+
+def gradients(gpt):
+    gpt.zero_grad()
+    out = gpt(input_ids=IDS, labels=IDS)
+    out.loss.backward()
+    return out.loss.item(), {name: p.grad.data.copy() for name, p in gpt.named_parameters()}
+
+
+def operations(gpt):
+    with profile() as run:
+        gpt(input_ids=IDS)
+    return {call.op for call in run.calls}
+
+
+@pytest.mark.parametrize("more", [{}, {"activation_function": "relu"}, {"resid_pdrop": 0.2, "attn_pdrop": 0.1}])
+def test_the_same_numbers_in_one_as_step_by_step(more):
+    gpt = model(**more)
+    tg.manual_seed(3)
+    loss, fused = gradients(gpt)
+    tg.manual_seed(3)
+    with looking_through(Blind()):
+        plain_loss, plain = gradients(gpt)
+    assert loss == plain_loss
+    for name in fused:
+        if name.endswith("attn.k.bias"):
+            continue  # moves all scores of a query alike: its gradient is rounding noise
+        np.testing.assert_allclose(fused[name], plain[name], atol=2e-5 * np.abs(plain[name]).max(), err_msg=name)
+
+
+def test_post_norm_and_a_trained_bias_too():
+    rng = np.random.default_rng(2)
+    bert = tg.models.create("bert-base", vocab_size=40, hidden_size=128, num_hidden_layers=1, num_attention_heads=4,
+                            intermediate_size=256, rng=rng)  # fmt: skip
+    t5 = tg.models.create("t5-small", vocab_size=40, d_model=128, d_kv=32, d_ff=256, num_layers=1, num_heads=4, rng=rng)
+    for family, call in ((bert, {"input_ids": IDS}), (t5, {"input_ids": IDS, "decoder_input_ids": IDS})):
+        results = []
+        for lens in (None, Blind()):
+            family.eval().zero_grad()
+            with looking_through(lens):
+                y = family(**call)
+                y = y.last_hidden_state if y.logits is None else y.logits
+                (y * y).mean().backward()
+            results.append((y.data, {n: p.grad.data for n, p in family.named_parameters() if p.grad is not None}))
+        assert np.array_equal(results[0][0], results[1][0])
+        for name, g in results[1][1].items():
+            if not name.endswith("k.bias"):
+                np.testing.assert_allclose(results[0][1][name], g, atol=3e-5 * np.abs(g).max(), err_msg=name)
+
+
+def test_the_same_bits_with_one_thread_and_with_two():
+    gpt = model()
+    before = kernels.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2):
+            kernels.set_num_threads(threads)
+            results.append(gradients(gpt))
+    finally:
+        kernels.set_num_threads(before)
+    assert results[0][0] == results[1][0]
+    for name, g in results[0][1].items():
+        assert np.array_equal(g, results[1][1][name]), name
+
+
+def test_checkpointing_gives_the_same_bits():
+    gpt = model(resid_pdrop=0.1)
+    tg.manual_seed(3)
+    loss, plain = gradients(gpt)
+    gpt.recompute = True
+    tg.manual_seed(3)
+    again, recomputed = gradients(gpt)
+    assert loss == again
+    for name, g in plain.items():
+        assert np.array_equal(g, recomputed[name]), name
+
+
+def test_weights_that_lie_apart_or_side_by_side_make_no_difference():
+    gpt = model()
+    _, apart = gradients(gpt)
+    optimizer = tg.optim.AdamW(tg.optim.decay_groups(gpt.named_parameters(), 0.1))  # moves the weights into flat storage
+    _, together = gradients(gpt)
+    for name, g in apart.items():
+        assert np.array_equal(g, together[name]), name
+    optimizer.zero_grad()
+
+
+def test_it_is_used_and_steps_aside():
+    assert {"self_attention", "feed_forward"} <= operations(model())
+    small = tg.models.create("gpt2", **{**SIZES, "n_embd": 16})
+    assert not {"self_attention", "feed_forward"} & operations(small)
+    hooked = model()
+    seen = []
+    for layer in hooked.transformer.layers:
+        layer.attn.q.register_forward_hook(lambda module, args, out: seen.append(out.shape))
+        layer.mlp.register_forward_hook(lambda module, args, out: seen.append(out.shape))
+    assert "self_attention" not in operations(hooked)
+    assert seen == [(4, 64, 128)] * 4
+    frozen = model()
+    for name, p in frozen.named_parameters():
+        p.requires_grad_(name.endswith(("attn.v.weight", "mlp.up.bias")))
+    frozen(input_ids=IDS, labels=IDS).loss.backward()
+    assert {n.rsplit(".", 2)[-2] for n, p in frozen.named_parameters() if p.grad is not None} == {"v", "up"}
+
+
+def test_a_replaced_activation_is_obeyed():
+    gpt = model()
+    before = gpt(input_ids=IDS).logits.data
+    for layer in gpt.transformer.layers:
+        layer.mlp.act = tg.functional.tanh
+    assert not np.allclose(gpt(input_ids=IDS).logits.data, before)
+
+
+def test_gradients_of_a_second_backward_are_added():
+    gpt = model()
+    _, once = gradients(gpt)
+    gpt(input_ids=IDS, labels=IDS).loss.backward()
+    for name, p in gpt.named_parameters():
+        assert np.array_equal(p.grad.data, once[name] + once[name]), name
+
+
+def test_a_graph_that_is_kept_gives_its_gradients_twice():
+    gpt = model()
+    loss = gpt(input_ids=IDS, labels=IDS).loss
+    loss.backward(retain_graph=True)
+    first = {name: p.grad.data.copy() for name, p in gpt.named_parameters()}
+    loss.backward()
+    for name, p in gpt.named_parameters():
+        np.testing.assert_allclose(p.grad.data, 2 * first[name], atol=1e-6 * np.abs(first[name]).max(), err_msg=name)
