@@ -121,7 +121,8 @@ def walk(roots: list[tuple[Any, Any]], wanted: dict[Node, Any] | None, retain: b
                     op.adder(grads[node.inputs[0]], g, *(saved if type(saved) is tuple else saved.restore()))
                     node.saved = node.saved if retain else FREED
                     continue
-                fresh = (op.fresh is True or (op.fresh == FREED and not retain)) and not local.observers  # who may keep what they saw
+                fresh = op.fresh is True or (op.fresh == FREED and not retain)
+                fresh = fresh and not local.observers  # a watcher may have kept what it saw
                 for d, parent in zip(_contributions(node, g, useful, create_graph), node.inputs):
                     if d is not None and parent is not None and parent in useful:
                         _accumulate(grads, owned, parent, d, create_graph, fresh and not _is_view(d, g))

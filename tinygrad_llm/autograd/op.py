@@ -63,7 +63,7 @@ class Op:
         self.differentiable = differentiable
         self.elementwise = False  # the rules return arrays of g's shape and dtype: the walk need not look, see `op`
         self.adder: Callable[..., Any] | None = None
-        self.fresh: bool | str = False  # the rules return arrays that nobody else holds: the walk may add to them in place, see `op`
+        self.fresh: bool | str = False  # the rules' arrays are nobody else's: the walk may add to them in place, see `op`
         self.strict = strict  # a custom op: its rules may hold traps that ours are tested not to hold
         self.rules: list[Callable[..., Any]] = [_no_rule(name, x) for x in self.inputs]
         self.joint: Callable[..., Any] | None = None

@@ -86,10 +86,8 @@ def _(x, up, down, up_bias, down_bias, residual, *, activation="relu"):
 
 def side_by_side(arrays):
     """The rows of all arrays under one another, (N₁ + N₂ + ..., ...): a view where they lie so in memory, as in an optimizer's
-    flat storage, else a copy. None where there are none."""
+    flat storage, else a copy."""
     first = arrays[0]
-    if first is None:
-        return None
     address, base = first.__array_interface__["data"][0], first.base
     for array in arrays:
         here = array.__array_interface__["data"][0]
@@ -98,6 +96,13 @@ def side_by_side(arrays):
         address += array.nbytes
     shape = (sum(len(a) for a in arrays), *first.shape[1:])
     return np.lib.stride_tricks.as_strided(first, shape, first.strides, writeable=False)
+
+
+def biases_side_by_side(biases, weights):
+    """The same of biases, with zeros for one that is missing; None where all are."""
+    if all(b is None for b in biases):
+        return None
+    return side_by_side([np.zeros(len(w), w.dtype) if b is None else b for b, w in zip(biases, weights, strict=True)])
 
 
 def cut(qkv, heads, kv_heads):
@@ -119,7 +124,8 @@ def self_attention(x, q, k, v, o, q_bias=None, k_bias=None, v_bias=None, o_bias=
     options = dict(mask=mask, key_mask=key_mask, is_causal=is_causal, window=window, query_offset=query_offset, scale=scale,
                    dropout_p=dropout_p, seed=seed)  # fmt: skip
     (B, T, _), precision = x.shape, precision_of(x, q)
-    qkv = affine(rows_of(x), side_by_side((q, k, v)), side_by_side((q_bias, k_bias, v_bias)), precision).reshape(B, T, -1)
+    added_bias = biases_side_by_side((q_bias, k_bias, v_bias), (q, k, v))
+    qkv = affine(rows_of(x), side_by_side((q, k, v)), added_bias, precision).reshape(B, T, -1)
     z, lse = kernels.attention_forward(*cut(qkv, heads, kv_heads), bias=bias, **options)  # (B, H, T, K), in memory (B, T, H, K)
     added = None if residual is None else rows_of(residual)
     y = affine(merged(z), o, o_bias, precision, residual=added).reshape(B, T, -1)

@@ -80,7 +80,6 @@ class MultiHeadAttention(Module):
         """Whether one operation can do self-attention, without the names inside, which a lens would want to see."""
         return (
             taps.lens is None and self.q_norm is None and self.k_norm is None and type(self) is MultiHeadAttention
-            and (self.q.bias is None) == (self.k.bias is None) == (self.v.bias is None)
             and self.q.is_fusible(x) and self.k.is_fusible(x) and self.v.is_fusible(x) and self.o.is_fusible(x)
         )  # fmt: skip
 
