@@ -85,6 +85,15 @@ def test_hooks_run_once_on_the_complete_gradient_and_may_replace_it():
     np.testing.assert_array_equal(x.grad.data, np.full(3, 20.0))
 
 
+def test_hooks_whose_handles_nobody_keeps_all_run_in_order():
+    x = leaf(3)
+    seen = []
+    for name in "abc":
+        x.register_hook(lambda g, name=name: seen.append(name))
+    x.sum().backward()
+    assert seen == ["a", "b", "c"]
+
+
 def test_a_hook_sees_gradients_of_grad_too():
     x = leaf(3)
     y = x * x

@@ -14,7 +14,9 @@ def ask(name, sizes):
     return record, said
 
 
-@pytest.mark.parametrize(("name", "sizes", "cases"), [("overhead", (8,), 2), ("training_step", (1,), 1), ("precision", (1,), 1)])
+@pytest.mark.parametrize(
+    ("name", "sizes", "cases"), [("overhead", (8,), 2), ("training_step", (1,), 1), ("lens", (1,), 1), ("precision", (1,), 1)]
+)
 def test_ours_runs(name, sizes, cases):
     record, _ = ask(name, sizes)
     assert len(record["cases"]) == cases

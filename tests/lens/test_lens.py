@@ -124,6 +124,15 @@ def test_patch_one_head_is_removing_its_rows_of_the_output_matrix(gpt):
     np.testing.assert_allclose(cut["blocks.0.attn_out"], z @ attn.o.weight.data.T + attn.o.bias.data, atol=1e-5)
 
 
+def test_every_gradient_is_recorded_also_where_two_names_are_one_tensor():
+    sizes = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+             "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "vocab_size": 60, "max_position_embeddings": 32}  # fmt: skip
+    bart = tg.models.create("bart-base", **sizes).eval()  # a layer's resid_post is the next one's resid_pre
+    with lens.record(bart, gradients=True) as values:
+        bart(input_ids=IDS, labels=IDS[:, :6]).loss.backward()
+    assert set(values) == set(values.grad) == set(lens.names(bart))
+
+
 def test_gradients_flow_through_a_patch(gpt):
     steer = tg.Tensor(np.zeros(32, np.float32), requires_grad=True)
     with lens.patch(gpt, {"blocks.1.resid_mid[:, -1]": lambda v: v + steer}):
@@ -166,6 +175,14 @@ def test_wrong_shapes_and_indices_are_named(gpt):
         gpt(input_ids=IDS)
     with pytest.raises(ValueError, match="cannot read the index"):
         parse("blocks.0.resid_pre[x]")
+    for nothing in (None, lambda value: None, "zero"):
+        with (
+            pytest.raises(TypeError, match="blocks.0.mlp_out is to be replaced by a number"),
+            lens.patch(gpt, {"blocks.0.mlp_out": nothing}),
+        ):
+            gpt(input_ids=IDS)
+    with pytest.raises(TypeError, match="expected a model"):
+        lens.record("gpt2", "*")
     with pytest.raises(KeyError, match="was not recorded"), lens.record(gpt, "embed") as values:
         values["logits"]
 
@@ -212,9 +229,24 @@ def test_direct_logit_attribution_adds_up(gpt):
     assert found.token == logits.argmax() and found.total == logits.max()
 
 
-def test_direct_logit_attribution_refuses_post_norm():
+def test_direct_logit_attribution_names_what_is_outside(gpt):
+    with pytest.raises(IndexError, match="position 17 is outside the text's 17"):
+        lens.direct_logit_attribution(gpt, position=17, input_ids=IDS)
+    with pytest.raises(IndexError, match="token 60 is outside"):
+        lens.direct_logit_attribution(gpt, token=60, input_ids=IDS)
+
+
+@pytest.mark.parametrize("std", [0.02, 0.2])  # at 0.02 a layer adds so little that the norm after it hardly shows
+def test_direct_logit_attribution_refuses_post_norm(std):
     tg.manual_seed(3)
-    sizes = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 64, "vocab_size": 60}
+    sizes = {
+        "initializer_range": std,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "vocab_size": 60,
+    }
     model = tg.models.create("bert-base", head="masked_lm", **sizes).eval()
     with pytest.raises(TypeError, match="post-norm"):
         lens.direct_logit_attribution(model, input_ids=IDS)
@@ -231,6 +263,10 @@ def test_activation_patching_brings_back_the_clean_run(gpt):
     np.testing.assert_allclose(exact[0, :3], 0, atol=1e-3)
     assert exact.shape == linear.shape == (3, 17)
     assert all(p.grad is g for p, g in zip(gpt.parameters(), before, strict=True))
+    with pytest.raises(ValueError, match=r"shape \(2, 17\), of the corrupted run \(2, 9\)"):
+        lens.activation_patching(gpt, {"input_ids": IDS}, {"input_ids": IDS[:, :9]}, metric)
+    with pytest.raises(ValueError, match=r"attn\.pattern has heads"):
+        lens.attribution_patching(gpt, {"input_ids": IDS}, {"input_ids": corrupted}, metric, tap="attn.pattern")
     with pytest.raises(ValueError, match="same metric"):
         lens.activation_patching(gpt, {"input_ids": IDS}, {"input_ids": IDS}, metric)
 
@@ -306,6 +342,18 @@ def test_report_of_a_large_model_stays_small():
     pattern /= pattern.sum(-1, keepdims=True)
     packed, levels = pack(pattern, 4_000_000)
     assert len(packed) <= 4_000_000 and levels >= 8
+
+
+@pytest.mark.filterwarnings("error")
+def test_report_of_one_token_says_nothing_of_previous_ones(gpt):
+    notes = data_of(report(gpt, {"input_ids": IDS[:1, :1]}))["attention"][0]["notes"]
+    assert notes[0][0] == "entropy 0.00 nats, mean distance 0.0"
+
+
+def test_what_reads_logits_wants_a_model_that_makes_them(bert):
+    for read in (lens.logit_lens, lens.direct_logit_attribution):
+        with pytest.raises(TypeError, match="BertModel makes no logits"):
+            read(bert, input_ids=IDS)
 
 
 def test_report_wants_one_row(gpt):

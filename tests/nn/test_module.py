@@ -78,6 +78,15 @@ def test_modes_hooks_apply_and_dtype():
     assert not any(p.requires_grad for p in model.parameters()) and len(list(model.parameters())) == 5
 
 
+def test_forward_hooks_whose_handles_nobody_keeps_all_run_in_order():
+    layer = nn.Linear(2, 2)
+    seen = []
+    for name in "abc":
+        layer.register_forward_hook(lambda module, args, out, name=name: seen.append(name))
+    layer(tg.Tensor([[1.0, 2.0]]))
+    assert seen == ["a", "b", "c"]
+
+
 def test_an_anomaly_is_placed_in_the_module_that_made_it():
     model = Two()
     model.first.bias.data[...] = model.many[0].weight.data[...] = 3e38

@@ -57,14 +57,14 @@ class Node:
 
 
 class HookHandle:
-    """Returned by `register_hook`; `.remove()` takes the hook back."""
+    """Returned by `register_hook` and `register_forward_hook`; `.remove()` takes the hook back."""
 
-    def __init__(self, hooks: dict[int, Callable[[Any], Any]], hook: Callable[[Any], Any]) -> None:
-        self._hooks = hooks
-        hooks[id(self)] = hook
+    def __init__(self, hooks: dict[int, Callable[..., Any]], hook: Callable[..., Any]) -> None:
+        self._hooks, self._key = hooks, tick()  # not id(self): a handle nobody keeps gives its id to the next one
+        hooks[self._key] = hook
 
     def remove(self) -> None:
-        self._hooks.pop(id(self), None)
+        self._hooks.pop(self._key, None)
 
 
 def leaf(array: np.ndarray) -> Node:

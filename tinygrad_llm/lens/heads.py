@@ -26,7 +26,9 @@ def patterns(model: Any, side: str = "", kind: str = "attn", **inputs: Any) -> n
 
 
 def previous_token_scores(pattern: np.ndarray) -> np.ndarray:
-    """(L, B, H, T, T) -> (L, H): attention from each position to the one before it."""
+    """(L, B, H, T, T) -> (L, H): attention from each position to the one before it. NaN for a text of one token."""
+    if pattern.shape[-2] < 2:
+        return np.full((pattern.shape[0], pattern.shape[2]), np.nan)
     return np.diagonal(pattern, offset=-1, axis1=-2, axis2=-1).mean(axis=(1, -1))
 
 
@@ -79,7 +81,7 @@ def detect_heads(model: Any, length: int = 24, batch: int = 8, rng: np.random.Ge
 def entropy(pattern: np.ndarray) -> np.ndarray:
     """(L, B, H, T, S) -> (L, H): the mean entropy of a query's attention, in nats. 0: one key; log S: all alike."""
     logs = np.log(np.where(pattern > 0, pattern, 1))
-    return -(pattern * logs).sum(-1).mean(axis=(1, 3))
+    return 0.0 - (pattern * logs).sum(-1).mean(axis=(1, 3))  # a head that looks at one key has 0, not minus 0
 
 
 def distance(pattern: np.ndarray) -> np.ndarray:

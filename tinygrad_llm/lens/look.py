@@ -166,8 +166,9 @@ class patch(_Look):
 def parse(key: str) -> tuple[str, Any]:
     """'blocks.3.attn.z[:, :, 4]' -> ('blocks.3.attn.z', (slice(None), slice(None), 4)); no brackets -> (key, None)."""
     name, bracket, rest = key.partition("[")
+    name = name.strip()
     if not bracket:
-        return key, None
+        return name, None
     try:
         subscript = ast.parse(f"x[{rest}", mode="eval").body
         assert isinstance(subscript, ast.Subscript)
@@ -193,7 +194,12 @@ def replaced(name: str, value: Tensor, index: Any, replacement: Replacement) -> 
     except IndexError as error:
         raise IndexError(f"patch: {name} has shape {value.shape}, which the index {index} does not fit: {error}") from error
     new = replacement(part) if isinstance(replacement, Callable) else replacement  # type: ignore[arg-type]
-    new = new if isinstance(new, Tensor) else Tensor(np.asarray(new, value.dtype))
+    if not isinstance(new, Tensor):
+        array = np.asarray(new)
+        if array.dtype.kind not in "fiub":
+            what = "its function returned" if callable(replacement) else "it got"
+            raise TypeError(f"patch: {name} is to be replaced by a number, an array or a Tensor; {what} {new!r:.60}")
+        new = Tensor(array.astype(value.dtype))
     try:
         fits = np.broadcast_shapes(new.shape, part.shape) == part.shape
     except ValueError:

@@ -19,6 +19,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..autograd import no_grad
+from ..nn import Module
 from ..nn.tap import looking_through
 
 HEADS_LAST = {"q", "k", "v", "z"}  # (B, H, T, K) in the code, (B, T, H, K) here
@@ -69,6 +70,8 @@ class _Listing:
 
 def names(model: Any) -> tuple[str, ...]:
     """Every name that `record` and `patch` know for this model, in the order of its computation."""
+    if not isinstance(model, Module):
+        raise TypeError(f"lens: expected a model of this library, got {type(model).__name__}")
     if model not in _known:
         listing = _Listing(model)
         was_training = model.training

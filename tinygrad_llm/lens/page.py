@@ -128,7 +128,8 @@ def _notes(pattern: np.ndarray, ids: np.ndarray | None) -> list[list[str]]:
     copying = induction_scores(pattern, ids) if ids is not None else np.full(spread.shape, np.nan)
     return [
         [
-            f"entropy {spread[i, h]:.2f} nats, mean distance {far[i, h]:.1f}, previous token {before[i, h]:.2f}"
+            f"entropy {spread[i, h]:.2f} nats, mean distance {far[i, h]:.1f}"
+            + ("" if np.isnan(before[i, h]) else f", previous token {before[i, h]:.2f}")
             + ("" if np.isnan(copying[i, h]) else f", induction {copying[i, h]:.2f}")
             for h in range(spread.shape[1])
         ]

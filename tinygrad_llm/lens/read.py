@@ -28,6 +28,33 @@ def depth(model: Any, side: str | None = None) -> int:
     return 1 + max(int(name[len(start) :].split(".")[0]) for name in names(model) if name.startswith(start))
 
 
+def _need_logits(model: Any, who: str) -> None:
+    if "logits" not in names(model):
+        raise TypeError(f"{who}: {type(model).__name__} makes no logits; load it with a head that does (head=...)")
+
+
+def _need_place(shape: tuple[int, ...], position: int, *tokens: int | None) -> None:
+    T, V = shape
+    if not -T <= position < T:
+        raise IndexError(f"direct_logit_attribution: position {position} is outside the text's {T} tokens")
+    for token in tokens:
+        if token is not None and not 0 <= token < V:
+            raise IndexError(f"direct_logit_attribution: token {token} is outside the vocabulary of {V}")
+
+
+def _patch_places(model: Any, tap: str, clean: dict[str, Any], corrupted: dict[str, Any]) -> list[str]:
+    """The names of one tap in every layer, for patching position by position; both runs must line up."""
+    if tap.endswith(("scores", "pattern")):
+        raise ValueError(
+            f"patching by position: {tap} has heads where other values have positions; take 'attn.z' or patch() itself"
+        )
+    for key in clean:
+        one, other = np.shape(clean[key]), np.shape(corrupted.get(key, ()))
+        if one != other:
+            raise ValueError(f"patching by position: {key} of the clean run has shape {one}, of the corrupted run {other}")
+    return [f"{_side(model)}blocks.{i}.{tap}" for i in range(depth(model))]
+
+
 # -- logit lens --------------------------------------------------------------------------------------------------------
 
 
@@ -55,6 +82,7 @@ def logit_lens(model: Any, top: int = 5, targets: np.ndarray | None = None, **in
     The stream after layer i is put in the place of the last layer's, and the model goes on from there. `targets` (B, T):
     tokens whose rank is wanted. nostalgebraist 2020, "interpreting GPT: the logit lens".
     """
+    _need_logits(model, "logit_lens")
     side, last = _side(model), depth(model) - 1
     places = [f"{side}blocks.0.resid_pre", *(f"{side}blocks.{i}.resid_post" for i in range(last + 1))]
     with no_grad(), record(model, *places) as values:
@@ -101,16 +129,19 @@ def direct_logit_attribution(
     (and of a constant, the biases). `token` None is the model's first choice; `against` attributes the difference of two logits.
     Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".
     """
+    _need_logits(model, "direct_logit_attribution")
     side, L = _side(model), depth(model)
     parts = [f"{side}blocks.0.resid_pre"]
     for i in range(L):
         parts += [n for n in (f"{side}blocks.{i}.{tap}" for tap in ("attn_out", "cross_out", "mlp_out")) if n in names(model)]
     end = f"{side}blocks.{L - 1}.resid_post"
     with no_grad(), record(model, *parts, end) as values:
-        logits = model(**inputs).logits.data[0, position]
+        logits = model(**inputs).logits.data[0]  # (T, V)
+    _need_place(logits.shape, position, token, against)
+    logits = logits[position]
     stream = values[end][0, position].astype(np.float64)
     pieces = np.stack([values[name][0, position] for name in parts]).astype(np.float64)
-    if not np.allclose(pieces.sum(0), stream, rtol=1e-3, atol=1e-3 * np.abs(stream).max()):
+    if np.abs(pieces.sum(0) - stream).max() > 1e-5 * max(np.abs(pieces).max(), np.abs(stream).max()):  # float32 sums
         raise TypeError(
             f"direct_logit_attribution: in {type(model).__name__} the last stream is not the sum of its parts "
             "(a norm follows each: post-norm); use attribution_patching, which needs no such sum"
@@ -166,14 +197,13 @@ def activation_patching(
     0 where it changes nothing, 1 where it brings back the clean run's metric. Meng et al. 2022, "Locating and Editing
     Factual Associations in GPT", §2.
     """
-    side, L = _side(model), depth(model)
-    places = [f"{side}blocks.{i}.{tap}" for i in range(L)]
+    places = _patch_places(model, tap, clean, corrupted)
     with no_grad():
         with record(model, *places) as values:
             best = metric(model(**clean)).item()
         worst = metric(model(**corrupted)).item()
         T = values[places[0]].shape[1]
-        result = np.empty((L, T))
+        result = np.empty((len(places), T))
         for i, place in enumerate(places):
             for t in range(T):
                 with patch(model, {f"{place}[:, {t}]": values[place][:, t]}):
@@ -190,8 +220,7 @@ def attribution_patching(
 
     Nanda 2023, "Attribution Patching: Activation Patching At Industrial Scale".
     """
-    side, L = _side(model), depth(model)
-    places = [f"{side}blocks.{i}.{tap}" for i in range(L)]
+    places = _patch_places(model, tap, clean, corrupted)
     with no_grad(), record(model, *places) as good:
         best = metric(model(**clean)).item()
     mine = [(parameter, parameter.grad) for parameter in model.parameters()]

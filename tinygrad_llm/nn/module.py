@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..autograd import Tensor, mark_written
+from ..autograd.node import HookHandle
 from ..autograd.state import WATCHED, module_scope
 from ..autograd.state import local as engine
 from .tap import active as taps
@@ -150,11 +151,11 @@ class Module:
             value.requires_grad_(wanted)
         return self
 
-    def register_forward_hook(self, hook: Callable[..., Any]) -> _Handle:
+    def register_forward_hook(self, hook: Callable[..., Any]) -> HookHandle:
         """Call `hook(module, args, output)` after each forward; what it returns, if not None, replaces the output."""
         if self._forward_hooks is None:
             object.__setattr__(self, "_forward_hooks", {})
-        return _Handle(self._forward_hooks, hook)  # type: ignore[arg-type]
+        return HookHandle(self._forward_hooks, hook)  # type: ignore[arg-type]
 
     # -- state -------------------------------------------------------------------------------------------------------
 
@@ -190,17 +191,6 @@ class Module:
         own = ", ".join(f"{n}={v.shape}" for n, v in vars(self).items() if isinstance(v, Tensor))
         body = "\n  ".join(lines)
         return f"{type(self).__name__}({own}" + (f"\n  {body}\n)" if lines else ")")
-
-
-class _Handle:
-    """Returned by `register_forward_hook`; `.remove()` takes the hook back."""
-
-    def __init__(self, hooks: dict[int, Callable[..., Any]], hook: Callable[..., Any]) -> None:
-        self._hooks = hooks
-        hooks[id(self)] = hook
-
-    def remove(self) -> None:
-        self._hooks.pop(id(self), None)
 
 
 def _array(value: Any) -> np.ndarray:
