@@ -24,7 +24,6 @@ import os
 import platform
 import sys
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -46,7 +45,7 @@ def _permitted():
     """Linux gives a process the tile registers when it asks; False where there are none or it may not have them."""
     if os.environ.get("TINYGRAD_LLM_AMX") == "0" or sys.platform != "linux" or platform.machine() != "x86_64":
         return False
-    features = llvm.get_host_cpu_features()
+    features = simd.cpu_features()
     if simd.LANES32 != 16 or not all(features.get(name) for name in ("amx-tile", "amx-bf16", "avx512bf16")):
         return False
     return ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) == 0

@@ -13,29 +13,36 @@ work between vectors, and between a vector and a scalar of its type. Memory is r
         if i < n:
             store_part(dst + 4 * i, load_part_f32(src + 4 * i, n - i) * by, n - i)
 
-The width follows the host: 16 float32 lanes with AVX-512, 8 with AVX2, 4 else (NEON, SSE).
-TINYGRAD_LLM_VECTORS=16|8|4 forces one. Only importable where kernels are compiled (`_jit.COMPILED`).
+The width follows the processor that Numba compiles for: 16 float32 lanes with AVX-512, 8 with AVX2, 4 else (NEON, SSE).
+TINYGRAD_LLM_VECTORS=16|8|4 forces one; NUMBA_CPU_NAME=generic and NUMBA_CPU_FEATURES=+avx2,-avx512f,... stand for another
+host. Only importable where kernels are compiled (`_jit.COMPILED`).
 """
 
 import operator
 import os
 
-import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import types
+from numba import config, types
 from numba.core import cgutils
+from numba.core.codegen import get_host_cpu_features
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 
-def _host_lanes():
-    """float32 lanes of the host's widest vectors that also have a fused multiply-add."""
+def cpu_features():
+    """{name: whether it is there} of the processor that Numba compiles for: this host, or what NUMBA_CPU_FEATURES says."""
+    stated = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+    return {name[1:]: name[0] == "+" for name in stated.split(",") if name}
+
+
+def _lanes():
+    """float32 lanes of the widest vectors that also have a fused multiply-add."""
     forced = os.environ.get("TINYGRAD_LLM_VECTORS", "")
     if forced:
         if forced not in ("4", "8", "16"):
             raise ValueError(f"TINYGRAD_LLM_VECTORS: expected 4, 8 or 16 float32 lanes, got {forced!r}")
         return int(forced)
-    features = llvm.get_host_cpu_features()
+    features = cpu_features()
     if features.get("avx512f") and features.get("avx512vl") and features.get("avx512dq"):
         return 16
     if features.get("avx2") and features.get("fma"):
@@ -43,7 +50,7 @@ def _host_lanes():
     return 4
 
 
-LANES32 = _host_lanes()
+LANES32 = _lanes()
 LANES64 = LANES32 // 2
 
 

@@ -1,5 +1,6 @@
 """Kernels wherever they land: no Numba code, checked indices, damaged caches, other vectors, other thread pools, forks."""
 import os
+import platform
 import subprocess
 import sys
 import textwrap
@@ -87,6 +88,21 @@ def test_products_compiled_otherwise_are_right(environment):
 @pytest.mark.parametrize("environment", [{"NUMBA_BOUNDSCHECK": "1"}, {"NUMBA_DISABLE_JIT": "1"}], ids=str)
 def test_an_exception_in_a_task_comes_out_whatever_the_threads(environment):
     assert python(OUT_OF_BOUNDS, NUMBA_NUM_THREADS="2", **environment) == "caught"
+
+
+HASWELL = ("+64bit,+aes,+avx,+avx2,+bmi,+bmi2,+cmov,+cx16,+cx8,+f16c,+fma,+fxsr,+lzcnt,+mmx,+movbe,+pclmul,+popcnt,+sahf,"
+           "+sse,+sse2,+sse3,+sse4.1,+sse4.2,+ssse3,+xsave,+xsaveopt,-avx512f,-amx-tile")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names processors of another architecture")
+@pytest.mark.parametrize("lanes, environment", [
+    (8, {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": HASWELL}), (4, {"NUMBA_CPU_NAME": "generic"}),
+], ids=["haswell", "generic"])
+def test_products_for_another_processor_are_right(lanes, environment):
+    """The width follows the processor that Numba compiles for, and no instruction of the host's own slips in."""
+    told = f"from kernels import amx, simd; assert (simd.LANES32, amx.AVAILABLE) == ({lanes}, False)\n"
+    assert python(told + FEW, **environment) == "right"
 
 
 def test_without_numba_the_loops_run_as_plain_python():
@@ -199,6 +215,25 @@ def test_processes_may_fill_the_cache_at_once(tmp_path):
         runs = [pool.submit(python, run, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(4)]
         assert {run.result() for run in runs} <= {"compiled", "loaded"}
     assert python(run, NUMBA_CACHE_DIR=str(tmp_path)) == "loaded"
+
+
+BITS = """
+    import sys, numpy as np, kernels
+    x, g = np.random.default_rng(0).standard_normal((2, 400, 203)).astype(np.float32)
+    _, mean, rstd = kernels.layer_norm_forward(x)
+    for threads in THREADS:
+        kernels.set_num_threads(threads)
+        print(kernels.layer_norm_backward(g, x, None, mean, rstd)[0].tobytes().hex()[:4000])
+"""
+
+
+@pytest.mark.slow
+def test_the_first_process_computes_the_bits_of_the_later_ones(tmp_path):
+    """Compiled just now or loaded, serial or parallel, in any order: a caller always meets the same code of its callee."""
+    code = textwrap.dedent(BITS)
+    found = [python(code.replace("THREADS", order), NUMBA_CACHE_DIR=str(tmp_path), NUMBA_NUM_THREADS="2").split()
+             for order in ("(1,)", "(2, 1, 2)", "(1, 2)", "(2,)")]
+    assert {bits for run in found for bits in run} == {found[0][0]}
 
 
 def test_the_key_changes_with_any_source_and_any_switch(tmp_path, monkeypatch):
