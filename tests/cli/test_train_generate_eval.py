@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+import kernels
 from tests.cli.conftest import SMALL
 from tests.training.small import TEXT
 from tinygrad_llm import models
@@ -85,7 +86,6 @@ def test_eval_predicts_each_token_once(train, corpus, run, tmp_path):
     """The same number as window by window on the model itself."""
     train(corpus)
     from tinygrad_llm import text
-    from tinygrad_llm.generate.filters import log_softmax
 
     part = tmp_path / "part.txt"
     part.write_text(TEXT[:41])
@@ -93,7 +93,7 @@ def test_eval_predicts_each_token_once(train, corpus, run, tmp_path):
     total = 0.0
     for start in range(0, 40, 16):
         window = ids[start : start + 17]
-        logs = log_softmax(model(input_ids=window[None, :-1]).logits.data[0].astype(np.float64))
+        logs = kernels.log_softmax_forward(model(input_ids=window[None, :-1]).logits.data[0].astype(np.float64))
         total -= np.take_along_axis(logs, window[1:, None], 1).sum()
     result = json.loads(run("eval", tmp_path / "run", part, "--json")[1])
     assert result["loss"] == pytest.approx(total / 40, rel=1e-5) and result["tokens"] == 40

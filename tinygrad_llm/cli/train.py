@@ -193,7 +193,7 @@ def resumed_settings(args) -> dict:
 
 
 def train(settings: dict, out: Path, resume: bool) -> dict:
-    from tinygrad_llm.training import Trainer, checkpoint
+    from tinygrad_llm.training import Trainer, checkpoint, unigram_loss
     from tinygrad_llm.training.progress import Progress
 
     if settings.get("force") and not resume:
@@ -211,7 +211,8 @@ def train(settings: dict, out: Path, resume: bool) -> dict:
     say(describe(settings, model, prepared, trainer, out))
     result = trainer.run()
     result |= {"out": str(out), "parameters": model.num_parameters(), "model": settings["model"],
-               "objective": prepared.task.objective, "unigram_loss": unigram(prepared)}  # fmt: skip
+               "objective": prepared.task.objective,
+               "unigram_loss": unigram_loss(prepared.task, prepared.task.evaluation())}  # fmt: skip
     if result["interrupted"]:
         say(f"stopped at step {trainer.step}, saved; go on with:  tinygrad-llm train --resume {out}")
     else:
@@ -284,14 +285,6 @@ def show_sample(trainer) -> None:
         trainer.progress.note("\n".join("    " + line for line in text.splitlines()))
 
 
-def unigram(prepared) -> float | None:
-    from tinygrad_llm.training import unigram_loss
-
-    if "train_ids" not in prepared.info:
-        return None
-    return unigram_loss(prepared.info["train_ids"], prepared.info["held_ids"], prepared.tokenizer.vocab_size)
-
-
 def finish(trainer, result: dict, out: Path) -> None:
     """The report, and where everything is."""
     from tinygrad_llm.training.progress import clock_time
@@ -303,8 +296,7 @@ def finish(trainer, result: dict, out: Path) -> None:
              "steps": result["steps"], "time": clock_time(result["seconds"])}  # fmt: skip
     if result["best_loss"] is not None:
         facts["best loss on held-out text"] = f"{result['best_loss']:.4f} at step {result['best_step']}"
-    if result["unigram_loss"] is not None:
-        facts["loss of token frequencies alone"] = f"{result['unigram_loss']:.4f}"
+    facts["loss of target frequencies alone"] = f"{result['unigram_loss']:.4f}"
     report = write_report(out, f"{result['model']} after {result['steps']} steps", facts, text)
     write_plot(out)
     best = f"best loss {result['best_loss']:.4f} at step {result['best_step']}; " if result["best_loss"] is not None else ""

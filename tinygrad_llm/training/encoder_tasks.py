@@ -54,6 +54,14 @@ class ReplacedTask(MaskedTask):
     def counts(self, batch):
         return {"generator": count_labels(batch["labels"]), "discriminator": int(batch["attention_mask"].sum())}
 
+    def targets(self, batch):
+        """The discriminator's as they are when the generator draws masked tokens by their frequency."""
+        labels, rng = batch["labels"], np.random.default_rng(int(batch["seed"]))
+        masked = labels != IGNORE
+        replaced = np.where(batch["attention_mask"] != 0, 0, IGNORE)
+        replaced[masked] = rng.permutation(labels[masked]) != labels[masked]
+        return {"generator": labels, "discriminator": replaced}
+
     def sums(self, model, batch):
         logits = model.generator(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         replaced = objectives.replaced_token(
@@ -106,6 +114,9 @@ class PairTask(Task):
 
     def counts(self, batch):
         return {"masked": count_labels(batch["labels"]), "pair": len(batch[self.label])}
+
+    def targets(self, batch):
+        return {"masked": batch["labels"], "pair": batch[self.label]}
 
     def sums(self, model, batch):
         out = model(**{k: batch[k] for k in self.keys})

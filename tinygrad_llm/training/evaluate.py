@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from ..autograd import no_grad
+from ..data import IGNORE
 
 
 def evaluate(task, model, batches) -> dict[str, float]:
@@ -30,8 +31,18 @@ def perplexity(loss: float) -> float:
     return math.exp(loss) if loss < 700 else math.inf
 
 
-def unigram_loss(train_ids, held_ids, vocab_size: int) -> float:
-    """Loss of a model that knows only how often each token occurs (add-one smoothed): what any training must beat."""
-    counts = np.bincount(np.asarray(train_ids), minlength=vocab_size) + 1.0
-    log_p = np.log(counts / counts.sum())
-    return float(-log_p[np.asarray(held_ids)].mean())
+def unigram_loss(task, batches) -> float:
+    """The loss of the best model that looks at no input and knows only how often each target occurs: what training must beat.
+
+    Per part of the loss the entropy -Σ p log p + (K - 1) / 2N of its N targets of K kinds in these batches, with the parts'
+    weights; the second term is what the first lacks because the frequencies come from so few targets (Miller 1955). Where
+    a part's targets depend on another model (ELECTRA's discriminator), the task says what they would be.
+    """
+    total = 0.0
+    for name, weight in task.weights.items():
+        targets = np.concatenate([np.ravel(task.targets(batch)[name]) for batch in batches])
+        _, counts = np.unique(targets[targets != IGNORE], return_counts=True)
+        n = max(counts.sum(), 1)
+        p = counts / n
+        total += weight * float(-(p * np.log(p)).sum() + (len(counts) - 1) / (2 * n))
+    return total

@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .. import text as texts
 from ..data import TokenFile, split_ids, split_items, write_tokens
 from ..text.corpus import read_lines
@@ -68,7 +66,7 @@ def prepare(path, target, choices: DataChoices, *, tokenizer=None, scratch: Path
     ids = tokenizer.encode(text)
     train, held = (ids, ids) if choices.whole else split_ids(ids, HELD_OUT)
     task = window_task(train, held, choices, tokenizer)
-    return Prepared(task, tokenizer, {"characters": len(text), "tokens": len(ids), "train_ids": train, "held_ids": held})
+    return Prepared(task, tokenizer, {"characters": len(text), "tokens": len(ids)})
 
 
 def make_tokenizer(text, choices: DataChoices):
@@ -111,10 +109,8 @@ def prepare_pairs(text: str, choices: DataChoices, tokenizer) -> Prepared:
     parts = [[tokenizer.encode(s) for s in d] for d in documents(text)]
     train, held = split(parts, choices)
     task = PAIR_TASKS[choices.objective](train, held, choices.context, tokenizer, seed=choices.seed, eval_batch=choices.eval_batch)
-    flat = lambda docs: np.concatenate([s for d in docs for s in d])
     tokens = sum(len(s) for d in parts for s in d)
-    return Prepared(task, tokenizer, {"characters": len(text), "tokens": tokens, "documents": len(parts),
-                                      "train_ids": flat(train), "held_ids": flat(held)})  # fmt: skip
+    return Prepared(task, tokenizer, {"characters": len(text), "tokens": tokens, "documents": len(parts)})
 
 
 def split(items: list, choices: DataChoices):
@@ -165,9 +161,8 @@ def prepare_translation(path, target, choices: DataChoices, tokenizer) -> Prepar
         label_smoothing=choices.label_smoothing,
         eval_examples=None if choices.whole else 256,
     )
-    flat = lambda examples: np.concatenate([t for _, t in examples])
     longest = max(max(len(s), len(t)) for s, t in encoded)
-    return Prepared(task, tokenizer, {"pairs": len(pairs), "longest": longest, "train_ids": flat(train), "held_ids": flat(held)})
+    return Prepared(task, tokenizer, {"pairs": len(pairs), "longest": longest})
 
 
 def read_pairs(path, target=None) -> list[tuple[str, str]]:

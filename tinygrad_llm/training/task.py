@@ -33,6 +33,10 @@ class Task:
         """How many predictions each part of the loss has in this batch."""
         return {"loss": count_labels(batch["labels"])}
 
+    def targets(self, batch) -> dict[str, np.ndarray]:
+        """What each part of the loss predicts; -100 does not count."""
+        return {"loss": batch["labels"]}
+
     def sums(self, model, batch) -> dict:
         """The parts of the loss, each a scalar Tensor, summed over its predictions."""
         return {"loss": label_loss(self.logits(model, batch), batch["labels"])}
