@@ -1,12 +1,14 @@
 """How long is a whole training step (forward, backward, clip, AdamW), and how much memory does it take?
 
 Same weights, same batches, no dropout, AdamW with weight decay on matrices. GPT shapes race the tight PyTorch model
-of _torch_gpt.py, eager and compiled; BERT-base and T5-small race transformers. Every contestant has a process of its own, whose
-peak memory is reported. What is validated is the loss and the gradient's norm of the first step.
+of _torch_gpt.py, eager and compiled; BERT-base and T5-small race transformers; the character model also races JAX, tinygrad,
+HIPS autograd and MyGrad. Every contestant has a process of its own, whose peak memory is reported. What is validated is the
+loss and the gradient's norm of the first step.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,9 @@ LEARNING_RATE, DECAY, CLIP = 1e-4, 0.1, 1.0
 GPT2 = {"dropout": 0.0}
 CHARACTERS = {"vocab_size": 65, "n_positions": 256, "n_embd": 384, "n_head": 6, "n_layer": 6, "dropout": 0.0}
 NANO = {"vocab_size": 65, "n_positions": 64, "n_embd": 128, "n_head": 4, "n_layer": 4, "dropout": 0.0}
+
+# libraries that train the character model only; HIPS autograd and MyGrad differentiate the same plain NumPy code
+OTHERS = {"autograd": "_numpy_gpt", "mygrad": "_numpy_gpt", "jax": "_jax_gpt", "tinygrad": "_tinygrad_gpt"}
 
 # name: preset, overrides, vocabulary, batch, length, length of the target (encoder-decoder only)
 SHAPES: dict[str, tuple[str, dict[str, Any], int, int, int, int]] = {
@@ -77,19 +82,17 @@ def step_case(name: str) -> Case:
         return torch_step(model, torch.compile(loss))
 
     if overrides is CHARACTERS:
-        case.contestant("autograd")(numpy_contestant("autograd_step"))
-        case.contestant("mygrad")(numpy_contestant("mygrad_step"))
+        for name, module in OTHERS.items():
+            case.contestant(name)(other_contestant(name, module))
     return case
 
 
-def numpy_contestant(maker: str) -> Callable[[Batch], Any]:
-    """HIPS autograd and MyGrad train the plain NumPy model of _numpy_gpt.py; too slow for the larger shapes."""
+def other_contestant(name: str, module: str) -> Callable[[Batch], Any]:
+    """`NAME_step` of a module beside this file: the same model written for another library."""
 
     def setup(batch: Batch) -> Any:
-        import _numpy_gpt
-
-        folder = checkpoint("gpt2", **CHARACTERS)
-        return getattr(_numpy_gpt, maker)(folder, batch["input_ids"], LEARNING_RATE, DECAY, CLIP)
+        maker = getattr(importlib.import_module(module), f"{name}_step")
+        return maker(checkpoint("gpt2", **CHARACTERS), batch["input_ids"], LEARNING_RATE, DECAY, CLIP)
 
     return setup
 
