@@ -19,17 +19,13 @@ rounding matters (x - n·ln2_hi - n·ln2_lo) with fma, which stays as written.
 
 import functools
 import inspect
-import os
-import threading
 
 from ._threads import get_num_threads
 
 try:
     import numba
-    from numba import prange
 except ImportError:
     numba = None
-    prange = range
 
 FASTMATH = frozenset({"reassoc", "contract", "nsz", "arcp", "afn"})
 
@@ -57,6 +53,7 @@ def jit(function=None, **options):
     return dispatcher
 
 
+PARTS = 4                                     # of a kernel in tasks for each thread: who is held up leaves little to wait for
 _addressed = []
 
 
@@ -76,14 +73,6 @@ def address_of(dispatcher, *argument_types):
     _addressed.append(dispatcher)             # the code lives as long as its dispatcher
     result = dispatcher.overloads[argument_types]
     return result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
-
-
-def jit_parallel(function):
-    """A launcher: `function(threads, ...)` with a `prange(threads)` inside. One thread never touches the pool."""
-    if not COMPILED:
-        function.serial = function
-        return function
-    return _Launcher(function)
 
 
 def jit_tasks(function):
@@ -106,7 +95,7 @@ class _Tasks:
     def __init__(self, function):
         functools.update_wrapper(self, function)
         self.py_func = function
-        self._entry = self._launcher = None
+        self._entry = None
 
     def _make_entry(self):
         from ._spread import spread
@@ -115,8 +104,8 @@ class _Tasks:
         names = ", ".join(list(inspect.signature(self.py_func).parameters)[2:])
         made = {"__name__": self.__module__}
         exec(f"def make(spread, part):\n"
-             f"    def {self.__name__}(threads, tasks, launcher, {names}):\n"
-             f"        spread(part, threads, tasks, launcher, ({names},))\n"
+             f"    def {self.__name__}(parts, tasks, pool, {names}):\n"
+             f"        spread(part, parts, tasks, pool, ({names},))\n"
              f"    return {self.__name__}", made)
         self._entry = jit(made["make"](spread, jit(self.py_func)))
         return self._entry
@@ -125,67 +114,7 @@ class _Tasks:
         entry = self._entry or self._make_entry()
         if threads <= 1:
             return entry(1, tasks, 0, *arguments)
-        if threads > get_num_threads():               # a forked child, or a number kept from earlier
-            return self(get_num_threads(), tasks, *arguments)
-        launcher = self._launcher or self._find_launcher()
-        lock = _pool_lock or _make_pool_lock()
-        if lock is _NO_LOCK:
-            return entry(threads, tasks, launcher, *arguments)
-        with lock:
-            return entry(threads, tasks, launcher, *arguments)
+        from ._pool import ready
 
-    def _find_launcher(self):
-        from ._spread import parallel_launcher
-
-        self._launcher = parallel_launcher()
-        return self._launcher
-
-
-class _Launcher:
-    """Two compilations of one function, with and without the pool; each only if it is called."""
-
-    def __init__(self, function):
-        functools.update_wrapper(self, function)
-        self.py_func = function
-        self.serial = jit(function)
-        self.parallel = jit(function, parallel=True)
-
-    def __call__(self, threads, *args):
-        if threads <= 1:
-            return self.serial(1, *args)
-        if threads > get_num_threads():               # a forked child, or a number kept from earlier
-            return self.__call__(get_num_threads(), *args)
-        lock = _pool_lock or _make_pool_lock()
-        if lock is _NO_LOCK:
-            return self.parallel(threads, *args)
-        with lock:
-            return self.parallel(threads, *args)
-
-
-# -- the threading layer --------------------------------------------------------------------------
-
-_NO_LOCK = object()
-_pool_lock = None
-
-
-def _make_pool_lock():
-    """Start Numba's pool. Its workqueue layer ends the process when two Python threads enter it: that one gets a lock."""
-    global _pool_lock
-    # GNU OpenMP's threads spin at a barrier for milliseconds before they sleep. While another process has one of the cores, the
-    # one that spins keeps the core from the one it waits for: a small training step took 670-2500 ms so, 90-240 with this.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    from numba.np.ufunc.parallel import _launch_threads
-
-    _launch_threads()
-    _pool_lock = threading.RLock() if numba.threading_layer() == "workqueue" else _NO_LOCK
-    return _pool_lock
-
-
-def _fresh_lock_after_fork():
-    global _pool_lock
-    if _pool_lock is not None and _pool_lock is not _NO_LOCK:
-        _pool_lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_fresh_lock_after_fork)
+        threads = min(threads, get_num_threads())     # a number kept from earlier may be larger
+        return entry(min(tasks, PARTS * threads), tasks, ready(threads), *arguments)

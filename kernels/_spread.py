@@ -1,49 +1,33 @@
 """Spreading a kernel over threads with one compilation: the code that starts threads knows a kernel by its address.
 
 A parallel loop of Numba's is compiled together with what it calls, and once more for one thread. Here every kernel is compiled
-once: its arguments lie in a block of memory, a small function reads them from there and runs every `threads`-th task, and
-`launch`, compiled once for all kernels, calls that function on each thread.
+once: its arguments lie in a block of memory, a small function reads them from there and runs every `parts`-th task, and
+`_pool.launch`, compiled once for all kernels, calls that function for each part on whatever thread is free.
 """
-import functools
-
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ._jit import address_of, jit_parallel, prange
-from .simd import call_address
+from ._pool import LAUNCH
 
 _I64 = types.int64
 
 
-@jit_parallel
-def launch(threads, worker, argument):
-    """worker(argument, thread, 0, 0) on each thread."""
-    for thread in prange(threads):
-        call_address(worker, argument, thread, 0, 0)
-
-
-@functools.cache
-def parallel_launcher():
-    """The address of `launch` with threads."""
-    return address_of(launch.parallel, _I64, _I64, _I64)
-
-
 @intrinsic
-def spread(typingctx, function, threads, tasks, launcher, arguments):
-    """function(task, tasks, *arguments) for every task. `launcher` 0: on this thread; else the address of `launch`."""
+def spread(typingctx, function, parts, tasks, pool, arguments):
+    """function(task, tasks, *arguments) for every task, in so many parts. `pool` 0: on this thread; else from `_pool.ready`."""
     call = function.get_call_type(typingctx, (_I64, _I64, *arguments), {})      # compiles it
 
     def codegen(context, builder, sig, args):
-        _, threads, tasks, launcher, values = args
-        block, places = _block(builder, [values, threads, tasks, ir.Constant(ir.IntType(64), 0)])
+        _, parts, tasks, pool, values = args
+        block, places = _block(builder, [values, parts, tasks, ir.Constant(ir.IntType(64), 0)])
         worker = _worker(context, builder, block.type.pointee, (function, call))
         start = builder.ptrtoint(block, ir.IntType(64))
-        with builder.if_then(builder.icmp_signed("!=", launcher, ir.Constant(launcher.type, 0))):
-            _call_launcher(builder, launcher, [threads, builder.ptrtoint(worker, ir.IntType(64)), start])
-        # an exception ends a thread early: what is not finished is done here, where the exception comes out
-        with builder.if_then(builder.icmp_signed("!=", builder.load(places[3]), threads)):
+        with builder.if_then(builder.icmp_signed("!=", pool, ir.Constant(pool.type, 0))):
+            _call_launcher(builder, [pool, parts, builder.ptrtoint(worker, ir.IntType(64)), start])
+        # an exception ends a part early: what is not finished is done here, where the exception comes out
+        with builder.if_then(builder.icmp_signed("!=", builder.load(places[3]), parts)):
             builder.store(ir.Constant(ir.IntType(64), 1), places[1])
             _call_worker(context, builder, worker, start)
         return context.get_dummy_value()
@@ -61,18 +45,18 @@ def _block(builder, values):
 
 
 def _worker(context, builder, record, called):
-    """worker(block, thread, 0, 0): the tasks thread, thread + threads, ...; counts itself as finished in the block."""
+    """worker(block, part, 0, 0): the tasks part, part + parts, ...; counts itself as finished in the block."""
     function, call = called
     kind = context.call_conv.get_function_type(types.none, [_I64] * 4)
     worker = ir.Function(builder.module, kind, builder.module.get_unique_name("worker"))
     worker.linkage = "internal"
     worker.attributes.add("noinline")
     inside = ir.IRBuilder(worker.append_basic_block("entry"))
-    block, thread = context.call_conv.get_arguments(worker)[:2]
+    block, part = context.call_conv.get_arguments(worker)[:2]
     block = inside.inttoptr(block, record.as_pointer())
-    values, threads, tasks = (inside.load(cgutils.gep_inbounds(inside, block, 0, i)) for i in range(3))
+    values, parts, tasks = (inside.load(cgutils.gep_inbounds(inside, block, 0, i)) for i in range(3))
     run = context.get_function(function, call)
-    with cgutils.for_range_slice(inside, thread, tasks, threads, ir.IntType(64)) as (task, _):
+    with cgutils.for_range_slice(inside, part, tasks, parts, ir.IntType(64)) as (task, _):
         run(inside, [task, tasks, *cgutils.unpack_tuple(inside, values)])
     finished = cgutils.gep_inbounds(inside, block, 0, 3)
     inside.atomic_rmw("add", finished, ir.Constant(ir.IntType(64), 1), "monotonic")
@@ -87,8 +71,11 @@ def _call_worker(context, builder, worker, block):
         context.call_conv.return_status_propagate(builder, status)
 
 
-def _call_launcher(builder, address, arguments):
-    pointer = ir.PointerType()
-    kind = ir.FunctionType(ir.IntType(32), [pointer, pointer, *[ir.IntType(64)] * 3])
+def _call_launcher(builder, arguments):
+    """`_pool.launch`, whose address stands in the pool."""
+    pointer, number = ir.PointerType(), ir.IntType(64)
+    kind = ir.FunctionType(ir.IntType(32), [pointer, pointer, *[number] * 4])
+    where = builder.add(arguments[0], ir.Constant(number, LAUNCH))
+    address = builder.load(builder.inttoptr(where, number.as_pointer()))
     unused = [cgutils.alloca_once(builder, pointer) for _ in range(2)]          # result and exception: there are none
     builder.call(builder.inttoptr(address, kind.as_pointer()), [*unused, *arguments])

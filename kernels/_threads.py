@@ -1,19 +1,21 @@
 """One busy thread pool at a time: how many threads kernels use, and NumPy's BLAS kept out of their way.
 
 A kernel asks `get_num_threads()` and passes the number on; a launch that asks for one thread never touches
-the pool. In the child of a fork the answer is always one: GNU OpenMP's pool does not survive a fork, and
-Numba would end the process on entering it.
+the pool (`_pool`).
 """
 
 import ctypes
+import functools
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 
 
-def _pool_size():
-    """Numba's own rule: NUMBA_NUM_THREADS, or the cores this process may run on."""
+@functools.cache
+def pool_size():
+    """How many threads there may be. Numba's own rule: NUMBA_NUM_THREADS, or the cores this process may run on."""
     from_env = os.environ.get("NUMBA_NUM_THREADS", "")
     if from_env:
         return max(1, int(from_env))
@@ -22,8 +24,7 @@ def _pool_size():
     return os.cpu_count() or 1
 
 
-_pool = _pool_size()
-allowed = _pool                               # read directly where a call's overhead counts
+allowed = pool_size()                         # read directly where a call's overhead counts
 
 
 def set_num_threads(n):
@@ -31,20 +32,13 @@ def set_num_threads(n):
     global allowed
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
         raise ValueError(f"set_num_threads: expected a whole number of at least 1, got {n!r}")
-    allowed = min(int(n), _pool)
+    allowed = min(int(n), pool_size())
+    if pool := sys.modules.get(f"{__package__}._pool"):
+        pool.allow(allowed)
 
 
 def get_num_threads():
     return allowed
-
-
-def _alone_after_fork():
-    global _pool, allowed
-    _pool = allowed = 1
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_alone_after_fork)
 
 
 # -- NumPy's BLAS ---------------------------------------------------------------------------------

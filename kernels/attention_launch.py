@@ -1,7 +1,6 @@
-"""How attention's compiled loops are started: one launcher for all of them, which knows a worker by its address.
+"""How attention's compiled loops are started: by their address, on the pool.
 
-LLVM optimises a callee again inside each of its callers. A worker called by address is compiled once, and the launcher,
-which exists with and without threads, stays a few lines.
+LLVM optimises a callee again inside each of its callers. A worker called by address is compiled once.
 """
 import functools
 
@@ -11,8 +10,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from kernels import _pool
 from kernels._jit import address_of, jit
-from kernels._spread import launch
 from kernels.attention_plan import PLAN
 
 __all__ = ["launch", "plan_at", "pointer_to", "worker_address"]
@@ -30,6 +29,11 @@ def pointer_to(typingctx, address):
 def plan_at(address):
     """The plan that lies at an address."""
     return numba.carray(pointer_to(address), (1,), PLAN)[0]
+
+
+def launch(threads, worker, argument):
+    """worker(argument, thread, 0, 0) for so many threads."""
+    _pool.launch(_pool.ready(threads), threads, worker, argument)
 
 
 @functools.cache

@@ -9,11 +9,13 @@ Tasks are handed out by a counter, and a task's result does not depend on who co
 every number of threads.
 """
 
-import numpy as np
-from numba import float32
+import functools
 
-from . import simd
-from ._jit import jit, jit_parallel, prange
+import numpy as np
+from numba import float32, int64
+
+from . import _pool, simd
+from ._jit import address_of, jit
 from .matmul_epilogue import finish_block
 from .matmul_pack import make_pack
 
@@ -181,8 +183,24 @@ def make_matmul(vector):
     return worker, plain_block
 
 
-@jit_parallel
-def launch(threads, worker, finish, plan, a, b, c, bias, residual, pre, alpha, beta, scratch, careful):
+(L_WORKER, L_PLAN, L_ARGS, L_START, L_STEP, L_FIELDS) = range(6)      # what a part reads
+
+
+@jit
+def part(block, index, unused, unused_too):
+    """The worker in the part's own scratch."""
+    args = peek_i64(block + 8 * L_ARGS)
+    simd.call_address(peek_i64(block + 8 * L_WORKER), peek_i64(block + 8 * L_PLAN), args, args + 8 * P_COUNTER,
+                      peek_i64(block + 8 * L_START) + index * peek_i64(block + 8 * L_STEP))
+
+
+@functools.cache
+def part_address():
+    return address_of(part, *[int64] * 4)
+
+
+@jit
+def launch(pool, threads, part, worker, finish, plan, a, b, c, bias, residual, pre, alpha, beta, scratch, careful):
     """Addresses of loops, ids of arrays, 0 for none; a plan of `matmul_plan`. True, and nothing done, if C may overlap A or B."""
     args = np.zeros(P_FIELDS, np.int64)
     args[P_A], args[P_B], args[P_C] = peek_i64(a + HEAD), peek_i64(b + HEAD), peek_i64(c + HEAD)
@@ -200,7 +218,11 @@ def launch(threads, worker, finish, plan, a, b, c, bias, residual, pre, alpha, b
     simd.poke(args.ctypes.data + 8 * P_ALPHA, np.float64(alpha))
     simd.poke(args.ctypes.data + 8 * P_BETA, np.float64(beta))
     start = (scratch.ctypes.data + HUGE_PAGE - 1) // HUGE_PAGE * HUGE_PAGE
-    for t in prange(threads):
-        simd.call_address(worker, plan.ctypes.data, args.ctypes.data, args.ctypes.data + 8 * P_COUNTER,
-                          start + t * plan[SCRATCH])
+    if threads == 1:
+        simd.call_address(worker, plan.ctypes.data, args.ctypes.data, args.ctypes.data + 8 * P_COUNTER, start)
+        return False
+    block = np.empty(L_FIELDS, np.int64)
+    block[L_WORKER], block[L_PLAN], block[L_ARGS] = worker, plan.ctypes.data, args.ctypes.data
+    block[L_START], block[L_STEP] = start, plan[SCRATCH]
+    _pool.launch(pool, threads, part, block.ctypes.data)
     return False

@@ -32,9 +32,10 @@ if COMPILED:
 
     from . import amx, simd
     from ._jit import address_of
+    from ._pool import ready
     from .bfloat16 import round_bfloat16
     from .matmul_amx import make_amx, make_plan_amx, suits
-    from .matmul_blocked import launch, make_matmul
+    from .matmul_blocked import launch, make_matmul, part_address
     from .matmul_epilogue import make_epilogue
     from .matmul_skinny import make_skinny
     from .matmul_tile import ROWS
@@ -96,8 +97,9 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, b
         check.writable("out", out, problem.shape, a.dtype)
     if plain and problem.simple:
         scratch = borrow_scratch(problem.scratch)
-        clash = problem.launch(problem.threads, problem.worker, 0, problem.plan, id(a), id(b), id(out), 0, 0, 0, alpha, beta,
-                               scratch, True)
+        threads = problem.threads
+        clash = launch(ready(threads), threads, problem.part, problem.worker, 0, problem.plan, id(a), id(b), id(out), 0, 0, 0,
+                       alpha, beta, scratch, True)
         return_scratch(scratch)
         if not clash:
             return out
@@ -257,7 +259,7 @@ class _Problem:
         strides = (*strides_a, *strides_b, c[-2], r[-2], r[-1], p[-2], bias.strides[0] if bias is not None else 0)
         skinny = is_skinny((m, n, depth), strides, a.itemsize)
         self.threads = 1 if work < (SERIAL_SKINNY if skinny else SERIAL_WORK) else _threads.allowed
-        self.launch = launch if self.threads > 1 else launch.serial
+        self.part = part_address()
         self.plan = make_plan((m, n, depth), strides, axes[-2:], a.itemsize, _LANES[a.itemsize], ROWS,
                               self.options["activation"], self.threads, self._extents(a, b, c))
         pieces = 1 if self.precision else 3
@@ -291,8 +293,8 @@ class _Problem:
             target = out if self.direct else np.array(out, order="C")
             kept = pre if pre is None or self.pre_direct else np.empty(self.shape, a.dtype)
             scratch = borrow_scratch(self.scratch)
-            self.launch(self.threads, self.worker, self.finish, self.plan, id(a), id(b), id(target),
-                        *[0 if x is None else id(x) for x in (bias, residual, kept)], alpha, beta, scratch, False)
+            launch(ready(self.threads), self.threads, self.part, self.worker, self.finish, self.plan, id(a), id(b), id(target),
+                   *[0 if x is None else id(x) for x in (bias, residual, kept)], alpha, beta, scratch, False)
             return_scratch(scratch)
             if target is not out:
                 out[...] = target

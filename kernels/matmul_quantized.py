@@ -35,7 +35,8 @@ if COMPILED:
 
     from . import simd
     from ._jit import address_of, jit
-    from .matmul_blocked import launch
+    from ._pool import ready
+    from .matmul_blocked import launch, part_address
     from .matmul_tile import make_dots
     from .simd import fetch_add, peek_f32, peek_i64, poke
 
@@ -134,9 +135,8 @@ def _few_rows(x, q, scale, bias, y):
     bias = None if bias is None else np.ascontiguousarray(bias)
     threads = 1 if len(x) * q.size < SERIAL_SKINNY else _threads.allowed
     scratch = borrow_scratch(256 * threads)
-    run = launch if threads > 1 else launch.serial
-    run(threads, worker_address(), 0, _plan(len(x), *q.shape), id(x), id(q), id(y), 0 if bias is None else id(bias), id(scale), 0,
-        1.0, 0.0, scratch, False)
+    launch(ready(threads), threads, part_address(), worker_address(), 0, _plan(len(x), *q.shape), id(x), id(q), id(y),
+           0 if bias is None else id(bias), id(scale), 0, 1.0, 0.0, scratch, False)
     return_scratch(scratch)
 
 

@@ -1,4 +1,4 @@
-"""Kernels wherever they land: no Numba code, checked indices, damaged caches, other vectors, other thread pools, forks."""
+"""Kernels wherever they land: no Numba code, checked indices, damaged caches, other vectors, threads, forks."""
 import os
 import platform
 import subprocess
@@ -285,10 +285,7 @@ def test_same_bits_at_one_two_four_and_eight_threads():
     """, NUMBA_NUM_THREADS="8") == "same"
 
 
-@pytest.mark.parametrize("layer", ["workqueue", "omp"])
-def test_python_threads_may_call_at_once(layer):
-    if layer == "omp" and sys.platform != "linux":
-        pytest.skip("OpenMP's runtime comes with Linux only")
+def test_python_threads_may_call_at_once_and_numba_starts_no_pool():
     assert python("""
         import numpy as np, kernels
         from concurrent.futures import ThreadPoolExecutor
@@ -299,12 +296,15 @@ def test_python_threads_may_call_at_once(layer):
             results = list(pool.map(lambda _: [kernels.matmul(a, a, transpose_b=True) for _ in range(20)], range(4)))
         assert all((y == expected).all() for ys in results for y in ys)
         import numba
-        print(numba.threading_layer())
-    """, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2") == layer
+        try:
+            print(numba.threading_layer())
+        except ValueError:
+            print("none")
+    """, NUMBA_NUM_THREADS="2") == "none"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_forked_child_goes_on_alone():
+def test_a_forked_child_goes_on_with_threads_of_its_own():
     assert python("""
         import os, sys, numpy as np, kernels
         kernels.set_num_threads(2)
@@ -312,7 +312,7 @@ def test_a_forked_child_goes_on_alone():
         kernels.matmul(a, a)
         child = os.fork()
         if child == 0:
-            right = kernels.get_num_threads() == 1 and (kernels.matmul(a, a) == 200).all()
+            right = kernels.get_num_threads() == 2 and (kernels.matmul(a, a) == 200).all()
             os._exit(0 if right else 1)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     """, NUMBA_NUM_THREADS="2") == "0"

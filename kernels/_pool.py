@@ -1,0 +1,250 @@
+"""The kernels' own threads. A call is cut into parts; whoever is awake takes the next one, the caller as well.
+
+OpenMP's and Numba's pools end each parallel loop at a barrier that waits for every thread, also for one that has not begun because
+another program has its core: a wait of milliseconds, kernel after kernel. Here the caller waits for parts that somebody has begun,
+and does by itself what nobody took. So there is nothing to abort, nothing to nest, and a forked child has threads of its own.
+
+One word holds the call that is running: its number and, in the low 16 bits, how many parts are left. A part is taken by
+replacing that word with one less, if it is still the same; since numbers never come back, whoever succeeds holds a part of the
+call that he read. Threads look at the word for some 200 microseconds, then go to sleep; the next call rings for them but does
+not wait. A second Python thread that calls meanwhile works alone.
+"""
+import ctypes
+import functools
+import os
+import platform
+import threading
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from . import _threads
+from ._jit import address_of, jit
+from .simd import call_address, peek_i64, poke
+
+# bytes from the start; what different threads write stands on lines of its own
+TICKET, DONE, BUSY, WORKER, ARGUMENT, LIMIT, LAUNCH, YIELD, ASLEEP, SIZE = 0, 128, 256, 384, 392, 400, 408, 416, 512, 640
+LEFT = 0xFFFF
+SPINS, PATIENCE = 4000, 2000                  # looks before a thread sleeps; before the caller offers its core to who has a part
+_I64 = ir.IntType(64)
+
+
+def _at(builder, address):
+    return builder.inttoptr(address, _I64.as_pointer())
+
+
+@intrinsic
+def look(typingctx, address):
+    """The int64 at an address, as the last thread that wrote it left it."""
+    def codegen(context, builder, sig, args):
+        return builder.load_atomic(_at(builder, args[0]), "seq_cst", 8)
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def put(typingctx, address, value):
+    """Write an int64 for all threads; what was written before is seen by whoever sees this."""
+    def codegen(context, builder, sig, args):
+        builder.store_atomic(args[1], _at(builder, args[0]), "seq_cst", 8)
+        return context.get_dummy_value()
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def add(typingctx, address, value):
+    """Add to the int64 at an address as one indivisible act."""
+    def codegen(context, builder, sig, args):
+        builder.atomic_rmw("add", _at(builder, args[0]), args[1], "seq_cst")
+        return context.get_dummy_value()
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def replace(typingctx, address, old, new):
+    """Write `new` if `old` is there, as one indivisible act; whether it was."""
+    def codegen(context, builder, sig, args):
+        found = builder.cmpxchg(_at(builder, args[0]), args[1], args[2], "seq_cst", "seq_cst")
+        return builder.extract_value(found, 1)
+    return types.boolean(types.int64, types.int64, types.int64), codegen
+
+
+_PAUSES = {"x86_64": ("llvm.x86.sse2.pause", []), "amd64": ("llvm.x86.sse2.pause", []),
+           "aarch64": ("llvm.aarch64.hint", [1]), "arm64": ("llvm.aarch64.hint", [1])}
+
+
+@intrinsic
+def pause(typingctx):
+    """Tell the core that this is a loop that waits."""
+    def codegen(context, builder, sig, args):
+        name, values = _PAUSES.get(platform.machine().lower(), (None, []))
+        if name:
+            words = [ir.Constant(ir.IntType(32), value) for value in values]
+            kind = ir.FunctionType(ir.VoidType(), [word.type for word in words])
+            builder.call(builder.module.declare_intrinsic(name, fnty=kind), words)
+        return context.get_dummy_value()
+    return types.void(), codegen
+
+
+@intrinsic
+def offer_core(typingctx, function):
+    """Call a C function without arguments by its address: the system's way to let another thread run."""
+    def codegen(context, builder, sig, args):
+        kind = ir.FunctionType(ir.IntType(32), [])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [])
+        return context.get_dummy_value()
+    return types.void(types.int64), codegen
+
+
+@jit
+def take_part(pool):
+    """A part of the running call, or -1."""
+    while True:
+        ticket = look(pool + TICKET)
+        if ticket & LEFT == 0:
+            return -1
+        if replace(pool + TICKET, ticket, ticket - 1):
+            return (ticket & LEFT) - 1
+
+
+@jit
+def launch(pool, parts, worker, argument):
+    """worker(argument, part, 0, 0) for every part; the pool 0: on this thread."""
+    if pool == 0 or parts == 1 or not replace(pool + BUSY, 0, 1):
+        for part in range(parts):
+            call_address(worker, argument, part, 0, 0)
+        return
+    poke(pool + WORKER, worker)
+    poke(pool + ARGUMENT, argument)
+    put(pool + DONE, 0)
+    put(pool + TICKET, (((look(pool + TICKET) >> 16) + 1) << 16) + parts)
+    mine, part = 0, take_part(pool)
+    while part >= 0:
+        call_address(worker, argument, part, 0, 0)
+        mine += 1
+        part = take_part(pool)
+    waited = 0
+    while look(pool + DONE) + mine < parts:
+        pause()
+        waited += 1
+        if waited > PATIENCE and peek_i64(pool + YIELD) != 0:
+            offer_core(peek_i64(pool + YIELD))
+    put(pool + BUSY, 0)
+
+
+@jit
+def launch_worker(pool, parts, worker, argument):
+    """`launch`, for those that know it by its address."""
+    launch(pool, parts, worker, argument)
+
+
+@jit
+def serve(pool, index):
+    """Take parts until there was nothing to do for a while."""
+    idle = 0
+    while idle < SPINS and index < look(pool + LIMIT):
+        part = take_part(pool)
+        if part < 0:
+            pause()
+            idle += 1
+        else:
+            call_address(peek_i64(pool + WORKER), peek_i64(pool + ARGUMENT), part, 0, 0)
+            add(pool + DONE, 1)
+            idle = 0
+
+
+@functools.cache
+def _compiled():
+    """The loop of the threads, ready to be called, and the address of `launch`."""
+    serve.compile((types.int64, types.int64))
+    return address_of(launch_worker, *[types.int64] * 4)
+
+
+class _Pool:
+    """The threads beside the caller, and the memory that all of them look at."""
+
+    def __init__(self, threads):
+        launcher = _compiled()
+        self.memory = np.zeros(SIZE + 128, np.uint8)
+        self.address = (self.memory.ctypes.data + 127) // 128 * 128
+        self.asleep = ctypes.c_int64.from_address(self.address + ASLEEP)      # how many of those that may work
+        self.limit = ctypes.c_int64.from_address(self.address + LIMIT)
+        ctypes.c_int64.from_address(self.address + LAUNCH).value = launcher
+        ctypes.c_int64.from_address(self.address + YIELD).value = _yield_address()
+        self.guard = threading.Lock()
+        self.bells = [threading.Lock() for _ in range(threads)]
+        self.dozing = [False] * threads
+        self.allow(_threads.allowed - 1)
+        for index, bell in enumerate(self.bells):
+            bell.acquire()
+            threading.Thread(target=self._work, args=(index, bell), daemon=True, name=f"kernels-{index}").start()
+
+    def _work(self, index, bell):
+        while True:
+            serve(self.address, index)
+            with self.guard:
+                self.dozing[index] = True
+                self._count()
+            bell.acquire()
+
+    def _count(self):
+        self.asleep.value = sum(self.dozing[: self.limit.value])
+
+    def allow(self, threads):
+        """So many threads beside the caller from now on."""
+        with self.guard:
+            self.limit.value = threads
+            self._count()
+
+    def wake(self):
+        with self.guard:
+            for index in range(min(self.limit.value, len(self.bells))):
+                if self.dozing[index]:
+                    self.dozing[index] = False
+                    self.bells[index].release()
+            self._count()
+
+
+def _yield_address():
+    """`sched_yield` or its like on Windows, 0 where there is neither."""
+    library, name = (ctypes.windll.kernel32, "SwitchToThread") if os.name == "nt" else (ctypes.CDLL(None), "sched_yield")
+    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value if hasattr(library, name) else 0
+
+
+_pool = None
+_starting = threading.Lock()
+
+
+def ready(threads):
+    """The address of the pool with its threads awake; 0 for one thread."""
+    if threads <= 1:
+        return 0
+    pool = _pool or _start()
+    if pool.asleep.value:
+        pool.wake()
+    return pool.address
+
+
+def _start():
+    global _pool
+    with _starting:
+        if _pool is None:
+            _pool = _Pool(_threads.pool_size() - 1)
+    return _pool
+
+
+def allow(threads):
+    """Called by `_threads` when the number of threads changes."""
+    if _pool is not None:
+        _pool.allow(threads - 1)
+
+
+def _forget_after_fork():
+    """The threads stayed with the parent; the child starts its own at its first call."""
+    global _pool, _starting
+    _pool, _starting = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)

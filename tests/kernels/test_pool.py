@@ -1,0 +1,97 @@
+"""The pool: every part exactly once, whoever calls, however often threads fall asleep in between."""
+
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import kernels
+from kernels._jit import COMPILED, jit_tasks
+
+pytestmark = pytest.mark.skipif(not COMPILED, reason="threads belong to compiled kernels")
+
+
+@jit_tasks
+def count(task, tasks, seen):
+    seen[task] += 1
+
+
+@jit_tasks
+def refuse(task, tasks, seen):
+    seen[task] += 1
+    if task == 3:
+        raise ValueError("the third task does not want to")
+
+
+@pytest.fixture(autouse=True)
+def all_threads():
+    before = kernels.get_num_threads()
+    kernels.set_num_threads(64)
+    yield
+    kernels.set_num_threads(before)
+
+
+def every_task_once(calls, seed):
+    rng = np.random.default_rng(seed)
+    for tasks in rng.integers(1, 40, calls):
+        seen = np.zeros(tasks, np.int64)
+        count(2, int(tasks), seen)
+        assert (seen == 1).all()
+
+
+def test_every_task_runs_once():
+    every_task_once(5000, 0)
+
+
+def test_every_task_runs_once_when_the_threads_were_asleep():
+    for pause in (0.0005, 0.002, 0.02):
+        for _ in range(20):
+            time.sleep(pause)
+            every_task_once(3, 1)
+
+
+def test_several_python_threads_call_at_once():
+    failures = []
+
+    def caller(seed):
+        try:
+            every_task_once(1500, seed)
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    callers = [threading.Thread(target=caller, args=(seed,)) for seed in range(4)]
+    for one in callers:
+        one.start()
+    for one in callers:
+        one.join()
+    assert not failures
+
+
+def test_the_number_of_threads_may_change_between_calls():
+    for n in (1, 2, 64, 1, 2):
+        kernels.set_num_threads(n)
+        every_task_once(50, n)
+
+
+def test_an_exception_in_a_task_reaches_the_caller_and_the_pool_goes_on():
+    for _ in range(20):
+        with pytest.raises(ValueError, match="the third task"):
+            refuse(2, 9, np.zeros(9, np.int64))
+        every_task_once(2, 2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_has_threads_of_its_own():
+    every_task_once(10, 3)
+    child = os.fork()
+    if child == 0:
+        try:
+            every_task_once(200, 4)
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    every_task_once(10, 5)
