@@ -61,7 +61,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest tests --ignore=tests/oracles $(PYTEST_ARGS)
 
 bench: $(VENV)/.demo
-	$(BIN)/tinygrad-llm bench $(BENCH) --against $(AGAINST) --json bench-results/latest.json
+	$(BIN)/tinygrad-llm bench $(BENCH) --against $(AGAINST) --json bench-results/latest.json --plots bench-results/plots
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
