@@ -16,10 +16,9 @@ A 1 KB tile holds 16 rows of 16 words of two bfloat16. There are two forms, word
 
 so the left form of X is the right form of Xᵀ with its words transposed. Tiles lie in memory by (block of 16, step of 32, piece).
 Infinite inputs do not survive the splitting in three: callers check `all_finite` and use the vector kernels instead.
-`make_products` and `make_splits` make the loops for a number of pieces; those for three have names of their own below.
+The number of pieces is the length of a tuple, ONE_PIECE or THREE_PIECES, which is part of its type: each is compiled by itself.
 """
 import ctypes
-import functools
 import os
 import platform
 import sys
@@ -35,7 +34,7 @@ from kernels.attention_vectors import constant, transpose_block, vload
 from kernels.simd import store, sum_lanes
 
 TILE_BYTES = 1024
-PIECES = 3
+ONE_PIECE, THREE_PIECES = (0,), (0, 0, 0)
 _BYTE, _INT, _WORDS, _HALVES = ir.IntType(8), ir.IntType(64), ir.VectorType(ir.IntType(32), 16), ir.VectorType(ir.IntType(16), 32)
 _FLOATS = ir.VectorType(ir.FloatType(), 16)
 _ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
@@ -52,6 +51,12 @@ def _permitted():
 
 
 AVAILABLE = _permitted()
+
+
+def pieces_for(precision):
+    """What a product in this precision is made of."""
+    return ONE_PIECE if precision else THREE_PIECES
+
 
 # palette 1, eight tiles of 16 rows × 64 bytes
 CONFIG = np.zeros(64, np.uint8)
@@ -127,60 +132,57 @@ def _add_products(builder, products, pieces, A, a_step, B, b_step, k0, k1):
     builder.position_at_end(done)
 
 
-@functools.cache
-def make_products(pieces):
-    """(multiply_block, multiply, multiply_band) for operands split into so many pieces."""
-    @intrinsic
-    def multiply_block(typingctx, C, ldc, A, a_step, B, b_step, k0, k1, start):
-        """C (32 × 32 float32) = start · C + A B over the steps k0 <= k < k1 of 32, start 0 or 1.
+@intrinsic
+def multiply_block(typingctx, C, ldc, A, a_step, B, b_step, k0, k1, start, pieces):
+    """C (32 × 32 float32) = start · C + A B over the steps k0 <= k < k1 of 32, start 0 or 1.
 
-        a_step and b_step lead to the next block of 16.
-        """
-        def codegen(context, builder, sig, args):
-            C, ldc, A, a_step, B, b_step, k0, k1, start = args
+    a_step and b_step lead to the next block of 16.
+    """
+    def codegen(context, builder, sig, args):
+        C, ldc, A, a_step, B, b_step, k0, k1, start, _ = args
 
-            def corner(i, j):
-                address = builder.add(builder.add(C, builder.mul(ldc, _number(16 * i))), _number(64 * j))
-                return builder.inttoptr(address, _BYTE.as_pointer())
+        def corner(i, j):
+            address = builder.add(builder.add(C, builder.mul(ldc, _number(16 * i))), _number(64 * j))
+            return builder.inttoptr(address, _BYTE.as_pointer())
 
-            with builder.if_else(builder.icmp_signed("==", start, _number(0))) as (fresh, continued):
-                with fresh:
-                    for i, j in _CORNERS:
-                        _call(builder, "tilezero", _tile(2 * i + j))
-                with continued:
-                    for i, j in _CORNERS:
-                        _call(builder, "tileloadd64", _tile(2 * i + j), corner(i, j), ldc)
-            for products in _PRODUCTS[pieces]:
-                _add_products(builder, products, pieces, A, a_step, B, b_step, k0, k1)
-            for i, j in _CORNERS:
-                _call(builder, "tilestored64", _tile(2 * i + j), corner(i, j), ldc)
-            return context.get_dummy_value()
-        return types.void(*[types.int64] * 9), codegen
+        with builder.if_else(builder.icmp_signed("==", start, _number(0))) as (fresh, continued):
+            with fresh:
+                for i, j in _CORNERS:
+                    _call(builder, "tilezero", _tile(2 * i + j))
+            with continued:
+                for i, j in _CORNERS:
+                    _call(builder, "tileloadd64", _tile(2 * i + j), corner(i, j), ldc)
+        for products in _PRODUCTS[len(pieces)]:
+            _add_products(builder, products, len(pieces), A, a_step, B, b_step, k0, k1)
+        for i, j in _CORNERS:
+            _call(builder, "tilestored64", _tile(2 * i + j), corner(i, j), ldc)
+        return context.get_dummy_value()
+    return types.void(*[types.int64] * 9, pieces), codegen
 
-    @jit
-    def multiply(C, ldc, A, B, height, width, steps, low, high, by_column):
-        """C (height × width float32, multiples of 32, row stride ldc bytes) = A B over `steps` · 32.
 
-        `low`, `high` cut the sum where a mask follows the diagonal: row i, or column i, needs only k in [i + low, i + high].
-        """
-        step = steps * pieces * TILE_BYTES
-        for i in range(0, height, 32):
-            for j in range(0, width, 32):
-                origin = j if by_column else i
-                k0, k1 = max(0, (origin + low) // 32), min(steps, (origin + 31 + high) // 32 + 1)
-                multiply_block(C + i * ldc + j * 4, ldc, A + i // 16 * step, step, B + j // 16 * step, step, k0, k1, 0)
+@jit
+def multiply(C, ldc, A, B, height, width, steps, low, high, by_column, pieces):
+    """C (height × width float32, multiples of 32, row stride ldc bytes) = A B over `steps` · 32.
 
-    @jit
-    def multiply_band(C, ldc, A, B, height, width, steps, low, high):
-        """As `multiply`, uncut, but 0 in the blocks that hold no element with i + low <= j <= i + high."""
-        step = steps * pieces * TILE_BYTES
-        for i in range(0, height, 32):
-            for j in range(0, width, 32):
-                needed = j + 31 >= i + low and j <= i + 31 + high
-                multiply_block(C + i * ldc + j * 4, ldc, A + i // 16 * step, step, B + j // 16 * step, step, 0,
-                               steps if needed else 0, 0)
+    `low`, `high` cut the sum where a mask follows the diagonal: row i, or column i, needs only k in [i + low, i + high].
+    """
+    step = steps * len(pieces) * TILE_BYTES
+    for i in range(0, height, 32):
+        for j in range(0, width, 32):
+            origin = j if by_column else i
+            k0, k1 = max(0, (origin + low) // 32), min(steps, (origin + 31 + high) // 32 + 1)
+            multiply_block(C + i * ldc + j * 4, ldc, A + i // 16 * step, step, B + j // 16 * step, step, k0, k1, 0, pieces)
 
-    return multiply_block, multiply, multiply_band
+
+@jit
+def multiply_band(C, ldc, A, B, height, width, steps, low, high, pieces):
+    """As `multiply`, uncut, but 0 in the blocks that hold no element with i + low <= j <= i + high."""
+    step = steps * len(pieces) * TILE_BYTES
+    for i in range(0, height, 32):
+        for j in range(0, width, 32):
+            needed = j + 31 >= i + low and j <= i + 31 + high
+            multiply_block(C + i * ldc + j * 4, ldc, A + i // 16 * step, step, B + j // 16 * step, step, 0,
+                           steps if needed else 0, 0, pieces)
 
 
 # -- splitting ------------------------------------------------------------------------------------
@@ -235,49 +237,51 @@ def _rows_in_turn(builder, x, y, pieces):
     return rows
 
 
-def _splitter(make_rows, pieces):
-    """Store the rows of x and y at `target`, one row a piece, a tile apart."""
-    @intrinsic
-    def split(typingctx, target, x, y):
-        def codegen(context, builder, sig, args):
-            for piece, row in enumerate(make_rows(builder, *args[1:], pieces)):
-                address = builder.add(args[0], _number(piece * TILE_BYTES))
-                builder.store(row, builder.inttoptr(address, _HALVES.as_pointer()), align=64)
-            return context.get_dummy_value()
-        return types.void(types.int64, simd.f32, simd.f32), codegen
-    return split
+def _store_rows(builder, target, rows):
+    """One row a piece, a tile apart."""
+    for piece, row in enumerate(rows):
+        address = builder.add(target, _number(piece * TILE_BYTES))
+        builder.store(row, builder.inttoptr(address, _HALVES.as_pointer()), align=64)
 
 
-@functools.cache
-def make_splits(pieces):
-    """(split_side_by_side, split_in_turn, split_left, split_right) into so many pieces."""
-    split_side_by_side, split_in_turn = _splitter(_rows_side_by_side, pieces), _splitter(_rows_in_turn, pieces)
-
-    @jit
-    def split_left(target, source, stride, height, width, like):
-        """Left form of source[i, k], height (multiple of 16) × width (multiple of 32) float32."""
-        steps = width // 32
-        for i in range(height):
-            for k in range(steps):
-                x = source + i * stride + k * 128
-                tile = target + (i // 16 * steps + k) * pieces * TILE_BYTES + i % 16 * 64
-                split_side_by_side(tile, vload(x, like), vload(x + 64, like))
-
-    @jit
-    def split_right(target, source, stride, height, width, like):
-        """Right form of source[k, j], height (multiple of 32) × width (multiple of 16) float32."""
-        steps = height // 32
-        for k in range(0, height, 2):
-            for j in range(width // 16):
-                x = source + k * stride + j * 64
-                tile = target + (j * steps + k // 32) * pieces * TILE_BYTES + k % 32 // 2 * 64
-                split_in_turn(tile, vload(x, like), vload(x + stride, like))
-
-    return split_side_by_side, split_in_turn, split_left, split_right
+@intrinsic
+def split_side_by_side(typingctx, target, x, y, pieces):
+    """For each piece and tile a row of 32 bfloat16: those of x, then those of y."""
+    def codegen(context, builder, sig, args):
+        _store_rows(builder, args[0], _rows_side_by_side(builder, args[1], args[2], len(pieces)))
+        return context.get_dummy_value()
+    return types.void(types.int64, simd.f32, simd.f32, pieces), codegen
 
 
-multiply_block, multiply, multiply_band = make_products(PIECES)
-split_side_by_side, split_in_turn, split_left, split_right = make_splits(PIECES)
+@intrinsic
+def split_in_turn(typingctx, target, x, y, pieces):
+    """For each piece and tile a row of 16 words: (x[0], y[0]), (x[1], y[1]), ..."""
+    def codegen(context, builder, sig, args):
+        _store_rows(builder, args[0], _rows_in_turn(builder, args[1], args[2], len(pieces)))
+        return context.get_dummy_value()
+    return types.void(types.int64, simd.f32, simd.f32, pieces), codegen
+
+
+@jit
+def split_left(target, source, stride, height, width, like, pieces):
+    """Left form of source[i, k], height (multiple of 16) × width (multiple of 32) float32."""
+    steps = width // 32
+    for i in range(height):
+        for k in range(steps):
+            x = source + i * stride + k * 128
+            tile = target + (i // 16 * steps + k) * len(pieces) * TILE_BYTES + i % 16 * 64
+            split_side_by_side(tile, vload(x, like), vload(x + 64, like), pieces)
+
+
+@jit
+def split_right(target, source, stride, height, width, like, pieces):
+    """Right form of source[k, j], height (multiple of 32) × width (multiple of 16) float32."""
+    steps = height // 32
+    for k in range(0, height, 2):
+        for j in range(width // 16):
+            x = source + k * stride + j * 64
+            tile = target + (j * steps + k // 32) * len(pieces) * TILE_BYTES + k % 32 // 2 * 64
+            split_in_turn(tile, vload(x, like), vload(x + stride, like), pieces)
 
 
 @jit

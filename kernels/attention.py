@@ -29,8 +29,8 @@ def attention_forward(q, k, v, *, out=None, **options):
 
 def _forward_in_tiles(p, q, k, v, out, lse):
     """On matrix tiles where the host has them and the numbers allow it, else on vectors."""
-    if not (_matrix_tiles(p) and _run_forward("kernels.attention_amx_forward", p, q, k, v, out, lse)):
-        _run_forward("kernels.attention_tiled_forward", p, q, k, v, out, lse)
+    if not (_matrix_tiles(p) and _run_forward("kernels.attention_amx_forward", p.precision or p.dtype, p, q, k, v, out, lse)):
+        _run_forward("kernels.attention_tiled_forward", p.dtype, p, q, k, v, out, lse)
 
 
 def _matrix_tiles(p):
@@ -42,8 +42,8 @@ def _matrix_tiles(p):
     return amx.AVAILABLE
 
 
-def _run_forward(module, p, q, k, v, out, lse):
-    """Run the kernel of one module; False if it met numbers it cannot handle."""
+def _run_forward(module, kind, p, q, k, v, out, lse):
+    """Run the kernel of one module in one precision; False if it met numbers it cannot handle."""
     from kernels.attention_launch import launch, worker_address
     from kernels.attention_plan import Plan, threads_for
 
@@ -55,7 +55,7 @@ def _run_forward(module, p, q, k, v, out, lse):
     r = plan.record[0]
     threads = threads_for(p, get_num_threads(), int(r["tasks"]))
     plan.workspace(threads, kernel.forward_bytes(p, int(r["K_padded"]), int(r["V_padded"])))
-    launch(threads, worker_address(kernel, "forward", p.dtype), plan.record.ctypes.data)
+    launch(threads, worker_address(kernel, "forward", kind), plan.record.ctypes.data)
     return not plan.unfit()
 
 
@@ -75,14 +75,14 @@ def attention_backward(g, q, k, v, out, lse, *, need_bias=False, grads=(None, No
 def _backward_in_tiles(p, g, q, k, v, out, lse, dq, dk, dv, dbias):
     """On matrix tiles where the host has them and the numbers allow it, else on vectors."""
     arrays = (p, g, q, k, v, out, np.ascontiguousarray(lse), dq, dk, dv, dbias)
-    if not (_matrix_tiles(p) and _run_backward("kernels.attention_amx_backward", *arrays)):
+    if not (_matrix_tiles(p) and _run_backward("kernels.attention_amx_backward", p.precision or p.dtype, *arrays)):
         if dbias is not None:
             dbias[...] = 0
-        _run_backward("kernels.attention_tiled_backward", *arrays)
+        _run_backward("kernels.attention_tiled_backward", p.dtype, *arrays)
 
 
-def _run_backward(module, p, g, q, k, v, out, lse, dq, dk, dv, dbias):
-    """Run the kernel of one module; False if it met numbers it cannot handle."""
+def _run_backward(module, kind, p, g, q, k, v, out, lse, dq, dk, dv, dbias):
+    """Run the kernel of one module in one precision; False if it met numbers it cannot handle."""
     from kernels.attention_launch import launch, worker_address
     from kernels.attention_plan import Plan, threads_for
 
@@ -95,7 +95,7 @@ def _run_backward(module, p, g, q, k, v, out, lse, dq, dk, dv, dbias):
     r = plan.record[0]
     threads = threads_for(p, get_num_threads(), int(r["tasks"]))
     plan.workspace(threads, kernel.backward_bytes(p, int(r["K_padded"]), int(r["V_padded"]), int(r["chunk"])))
-    launch(threads, worker_address(kernel, "backward", p.dtype), plan.record.ctypes.data)
+    launch(threads, worker_address(kernel, "backward", kind), plan.record.ctypes.data)
     if plan.unfit():
         return False
     for target, parts in zip((dk, dv), partial, strict=False):

@@ -1,4 +1,4 @@
-"""The backward pass of `attention_tiled_backward` with its products on the matrix tiles of `amx`, for float32.
+"""The backward pass of `attention_tiled_backward` with its products on the matrix tiles of `amx`, for float32 and for bfloat16.
 
 Each tile of the pattern and of its gradient is split once per form it is needed in:
 
@@ -12,7 +12,8 @@ import numpy as np
 
 from kernels._jit import jit
 from kernels.amx import (
-    PIECES,
+    ONE_PIECE,
+    THREE_PIECES,
     TILE_BYTES,
     add_tile,
     all_finite,
@@ -20,6 +21,7 @@ from kernels.amx import (
     multiply,
     multiply_band,
     open_tiles,
+    pieces_for,
     split_in_turn,
     split_left,
     split_right,
@@ -47,22 +49,24 @@ from kernels.simd import fetch_add, peek_i64, poke
 
 SPAN = 256               # queries whose forms are in use at a time
 
-__all__ = ["WIDTH_MULTIPLE", "backward_bytes", "backward_float32"]
+__all__ = ["WIDTH_MULTIPLE", "backward_bfloat16", "backward_bytes", "backward_float32"]
 
 
 def backward_bytes(p, K_padded, V_padded, chunk):
     """Workspace of one thread, in the order in which `pair_gradients` and `span_gradients` lay it out."""
+    per_column = FORM * len(pieces_for(p.precision))
     tiles, width = p.S // TILE + 2, max(K_padded, V_padded)
-    keys = tiles * ((2 * FORM + ROW) * K_padded + (FORM + ROW) * V_padded)
-    span = SPAN // TILE * ((2 * FORM + ROW) * K_padded + 2 * FORM * V_padded + 2 * ROW)
-    return keys + span + width * (FORM + 2 * ROW) + TILE * (3 * FORM + 4 * ROW) + 8192 + 4 * (p.T + p.S + 4 * TILE)
+    keys = tiles * ((2 * per_column + ROW) * K_padded + (per_column + ROW) * V_padded)
+    span = SPAN // TILE * ((2 * per_column + ROW) * K_padded + 2 * per_column * V_padded + 2 * ROW)
+    return keys + span + width * (per_column + 2 * ROW) + TILE * (3 * per_column + 4 * ROW) + 8192 + 4 * (p.T + p.S + 4 * TILE)
 
 
 @jit
-def prepare_span(p, b, h, t_lo, t_end, forms, lse, delta, work, scale):
+def prepare_span(p, b, h, t_lo, t_end, forms, lse, delta, work, scale, pieces):
     """For each tile of queries: right forms of Qᵀ, Q, dOᵀ, dO and a zeroed dQᵀ; lse and delta. False if something is not finite."""
+    per_column = FORM * len(pieces)
     like = type(scale)(1)
-    q_form, g_form = FORM * p.K_padded, FORM * p.V_padded
+    q_form, g_form = per_column * p.K_padded, per_column * p.V_padded
     each = 2 * (q_form + g_form) + ROW * p.K_padded
     rows_q, rows_g = work, work + ROW * p.K_padded
     form = rows_g + ROW * p.V_padded
@@ -77,20 +81,20 @@ def prepare_span(p, b, h, t_lo, t_end, forms, lse, delta, work, scale):
             prepare_row(p, b, h, t + i, rows_q + i * p.K_padded * 4, rows_g + i * p.V_padded * 4,
                         lse + (t - t_lo + i) * 4, delta + (t - t_lo + i) * 4, scale)
         fine = fine and all_finite(rows_q, TILE * p.K_padded, like) and all_finite(rows_g, TILE * p.V_padded, like)
-        split_left(form, rows_q, 4 * p.K_padded, TILE, p.K_padded, like)
+        split_left(form, rows_q, 4 * p.K_padded, TILE, p.K_padded, like, pieces)
         transpose_words(here, form, q_form // 1024, like)
-        split_right(here + q_form, rows_q, 4 * p.K_padded, TILE, p.K_padded, like)
-        split_left(form, rows_g, 4 * p.V_padded, TILE, p.V_padded, like)
+        split_right(here + q_form, rows_q, 4 * p.K_padded, TILE, p.K_padded, like, pieces)
+        split_left(form, rows_g, 4 * p.V_padded, TILE, p.V_padded, like, pieces)
         transpose_words(here + 2 * q_form, form, g_form // 1024, like)
-        split_right(here + 2 * q_form + g_form, rows_g, 4 * p.V_padded, TILE, p.V_padded, like)
+        split_right(here + 2 * q_form + g_form, rows_g, 4 * p.V_padded, TILE, p.V_padded, like, pieces)
         fill(here + 2 * (q_form + g_form), TILE * p.K_padded, type(scale)(0))
     return fine
 
 
 @jit
-def gradient_forms(tile, dtile, lse, delta, pattern, left, right, like):
+def gradient_forms(tile, dtile, lse, delta, pattern, left, right, like, pieces):
     """`gradient_tile` straight into left forms of the pattern and of dscores and the right form of dscores."""
-    step = PIECES * TILE_BYTES
+    step = len(pieces) * TILE_BYTES
     for j in range(0, TILE, 32):
         base0, base1 = vload(lse + 4 * j, like), vload(lse + 4 * j + 64, like)
         mean0, mean1 = vload(delta + 4 * j, like), vload(delta + 4 * j + 64, like)
@@ -103,36 +107,37 @@ def gradient_forms(tile, dtile, lse, delta, pattern, left, right, like):
             d00, d01 = p00 * (vload(there, like) - mean0), p01 * (vload(there + 64, like) - mean1)
             d10, d11 = p10 * (vload(there + ROW, like) - mean0), p11 * (vload(there + ROW + 64, like) - mean1)
             row = (s // 16 * 2 + j // 32) * step + s % 16 * 64
-            split_side_by_side(pattern + row, p00, p01)
-            split_side_by_side(pattern + row + 64, p10, p11)
-            split_side_by_side(left + row, d00, d01)
-            split_side_by_side(left + row + 64, d10, d11)
+            split_side_by_side(pattern + row, p00, p01, pieces)
+            split_side_by_side(pattern + row + 64, p10, p11, pieces)
+            split_side_by_side(left + row, d00, d01, pieces)
+            split_side_by_side(left + row + 64, d10, d11, pieces)
             column = (j // 16 * 2 + s // 32) * step + s % 32 * 32
-            split_in_turn(right + column, d00, d10)
-            split_in_turn(right + column + 2 * step, d01, d11)
+            split_in_turn(right + column, d00, d10, pieces)
+            split_in_turn(right + column + 2 * step, d01, d11, pieces)
 
 
 @jit
-def tile_gradients(p, b, h, t, s, queries, rows, keys, values, dk, dv, form, lse, delta, work, words, like, keep):
+def tile_gradients(p, b, h, t, s, queries, rows, keys, values, dk, dv, form, lse, delta, work, words, like, keep, pieces):
     """What one tile of 64 keys × 64 queries adds to dK, dV, dQᵀ and dbias; all addresses are those of this tile.
 
     keys: left forms of K and, one after it, of Kᵀ; values: left form of V; form: what `prepare_span` made of the queries.
     """
-    q_form, g_form = FORM * p.K_padded, FORM * p.V_padded
+    per_column = FORM * len(pieces)
+    q_form, g_form = per_column * p.K_padded, per_column * p.V_padded
     columns_q, rows_q, columns_g, rows_g = form, form + q_form, form + 2 * q_form, form + 2 * q_form + g_form
     dq = rows_g + g_form
     added = work
     tile = work + ROW * max(p.K_padded, p.V_padded)
     dtile, hiding = tile + TILE * ROW, tile + 2 * TILE * ROW
     pattern = tile + 4 * TILE * ROW + 8192
-    left, right = pattern + TILE * FORM, pattern + 2 * TILE * FORM
+    left, right = pattern + TILE * per_column, pattern + 2 * TILE * per_column
     row_words, column_words = words + 4 * t, words + 4 * (p.T + 2 * TILE + s)
     first, last = tile_band(p, b, t, s, queries, rows)
-    multiply_band(tile, ROW, keys, columns_q, TILE, TILE, p.K_padded // 32, -last, -first)
-    multiply_band(dtile, ROW, values, columns_g, TILE, TILE, p.V_padded // 32, -last, -first)
+    multiply_band(tile, ROW, keys, columns_q, TILE, TILE, p.K_padded // 32, -last, -first, pieces)
+    multiply_band(dtile, ROW, values, columns_g, TILE, TILE, p.V_padded // 32, -last, -first, pieces)
     hide_and_bias(p, tile, b, h, t, s, queries, rows, TILE, VECTORS, hiding, like)
     if p.words == 0 and p.dbias == 0:
-        gradient_forms(tile, dtile, lse, delta, pattern, left, right, like)
+        gradient_forms(tile, dtile, lse, delta, pattern, left, right, like, pieces)
     else:
         if p.words != 0:
             drop_tile(dtile, TILE, VECTORS, row_words, column_words, p.threshold, keep)
@@ -142,53 +147,55 @@ def tile_gradients(p, b, h, t, s, queries, rows, keys, values, dk, dv, form, lse
                          dtile, rows, queries, hiding, like)
         if p.words != 0:
             drop_tile(tile, TILE, VECTORS, row_words, column_words, p.threshold, keep)
-        split_left(pattern, tile, ROW, TILE, TILE, like)
-        split_left(left, dtile, ROW, TILE, TILE, like)
-        split_right(right, dtile, ROW, TILE, TILE, like)
-    multiply(added, 4 * p.V_padded, pattern, rows_g, TILE, p.V_padded, 2, -last, -first, False)
+        split_left(pattern, tile, ROW, TILE, TILE, like, pieces)
+        split_left(left, dtile, ROW, TILE, TILE, like, pieces)
+        split_right(right, dtile, ROW, TILE, TILE, like, pieces)
+    multiply(added, 4 * p.V_padded, pattern, rows_g, TILE, p.V_padded, 2, -last, -first, False, pieces)
     add_tile(dv, added, TILE, p.V_padded, like)
-    multiply(added, 4 * p.K_padded, left, rows_q, TILE, p.K_padded, 2, -last, -first, False)
+    multiply(added, 4 * p.K_padded, left, rows_q, TILE, p.K_padded, 2, -last, -first, False, pieces)
     add_tile(dk, added, TILE, p.K_padded, like)
-    multiply(added, ROW, keys + q_form, right, p.K_padded, TILE, 2, first, last, True)
+    multiply(added, ROW, keys + q_form, right, p.K_padded, TILE, 2, first, last, True, pieces)
     add_tile(dq, added, p.K_padded, TILE, like)
 
 
 @jit
-def span_gradients(p, b, h, t_lo, t_end, s_lo, s_hi, keys, values, dk, dv, work, words, scale, keep):
+def span_gradients(p, b, h, t_lo, t_end, s_lo, s_hi, keys, values, dk, dv, work, words, scale, keep, pieces):
     """All keys against up to 256 queries of one head; writes their dQ. False if something is not finite."""
+    per_column = FORM * len(pieces)
     like = type(scale)(1)
-    each = 2 * FORM * (p.K_padded + p.V_padded) + ROW * p.K_padded
+    each = 2 * per_column * (p.K_padded + p.V_padded) + ROW * p.K_padded
     forms, lse = work, work + SPAN // TILE * each
     delta = lse + 4 * SPAN
     room = delta + 4 * SPAN
-    fine = prepare_span(p, b, h, t_lo, t_end, forms, lse, delta, room, scale)
+    fine = prepare_span(p, b, h, t_lo, t_end, forms, lse, delta, room, scale, pieces)
     position = peek_i64(p.offset + 8 * b)
     for s in range(s_lo, s_hi if fine else s_lo, TILE):
         rows, n = min(TILE, s_hi - s), (s - s_lo) // TILE
         first, last = max(t_lo, s - position - p.right), min(t_end, s + rows - position + p.left)
         for t in range(t_lo + (first - t_lo) // TILE * TILE, last, TILE):
             tile_gradients(p, b, h, t, s, min(TILE, t_end - t), rows,
-                           keys + n * 2 * FORM * p.K_padded, values + n * FORM * p.V_padded,
+                           keys + n * 2 * per_column * p.K_padded, values + n * per_column * p.V_padded,
                            dk + n * ROW * p.K_padded, dv + n * ROW * p.V_padded, forms + (t - t_lo) // TILE * each,
-                           lse + 4 * (t - t_lo), delta + 4 * (t - t_lo), room, words, like, keep)
+                           lse + 4 * (t - t_lo), delta + 4 * (t - t_lo), room, words, like, keep, pieces)
     for t in range(t_lo, t_end, TILE):
-        unpack_transposed(room, forms + (t - t_lo) // TILE * each + 2 * FORM * (p.K_padded + p.V_padded), p.K_padded, like)
+        unpack_transposed(room, forms + (t - t_lo) // TILE * each + 2 * per_column * (p.K_padded + p.V_padded), p.K_padded, like)
         count = min(TILE, t_end - t)
         write_rows(p.dq + b * p.dq_b + h * p.dq_h + t * p.dq_t, p.dq_t, room, p.K_padded, 0, count, 0, count, p.K, scale)
     return fine
 
 
 @jit
-def split_pair(p, b, shared, s_lo, s_hi, keys, values, dk, dv, work, like):
+def split_pair(p, b, shared, s_lo, s_hi, keys, values, dk, dv, work, like, pieces):
     """Left forms of K and Kᵀ side by side per tile, and of V; zeroed dK and dV. False if a number is not finite."""
-    fine, q_form = True, FORM * p.K_padded
+    per_column = FORM * len(pieces)
+    fine, q_form = True, per_column * p.K_padded
     for s in range(s_lo, s_hi, TILE):
         here, count = keys + (s - s_lo) // TILE * 2 * q_form, min(TILE, s_hi - s)
         source = p.k + b * p.k_b + shared * p.k_h + s * p.k_t
-        fine = fine and split_keys(here, source, p.k_t, p.k_c, count, p.K, p.K_padded, work, like)
-        fine = fine and split_transposed(here + q_form, source, p.k_t, p.k_c, count, p.K, p.K_padded, work, like)
+        fine = fine and split_keys(here, source, p.k_t, p.k_c, count, p.K, p.K_padded, work, like, pieces)
+        fine = fine and split_transposed(here + q_form, source, p.k_t, p.k_c, count, p.K, p.K_padded, work, like, pieces)
     fine = fine and split_keys(values, p.v + b * p.v_b + shared * p.v_h + s_lo * p.v_t, p.v_t, p.v_c, s_hi - s_lo, p.V,
-                               p.V_padded, work, like)
+                               p.V_padded, work, like, pieces)
     tiles = (s_hi - s_lo + TILE - 1) // TILE
     fill(dk, tiles * TILE * p.K_padded, type(like)(0))
     fill(dv, tiles * TILE * p.V_padded, type(like)(0))
@@ -196,8 +203,9 @@ def split_pair(p, b, shared, s_lo, s_hi, keys, values, dk, dv, work, like):
 
 
 @jit
-def pair_gradients(p, b, shared, chunk, base, scale, keep):
+def pair_gradients(p, b, shared, chunk, base, scale, keep, pieces):
     """dQ of one chunk of queries for all query heads of one key head, and what the chunk adds to that head's dK and dV."""
+    per_column = FORM * len(pieces)
     like = type(scale)(1)
     group = p.H // p.Hkv
     t_lo = chunk * p.chunk
@@ -205,13 +213,13 @@ def pair_gradients(p, b, shared, chunk, base, scale, keep):
     t_end = max(t_lo, min(t_hi, peek_i64(p.q_len + 8 * b)))
     s_lo, s_hi = task_span(p, b, t_lo, t_end) if t_lo < t_end else (0, 0)
     tiles = p.S // TILE + 2
-    keys, values = base, base + tiles * 2 * FORM * p.K_padded
-    dk = values + tiles * FORM * p.V_padded
+    keys, values = base, base + tiles * 2 * per_column * p.K_padded
+    dk = values + tiles * per_column * p.V_padded
     dv = dk + tiles * ROW * p.K_padded
     work = dv + tiles * ROW * p.V_padded
-    words = (work + SPAN // TILE * ((2 * FORM + ROW) * p.K_padded + 2 * FORM * p.V_padded + 2 * ROW)
-             + max(p.K_padded, p.V_padded) * (FORM + 2 * ROW) + TILE * (3 * FORM + 4 * ROW) + 8192)
-    fine = split_pair(p, b, shared, s_lo, s_hi, keys, values, dk, dv, work, like)
+    words = (work + SPAN // TILE * ((2 * per_column + ROW) * p.K_padded + 2 * per_column * p.V_padded + 2 * ROW)
+             + max(p.K_padded, p.V_padded) * (per_column + 2 * ROW) + TILE * (3 * per_column + 4 * ROW) + 8192)
+    fine = split_pair(p, b, shared, s_lo, s_hi, keys, values, dk, dv, work, like, pieces)
     for h in range(shared * group, (shared + 1) * group):
         if p.words != 0:
             stream = peek_i64(p.words + 8 * (b * p.H + h))
@@ -220,7 +228,7 @@ def pair_gradients(p, b, shared, chunk, base, scale, keep):
         if s_lo < s_hi:
             for t in range(t_lo, t_end, SPAN):
                 fine = fine and span_gradients(p, b, h, t, min(t + SPAN, t_end), s_lo, s_hi, keys, values, dk, dv, work, words,
-                                               scale, keep)
+                                               scale, keep, pieces)
         write_rows(p.dq + b * p.dq_b + h * p.dq_h, p.dq_t, dk, p.K_padded, t_end if s_lo < s_hi else t_lo, t_hi, 0, 0, p.K, scale)
     write_rows(p.dk + b * p.dk_b + shared * p.dk_h + chunk * p.dk_chunk, p.dk_t, dk, p.K_padded, 0, p.S, s_lo, s_hi, p.K, like)
     write_rows(p.dv + b * p.dv_b + shared * p.dv_h + chunk * p.dv_chunk, p.dv_t, dv, p.V_padded, 0, p.S, s_lo, s_hi, p.V, like)
@@ -228,7 +236,7 @@ def pair_gradients(p, b, shared, chunk, base, scale, keep):
 
 
 @jit
-def backward_task(task, thread, p, scale, keep):
+def backward_task(task, thread, p, scale, keep, pieces):
     """One (batch, key head, chunk), or all batches or heads that share a piece of the bias gradient, in order."""
     chunk, pair = task % p.chunks, task // p.chunks
     heads = 1 if p.share_h != 0 else p.Hkv
@@ -236,12 +244,12 @@ def backward_task(task, thread, p, scale, keep):
     fine = True
     for i in range(p.B if p.share_b != 0 else 1):
         for j in range(p.Hkv if p.share_h != 0 else 1):
-            fine = fine and pair_gradients(p, b + i, shared + j, chunk, p.work + thread * p.work_bytes, scale, keep)
+            fine = fine and pair_gradients(p, b + i, shared + j, chunk, p.work + thread * p.work_bytes, scale, keep, pieces)
     return fine
 
 
 @jit
-def backward_float32(plan, thread, unused, unused_too):
+def drain(plan, thread, pieces):
     """As `drain` of the vector kernel; a task that meets infinity or NaN says so at `unfit`, and all stop."""
     p = plan_at(plan)
     scale, keep = np.float32(p.scale), np.float32(p.keep)
@@ -250,6 +258,18 @@ def backward_float32(plan, thread, unused, unused_too):
         task = fetch_add(p.counter, 1)
         if task >= p.tasks:
             break
-        if not backward_task(task, thread, p, scale, keep):
+        if not backward_task(task, thread, p, scale, keep, pieces):
             poke(p.unfit, 1)
     close_tiles()
+
+
+@jit
+def backward_float32(plan, thread, unused, unused_too):
+    """In three pieces a number."""
+    drain(plan, thread, THREE_PIECES)
+
+
+@jit
+def backward_bfloat16(plan, thread, unused, unused_too):
+    """In one."""
+    drain(plan, thread, ONE_PIECE)

@@ -5,7 +5,6 @@ LLVM optimises a callee again inside each of its callers. A worker called by add
 import functools
 
 import numba
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -37,6 +36,6 @@ def launch(threads, worker, argument):
 
 
 @functools.cache
-def worker_address(module, name, dtype):
-    """Compile `name_float32` or `name_float64` of a kernel module, once."""
-    return address_of(getattr(module, f"{name}_{np.dtype(dtype).name}"), *[types.int64] * 4)
+def worker_address(module, name, kind):
+    """Compile `name_float32`, `name_float64` or `name_bfloat16` of a kernel module, once; `kind` is a dtype or a precision."""
+    return address_of(getattr(module, f"{name}_{kind}"), *[types.int64] * 4)

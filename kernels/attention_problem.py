@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kernels.reference_matmul import check_precision
+
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 UNLIMITED = 1 << 40          # a window wider than any sequence
 
@@ -42,10 +44,11 @@ class Problem:
     threshold: int           # a score is dropped when its 32 random bits are below this
     keep_scale: float
     seed: int
+    precision: str | None    # of the products: None for the dtype's own
 
 
 def make_problem(q, k, v, *, bias=None, mask=None, key_mask=None, is_causal=False, window=None, query_offset=0,
-                 scale=None, dropout_p=0.0, seed=0, q_lengths=None, kv_lengths=None):
+                 scale=None, dropout_p=0.0, seed=0, q_lengths=None, kv_lengths=None, precision=None):
     """Check everything a caller can get wrong; raise TypeError or ValueError naming the argument."""
     B, H, Hkv, T, S, K, V = _shapes(q, k, v)
     full = (B, H, T, S)
@@ -59,7 +62,8 @@ def make_problem(q, k, v, *, bias=None, mask=None, key_mask=None, is_causal=Fals
         _counts("q_lengths", q_lengths, B, T, T), k_lo, k_hi, holes,
         _broadcast("mask", mask, full, np.dtype(bool)), _broadcast("bias", bias, full, q.dtype), bias_shape,
         float(dropout_p), min(round(dropout_p * 2**32), 2**32 - 1),
-        0.0 if dropout_p == 1.0 else 1.0 / (1.0 - dropout_p), int(seed) % 2**64)
+        0.0 if dropout_p == 1.0 else 1.0 / (1.0 - dropout_p), int(seed) % 2**64,
+        check_precision(precision, q))
 
 
 def check_array(name, x, shape, dtype):

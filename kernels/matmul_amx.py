@@ -51,13 +51,13 @@ def suits(dims, size, skinny):
 def make_plan_amx(plain, dims, batch, threads, pieces):
     """`plain` with blocks for the tiles, and behind it `plain` itself for the fallback."""
     m, n, k = dims
-    kc = round_up(ceil_div(k, ceil_div(k, MOST_K[pieces])), 32)
-    room = host_caches()[1] * 3 // 5 // (kc * 2 * pieces)
+    kc = round_up(ceil_div(k, ceil_div(k, MOST_K[len(pieces)])), 32)
+    room = host_caches()[1] * 3 // 5 // (kc * 2 * len(pieces))
     block_n = round_up(min(n, max(64, room // 32 * 32)), 32)
     block_n = round_up(ceil_div(n, ceil_div(n, block_n)), 32)
     block_m = round_up(ceil_div(m, ceil_div(m, 1024)), 32)
     block_m, strip = round_up(block_m, STRIP), TALL_STRIP if plain[ROW_A] == 4 != plain[STEP_A] else STRIP
-    wanted = threads * (TASKS[pieces] if m * n * k * batch > 1 << 26 else 1) if threads > 1 else 1
+    wanted = threads * (TASKS[len(pieces)] if m * n * k * batch > 1 << 26 else 1) if threads > 1 else 1
     while ceil_div(m, block_m) * ceil_div(n, block_n) * batch < wanted and max(block_m, block_n) > 64:
         if block_m >= block_n:
             block_m = round_up(block_m // 2, STRIP)
@@ -67,7 +67,7 @@ def make_plan_amx(plain, dims, batch, threads, pieces):
     strip = min(strip, block_m)
     plan[[BLOCK_M, BLOCK_N, KC, STRIP_ROWS]] = block_m, block_n, kc, strip
     plan[[TASKS_M, TASKS_N]] = ceil_div(m, block_m), ceil_div(n, block_n)
-    step = pieces * TILE
+    step = len(pieces) * TILE
     own = HEAD_BYTES + 8 * FIELDS + 4096 + step + 2048 + 128 + (block_n // 32) * (SEEN + 8) + strip // 32 * SEEN
     own += (block_n + strip) // 16 * (kc // 32) * step
     plan[SCRATCH] = round_up(own, 64) + 64 + plain[SCRATCH]
@@ -164,158 +164,141 @@ def clear(address, count):
         poke(address + i, 0)
 
 
-def make_splitting(pieces):
-    """(split_along_k, split_across_k): 32 k × 16 lines of a matrix as one tile a piece."""
-    side_by_side, in_turn, _, _ = amx.make_splits(pieces)
-    watch = pieces > 1
+@jit
+def split_along_k(tile, src, lines, left, line, ahead, extremes, like, pieces):
+    """Left form of 16 lines × 32 k, k contiguous; `lines` and `left` (of k) may be fewer."""
+    low, high = vload(extremes, like), vload(extremes + 64, like)
+    for i in range(16):
+        if lines == 16 and left == 32:
+            x, y = vload(src + i * line, like), vload(src + i * line + 64, like)
+            ask_for(src + i * line + ahead)
+            ask_for(src + i * line + ahead + 64)
+        else:
+            here = left if i < lines else 0
+            x, y = load_some(src + i * line, here, like), load_some(src + i * line + 64, here - 16, like)
+        if len(pieces) > 1:
+            size_x, size_y = size_of(x, like), size_of(y, like)
+            low, high = vmin_nan(low, vmin_nan(size_x, size_y)), vmax_nan(high, vmax_nan(size_x, size_y))
+        amx.split_side_by_side(tile + 64 * i, x, y, pieces)
+    if len(pieces) > 1:
+        store(extremes, low)
+        store(extremes + 64, high)
 
-    @jit
-    def split_along_k(tile, src, lines, left, line, ahead, extremes, like):
-        """Left form of 16 lines × 32 k, k contiguous; `lines` and `left` (of k) may be fewer."""
-        low, high = vload(extremes, like), vload(extremes + 64, like)
-        for i in range(16):
-            if lines == 16 and left == 32:
-                x, y = vload(src + i * line, like), vload(src + i * line + 64, like)
-                ask_for(src + i * line + ahead)
-                ask_for(src + i * line + ahead + 64)
-            else:
-                here = left if i < lines else 0
-                x, y = load_some(src + i * line, here, like), load_some(src + i * line + 64, here - 16, like)
-            if watch:
-                size_x, size_y = size_of(x, like), size_of(y, like)
-                low, high = vmin_nan(low, vmin_nan(size_x, size_y)), vmax_nan(high, vmax_nan(size_x, size_y))
-            side_by_side(tile + 64 * i, x, y)
+
+@jit
+def split_across_k(tile, src, lines, left, step, ahead, extremes, like, pieces):
+    """Right form of 32 k × 16 lines, lines contiguous."""
+    low, high = vload(extremes, like), vload(extremes + 64, like)
+    for p in range(16):
+        if lines == 16 and left == 32:
+            x, y = vload(src + 2 * p * step, like), vload(src + (2 * p + 1) * step, like)
+            ask_for(src + 2 * p * step + ahead)
+            ask_for(src + (2 * p + 1) * step + ahead)
+        else:
+            x = load_some(src + 2 * p * step, lines if 2 * p < left else 0, like)
+            y = load_some(src + (2 * p + 1) * step, lines if 2 * p + 1 < left else 0, like)
+        if len(pieces) > 1:
+            size_x, size_y = size_of(x, like), size_of(y, like)
+            low, high = vmin_nan(low, vmin_nan(size_x, size_y)), vmax_nan(high, vmax_nan(size_x, size_y))
+        amx.split_in_turn(tile + 64 * p, x, y, pieces)
+    if len(pieces) > 1:
+        store(extremes, low)
+        store(extremes + 64, high)
+
+
+@jit
+def pack(to, src, lines, k, line, step, left_form, spare, seen, apart, like, pieces):
+    """`lines` lines (rows of A or columns of B) × k as tiles, 16 lines at a time; `line` and `step` are byte strides.
+
+    What was seen of each 32 lines is kept `apart` bytes from the last ones'.
+    """
+    size = len(pieces) * TILE
+    steps, groups = (k + 31) // 32, (lines + 15) // 16
+    across = line == 4 and step != 4
+    for t in range(steps * groups):  # in the order in which the source lies in memory
+        i, s = (t % groups, t // groups) if across else (t // steps, t % steps)
+        tile, here, left = to + (i * steps + s) * size, min(16, lines - 16 * i), min(32, k - 32 * s)
+        from_here, extremes = src + 16 * i * line + 32 * s * step, seen + i // 2 * apart
+        made = tile if across != left_form else spare
+        if across:
+            split_across_k(made, from_here, here, left, step, 32 * step, extremes, like, pieces)
+        elif step == 4:
+            split_along_k(made, from_here, here, left, line, 16 * line, extremes, like, pieces)
+        else:
+            gather(spare + size, from_here, here, left, line, step)
+            split_along_k(made, spare + size, here, left, 128, 0, extremes, like, pieces)
+        if made == spare:
+            for piece in range(len(pieces)):
+                transpose_block(spare + piece * TILE, 64, tile + piece * TILE, 64, like)
+    if groups % 2 == 1:               # blocks of C take 32 lines at a time
+        clear(to + groups * steps * size, steps * size)
+
+
+@jit
+def multiply_strip(rows, cols, steps, packed_a, packed_b, pc, row_c, alpha, keep, product, like, pieces):
+    """Some rows of C against 32 columns: straight into C where it holds whole tiles and needs no scaling."""
+    line = steps * len(pieces) * TILE
+    for r in range(0, rows, 32):
+        a, to_c = packed_a + r // 16 * line, pc + r * row_c
+        for i in range(min(32, rows - r)):
+            ask_to_write(to_c + i * row_c)
+            ask_to_write(to_c + i * row_c + 64)
+        if len(pieces) == 1 and rows - r >= 32 and cols == 32 and alpha == 1 and (keep == 0 or keep == 1):
+            amx.multiply_block(to_c, row_c, a, line, packed_b, line, 0, steps, np.int64(keep), pieces)
+        else:
+            amx.multiply_block(product, 128, a, line, packed_b, line, 0, steps, 0, pieces)
+            merge(to_c, row_c, product, min(32, rows - r), cols, alpha, keep, like)
+
+
+@jit
+def block_amx(plan, rows, cols, pa, pb, pc, alpha, beta, scratch, like, pieces):
+    """One task: a block of C."""
+    depth, kc = peek_i64(plan + 8 * K), peek_i64(plan + 8 * KC)
+    row_a, step_a = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * STEP_A)
+    row_b, col_b, row_c = peek_i64(plan + 8 * ROW_B), peek_i64(plan + 8 * COL_B), peek_i64(plan + 8 * ROW_C)
+    strip = peek_i64(plan + 8 * STRIP_ROWS)
+    size, watch = len(pieces) * TILE, len(pieces) > 1
+    product = (scratch + HEAD_BYTES + 8 * FIELDS + 63) // 64 * 64
+    spare, groups = product + 4096, (cols + 31) // 32
+    seen = spare + size + 2048
+    seen_b = seen + strip // 32 * SEEN
+    tame_b = seen_b + groups * SEEN
+    packed_a = (tame_b + 8 * groups + 63) // 64 * 64
+    if watch:
+        for g in range(groups + strip // 32):
+            tame(seen + g * SEEN)
+    for k0 in range(0, depth, kc):
+        k = min(kc, depth - k0)
+        steps = (k + 31) // 32
+        packed_b = packed_a + strip // 16 * steps * size
+        keep = beta if k0 == 0 else np.float32(1)
+        a, b = pa + k0 * step_a, pb + k0 * row_b
+        pack(packed_b, b, cols, k, col_b, row_b, False, spare, seen_b, SEEN, like, pieces)
         if watch:
-            store(extremes, low)
-            store(extremes + 64, high)
-
-    @jit
-    def split_across_k(tile, src, lines, left, step, ahead, extremes, like):
-        """Right form of 32 k × 16 lines, lines contiguous."""
-        low, high = vload(extremes, like), vload(extremes + 64, like)
-        for p in range(16):
-            if lines == 16 and left == 32:
-                x, y = vload(src + 2 * p * step, like), vload(src + (2 * p + 1) * step, like)
-                ask_for(src + 2 * p * step + ahead)
-                ask_for(src + (2 * p + 1) * step + ahead)
-            else:
-                x = load_some(src + 2 * p * step, lines if 2 * p < left else 0, like)
-                y = load_some(src + (2 * p + 1) * step, lines if 2 * p + 1 < left else 0, like)
-            if watch:
-                size_x, size_y = size_of(x, like), size_of(y, like)
-                low, high = vmin_nan(low, vmin_nan(size_x, size_y)), vmax_nan(high, vmax_nan(size_x, size_y))
-            in_turn(tile + 64 * p, x, y)
-        if watch:
-            store(extremes, low)
-            store(extremes + 64, high)
-
-    return split_along_k, split_across_k
-
-
-def make_pack(pieces):
-    """`pack`, which makes tiles of a block of A or B."""
-    split_along_k, split_across_k = make_splitting(pieces)
-    size = pieces * TILE
-
-    @jit
-    def pack(to, src, lines, k, line, step, left_form, spare, seen, apart, like):
-        """`lines` lines (rows of A or columns of B) × k as tiles, 16 lines at a time; `line` and `step` are byte strides.
-
-        What was seen of each 32 lines is kept `apart` bytes from the last ones'.
-        """
-        steps, groups = (k + 31) // 32, (lines + 15) // 16
-        across = line == 4 and step != 4
-        for t in range(steps * groups):  # in the order in which the source lies in memory
-            i, s = (t % groups, t // groups) if across else (t // steps, t % steps)
-            tile, here, left = to + (i * steps + s) * size, min(16, lines - 16 * i), min(32, k - 32 * s)
-            from_here, extremes = src + 16 * i * line + 32 * s * step, seen + i // 2 * apart
-            made = tile if across != left_form else spare
-            if across:
-                split_across_k(made, from_here, here, left, step, 32 * step, extremes, like)
-            elif step == 4:
-                split_along_k(made, from_here, here, left, line, 16 * line, extremes, like)
-            else:
-                gather(spare + size, from_here, here, left, line, step)
-                split_along_k(made, spare + size, here, left, 128, 0, extremes, like)
-            if made == spare:
-                for piece in range(pieces):
-                    transpose_block(spare + piece * TILE, 64, tile + piece * TILE, 64, like)
-        if groups % 2 == 1:               # blocks of C take 32 lines at a time
-            clear(to + groups * steps * size, steps * size)
-
-    return pack
-
-
-def make_block(pieces):
-    """`block`, which makes a block of C: one task."""
-    pack, (multiply_block, _, _) = make_pack(pieces), amx.make_products(pieces)
-    size, watch = pieces * TILE, pieces > 1
-
-    @jit
-    def multiply_strip(rows, cols, steps, packed_a, packed_b, pc, row_c, alpha, keep, product, like):
-        """Some rows of C against 32 columns: straight into C where it holds whole tiles and needs no scaling."""
-        line = steps * size
-        for r in range(0, rows, 32):
-            a, to_c = packed_a + r // 16 * line, pc + r * row_c
-            for i in range(min(32, rows - r)):
-                ask_to_write(to_c + i * row_c)
-                ask_to_write(to_c + i * row_c + 64)
-            if not watch and rows - r >= 32 and cols == 32 and alpha == 1 and (keep == 0 or keep == 1):
-                multiply_block(to_c, row_c, a, line, packed_b, line, 0, steps, np.int64(keep))
-            else:
-                multiply_block(product, 128, a, line, packed_b, line, 0, steps, 0)
-                merge(to_c, row_c, product, min(32, rows - r), cols, alpha, keep, like)
-
-    @jit
-    def block(plan, rows, cols, pa, pb, pc, alpha, beta, scratch, like):
-        """One task: a block of C."""
-        depth, kc = peek_i64(plan + 8 * K), peek_i64(plan + 8 * KC)
-        row_a, step_a = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * STEP_A)
-        row_b, col_b, row_c = peek_i64(plan + 8 * ROW_B), peek_i64(plan + 8 * COL_B), peek_i64(plan + 8 * ROW_C)
-        strip = peek_i64(plan + 8 * STRIP_ROWS)
-        product = (scratch + HEAD_BYTES + 8 * FIELDS + 63) // 64 * 64
-        spare, groups = product + 4096, (cols + 31) // 32
-        seen = spare + size + 2048
-        seen_b = seen + strip // 32 * SEEN
-        tame_b = seen_b + groups * SEEN
-        packed_a = (tame_b + 8 * groups + 63) // 64 * 64
-        if watch:
-            for g in range(groups + strip // 32):
-                tame(seen + g * SEEN)
-        for k0 in range(0, depth, kc):
-            k = min(kc, depth - k0)
-            steps = (k + 31) // 32
-            packed_b = packed_a + strip // 16 * steps * size
-            keep = beta if k0 == 0 else np.float32(1)
-            a, b = pa + k0 * step_a, pb + k0 * row_b
-            pack(packed_b, b, cols, k, col_b, row_b, False, spare, seen_b, SEEN, like)
-            if watch:
-                for g in range(groups):
-                    poke(tame_b + 8 * g, np.int64(tame(seen_b + g * SEEN)))
-            for i in range(0, rows, strip):
-                here = min(strip, rows - i)
-                pack(packed_a, a + i * row_a, here, k, row_a, step_a, True, spare, seen, SEEN, like)
-                wild = wild_rows(seen, here) if watch else 0
-                for j in range(0, cols, 32):
-                    wide, to_c = min(32, cols - j), pc + i * row_c + 4 * j
-                    from_b = packed_b + j // 16 * steps * size
-                    if not watch or (wild == 0 and peek_i64(tame_b + j // 32 * 8)):
-                        multiply_strip(here, wide, steps, packed_a, from_b, to_c, row_c, alpha, keep, product, like)
-                        continue
-                    for r in range(0, here, JUDGED):
-                        part, to_part = min(JUDGED, here - r), to_c + r * row_c
-                        if wild >> r // JUDGED & 1 or not peek_i64(tame_b + j // 32 * 8):
-                            plain_step(plan, k, part, wide, a + (i + r) * row_a, b + j * col_b, to_part, alpha, keep, scratch)
-                        else:
-                            multiply_strip(part, wide, steps, packed_a + r // 16 * steps * size, from_b, to_part, row_c, alpha,
-                                           keep, product, like)
-
-    return block
+            for g in range(groups):
+                poke(tame_b + 8 * g, np.int64(tame(seen_b + g * SEEN)))
+        for i in range(0, rows, strip):
+            here = min(strip, rows - i)
+            pack(packed_a, a + i * row_a, here, k, row_a, step_a, True, spare, seen, SEEN, like, pieces)
+            wild = wild_rows(seen, here) if watch else 0
+            for j in range(0, cols, 32):
+                wide, to_c = min(32, cols - j), pc + i * row_c + 4 * j
+                from_b = packed_b + j // 16 * steps * size
+                if not watch or (wild == 0 and peek_i64(tame_b + j // 32 * 8)):
+                    multiply_strip(here, wide, steps, packed_a, from_b, to_c, row_c, alpha, keep, product, like, pieces)
+                    continue
+                for r in range(0, here, JUDGED):
+                    part, to_part = min(JUDGED, here - r), to_c + r * row_c
+                    if wild >> r // JUDGED & 1 or not peek_i64(tame_b + j // 32 * 8):
+                        plain_step(plan, k, part, wide, a + (i + r) * row_a, b + j * col_b, to_part, alpha, keep, scratch)
+                    else:
+                        multiply_strip(part, wide, steps, packed_a + r // 16 * steps * size, from_b, to_part, row_c, alpha,
+                                       keep, product, like, pieces)
 
 
 def make_amx(plain_address, pieces):
     """`worker(plan, args, counter, scratch)`, as `make_matmul` makes for the vector loops; `plain_address` is its `plain_block`."""
-    config, block_amx = amx.CONFIG.ctypes.data, make_block(pieces)
+    config = amx.CONFIG.ctypes.data
 
     @jit
     def worker(plan, args, counter, scratch):
@@ -338,7 +321,7 @@ def make_amx(plain_address, pieces):
             pb = peek_i64(args + 8 * P_B) + first * peek_i64(plan + 8 * B1) + second * peek_i64(plan + 8 * B2)
             pc = peek_i64(args + 8 * P_C) + first * peek_i64(plan + 8 * C1) + second * peek_i64(plan + 8 * C2)
             block_amx(plan, rows, cols, pa + i0 * peek_i64(plan + 8 * ROW_A), pb + j0 * peek_i64(plan + 8 * COL_B),
-                      pc + i0 * peek_i64(plan + 8 * ROW_C) + j0 * 4, alpha, beta, scratch, like)
+                      pc + i0 * peek_i64(plan + 8 * ROW_C) + j0 * 4, alpha, beta, scratch, like, pieces)
             finish_block(peek_i64(args + 8 * P_FINISH), plan, args, scratch, i0, rows, j0, cols, batch, pc)
             task = fetch_add(counter, 1)
         amx.close_tiles()

@@ -49,7 +49,7 @@ if COMPILED:
     @functools.cache
     def tiles(pieces):
         """(address of the compiled loops on matrix tiles, what their plans end with)."""
-        worker, tail = make_amx(address_of(make_matmul(simd.f32)[1], *[int64] * 4) if pieces > 1 else 0, pieces)
+        worker, tail = make_amx(address_of(make_matmul(simd.f32)[1], *[int64] * 4) if len(pieces) > 1 else 0, pieces)
         return address_of(worker, *[int64] * 4), tail
 
     @functools.cache
@@ -262,8 +262,8 @@ class _Problem:
         self.part = part_address()
         self.plan = make_plan((m, n, depth), strides, axes[-2:], a.itemsize, _LANES[a.itemsize], ROWS,
                               self.options["activation"], self.threads, self._extents(a, b, c))
-        pieces = 1 if self.precision else 3
         if not self.rounds_first and (self.precision or suits((m, n, depth), a.itemsize, skinny)):
+            pieces = amx.pieces_for(self.precision)
             self.worker, tail = tiles(pieces)
             plan = make_plan_amx(self.plan, (m, n, depth), work // (m * n * depth), self.threads, pieces)
             self.plan = np.concatenate([plan, tail])

@@ -10,18 +10,21 @@ Paper: Vaswani et al. 2017, "Attention is all you need", section 3.2.1.
 import numpy as np
 
 from kernels.attention_problem import check_array, check_out, make_problem
+from kernels.reference_matmul import round_bfloat16
 
 
 def attention_forward(q, k, v, *, out=None, **options):
     """Scaled dot-product attention.
 
     q (B, H, T, K), k (B, Hkv, S, K), v (B, Hkv, S, V), H a multiple of Hkv -> out (B, H, T, V), lse (B, H, T).
+    precision "bfloat16" allows the operands of the products, q, k, v, the pattern, g and dscores, to be rounded to it; the fast
+    version does so on matrix tiles, and there q with the scale.
     """
     p = make_problem(q, k, v, **options)
     pattern, lse = _pattern(q, k, p)
     kept = _dropout_mask(p)
     out = output_buffer(out, p, {"q": q, "k": k, "v": v})
-    out[...] = (pattern if kept is None else pattern * kept) @ _expand(v, p)
+    out[...] = _rounded(pattern if kept is None else pattern * kept, p) @ _rounded(_expand(v, p), p)
     out[np.isneginf(lse)] = 0.0
     return out, lse
 
@@ -41,16 +44,18 @@ def attention_backward(g, q, k, v, out, lse, *, need_bias=False, grads=(None, No
     dbias = bias_gradient_buffer(p) if need_bias else None
     pattern, _ = _pattern(q, k, p, lse)
     kept = _dropout_mask(p)
-    dpattern = g @ _expand(v, p).swapaxes(-1, -2)                                   # (B, H, T, S)
+    g16 = _rounded(g, p)
+    dpattern = g16 @ _rounded(_expand(v, p), p).swapaxes(-1, -2)                    # (B, H, T, S)
     if kept is not None:
         dpattern *= kept
     dscores = np.where(pattern == 0, 0, pattern * (dpattern - (g * out).sum(-1, keepdims=True)))
-    dq[...] = p.scale * (dscores @ _expand(k, p))
     if need_bias:
         dbias[...] = bias_gradient(dscores, p)
+    dscores = _rounded(dscores, p)
+    dq[...] = p.scale * (dscores @ _rounded(_expand(k, p), p))
     blind = np.isneginf(lse)[..., None]                                             # rows with no visible key
-    dk[...] = p.scale * _merge(dscores.swapaxes(-1, -2) @ np.where(blind, 0, q), p)
-    dv[...] = _merge((pattern if kept is None else pattern * kept).swapaxes(-1, -2) @ np.where(blind, 0, g), p)
+    dk[...] = p.scale * _merge(dscores.swapaxes(-1, -2) @ np.where(blind, 0, _rounded(q, p)), p)
+    dv[...] = _merge(_rounded(pattern if kept is None else pattern * kept, p).swapaxes(-1, -2) @ np.where(blind, 0, g16), p)
     return dq, dk, dv, dbias
 
 
@@ -136,7 +141,7 @@ def visible_keys(p):
 
 def _pattern(q, k, p, lse=None):
     """exp(scores - lse), and lse itself unless given."""
-    scores = (q @ _expand(k, p).swapaxes(-1, -2)) * p.dtype.type(p.scale)
+    scores = (_rounded(q, p) @ _rounded(_expand(k, p), p).swapaxes(-1, -2)) * p.dtype.type(p.scale)
     if p.bias is not None:
         scores = scores + p.bias
     scores = np.where(visible_keys(p), scores, -np.inf)
@@ -149,6 +154,11 @@ def _pattern(q, k, p, lse=None):
             return np.where(total == 0, 0, weights / total), lse
     with np.errstate(invalid="ignore"):
         return np.where(np.isneginf(scores), 0, np.exp(scores - lse[..., None])).astype(p.dtype, copy=False), lse
+
+
+def _rounded(x, p):
+    """x as an operand of a product in the problem's precision."""
+    return x if p.precision is None else round_bfloat16(x)
 
 
 def _dropout_mask(p):

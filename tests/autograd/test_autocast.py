@@ -10,6 +10,7 @@ import pytest
 import kernels
 import tinygrad_llm as tg
 from kernels import reference
+from tinygrad_llm.autograd.op import registry
 from tinygrad_llm.autograd.state import switches
 
 F = tg.functional
@@ -66,6 +67,21 @@ def test_outputs_and_gradients_are_those_of_rounded_operands(name, side):
         assert far(da16.data, same_da.data) < 1e-6 and far(db16.data, same_db.data) < 1e-6
     for got, want in ((da16, da), (db16, db)):
         assert 1e-5 < far(got.data, want.data) < (2**-7 if plain.ndim else 2**-5)
+
+
+def test_attention_and_its_composite_are_rounded():
+    q, k, v = (leaf(1, 2, 70, 32, seed=i) for i in range(3))
+    g = draw(1, 2, 70, 32, seed=3)
+
+    def solve(precision, composite=False):
+        with kernels.use("numpy"):  # rounds on every host
+            with tg.autocast(precision):
+                attend = registry["attention"].composite if composite else registry["attention"].call
+                out = attend(q, k, v, is_causal=True)
+            return out.data, *(d.data for d in tg.grad(out, (q, k, v), g))
+
+    for fused, composite, plain in zip(solve("bfloat16"), solve("bfloat16", composite=True), solve("float32")):
+        assert 1e-5 < far(fused, plain) < 2**-6 and 1e-5 < far(composite, plain) < 2**-6
 
 
 def test_bias_is_added_and_its_gradient_summed_in_float32():

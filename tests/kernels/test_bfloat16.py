@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import kernels
 from kernels import reference
 from kernels._jit import COMPILED
+from tests.kernels import attention_problems
 from tests.kernels.test_matmul import bound, in_float64, problems
 
 ROOT = Path(__file__).parents[2]
@@ -193,6 +194,50 @@ def test_linear_cross_entropy_rounds_its_three_products():
         assert 1e-6 * scale < np.abs(z - y).max() <= 2e-2 * scale
 
 
+# -- attention ---------------------------------------------------------------------------------------------------------
+
+@settings(max_examples=60)
+@given(problem=attention_problems.problems(longest=150, dtypes=(np.float32,)))
+def test_attention_stays_within_a_few_roundings_of_float64(problem):
+    q, k, v, g, options = problem
+    truth = attention_problems.in_float64(q, k, v, g, options)
+    size = np.sqrt((g**2).sum(-1).max() * (v**2).sum(-1).max())  # of dpattern = g vᵀ, whose rounding differs row by row
+    for module in (kernels, reference):
+        got = attention_problems.solve(module, q, k, v, g, {**options, "precision": "bfloat16"})
+        assert all(x is None or x.dtype == np.float32 for x in got)
+        assert attention_problems.worst(got, truth) <= 2**-8 * max(8, size), module.__name__
+
+
+def attend(precision, rng, **options):
+    q, k, v, g = (rng.standard_normal((2, 3, 200, 64)).astype(np.float32) for _ in range(4))
+    return attention_problems.solve(kernels, q, k, v, g, {"is_causal": True, "precision": precision, **options})
+
+
+@pytest.mark.skipif(not COMPILED, reason="the tiles belong to compiled kernels")
+@pytest.mark.parametrize("options", [{}, {"dropout_p": 0.2, "seed": 3}])
+def test_attention_is_rounded_where_the_host_has_tiles(options):
+    rounded_results, plain = (attend(precision, np.random.default_rng(7), **options) for precision in ("bfloat16", None))
+    from kernels import amx
+
+    for x, y in zip(rounded_results[:5], plain):
+        off = np.abs(x - y).max() / np.abs(y).max()
+        assert off < 2**-6
+        assert (off > 1e-5) == amx.AVAILABLE
+
+
+def test_attention_with_infinities_and_hidden_rows_is_float32s():
+    rng = np.random.default_rng(8)
+    q, k, v, g = (rng.standard_normal((1, 2, 70, 32)).astype(np.float32) for _ in range(4))
+    q[0, 0, 5, 3] = np.inf
+    mask = np.ones((70, 70), bool)
+    mask[9] = False
+    with np.errstate(all="ignore"):
+        got, want = (attention_problems.solve(kernels, q, k, v, g, {"mask": mask, "precision": p}) for p in ("bfloat16", None))
+    for x, y in zip(got[:5], want):
+        np.testing.assert_array_equal(x, y)
+    assert not np.any(got[0][0, :, 9])
+
+
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("side", ["numba", "numpy"])
@@ -205,3 +250,6 @@ def test_bad_input(side):
             kernels.matmul(a.astype(np.float64), a.astype(np.float64), precision="bfloat16")
         with pytest.raises(TypeError, match=r"float32.*float64"):
             kernels.round_bfloat16(a.astype(np.float64))
+        q = np.ones((1, 1, 2, 4), np.float32)
+        with pytest.raises(ValueError, match=r"precision.*bfloat16"):
+            kernels.attention_forward(q, q, q, precision="half")

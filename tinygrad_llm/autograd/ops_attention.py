@@ -18,6 +18,7 @@ from kernels.reference_attention import random_bits, visible_keys
 
 from .op import op
 from .ops_common import value
+from .ops_linalg import precision_of
 from .state import local
 
 
@@ -36,12 +37,13 @@ def attention(q, k, v, bias=None, *, mask=None, key_mask=None, is_causal=False, 
         return kernels.attention_decode(q, k, v, np.full(B, S), scale=scale, bias=bias), ()
     options = dict(mask=mask, key_mask=key_mask, is_causal=is_causal, window=window, query_offset=query_offset,
                    scale=scale, dropout_p=dropout_p, seed=seed)  # fmt: skip
-    out, lse = kernels.attention_forward(q, k, v, bias=bias, **options)
-    return out, (q, k, v, bias, out, lse, options)
+    precision = precision_of(q, k)
+    out, lse = kernels.attention_forward(q, k, v, bias=bias, precision=precision, **options)
+    return out, (q, k, v, bias, out, lse, precision, options)
 
 @attention.grad
-def _(g, q, k, v, bias, out, lse, options, *, needs):
-    return kernels.attention_backward(g, q, k, v, out, lse, bias=bias, need_bias=needs[3], **options)
+def _(g, q, k, v, bias, out, lse, precision, options, *, needs):
+    return kernels.attention_backward(g, q, k, v, out, lse, bias=bias, need_bias=needs[3], precision=precision, **options)
 
 @attention.composite
 def _(q, k, v, bias, **options):

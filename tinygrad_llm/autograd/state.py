@@ -96,10 +96,11 @@ PRECISIONS = ("float32", "bfloat16")
 class autocast:
     """``with autocast("bfloat16"):`` products of float32 matrices inside round their operands to bfloat16 and add in float32.
 
-    That is `matmul`, `linear`, `linear_cross_entropy` and what is written through them, and their gradients, wherever backward
-    runs; einsum, attention's own products and products with a vector stay float32, as do all results, parameters and other
-    operations. float64 is untouched. Also a decorator; this thread only; "float32" undoes an outer one. bfloat16 has float32's
-    exponents, so that losses need no scaling.   Kalamkar et al. 2019, arXiv:1905.12322; Micikevicius et al. 2018, arXiv:1710.03740
+    That is `matmul`, `linear`, `linear_cross_entropy`, `attention` and what is written through them, and their gradients, wherever
+    backward runs; einsum and products with a vector stay float32, as do all results, parameters and other operations, and
+    attention where the host has no matrix tiles. float64 is untouched. Also a decorator; this thread only; "float32" undoes an
+    outer one. bfloat16 has float32's exponents, so that losses need no scaling.
+    Kalamkar et al. 2019, arXiv:1905.12322; Micikevicius et al. 2018, arXiv:1710.03740
     """
 
     def __init__(self, precision: str | None = "bfloat16") -> None:
