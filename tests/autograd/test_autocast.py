@@ -77,7 +77,7 @@ def test_attention_and_its_composite_are_rounded():
         with kernels.use("numpy"):  # rounds on every host
             with tg.autocast(precision):
                 attend = registry["attention"].composite if composite else registry["attention"].call
-                out = attend(q, k, v, is_causal=True)
+                out = attend(q, k, v, None, is_causal=True)
             return out.data, *(d.data for d in tg.grad(out, (q, k, v), g))
 
     for fused, composite, plain in zip(solve("bfloat16"), solve("bfloat16", composite=True), solve("float32")):
