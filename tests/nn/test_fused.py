@@ -54,6 +54,23 @@ def test_the_same_numbers_in_one_as_step_by_step(more):
         np.testing.assert_allclose(fused[name], plain[name], atol=2e-5 * np.abs(plain[name]).max(), err_msg=name)
 
 
+def test_both_are_rounded_to_bfloat16_where_asked():
+    """In one as step by step, to the rounding of what each step keeps; and unlike float32."""
+    gpt = model()
+    with tg.autocast("bfloat16"):
+        loss, fused = gradients(gpt)
+        with looking_through(Blind()):
+            plain_loss, plain = gradients(gpt)
+    exact_loss, exact = gradients(gpt)
+    assert loss == pytest.approx(plain_loss, rel=1e-4) and loss == pytest.approx(exact_loss, rel=1e-2) and loss != exact_loss
+    for name in fused:
+        if name.endswith("attn.k.bias"):
+            continue
+        size = np.sqrt(np.square(exact[name]).mean())
+        off, near = (np.sqrt(np.square(fused[name] - other[name]).mean()) for other in (exact, plain))
+        assert 1e-5 * size < off < 2**-5 * size and near < 2**-6 * size, name
+
+
 def test_post_norm_and_a_trained_bias_too():
     rng = np.random.default_rng(2)
     bert = tg.models.create("bert-base", vocab_size=40, hidden_size=128, num_hidden_layers=1, num_attention_heads=4,

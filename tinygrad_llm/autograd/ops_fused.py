@@ -126,6 +126,7 @@ def self_attention(x, q, k, v, o, q_bias=None, k_bias=None, v_bias=None, o_bias=
     (B, T, _), precision = x.shape, precision_of(x, q)
     added_bias = biases_side_by_side((q_bias, k_bias, v_bias), (q, k, v))
     qkv = affine(rows_of(x), side_by_side((q, k, v)), added_bias, precision).reshape(B, T, -1)
+    options["precision"] = precision
     z, lse = kernels.attention_forward(*cut(qkv, heads, kv_heads), bias=bias, **options)  # (B, H, T, K), in memory (B, T, H, K)
     added = None if residual is None else rows_of(residual)
     y = affine(merged(z), o, o_bias, precision, residual=added).reshape(B, T, -1)
