@@ -1,4 +1,4 @@
-"""What a training process takes: python _peak.py PRESET OVERRIDES_JSON BATCH CONTEXT TARGET. Prints {"base": bytes, "peak": bytes}.
+"""What a training process takes: python _peak.py PRESET OVERRIDES_JSON BATCH CONTEXT TARGET. Prints JSON.
 
 Three steps of random tokens with clipping and AdamW. The base is the process with everything imported and every kernel loaded,
 before the model is made; the peak is the largest resident memory from there on. Linux counts both.
@@ -58,7 +58,7 @@ def main(preset: str, overrides: str, *sizes: str) -> None:
     forget_peak()
     base = resident("VmRSS")
     train(preset, json.loads(overrides), *map(int, sizes))
-    print(json.dumps({"base": base, "peak": resident("VmHWM")}))
+    print(json.dumps({"base": base, "peak_above_base": resident("VmHWM") - base}))
 
 
 if __name__ == "__main__":

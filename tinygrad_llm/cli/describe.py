@@ -11,6 +11,7 @@ def add_parser(subparsers) -> None:
     describe.add_argument("name", metavar="NAME-or-DIR", help=names)
     describe.add_argument("--batch", type=int, default=1, help="sequences at a time (1)")
     describe.add_argument("--context", type=int, help="positions (the model's own)")
+    describe.add_argument("--target", type=int, help="positions of an encoder-decoder's targets in training (as many)")
     describe.add_argument("--card-gb", type=float, default=24.0, help="memory of one card in 10⁹ bytes (24)")
     describe.add_argument("--bytes-per-parameter", type=float, default=8.55, help="for the number of cards (8.55)")
     describe.add_argument("--json", action="store_true", help="machine-readable, to stdout")
@@ -31,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps([{"row": r, args.a: a, args.b: b} for r, a, b in rows]) if args.json else compare_text(args.a, args.b))
         return 0
     found = models.describe(
-        args.name, batch=args.batch, context=args.context, card_gb=args.card_gb, bytes_per_parameter=args.bytes_per_parameter
-    )
+        args.name, batch=args.batch, context=args.context, target=args.target, card_gb=args.card_gb,
+        bytes_per_parameter=args.bytes_per_parameter,
+    )  # fmt: skip
     print(json.dumps(found.as_dict()) if args.json else found.text())
     return 0

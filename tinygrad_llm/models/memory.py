@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import nn
 from .registry import skeleton_of
+from .training_memory import TrainingMemory, block_numbers, cross_numbers, training_memory
 
 BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 #: bytes per parameter of training with AdamW: weights, gradients, and what the optimizer keeps
@@ -53,6 +54,7 @@ class Description:
     cache_per_token: int = 0  # numbers in the key-value cache, per token
     card_gb: float = 24.0
     bytes_per_parameter: float = QUOTED
+    training: TrainingMemory | None = None  # of a step as this package makes it
 
     def memory(self) -> dict[str, dict[str, int]]:
         """{"fp32": {"weights": bytes, "gradients": ..., "optimizer": ..., "activations": ..., "cache": ...}, "fp16": ...}"""
@@ -80,7 +82,7 @@ class Description:
         return {
             "name": self.name, "parameters": self.parameters, "batch": self.batch, "context": self.context,
             "parts": [{"name": p.name, "shape": list(p.shape), "count": p.count, "parameters": p.total} for p in self.parts],
-            "memory": self.memory(), "card_gb": self.card_gb,
+            "memory": self.memory(), "training": self.training.as_dict() if self.training else None, "card_gb": self.card_gb,
             "cards": [{"assumption": what, "bytes_per_parameter": each, "cards": n} for what, each, n in self.cards()],
         }  # fmt: skip
 
@@ -104,7 +106,19 @@ class Description:
             "  optimizer: AdamW, two float32 moments, with fp16 weights a float32 copy of them too; int8 runs, it does not train",
             f"  activations: {self.kept_per_token:,} numbers a token, kept by the layers for backward; attention patterns are not",
             "  cache: keys and values of every layer, for generation, in 2 bytes at least; 1 GB = 10⁹ bytes", "",
+            *self._training_text(),
         ]  # fmt: skip
+
+    def _training_text(self) -> list[str]:
+        if self.training is None:
+            return []
+        gb = {name: _gb(n) for name, n in self.training.as_dict().items()}
+        return [
+            f"  a training step here, float32: {gb['peak']} at the worst moment, beside some 170 MB for the program itself:",
+            f"    weights {gb['weights']} + moments {gb['moments']} + {gb['passing']} in passing, and the larger of gradients",
+            f"    {gb['gradients']} (backward's end) and activations {gb['activations']} + output layer {gb['output']} (its start)",
+            "",
+        ]
 
     def _cards_text(self) -> list[str]:
         n, gb = self.parameters, self.card_gb
@@ -121,20 +135,25 @@ class Description:
 
 
 def describe(
-    name: str, *, batch: int = 1, context: int | None = None, card_gb: float = 24.0, bytes_per_parameter: float = QUOTED,
-    **overrides: Any,
+    name: str, *, batch: int = 1, context: int | None = None, target: int | None = None, card_gb: float = 24.0,
+    bytes_per_parameter: float = QUOTED, **overrides: Any,
 ) -> Description:  # fmt: skip
-    """The figures of a preset, of the checkpoint in a directory, or of a bare number of parameters ("1.8e12")."""
+    """The figures of a preset, of the checkpoint in a directory, or of a bare number of parameters ("1.8e12").
+
+    target: the length of an encoder-decoder's targets in training (None: as long as the context).
+    """
     common = {"card_gb": card_gb, "bytes_per_parameter": bytes_per_parameter, "batch": batch}
-    for what, value in {**common, "context": 1 if context is None else context}.items():
+    lengths = {"context": 1 if context is None else context, "target": 1 if target is None else target}
+    for what, value in {**common, **lengths}.items():
         if not 0 < value < math.inf:
             raise ValueError(f"describe: {what} must be positive, got {value}")
     if re.fullmatch(r"[0-9][0-9_,]*(\.[0-9]+)?(e\+?[0-9]+)?", str(name).lower()):
         return Description(str(name), int(float(str(name).replace(",", "").replace("_", ""))), **common)
     model = skeleton_of(name, **overrides)
+    context = context or longest(model)
     return Description(
-        str(name), model.num_parameters(), parts_of(model), context=context or longest(model), kept_per_token=kept(model),
-        cache_per_token=cached(model), **common,
+        str(name), model.num_parameters(), parts_of(model), context=context, kept_per_token=kept(model),
+        cache_per_token=cached(model), training=training_memory(model, _blocks(model), batch, context, target), **common,
     )  # fmt: skip
 
 
@@ -163,16 +182,8 @@ def _blocks(model: Any) -> list[Any]:
 
 
 def kept(model: Any) -> int:
-    """Numbers per token that backward needs: each block's residual streams, norms' outputs, q, k, v, z and feed-forward values."""
-    total = 0
-    for block in _blocks(model):
-        for part in (block.attn, getattr(block, "cross", None)):
-            if part is not None:
-                D = part.q.weight.shape[1]
-                total += 2 * D + 2 * part.heads * part.head_width + 2 * part.kv_heads * part.head_width
-        F, D = block.mlp.up.weight.shape
-        total += 2 * D + F * (3 if block.mlp.gate is not None else 2)
-    return total
+    """Numbers per token that backward needs, in all layers; of an encoder-decoder with as many tokens on both sides."""
+    return sum(block_numbers(block) + cross_numbers(block) for block in _blocks(model))
 
 
 def cached(model: Any) -> int:

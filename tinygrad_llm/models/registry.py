@@ -63,6 +63,11 @@ def register(family: Family) -> Family:
     return family
 
 
+def head_of(model: Model) -> str:
+    """"causal_lm", "base", ...: what a model of ours has on top."""
+    return _architectures[type(model).__name__][1]
+
+
 def names() -> list[str]:
     """The presets' names, family by family."""
     return list(_presets)

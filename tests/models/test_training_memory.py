@@ -1,0 +1,78 @@
+"""`describe`'s memory of a training step: what the graph keeps, number by number, and what a process really takes."""
+
+import numpy as np
+import pytest
+
+import kernels
+import tinygrad_llm as tg
+from tinygrad_llm.autograd.node import memory_owner
+from tinygrad_llm.bench import discover
+from tinygrad_llm.models.memory import describe
+
+SMALL = {
+    "gpt2": {"n_embd": 32, "n_head": 2, "n_positions": 32},
+    "bert-base": {"head": "masked_lm", "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 96,
+                  "max_position_embeddings": 32},
+    "llama-7b": {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 72},
+    "t5-small": {"d_model": 32, "num_heads": 4, "d_kv": 8, "d_ff": 96},
+    "bart-base": {"d_model": 32, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 96,
+                  "decoder_ffn_dim": 96, "max_position_embeddings": 32},
+}  # fmt: skip
+LAYERS = {"gpt2": ["n_layer"], "t5-small": ["num_layers", "num_decoder_layers"], "bart-base": ["encoder_layers", "decoder_layers"]}
+STATISTICS = 16  # numbers per position and layer that are left out: two per norm, one per head
+
+
+def kept_numbers(name, layers):
+    """Numbers in all arrays that the graph of one loss holds, weights apart."""
+    sizes = dict.fromkeys(LAYERS.get(name, ["num_hidden_layers"]), layers)
+    model = tg.models.create(name, vocab_size=50, dropout=0.0, **SMALL[name], **sizes).train()
+    ids = np.arange(40).reshape(2, 20)
+    with kernels.use("numpy"):
+        loss = model(input_ids=ids, labels=ids).loss
+    weights = {id(memory_owner(p.data)) for p in model.parameters()}
+    found, seen, waiting = {}, set(), [loss.node]
+
+    def note(value):
+        if isinstance(value, tuple | list):
+            for part in value:
+                note(part)
+        elif isinstance(value, np.ndarray) and id(memory_owner(value)) not in weights:
+            found[id(memory_owner(value))] = memory_owner(value)
+
+    while waiting:
+        node = waiting.pop()
+        if node is not None and id(node) not in seen:
+            seen.add(id(node))
+            note(node.saved)
+            waiting += node.inputs
+    return sum(a.size for a in found.values() if a.dtype == np.float32)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_layer_keeps_what_describe_counts(name):
+    more = (kept_numbers(name, 3) - kept_numbers(name, 1)) / 40
+    sizes = [dict.fromkeys(LAYERS.get(name, ["num_hidden_layers"]), n) for n in (1, 3)]
+    one, three = (describe(name, vocab_size=50, context=20, **SMALL[name], **size).kept_per_token for size in sizes)
+    sides = len(sizes[0])
+    assert three - one <= more <= three - one + 2 * sides * STATISTICS
+
+
+def test_the_parts_make_the_peak():
+    found = describe("gpt2", batch=1, context=256).training
+    assert found.peak == found.weights * 3 + max(found.activations + found.output, found.gradients) + found.passing
+    assert found.weights == found.gradients == 4 * 124_439_808
+    longer = describe("t5-small", batch=2, context=128).training
+    assert longer.activations > describe("t5-small", batch=2, context=128, target=32).training.activations
+    assert describe("electra-small", context=64).training.output == 0 < describe("bert-base", context=64, head="masked_lm").training.output
+    with pytest.raises(ValueError, match="target"):
+        describe("t5-small", target=0)
+
+
+@pytest.mark.slow
+def test_a_process_that_trains_takes_what_describe_predicts():
+    memory = discover.load_question(discover.find_question("memory"))
+    if not memory.Path("/proc/self/clear_refs").exists():
+        pytest.skip("measuring the peak needs Linux's /proc")
+    sizes = {"vocab_size": 65, "n_positions": 256, "n_embd": 384, "n_head": 6, "n_layer": 6, "dropout": 0.0}
+    measured = memory.measured(["gpt2", memory.json.dumps(sizes), "4", "256", "0"], threads=1)["peak_above_base"]
+    assert describe("gpt2", batch=4, context=256, **sizes).training.peak == pytest.approx(measured, rel=0.1)

@@ -1,0 +1,93 @@
+"""What a training step of this package takes at its worst moment, predicted from the shapes: float32, AdamW, nothing recomputed.
+
+    peak = weights + moments + max(activations + output layer, gradients) + passing
+
+When backward starts, everything that it needs is alive and the only gradient is that of the output layer's matrix; when it
+ends, the activations are gone and all gradients are there. In between the one gives way to the other. What the process
+takes before there is a model (interpreter, libraries, compiled kernels: 170 MB on Linux) is not counted.
+
+`benchmarks/memory.py` compares with processes that train. Left out, because small: statistics of norms and of attention,
+ids, and T5's table of distances.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .registry import head_of
+
+WIDTH = 4  # bytes of a float32
+#: the part of all positions whose tokens a head predicts; ELECTRA's discriminator judges all, and has no vocabulary
+JUDGED = {"causal_lm": 1.0, "seq2seq_lm": 1.0, "masked_lm": 0.15, "pretraining": 0.15}
+LOGITS = 64 << 20  # bytes of a chunk of logits, see kernels.reference_loss.default_chunk
+PASSING = 3  # arrays as wide as the feed-forward's inside that its backward holds for a moment
+WORKSPACES = 4 << 20  # packed blocks of products and tiles of attention, kept per thread
+
+
+@dataclass
+class TrainingMemory:
+    """Bytes by part, and at the worst moment."""
+
+    weights: int
+    moments: int
+    gradients: int
+    activations: int  # kept for backward by all layers
+    output: int  # one chunk of logits, and the gradient of the matrix that makes them
+    passing: int
+
+    @property
+    def peak(self) -> int:
+        return self.weights + self.moments + max(self.activations + self.output, self.gradients) + self.passing
+
+    def as_dict(self) -> dict[str, int]:
+        return asdict(self) | {"peak": self.peak}
+
+
+def training_memory(model: Any, blocks: list[Any], batch: int, context: int, target: int | None = None) -> TrainingMemory:
+    """For `batch` sequences of `context` tokens; an encoder-decoder's targets have `target` (None: as many)."""
+    source = batch * context
+    ours = batch * (target or context) if model.is_encoder_decoder else source
+    rows = [source if model.is_encoder_decoder and block_cross(block) is None else ours for block in blocks]
+    D = max(block.attn.q.weight.shape[1] for block in blocks)
+    kept = sum(n * block_numbers(block) + source * cross_numbers(block) for block, n in zip(blocks, rows, strict=True))
+    kept += 3 * D * ours  # the last norm's input, the hidden states that are judged, and their gradient
+    weights = WIDTH * model.num_parameters()
+    widest = max(n * block.mlp.up.weight.shape[0] for block, n in zip(blocks, rows, strict=True))
+    return TrainingMemory(
+        weights, 2 * weights, weights, WIDTH * kept, output_layer(model, ours, D), PASSING * WIDTH * widest + WORKSPACES
+    )
+
+
+def output_layer(model: Any, rows: int, width: int) -> int:
+    """Logits are made chunk by chunk, of the judged rows alone; 0 for a head without a vocabulary."""
+    head = head_of(model)
+    share = 0.0 if (model.config.model_type, head) == ("electra", "pretraining") else JUDGED.get(head, 0.0)
+    judged, classes = math.ceil(share * rows), model.config.vocab_size
+    return min(LOGITS, WIDTH * judged * classes) + WIDTH * classes * width if judged else 0
+
+
+def block_cross(block: Any) -> Any:
+    """The attention to an encoder's output, or None."""
+    return getattr(block, "cross", None)
+
+
+def attention_numbers(part: Any) -> int:
+    """Of a query's position: the norm's input and output, q, and z."""
+    return 2 * part.q.weight.shape[1] + 2 * part.heads * part.head_width
+
+
+def block_numbers(block: Any) -> int:
+    """Numbers per position that backward needs: residual streams, norms' outputs, q, k, v, z and feed-forward values."""
+    F, D = block.mlp.up.weight.shape
+    total = attention_numbers(block.attn) + 2 * block.attn.kv_heads * block.attn.head_width
+    if block_cross(block) is not None:
+        total += attention_numbers(block.cross)
+    return total + 2 * D + F * (3 if block.mlp.gate is not None else 2)
+
+
+def cross_numbers(block: Any) -> int:
+    """Numbers per position of the encoder's output: the keys and values that a decoder's block makes of it."""
+    cross = block_cross(block)
+    return 0 if cross is None else 2 * cross.kv_heads * cross.head_width
