@@ -18,7 +18,7 @@ FEW_QUERIES = 8              # up to so many new tokens, decoding reads the cach
 def attention_forward(q, k, v, *, out=None, **options):
     """See `reference_attention.attention_forward`."""
     p = make_problem(q, k, v, **options)
-    out = output_buffer(out, p, {"q": q, "k": k, "v": v})
+    out = output_buffer(out, (p.B, p.H, p.T, p.V), p.dtype, {"q": q, "k": k, "v": v})
     lse = np.empty((p.B, p.H, p.T), p.dtype)
     if COMPILED:
         _forward_in_tiles(p, q, k, v, out, lse)
@@ -105,18 +105,14 @@ def _run_backward(module, kind, p, g, q, k, v, out, lse, dq, dk, dv, dbias):
 
 def attention_decode(q, k_cache, v_cache, lengths, *, out=None, scale=None, window=None, bias=None):
     """See `reference_attention.attention_decode`."""
-    lengths = np.asarray(lengths)
-    options = {"bias": bias, "scale": scale, "window": window, "is_causal": True,
-               "query_offset": lengths - q.shape[2], "kv_lengths": lengths}
-    if not COMPILED or q.shape[2] > FEW_QUERIES:
-        return attention_forward(q, k_cache, v_cache, out=out, **options)[0]
-    from kernels.attention_cached import decode
+    arrays = type(q) is type(k_cache) is type(v_cache) is np.ndarray and (bias is None or type(bias) is np.ndarray)
+    if COMPILED and arrays and q.ndim == 4 and q.shape[2] <= FEW_QUERIES:
+        from kernels.attention_cached import decode
 
-    p = make_problem(q, k_cache, v_cache, **options)
-    out = output_buffer(out, p, {"q": q, "k_cache": k_cache, "v_cache": v_cache})
-    threads = get_num_threads() if p.B * p.H * p.T * int(p.k_hi.max(initial=0)) * (p.K + p.V) > 1 << 18 else 1
-    decode(p, q, k_cache, v_cache, out, threads)
-    return out
+        return decode(q, k_cache, v_cache, lengths, out, scale, tuple(window) if isinstance(window, list) else window, bias)
+    lengths = np.asarray(lengths)
+    return attention_forward(q, k_cache, v_cache, out=out, bias=bias, scale=scale, window=window, is_causal=True,
+                             query_offset=lengths - q.shape[2], kv_lengths=lengths)[0]
 
 
 def warmup(dtypes=("float32",)):

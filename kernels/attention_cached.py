@@ -2,10 +2,11 @@
 
 Here the lanes lie along the head width, as the cache lies in memory: 16 keys at a time are multiplied into 16 sums, which one
 transpose in registers turns into a vector of scores. Keys go by in blocks of 512, each read once for all queries that share it;
-a long cache with few heads is cut into splits of 1,024 keys, whose partial results are put together in order.
+a long cache with few heads is cut into splits of 1,024 keys, whose partial results are put together in order by the thread that
+finishes the last of them. What does not change from call to call is kept (`_Layout`), and the loops read the arrays' addresses
+themselves: between two products over all weights nothing is in the cache, and each step in Python costs several times more.
 Paper for the splits: Dao et al. 2023, "Flash-Decoding for long-context inference".
 """
-import math
 import sys
 
 import numba
@@ -14,21 +15,28 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from kernels import simd
+from kernels import _threads, simd
 from kernels._jit import jit
 from kernels.attention_launch import launch, pointer_to, worker_address
 from kernels.attention_plan import CACHE_LINE, WANTED_TASKS
+from kernels.attention_problem import make_problem
 from kernels.attention_products import _micro_kernel
 from kernels.attention_tiles import INF, LOG2E, TILE, pack_rows
 from kernels.attention_vectors import _INT, _WORD, _vector, constant, exp2, lanes, peek, sizeof, splat, vload
-from kernels.simd import fetch_add, max_lanes, peek_f64, peek_i64, poke, store, sum_lanes, vmax
+from kernels.matmul_blocked import HEAD
+from kernels.matmul_plan import borrow_scratch, return_scratch, round_up
+from kernels.reference_attention import output_buffer
+from kernels.simd import fetch_add, max_lanes, peek_f64, peek_i64, poke, store, store_part, sum_lanes, vmax
 
 SPLIT = 1024             # keys per split
 BLOCK = 512              # keys per step: long enough that the hardware sees streams
-# fields of the int64 array that describes a call
+SERIAL_WORK = 1 << 18    # multiply-adds below which a second thread costs more than it brings
+MOST_LAYOUTS = 256       # of which the caches of one model take a few
+# fields of the int64 array that describes a call; Q, KEYS, VALUES, BIAS, OUT, LENGTHS and WORK are arrays by their identity
 (B, H, HKV, T, K, V, K_PADDED, V_PADDED, Q, Q_B, Q_H, Q_T, Q_C, KEYS, K_B, K_H, K_S, K_C, VALUES, V_B, V_H, V_S, V_C,
- BIAS, BIAS_B, BIAS_H, BIAS_T, BIAS_S, LENGTHS, LEFT, SPLITS, TASKS, COUNTER, WORK, WORK_BYTES, PARTIAL, SCALE,
- FIELDS) = range(38)
+ BIAS, BIAS_B, BIAS_H, BIAS_T, BIAS_S, OUT, OUT_B, OUT_H, OUT_T, LENGTHS, LEFT, SPLITS, TASKS, WORK, WORK_BYTES, THREADS, SCALE,
+ FIELDS) = range(41)
+COUNTER = round_up(FIELDS, 8)            # after the fields: the counter of tasks, then one of finished splits for each pair
 
 _ROW = {width: _micro_kernel(False, 1, width) for width in (4, 2, 1)}
 _row_four, _row_two, _row_one = _ROW[4], _ROW[2], _ROW[1]
@@ -114,24 +122,30 @@ def add_values(acc, weights, values, stride, vectors, count, factor, like):
 
 
 @jit
-def decode_task(task, thread, d, scale):
+def data(identity):
+    """The address of an array's numbers."""
+    return peek_i64(identity + HEAD)
+
+
+@jit
+def decode_task(task, thread, d, work, scale):
     """One split of one (batch, key head): partial output, maximum and sum of every query that shares these keys."""
     size, step, like = sizeof(scale), lanes(scale), type(scale)(1)
     split, pair = task % d[SPLITS], task // d[SPLITS]
     b, shared, group = pair // d[HKV], pair % d[HKV], d[H] // d[HKV]
     rows = group * d[T]
     k_row, v_row = d[K_PADDED] * size, d[V_PADDED] * size
-    queries = d[WORK] + thread * d[WORK_BYTES]
+    queries = work + thread * d[WORK_BYTES]
     k_block = queries + (rows + TILE) * k_row
     v_block = k_block + BLOCK * k_row
     scores = v_block + BLOCK * v_row
-    partial = d[PARTIAL] + task * rows * (d[V_PADDED] + 2 * step) * size
-    length = peek_i64(d[LENGTHS] + 8 * b)
+    partial = work + d[THREADS] * d[WORK_BYTES] + task * rows * (d[V_PADDED] + 2 * step) * size
+    length = peek_i64(data(d[LENGTHS]) + 8 * b)
     first = max(split * SPLIT if d[SPLITS] > 1 else 0, length - d[T] - d[LEFT])
     last = min(length, (split + 1) * SPLIT) if d[SPLITS] > 1 else length
     for r in range(rows):
         h, t = shared * group + r // d[T], r % d[T]
-        pack_rows(queries + r * k_row, d[K_PADDED], d[Q] + b * d[Q_B] + h * d[Q_H] + t * d[Q_T], 0, d[Q_C], 1, d[K], scale)
+        pack_rows(queries + r * k_row, d[K_PADDED], data(d[Q]) + b * d[Q_B] + h * d[Q_H] + t * d[Q_T], 0, d[Q_C], 1, d[K], scale)
         acc = partial + r * (d[V_PADDED] + 2 * step) * size
         for j in range(0, d[V_PADDED] + 2 * step, step):
             store(acc + j * size, constant(0.0, scale))
@@ -140,10 +154,10 @@ def decode_task(task, thread, d, scale):
     values_in_place = d[V] == d[V_PADDED] and d[V_C] == size
     for s in range(first, last, BLOCK):
         count = min(BLOCK, last - s)
-        keys, k_stride = d[KEYS] + b * d[K_B] + shared * d[K_H] + s * d[K_S], d[K_S]
+        keys, k_stride = data(d[KEYS]) + b * d[K_B] + shared * d[K_H] + s * d[K_S], d[K_S]
         whole = count // step * step if keys_in_place else 0    # the rest goes through a padded copy
         pack_rows(k_block, d[K_PADDED], keys + whole * k_stride, k_stride, d[K_C], count - whole, d[K], like)
-        values, v_stride = d[VALUES] + b * d[V_B] + shared * d[V_H] + s * d[V_S], d[V_S]
+        values, v_stride = data(d[VALUES]) + b * d[V_B] + shared * d[V_H] + s * d[V_S], d[V_S]
         if not values_in_place:
             pack_rows(v_block, d[V_PADDED], values, d[V_S], d[V_C], count, d[V], like)
             values, v_stride = v_block, v_row
@@ -164,7 +178,7 @@ def hide_and_add(d, scores, b, h, t, s, count, length, like):
     """Bias, causal order among the new tokens, and the window, for one row of scores."""
     size = sizeof(like)
     if d[BIAS] != 0:
-        bias = d[BIAS] + b * d[BIAS_B] + h * d[BIAS_H] + t * d[BIAS_T] + s * d[BIAS_S]
+        bias = data(d[BIAS]) + b * d[BIAS_B] + h * d[BIAS_H] + t * d[BIAS_T] + s * d[BIAS_S]
         for i in range(count):
             poke(scores + i * size, peek(scores + i * size, like) + peek(bias + i * d[BIAS_S], like))
     position = length - d[T] + t - s
@@ -175,15 +189,53 @@ def hide_and_add(d, scores, b, h, t, s, count, length, like):
 
 
 @jit
-def drain(address, thread, like):
+def finish_pair(pair, d, work, like):
+    """out = Σ exp(top_i - top) acc_i / Σ exp(top_i - top) total_i over the splits, in order; zeros where no key was seen."""
+    size, step = sizeof(like), lanes(like)
+    b, shared, group = pair // d[HKV], pair % d[HKV], d[H] // d[HKV]
+    rows, splits, log2e = group * d[T], d[SPLITS], constant(LOG2E, like)
+    row_bytes = (d[V_PADDED] + 2 * step) * size
+    partial = work + d[THREADS] * d[WORK_BYTES] + pair * splits * rows * row_bytes
+    for r in range(rows):
+        first, end = partial + r * row_bytes, partial + splits * rows * row_bytes
+        top = type(like)(-INF)
+        for acc in range(first, end, rows * row_bytes):
+            top = max(top, peek(acc + d[V_PADDED] * size, like))
+        base = splat(type(like)(0) if top == -INF else top)
+        total = constant(0.0, like)
+        for acc in range(first, end, rows * row_bytes):
+            at = acc + d[V_PADDED] * size
+            weight = exp2((splat(peek(at, like)) - base) * log2e)
+            store(at, weight)                                   # in place of the maximum
+            total = total + weight * splat(peek(at + step * size, like))
+        sum_of_all = max_lanes(total)
+        factor = splat(type(like)(1) / sum_of_all if sum_of_all != 0 else type(like)(0))
+        out = data(d[OUT]) + b * d[OUT_B] + (shared * group + r // d[T]) * d[OUT_H] + r % d[T] * d[OUT_T]
+        for j in range(0, d[V], step):
+            y = constant(0.0, like)
+            for acc in range(first, end, rows * row_bytes):
+                y = y + vload(acc + j * size, like) * vload(acc + d[V_PADDED] * size, like)
+            y = y * factor
+            if j + step <= d[V]:
+                store(out + j * size, y)
+            else:
+                store_part(out + j * size, y, d[V] - j)
+
+
+@jit
+def drain(identity, thread, like):
     """Draw tasks from the counter until none is left."""
+    address = data(identity)
     d = numba.carray(pointer_to(address), (FIELDS,), np.int64)
-    scale = type(like)(peek_f64(d[SCALE]))
-    while True:
-        task = fetch_add(d[COUNTER], 1)
-        if task >= d[TASKS]:
-            break
-        decode_task(task, thread, d, scale)
+    scale = type(like)(peek_f64(address + 8 * SCALE))
+    work = (data(d[WORK]) + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
+    task = fetch_add(address + 8 * COUNTER, 1)
+    while task < d[TASKS]:
+        decode_task(task, thread, d, work, scale)
+        pair = task // d[SPLITS]
+        if fetch_add(address + 8 * (COUNTER + 8 + pair), 1) == d[SPLITS] - 1:
+            finish_pair(pair, d, work, like)
+        task = fetch_add(address + 8 * COUNTER, 1)
 
 
 @jit
@@ -196,48 +248,56 @@ def decode_float64(plan, thread, unused, unused_too):
     drain(plan, thread, np.float64(1))
 
 
-@jit
-def combine_splits(d, out, splits, step):
-    """out = Σ exp(top_i - top) acc_i / Σ exp(top_i - top) total_i over the splits, in order; zeros where no key was seen."""
-    for b in range(out.shape[0]):
-        for h in range(out.shape[1]):
-            group = out.shape[1] // d.shape[1]
-            for t in range(out.shape[2]):
-                rows = d[b, h // group]
-                r = h % group * out.shape[2] + t
-                V, padded = out.shape[3], d.shape[4] - 2 * step
-                top = -np.inf
-                for i in range(splits):
-                    top = max(top, rows[i, r, padded])
-                base = 0.0 if top == -np.inf else top
-                total = 0.0
-                for i in range(splits):
-                    total += math.exp(rows[i, r, padded] - base) * rows[i, r, padded + step]
-                for c in range(V):
-                    out[b, h, t, c] = 0
-                for i in range(splits):
-                    factor = math.exp(rows[i, r, padded] - base) / total if total != 0 else 0.0
-                    for c in range(V):
-                        out[b, h, t, c] += factor * rows[i, r, c]
+class _Layout:
+    """What calls with equal shapes, strides and options share: the plan but for the arrays, and the memory it takes."""
+
+    def __init__(self, p, q, k, v):
+        item = p.dtype.itemsize
+        step = max(simd.LANES32 * 4 // item, 1)
+        K_padded, V_padded = round_up(p.K, step), round_up(p.V, step)
+        pairs, rows = p.B * p.Hkv, p.H // max(p.Hkv, 1) * p.T
+        splits = max(1, -(-p.S // SPLIT)) if pairs < WANTED_TASKS else 1
+        bias = (0,) * 4 if p.bias is None else p.bias.strides
+        self.tasks, self.work = pairs * splits, p.B * p.H * p.T * (p.K + p.V)
+        self.each = round_up(((rows + TILE + BLOCK) * K_padded + BLOCK * (V_padded + 2)) * item + CACHE_LINE, CACHE_LINE)
+        self.partial = self.tasks * rows * (V_padded + 2 * step) * item
+        self.plan = np.zeros(COUNTER + 8 + pairs, np.int64)
+        self.plan[:Q] = p.B, p.H, p.Hkv, p.T, p.K, p.V, K_padded, V_padded
+        self.plan[Q:OUT] = 0, *q.strides, 0, *k.strides, 0, *v.strides, 0, *bias
+        self.plan[[LEFT, SPLITS, TASKS, WORK_BYTES]] = p.left, splits, self.tasks, self.each
+        self.plan[SCALE:SCALE + 1].view(np.float64)[0] = p.scale
+        self.worker = worker_address(sys.modules[__name__], "decode", p.dtype)
 
 
-def decode(p, q, k, v, out, threads):
-    """Fill `out` for the problem `p`: causal, query_offset = lengths - T."""
-    item = p.dtype.itemsize
-    step = max(simd.LANES32 * 4 // item, 1)
-    K_padded, V_padded = -(-p.K // step) * step, -(-p.V // step) * step
-    pairs, rows = p.B * p.Hkv, p.H // max(p.Hkv, 1) * p.T
-    splits = -(-int(p.k_hi.max(initial=1)) // SPLIT) if pairs < WANTED_TASKS else 1
-    splits = max(splits, 1)
-    scale = np.array([p.scale])
-    partial = np.empty((p.B, p.Hkv, splits, rows, V_padded + 2 * step), p.dtype)
-    each = ((rows + TILE + BLOCK) * K_padded + BLOCK * (V_padded + 2)) * item // CACHE_LINE * CACHE_LINE + 2 * CACHE_LINE
-    room = np.zeros(threads * each + 3 * CACHE_LINE, np.uint8)
-    start = -(-room.ctypes.data // CACHE_LINE) * CACHE_LINE
-    bias = (0,) * 5 if p.bias is None else (p.bias.ctypes.data, *p.bias.strides)
-    d = np.array((p.B, p.H, p.Hkv, p.T, p.K, p.V, K_padded, V_padded, q.ctypes.data, *q.strides, k.ctypes.data, *k.strides,
-                  v.ctypes.data, *v.strides, *bias, p.k_hi.ctypes.data, p.left, splits, pairs * splits, start,
-                  start + 2 * CACHE_LINE, each, partial.ctypes.data,
-                  scale.ctypes.data), np.int64)
-    launch(max(1, min(threads, pairs * splits)), worker_address(sys.modules[__name__], "decode", p.dtype), d.ctypes.data)
-    combine_splits(partial, out, splits, step)
+_layouts = {}
+
+
+def _keep(key, layout):
+    if len(_layouts) >= MOST_LAYOUTS:
+        _layouts.clear()
+    _layouts[key] = layout
+    return layout
+
+
+def decode(q, k, v, lengths, out, scale, window, bias):
+    """attention_decode for a few queries in explicit vectors; checks like `make_problem`, which an unknown layout goes through."""
+    lengths = np.asarray(lengths)
+    key = (q.shape, q.strides, k.shape, k.strides, v.shape, v.strides, q.dtype, k.dtype, v.dtype, scale, window,
+           None if bias is None else (bias.shape, bias.strides, bias.dtype))
+    layout = _layouts.get(key)
+    usual = lengths.dtype == np.int64 and lengths.shape == q.shape[:1] and lengths.flags.c_contiguous
+    counts = lengths.tolist() if usual else [-1]
+    if layout is None or min(counts, default=0) < 0 or max(counts, default=0) > k.shape[2]:
+        p = make_problem(q, k, v, bias=bias, scale=scale, window=window, is_causal=True, query_offset=lengths - q.shape[2],
+                         kv_lengths=lengths)
+        layout, lengths, counts = _keep(key, _Layout(p, q, k, v)), p.k_hi, p.k_hi.tolist()
+    out = output_buffer(out, (*q.shape[:3], v.shape[3]), q.dtype, {"q": q, "k_cache": k, "v_cache": v})
+    threads = min(_threads.allowed, max(1, layout.tasks)) if layout.work * max(counts, default=0) > SERIAL_WORK else 1
+    scratch = borrow_scratch(threads * layout.each + layout.partial + CACHE_LINE)
+    d = layout.plan.copy()
+    d[Q], d[KEYS], d[VALUES], d[BIAS], d[OUT] = id(q), id(k), id(v), 0 if bias is None else id(bias), id(out)
+    d[OUT_B], d[OUT_H], d[OUT_T], _ = out.strides
+    d[LENGTHS], d[WORK], d[THREADS] = id(lengths), id(scratch), threads
+    launch(threads, layout.worker, id(d))
+    return_scratch(scratch)
+    return out

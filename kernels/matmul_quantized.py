@@ -2,7 +2,7 @@
 
 With one row a product reads each weight once, so it takes the time that memory takes to deliver the weights; with a quarter of
 the bytes it takes about a third of the time (one thread, 768 -> 50257: 10.8 ms in float32, 3.4 here). The plain loop took 4.4:
-asking for lines three pages ahead made the difference (the hardware's own prefetching seems to lose its way among several short
+asking for lines ahead of time made the difference (the hardware's own prefetching seems to lose its way among several short
 rows of one page). Weights become float32 in registers, on their way to the multiply-add: nothing is lost but
 what `quantize_int8` rounded off. The row's scale is a factor of the finished sum. A sum runs over k alone, in an order fixed by k,
 so neither the number of threads nor the other rows change its bits.

@@ -23,7 +23,7 @@ def attention_forward(q, k, v, *, out=None, **options):
     p = make_problem(q, k, v, **options)
     pattern, lse = _pattern(q, k, p)
     kept = _dropout_mask(p)
-    out = output_buffer(out, p, {"q": q, "k": k, "v": v})
+    out = output_buffer(out, (p.B, p.H, p.T, p.V), p.dtype, {"q": q, "k": k, "v": v})
     out[...] = _rounded(pattern if kept is None else pattern * kept, p) @ _rounded(_expand(v, p), p)
     out[np.isneginf(lse)] = 0.0
     return out, lse
@@ -70,10 +70,9 @@ def attention_decode(q, k_cache, v_cache, lengths, *, out=None, scale=None, wind
                              query_offset=lengths - q.shape[2], kv_lengths=lengths)[0]
 
 
-def output_buffer(out, p, inputs):
+def output_buffer(out, shape, dtype, inputs):
     """The caller's buffer for out, or a new one whose memory order is (batch, positions, heads, width)."""
-    shape = (p.B, p.H, p.T, p.V)
-    return _empty(*shape, p.dtype) if out is None else check_out("out", out, shape, p.dtype, inputs)
+    return _empty(*shape, dtype) if out is None else check_out("out", out, shape, dtype, inputs)
 
 
 def gradient_buffers(grads, p, inputs):

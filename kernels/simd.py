@@ -236,9 +236,12 @@ prefetch_to_write = _prefetcher(3, for_writing=1)
 
 @intrinsic
 def fetch_add(typingctx, address, step):
-    """Add `step` to the int64 at an address as one indivisible act; its value before (a task counter)."""
+    """Add `step` to the int64 at an address as one indivisible act; its value before.
+
+    What a thread wrote before it adds is there for the threads that add later.
+    """
     def codegen(context, builder, sig, args):
-        return builder.atomic_rmw("add", _pointer(builder, args[0], ir.IntType(64)), args[1], "monotonic")
+        return builder.atomic_rmw("add", _pointer(builder, args[0], ir.IntType(64)), args[1], "acq_rel")
     return types.int64(types.int64, types.int64), codegen
 
 
