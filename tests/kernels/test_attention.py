@@ -203,6 +203,20 @@ def test_decoding_equals_the_last_rows_of_the_whole():
     assert np.abs(whole - last).max() < 1e-5
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_splits_of_a_long_cache_are_put_together_whoever_finishes_last(threads):
+    q, k, v, _, _ = random_problem(10, (1, 4, 2, 2, 5000, 24, 20))
+    lengths, before = np.array([4321]), kernels.get_num_threads()
+    expected = reference_attention.attention_decode(*(x.astype(np.float64) for x in (q, k, v)), lengths)
+    kernels.set_num_threads(threads)
+    try:
+        found = [attention.attention_decode(q, k, v, lengths) for _ in range(20)]
+    finally:
+        kernels.set_num_threads(before)
+    assert worst([found[0]], [expected]) < 2e-5
+    assert len({y.tobytes() for y in found}) == 1
+
+
 @pytest.mark.parametrize("module", [attention, reference_attention])
 def test_decoding_names_bad_lengths(module):
     with pytest.raises(ValueError, match=r"kv_lengths must lie in 0..3"):
