@@ -258,6 +258,28 @@ def test_a_directory_with_something_else_is_left_alone(train, corpus, tmp_path):
     assert code == 2 and "this is a file" in short(err)
 
 
+@pytest.mark.parametrize("content", ["our web server's log\n", '{"level": "info"}\n', "[1, 2]\n"])
+def test_a_foreign_log_is_left_alone(train, corpus, tmp_path, content):
+    other = tmp_path / "logs"
+    other.mkdir()
+    (other / "log.jsonl").write_text(content)
+    for more in ([], ["--force"]):
+        code, _, err = train(corpus, *more, out=other)
+        assert code == 2 and "something else" in short(err)
+    assert (other / "log.jsonl").read_text() == content and len(list(other.iterdir())) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
+def test_a_disk_full_from_the_start(corpus, tmp_path):
+    """Every file may have 20 kB, which no checkpoint fits into."""
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+    command = [sys.executable, "-c", limited + "from tinygrad_llm.cli import main; sys.exit(main(sys.argv[1:]))"]
+    words = ["train", str(corpus), *SMALL, "--width", "32", "--out", str(tmp_path / "run")]
+    done = subprocess.run(command + words, env=os.environ | {"TINYGRAD_LLM_KERNELS": "numpy"}, capture_output=True, text=True)
+    assert done.returncode == 1 and "File too large" in short(done.stderr) and "start again with --force" in short(done.stderr)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
 def test_a_full_disk(train, corpus, tmp_path, monkeypatch):
     """The disk is full at the second checkpoint: the first one stays good."""
     calls = []
@@ -272,6 +294,7 @@ def test_a_full_disk(train, corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "write_state", full)
     code, _, err = train(corpus)
     assert code == 1 and "No space left on device" in short(err)
+    assert f"tinygrad-llm train --resume {tmp_path / 'run'}" in short(err)
     assert checkpoint.read_state(checkpoint.find(tmp_path / "run" / "last"))[0]["step"] == 2
 
 

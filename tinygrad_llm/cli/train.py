@@ -1,8 +1,11 @@
 """`tinygrad-llm train [FILE]`: from a text file to a model that writes."""
 
+import errno
 import json
 import sys
 from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 #: flag -> (type, default, help). None in the parsed result means "not given", so that a resumed run knows what was asked for.
 NUMBERS = {
@@ -158,12 +161,13 @@ def free_directory(parent: Path, name: str) -> Path:
 
 def check_directory(out: Path, force: bool) -> None:
     from tinygrad_llm.cli import UsageError
+    from tinygrad_llm.training.log import is_log
 
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: this is a file, not a directory")
     if not out.is_dir() or not any(out.iterdir()):
         return
-    if not (out / "log.jsonl").exists():
+    if not is_log(out / "log.jsonl"):
         raise UsageError(f"--out {out}: the directory holds something else than a run; choose another one")
     if not force:
         raise UsageError(f"--out {out}: a run is there already; --resume goes on with it, --force replaces it")
@@ -209,7 +213,10 @@ def train(settings: dict, out: Path, resume: bool) -> dict:
     if resume:
         trainer.resume()
     say(describe(settings, model, prepared, trainer, out))
-    result = trainer.run()
+    try:
+        result = trainer.run()
+    except OSError as error:
+        raise (full_disk(error, out) if error.errno in FULL else error) from error
     result |= {"out": str(out), "parameters": model.num_parameters(), "model": settings["model"],
                "objective": prepared.task.objective,
                "unigram_loss": unigram_loss(prepared.task, prepared.task.evaluation())}  # fmt: skip
@@ -218,6 +225,15 @@ def train(settings: dict, out: Path, resume: bool) -> dict:
     else:
         finish(trainer, result, out)
     return result
+
+
+def full_disk(error: OSError, out: Path) -> OSError:
+    """The same error, with what to do about it: what was saved before is still good."""
+    from tinygrad_llm.training import checkpoint
+
+    saved = checkpoint.find(out / "last") is not None
+    further = f"go on with:  tinygrad-llm train --resume {out}" if saved else "start again with --force"
+    return OSError(f"{out}: {error.strerror}; nothing more could be saved. Make room, then {further}")
 
 
 def build(settings: dict, out: Path, resume: bool):

@@ -32,3 +32,12 @@ def read(path: Path) -> list[dict]:
         except json.JSONDecodeError:
             break
     return records
+
+
+def is_log(path: Path) -> bool:
+    """Whether a file is the log of a run (an empty one is that of a run just begun), and not something else of that name."""
+    try:
+        records = read(path)
+    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError):
+        return False
+    return all(isinstance(r, dict) and "step" in r for r in records) and (bool(records) or not path.stat().st_size)
