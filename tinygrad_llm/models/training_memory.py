@@ -1,4 +1,4 @@
-"""What a training step of this package takes at its worst moment, predicted from the shapes: float32, AdamW, nothing recomputed.
+"""What a training step of this package takes at its worst moment, predicted from the shapes: float32, AdamW, Numba's kernels.
 
     peak = weights + moments + max(activations + output layer, gradients) + passing
 
@@ -6,8 +6,8 @@ When backward starts, everything that it needs is alive and the only gradient is
 ends, the activations are gone and all gradients are there. In between the one gives way to the other. What the process
 takes before there is a model (interpreter, libraries, compiled kernels: 170 MB on Linux) is not counted.
 
-`benchmarks/memory.py` compares with processes that train. Left out, because small: statistics of norms and of attention,
-ids, and T5's table of distances.
+`benchmarks/memory.py` compares with processes that train. Nothing is recomputed. Left out, because small: statistics of norms
+and of attention, ids, and T5's table of distances.
 """
 
 from __future__ import annotations
