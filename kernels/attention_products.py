@@ -100,56 +100,35 @@ def _micro_kernel(by_column, height, width):
     return micro
 
 
-_rows_wide, _columns_wide = _micro_kernel(False, 4, WIDE), _micro_kernel(True, 4, WIDE)
-_rows_pair, _columns_pair = _micro_kernel(False, 4, 2), _micro_kernel(True, 4, 2)
-_rows_one, _columns_one = _micro_kernel(False, 8, 1), _micro_kernel(True, 8, 1)
+def _product(by_column):
+    """The whole product: strips of vectors, from left to right, cut into the micro-kernel's tiles."""
+    wide, pair, one = (_micro_kernel(by_column, rows, width) for rows, width in ((4, WIDE), (4, 2), (8, 1)))
+
+    @jit
+    def product(C, ldc, A, lda, B, ldb, height, vectors, depth, low, high, start, like):
+        size = sizeof(like)
+        step, next_row = lanes(like) * size, size if by_column else lda
+        j = 0
+        while j + WIDE <= vectors:
+            for i in range(0, height, 4):
+                scale = start + i * size if start > 1 else start
+                wide(C + i * ldc + j * step, ldc, A + i * next_row, lda, B + j * step, ldb,
+                     max(0, i + low), min(depth, i + 4 + high), scale, like)
+            j += WIDE
+        while j + 2 <= vectors:
+            for i in range(0, height, 4):
+                scale = start + i * size if start > 1 else start
+                pair(C + i * ldc + j * step, ldc, A + i * next_row, lda, B + j * step, ldb,
+                     max(0, i + low), min(depth, i + 4 + high), scale, like)
+            j += 2
+        if j < vectors:
+            for i in range(0, height, 8):
+                scale = start + i * size if start > 1 else start
+                one(C + i * ldc + j * step, ldc, A + i * next_row, lda, B + j * step, ldb,
+                    max(0, i + low), min(depth, i + 8 + high), scale, like)
+
+    return product
 
 
-@jit
-def product_by_rows(C, ldc, A, lda, B, ldb, height, vectors, depth, low, high, start, like):
-    """C (height × vectors) = start + A B with A[i, k]; height a multiple of 8; strides in bytes; see `_micro_kernel`."""
-    size = sizeof(like)
-    step = lanes(like) * size
-    j = 0
-    while j + WIDE <= vectors:
-        for i in range(0, height, 4):
-            scale = start + i * size if start > 1 else start
-            _rows_wide(C + i * ldc + j * step, ldc, A + i * lda, lda, B + j * step, ldb,
-                       max(0, i + low), min(depth, i + 4 + high), scale, like)
-        j += WIDE
-    while j + 2 <= vectors:
-        for i in range(0, height, 4):
-            scale = start + i * size if start > 1 else start
-            _rows_pair(C + i * ldc + j * step, ldc, A + i * lda, lda, B + j * step, ldb,
-                       max(0, i + low), min(depth, i + 4 + high), scale, like)
-        j += 2
-    if j < vectors:
-        for i in range(0, height, 8):
-            scale = start + i * size if start > 1 else start
-            _rows_one(C + i * ldc + j * step, ldc, A + i * lda, lda, B + j * step, ldb,
-                      max(0, i + low), min(depth, i + 8 + high), scale, like)
-
-
-@jit
-def product_by_columns(C, ldc, A, lda, B, ldb, height, vectors, depth, low, high, start, like):
-    """C (height × vectors) = start + Aᵀ B with A[k, i]; height a multiple of 8; strides in bytes; see `_micro_kernel`."""
-    size = sizeof(like)
-    step = lanes(like) * size
-    j = 0
-    while j + WIDE <= vectors:
-        for i in range(0, height, 4):
-            scale = start + i * size if start > 1 else start
-            _columns_wide(C + i * ldc + j * step, ldc, A + i * size, lda, B + j * step, ldb,
-                          max(0, i + low), min(depth, i + 4 + high), scale, like)
-        j += WIDE
-    while j + 2 <= vectors:
-        for i in range(0, height, 4):
-            scale = start + i * size if start > 1 else start
-            _columns_pair(C + i * ldc + j * step, ldc, A + i * size, lda, B + j * step, ldb,
-                          max(0, i + low), min(depth, i + 4 + high), scale, like)
-        j += 2
-    if j < vectors:
-        for i in range(0, height, 8):
-            scale = start + i * size if start > 1 else start
-            _columns_one(C + i * ldc + j * step, ldc, A + i * size, lda, B + j * step, ldb,
-                         max(0, i + low), min(depth, i + 8 + high), scale, like)
+# C (height × vectors) = start + A B with A[i, k], or start + Aᵀ B with A[k, i]; height a multiple of 8; strides in bytes
+product_by_rows, product_by_columns = _product(False), _product(True)

@@ -11,16 +11,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-import numpy as np
-
 from .. import nn
-from ..autograd import Tensor
-from ..nn import init
 from . import gpt2
-from .base import Model
 from .config import Config, choice, layers, rate, size, small
 from .registry import Family, register
-from .stacks import CausalLM, Decoder
+from .stacks import CausalLM
 
 # -- config and presets ------------------------------------------------------------------------------------------------
 
@@ -69,33 +64,12 @@ layer = gpt2.layer
 # -- embeddings and model ----------------------------------------------------------------------------------------------
 
 
-class _GPT3(Model):
+class _GPT3(gpt2._GPT2):
     config_class = GPT3Config
-    base_prefix = "transformer"
-    base_names = gpt2.NAMES
-
-    def initialiser(self, name: str) -> init.Initialiser:
-        if name.endswith(("attn.o.weight", "mlp.down.weight")):
-            return init.normal(self.config.initializer_range / (2 * self.config.n_layer) ** 0.5)
-        return super().initialiser(name)
 
 
-class GPT3Model(Decoder, _GPT3):
-    """Tokens plus learned positions, L pre-norm blocks, dense and banded in turn, a last norm."""
-
-    def __init__(self, config: GPT3Config) -> None:
-        super().__init__(config)
-        self.tokens = nn.Embedding(config.vocab_size, config.n_embd)
-        self.positions = nn.LearnedPositions(config.n_positions, config.n_embd)
-        self.drop = nn.Dropout(config.embd_pdrop)
-        self.layers = [layer(config) for _ in range(config.n_layer)]
-        self.final_norm = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
-
-    def positions_limit(self) -> int:
-        return self.config.n_positions
-
-    def embed(self, ids: np.ndarray, positions: np.ndarray) -> Tensor:
-        return self.drop(self.tokens(ids) + self.positions(positions))  # (B, T) -> (B, T, D)
+class GPT3Model(_GPT3, gpt2.GPT2Model):
+    """GPT-2's model with attention dense and banded in turn."""
 
     def window(self, i: int) -> int | None:
         """Layers 0, 2, 4, ... see everything before them; 1, 3, 5, ... a band."""
