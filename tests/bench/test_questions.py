@@ -175,7 +175,8 @@ ENDLESS = GOOD.replace("lambda: x.sum()", "(lambda: x.sum()) if n < 20 else (lam
     "import os", "import os, time"
 )
 QUICK_LIMITS = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from tinygrad_llm import cli
 from tinygrad_llm.bench import machine
 machine.measured_limits = lambda threads: {}
