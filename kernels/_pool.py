@@ -6,8 +6,8 @@ and does by itself what nobody took. So there is nothing to abort, nothing to ne
 
 One word holds the call that is running: its number and, in the low 16 bits, how many parts are left. A part is taken by
 replacing that word with one less, if it is still the same; since numbers never come back, whoever succeeds holds a part of the
-call that he read. Threads look at the word for some 200 microseconds, then go to sleep; the next call rings for them but does
-not wait. A second Python thread that calls meanwhile works alone.
+call that he read. Threads look at the word for about a millisecond, then go to sleep; the next call rings for them but does not
+wait. A second Python thread that calls meanwhile works alone.
 """
 import ctypes
 import functools
@@ -27,7 +27,7 @@ from .simd import call_address, peek_i64, poke
 # bytes from the start; what different threads write stands on lines of its own
 TICKET, DONE, BUSY, WORKER, ARGUMENT, LIMIT, LAUNCH, YIELD, ASLEEP, SIZE = 0, 128, 256, 384, 392, 400, 408, 416, 512, 640
 LEFT = 0xFFFF
-SPINS, PATIENCE = 4000, 2000                  # looks before a thread sleeps; before the caller offers its core to who has a part
+SPINS, PATIENCE = 60000, 2000                 # looks before a thread sleeps; before the caller offers its core to who has a part
 _I64 = ir.IntType(64)
 
 
