@@ -128,3 +128,12 @@ def test_the_summary_has_the_mean_and_both_ends_of_each_contestant(results):
     text = report.summary(results)
     assert f"| matmul | torch | 4 | **{mean:.2f}** | 2.00 matmul 64 | 8.00 whole step |" in text
     assert "above 1, ours is faster" in text and "matmul FAILED: torch disagrees" in text
+
+
+def test_cases_grow_in_families_of_one_name_before_and_after_the_number():
+    named = [{"name": f"causal T={n}{what}"} for n in (256, 1024, 4096) for what in (" forward", " forward and backward")]
+    families = plots.sized({"cases": named})
+    assert {name: [size for size, _ in points] for name, points in families.items()} == {
+        "causal T= … forward": [256, 1024, 4096],
+        "causal T= … forward and backward": [256, 1024, 4096],
+    }

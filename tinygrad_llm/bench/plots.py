@@ -63,8 +63,9 @@ def sized(question: dict[str, Any]) -> dict[str, list[tuple[float, dict[str, Any
     """Cases that differ in their last number only, as families: {"attention T=": [(256, case), (1024, case)]}."""
     families: dict[str, list[tuple[float, dict[str, Any]]]] = {}
     for case in question["cases"]:
-        if found := re.fullmatch(r"(.*?)(\d+)\D*", case["name"]):
-            families.setdefault(found[1].strip(), []).append((float(found[2]), case))
+        if found := re.fullmatch(r"(.*?)(\d+)(\D*)", case["name"]):
+            name = f"{found[1].strip()} … {found[3].strip()}" if found[3].strip() else found[1].strip()
+            families.setdefault(name, []).append((float(found[2]), case))
     return {name: points for name, points in families.items() if len(points) >= 3}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import tinygrad_llm
-from tinygrad_llm.bench.case import Options
+from tinygrad_llm.bench.case import Options, is_ours
 from tinygrad_llm.bench.timing import Lap
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "CPU_COUNT")
@@ -35,6 +35,8 @@ class Contestant:
         self.name = name
         root = str(Path(tinygrad_llm.__file__).resolve().parent.parent)
         environment = {**os.environ, **{v: str(options.threads) for v in THREAD_VARIABLES}}
+        if not is_ours(name):
+            environment["TINYGRAD_LLM_MALLOC"] = "system"  # the others run with the allocator that their users have
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         self.stderr = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
