@@ -19,6 +19,8 @@ Lap = Callable[[int], float]  # calls -> seconds for all of them
 MIN_ROUNDS, MAX_ROUNDS = 5, 400
 TIGHT = 0.03  # stop when the interval's width is under this share of the ratio
 LAP_SECONDS = 0.005  # short calls are repeated until a lap takes this long
+SHORT, WARM_SECONDS = 0.02, 0.003  # a lap shorter than that is begun with calls for so long without the clock
+REST_SECONDS = 0.5  # at most, after a lap, for threads that look for work
 
 
 @dataclass
@@ -88,6 +90,10 @@ def warm_up(lap: Lap, budget: float) -> int:
     return calls_per_lap(lap)
 
 
+def nothing() -> None:
+    """What is done before a lap unless somebody asks for more."""
+
+
 Progress = Callable[[float], Any]
 
 
@@ -138,13 +144,44 @@ def is_tight(timing: Timing) -> bool:
     return all(r.high - r.low < TIGHT * r.ratio for r in timing.ratios.values())
 
 
-def timed_lap(function: Callable[[], Any]) -> Lap:
-    """The lap of a function in this process."""
+def timed_lap(function: Callable[[], Any], before: Callable[[], Any] = nothing) -> Lap:
+    """The lap of a function in this process: `before`, some calls without the clock if calls are short, those with it, rest."""
+    last = 0.0
 
     def lap(calls: int) -> float:
+        nonlocal last
+        before()
+        if calls * last < SHORT:
+            call_for(function, WARM_SECONDS)
         start = time.perf_counter()
         for _ in range(calls):
             function()
-        return time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        last = seconds / calls
+        rest()
+        return seconds
 
     return lap
+
+
+def call_for(function: Callable[[], Any], seconds: float) -> None:
+    """Call at least once: after someone else's turn, caches and threads come back."""
+    end = time.perf_counter() + seconds
+    while True:
+        function()
+        if time.perf_counter() >= end:
+            return
+
+
+def rest() -> None:
+    """Wait until this process's threads sleep, so that the next contestant has the cores to itself.
+
+    The pools of OpenMP and OpenBLAS look for work for 10 to 200 ms after their last call; a turn begun meanwhile
+    would be timed on the core that they leave.
+    """
+    end = time.perf_counter() + REST_SECONDS
+    while time.perf_counter() < end:
+        used, start = time.process_time(), time.perf_counter()
+        time.sleep(0.003)
+        if time.process_time() - used < 0.2 * (time.perf_counter() - start):
+            return

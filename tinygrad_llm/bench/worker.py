@@ -4,7 +4,7 @@ Reads one JSON command a line on stdin, answers one JSON line on the original st
 
     {"do": "setup", "case": i}    -> {} or {"skip": reason} or {"error": traceback}
     {"do": "output", "to": path}  -> runs once, saves what it returned as path (.npz)
-    {"do": "lap", "calls": n}     -> {"seconds": s}; one call before the clock starts when calls are short
+    {"do": "lap", "calls": n}     -> {"seconds": s}; a short lap has some calls before the clock, each lap ends with rest
     {"do": "run", "to": path}     -> {"seconds": s} of one call, and saves what it returned
     {"do": "peak"}                -> {"bytes": largest resident memory so far, "before": the same before set-up}
 """
@@ -27,8 +27,7 @@ import numpy as np
 from tinygrad_llm.bench.case import Case, Options, Skip, Timed, is_ours
 from tinygrad_llm.bench.discover import load_cases
 from tinygrad_llm.bench.race import as_arrays
-
-SHORT = 0.02  # seconds; after someone else's turn, a short call is run once to get its caches and threads back
+from tinygrad_llm.bench.timing import Lap, rest, timed_lap
 
 
 def use_threads(contestant: str, threads: int) -> None:
@@ -66,8 +65,12 @@ class Worker:
     def __init__(self, path: str, contestant: str, options: Options):
         self.contestant, self.options = contestant, options
         self.cases = load_cases(path, options)
-        self.index, self.last, self.before = -1, 0.0, 0
-        self.timed: Timed = nothing
+        self.index, self.before = -1, 0
+        self.take(nothing)
+
+    def take(self, timed: Timed) -> None:
+        self.timed = timed
+        self.timed_lap: Lap = timed_lap(timed)
 
     def case(self, index: int) -> Case:
         case = None
@@ -79,13 +82,13 @@ class Worker:
         return case
 
     def setup(self, case: int) -> dict[str, Any]:
-        self.timed = nothing
+        self.take(nothing)
         gc.collect()
         chosen = self.case(case)
         use_threads(self.contestant, self.options.threads)
         inputs = chosen.inputs(np.random.default_rng(self.options.seed))
         self.before = peak_memory()
-        self.timed = chosen.contestants[self.contestant](*inputs)
+        self.take(chosen.contestants[self.contestant](*inputs))
         return {}
 
     def output(self, to: str) -> dict[str, Any]:
@@ -93,20 +96,13 @@ class Worker:
         return {}
 
     def lap(self, calls: int) -> dict[str, Any]:
-        timed = self.timed
-        if calls * self.last < SHORT:
-            timed()
-        start = time.perf_counter()
-        for _ in range(calls):
-            timed()
-        seconds = time.perf_counter() - start
-        self.last = seconds / calls
-        return {"seconds": seconds}
+        return {"seconds": self.timed_lap(calls)}
 
     def run(self, to: str) -> dict[str, Any]:
         start = time.perf_counter()
         output = self.timed()
         seconds = time.perf_counter() - start
+        rest()
         np.savez(to, *as_arrays(output))
         return {"seconds": seconds}
 
