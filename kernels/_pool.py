@@ -175,18 +175,23 @@ class _Pool:
         self.guard = threading.Lock()
         self.bells = [threading.Lock() for _ in range(threads)]
         self.dozing = [False] * threads
+        self.names = [0] * threads                    # the system's numbers of the threads, for those that sleep
+        self.cores = [None] * threads                 # where a thread that was woken may run, if that was narrowed
         self.allow(_threads.allowed - 1)
         for index, bell in enumerate(self.bells):
             bell.acquire()
             threading.Thread(target=self._work, args=(index, bell), daemon=True, name=f"kernels-{index}").start()
 
     def _work(self, index, bell):
+        self.names[index] = threading.get_native_id()
         while True:
             serve(self.address, index)
             with self.guard:
                 self.dozing[index] = True
                 self._count()
             bell.acquire()
+            if self.cores[index]:
+                os.sched_setaffinity(0, self.cores[index])
 
     def _count(self):
         self.asleep.value = sum(self.dozing[: self.limit.value])
@@ -198,12 +203,42 @@ class _Pool:
             self._count()
 
     def wake(self):
+        here = _core_of_caller()
         with self.guard:
             for index in range(min(self.limit.value, len(self.bells))):
                 if self.dozing[index]:
                     self.dozing[index] = False
+                    self.cores[index] = _keep_off(self.names[index], here)
                     self.bells[index].release()
             self._count()
+
+
+def _keep_off(thread, core):
+    """Let a sleeping thread wake on another core; the cores that it had, None where there is nothing to choose.
+
+    Linux wakes a thread where it slept or where its waker runs. Where cores share no cache, as in many virtual machines, it does
+    not look for an idle one, and the caller and its helper share a core for 5 to 15 ms: 512 x 512 products took 2.3 ms for 0.75.
+    The thread takes the core back into its choice as soon as it runs.
+    """
+    if core < 0:
+        return None
+    cores = os.sched_getaffinity(thread)
+    if len(cores) < 2 or core not in cores:
+        return None
+    os.sched_setaffinity(thread, cores - {core})
+    return cores
+
+
+@functools.cache
+def _core_asker():
+    library = ctypes.CDLL(None) if hasattr(os, "sched_setaffinity") else None
+    return getattr(library, "sched_getcpu", None)
+
+
+def _core_of_caller():
+    """The number of the core that this thread runs on, -1 where the system does not say or would not be asked to move threads."""
+    asker = _core_asker()
+    return asker() if asker else -1
 
 
 def _yield_address():

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import kernels
+import kernels._threads
+from kernels import _pool
 from kernels._jit import COMPILED, jit_tasks
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="threads belong to compiled kernels")
@@ -95,3 +97,29 @@ def test_a_forked_child_has_threads_of_its_own():
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     every_task_once(10, 5)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity") or kernels._threads.pool_size() < 2, reason="nowhere to move a thread")
+def test_a_thread_wakes_off_its_callers_core_and_gets_all_cores_back():
+    every_task_once(3, 4)
+    cores = os.sched_getaffinity(0)
+    helper = _pool._pool.names[0]
+    until(lambda: _pool._pool.dozing[0])
+    had = _pool._keep_off(helper, min(cores))
+    try:
+        assert had == cores and os.sched_getaffinity(helper) == cores - {min(cores)}
+    finally:
+        os.sched_setaffinity(helper, cores)
+    assert _pool._keep_off(helper, -1) is None and _pool._keep_off(helper, max(cores) + 1) is None
+    for _ in range(5):
+        until(lambda: _pool._pool.dozing[0])
+        every_task_once(3, 5)
+        until(lambda: os.sched_getaffinity(helper) == cores)
+
+
+def until(true):
+    """Wait, at most ten seconds."""
+    end = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < end, "waited ten seconds in vain"
+        time.sleep(0.002)

@@ -18,8 +18,8 @@ Lap = Callable[[int], float]  # calls -> seconds for all of them
 
 MIN_ROUNDS, MAX_ROUNDS = 5, 400
 TIGHT = 0.03  # stop when the interval's width is under this share of the ratio
-LAP_SECONDS = 0.005  # short calls are repeated until a lap takes this long
-SHORT, WARM_SECONDS = 0.02, 0.003  # a lap shorter than that is begun with calls for so long without the clock
+LAP_SECONDS = 0.01  # short calls are repeated until a lap takes this long
+SHORT, WARM_SECONDS = 0.05, 0.03  # a lap shorter than that is begun with calls for so long without the clock
 REST_SECONDS = 0.5  # at most, after a lap, for threads that look for work
 
 
