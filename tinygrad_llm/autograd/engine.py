@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import node as nodes
-from .node import Node
+from .node import Node, make_node
 from .op import SELECT, GradientError, Op, describe_value
 from .state import WATCHED, autocast, enable_grad, local, no_grad
 from .tensor import Tensor, from_node
@@ -127,10 +127,12 @@ def walk(roots: list[tuple[Any, Any]], wanted: dict[Node, Any] | None, retain: b
                     if d is not None and parent is not None and parent in useful:
                         _accumulate(grads, owned, parent, d, create_graph, fresh and not _is_view(d, g))
             else:
-                count = len(saved)
-                for rule, parent in zip(op.rules, node.inputs):  # run a rule when what the one before it made is added
+                count, place = len(saved), -1
+                for parent in node.inputs:  # run a rule when what the one before it made is added
+                    place += 1
                     if parent is None or (wanted is not None and parent not in useful):
                         continue
+                    rule = op.rules[place]
                     d = rule(g, saved[0], saved[1]) if count == 2 else rule(g, saved[0]) if count == 1 else rule(g, *saved)
                     if not op.elementwise or parent.shape != shape or parent.dtype is not dtype:
                         d = _fit(op, d, parent)
@@ -368,7 +370,7 @@ def _through_composite(node: Node, g: Any, saved: tuple[Any, ...], useful: set[N
 
 def _alias(x: Tensor) -> Tensor:
     """`x` through one node of its own."""
-    return from_node(x.data, Node(_ALIAS, (x.node,), (), {}, x.shape, x.dtype))
+    return from_node(x.data, make_node(_ALIAS, (x.node,), (), {}, x.shape, x.dtype))
 
 
 _ALIAS = Op(lambda x: (x, ()), "alias", True, strict=False)

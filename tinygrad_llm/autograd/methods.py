@@ -23,9 +23,9 @@ def backward(self: Tensor, gradient: Any = None, create_graph: bool = False, ret
 
 
 def attach(**methods: Any) -> None:
-    """Give Tensor methods by name."""
+    """Give Tensor methods by name; operators take the way for two operands and nothing else."""
     for name, function in methods.items():
-        setattr(Tensor, name, function)
+        setattr(Tensor, name, getattr(function, "operator", function) if name.startswith("__") else function)
 
 
 def swapped(operation: Any) -> Any:

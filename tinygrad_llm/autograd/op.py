@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from .node import Node, tick
+from .node import Node, make_node, tick
 from .state import PLAIN, WATCHED, local, switches
 from .tensor import Tensor, from_node, numpy_table, to_array
 
@@ -216,16 +216,16 @@ def _make_call(record: Op) -> Callable[..., Any]:
         tensor._data = out
         if nodes is None:
             tensor.node = None
-        else:  # Node(...), written out: the call alone would cost a tenth of the operation
-            tensor.node = node = _new(Node)
+        else:  # make_node, written out: the call alone would cost a tenth of the operation
+            tensor.node = node = Node()
             node.op, node.inputs, node.saved, node.params = record, nodes, saved, params or None
             node.shape, node.dtype, node.time, node.extra = out.shape, out.dtype, tick(), None
         return tensor
 
-    def binary(a: Any = None, b: Any = None, *rest: Any, **params: Any) -> Any:
+    def binary(a: Any, b: Any) -> Any:
         mode = local.mode if switches.threads else PLAIN
-        if type(a) is not Tensor or rest or params or mode == WATCHED:
-            return general(*((a, b, *rest) if b is not None else (a,) if a is not None else ()), **params)
+        if type(a) is not Tensor or mode == WATCHED:
+            return general(a, b)
         x, node_a = a._data, a.node
         if type(b) is Tensor:
             y, node_b = b._data, b.node
@@ -236,23 +236,28 @@ def _make_call(record: Op) -> Callable[..., Any]:
         try:
             result = forward(x, y)
         except Exception as error:
-            raise _named(record, (x, y), params, error) from error
+            raise _named(record, (x, y), {}, error) from error
         if (node_a is None and node_b is None) or mode != PLAIN or not differentiable:
             nodes = None
         else:
             nodes = (node_a, node_b)
         out, saved = result
         if type(out) is not _ndarray:
-            return _finish(record, result, nodes, params)[0]
+            return _finish(record, result, nodes, {})[0]
         tensor = _new(Tensor)
         tensor._data = out
         if nodes is None:
             tensor.node = None
         else:  # as in unary
-            tensor.node = node = _new(Node)
+            tensor.node = node = Node()
             node.op, node.inputs, node.saved, node.params = record, nodes, saved, None
             node.shape, node.dtype, node.time, node.extra = out.shape, out.dtype, tick(), None
         return tensor
+
+    def binary_or_more(a: Any = None, b: Any = None, *rest: Any, **params: Any) -> Any:
+        if b is None or rest or params:
+            return general(*((a, b, *rest) if b is not None else (a,) if a is not None else ()), **params)
+        return binary(a, b)
 
     def several(*args: Any, **params: Any) -> Any:
         mode = local.mode if switches.threads else PLAIN
@@ -285,10 +290,13 @@ def _make_call(record: Op) -> Callable[..., Any]:
         out, saved = result
         if type(out) is not _ndarray:
             return _finish(record, result, kept, params)[0]
-        return from_node(out, None if kept is None else Node(record, kept, saved, params, out.shape, out.dtype))
+        return from_node(out, None if kept is None else make_node(record, kept, saved, params, out.shape, out.dtype))
 
-    usual = unary if count == 1 and not variadic else binary if count == 2 and not variadic else several
+    usual = unary if count == 1 and not variadic else binary_or_more if count == 2 and not variadic else several
     call = general if record.strict else usual
+    call.operator = binary if usual is binary_or_more and not record.strict else call  # type: ignore[attr-defined,union-attr]
+    for function in (unary, binary):  # code of its own: the interpreter learns from one operation's calls, not from all
+        function.__code__ = function.__code__.replace()
     call.__name__ = call.__qualname__ = record.name
     call.__doc__ = forward.__doc__
     call.__module__ = forward.__module__
@@ -378,16 +386,16 @@ def _finish(record: Op, result: Any, nodes: tuple[Any, ...] | None, params: dict
     out, saved = result
     if type(out) is not tuple:
         out = np.asarray(out)
-        node = Node(record, nodes, saved, params, out.shape, out.dtype) if nodes is not None else None
+        node = make_node(record, nodes, saved, params, out.shape, out.dtype) if nodes is not None else None
         tensor = from_node(out, node)
         return tensor, (tensor,), node
     arrays = tuple(np.asarray(part) for part in out)
     if nodes is None:
         outputs = tuple(from_node(a, None) for a in arrays)
         return outputs, outputs, None
-    node = Node(record, nodes, saved, params, tuple(a.shape for a in arrays), tuple(a.dtype for a in arrays))
+    node = make_node(record, nodes, saved, params, tuple(a.shape for a in arrays), tuple(a.dtype for a in arrays))
     outputs = tuple(
-        from_node(a, Node(SELECT, (node,), (i,), params, a.shape, a.dtype) if a.dtype.kind == "f" else None)
+        from_node(a, make_node(SELECT, (node,), (i,), params, a.shape, a.dtype) if a.dtype.kind == "f" else None)
         for i, a in enumerate(arrays)
     )
     return outputs, outputs, node

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from .op import op
+from .ops_common import one
 
 LN2, LN10 = float(np.log(2)), float(np.log(10))
 
@@ -250,7 +251,7 @@ def tanh(x):
     return out, (out,)
 
 @tanh.grad_of("x")
-def _(g, out): return g * (1 - out * out)
+def _(g, out): return g * (one(out) - out * out)
 
 
 @op(elementwise=True, numpy=np.arcsinh)
@@ -288,7 +289,7 @@ def sigmoid(x):
     return out, (out,)
 
 @sigmoid.grad_of("x")
-def _(g, out): return g * out * (1 - out)
+def _(g, out): return g * out * (one(out) - out)
 
 
 # -- steps -------------------------------------------------------------------------------------------------------------
