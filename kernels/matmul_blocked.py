@@ -21,8 +21,8 @@ from .matmul_pack import make_pack
 
 from .matmul_plan import (  # isort: skip
     A1, A2, B1, B2, BLOCK_M, BLOCK_N, C1, C2, COL_B, DIRECT_A, DIRECT_B, HIGH_A, HIGH_B, HIGH_C, HUGE_PAGE, K, KC, LOW_A,
-    LOW_B, LOW_C, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_BIAS, P_C, P_COUNTER, P_FIELDS, P_FINISH, P_PRE, P_RES, ROW_A,
-    ROW_B, ROW_C, SCRATCH, STEP_A, STRIP, TASKS_M, TASKS_N,
+    LOW_B, LOW_C, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_BIAS, P_C, P_COUNTER, P_FIELDS, P_FINISH, P_PRE, P_RES, P_SHARED,
+    ROW_A, ROW_B, ROW_C, SCRATCH, STEP_A, STRIP, TASKS_M, TASKS_N,
 )
 from .matmul_tile import PANEL, ROWS, make_tile
 from .simd import fetch_add, peek_f64, peek_i64
@@ -218,6 +218,7 @@ def launch(pool, threads, part, worker, finish, plan, a, b, c, bias, residual, p
     simd.poke(args.ctypes.data + 8 * P_ALPHA, np.float64(alpha))
     simd.poke(args.ctypes.data + 8 * P_BETA, np.float64(beta))
     start = (scratch.ctypes.data + HUGE_PAGE - 1) // HUGE_PAGE * HUGE_PAGE
+    args[P_SHARED] = start + threads * plan[SCRATCH]
     if threads == 1:
         simd.call_address(worker, plan.ctypes.data, args.ctypes.data, args.ctypes.data + 8 * P_COUNTER, start)
         return False

@@ -17,6 +17,7 @@ from .matmul_plan import (
     SCRATCH,
     SERIAL_SKINNY,
     SERIAL_WORK,
+    SHARED,
     borrow_scratch,
     is_skinny,
     make_plan,
@@ -89,26 +90,29 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, b
         if len(_problems) >= _MOST_PROBLEMS:
             _problems.clear()
         problem = _problems[key] = _Problem(a, b, out, transpose_a, transpose_b, bias, activation, residual, pre, precision)
-    if out is None:
+    fresh = out is None
+    if fresh:
         if beta != 0.0:
             raise ValueError("beta: accumulating needs an `out` to accumulate into")
         out = np.empty(problem.shape, a.dtype)
     elif out.shape != problem.shape or out.dtype is not a.dtype or not out.flags.writeable:
         check.writable("out", out, problem.shape, a.dtype)
-    if plain and problem.simple:
+    if not plain:
+        for name, extra in (("bias", bias), ("residual", residual), ("pre", pre)):
+            if extra is not None and (type(extra) is not np.ndarray or extra.dtype is not a.dtype):
+                check.same_dtype(name, check.float_array(name, extra), a)
+        if pre is not None:
+            check.writable("pre", pre, problem.shape, a.dtype, (a, b, bias, residual))
+    if problem.simple and (plain or fresh):           # the usual case: the loops see for themselves whether `out` overlaps a or b
         scratch = borrow_scratch(problem.scratch)
         threads = problem.threads
-        clash = launch(ready(threads), threads, problem.part, problem.worker, 0, problem.plan, id(a), id(b), id(out), 0, 0, 0,
-                       alpha, beta, scratch, True)
+        clash = launch(ready(threads), threads, problem.part, problem.worker, problem.finish, problem.plan, id(a), id(b), id(out),
+                       0 if bias is None else id(bias), 0 if residual is None else id(residual), 0 if pre is None else id(pre),
+                       alpha, beta, scratch, not fresh)
         return_scratch(scratch)
         if not clash:
             return out
     check.writable("out", out, problem.shape, a.dtype, (a, b, bias, residual, pre))
-    for name, extra in (("bias", bias), ("residual", residual), ("pre", pre)):
-        if extra is not None:
-            check.same_dtype(name, check.float_array(name, extra), a)
-    if pre is not None:
-        check.writable("pre", pre, problem.shape, a.dtype, (a, b, bias, residual))
     problem.run(a, b, out, bias, residual, pre, alpha, beta)
     return out
 
@@ -269,8 +273,8 @@ class _Problem:
             self.plan = np.concatenate([plan, tail])
         else:
             self.worker = worker_address(a.itemsize, skinny)
-        self.simple = self.direct and not self.by_slices and not self.rounds_first
-        self.scratch = int(self.plan[SCRATCH]) * self.threads
+        self.simple = self.direct and self.pre_direct and not self.by_slices and not self.rounds_first
+        self.scratch = int(self.plan[SCRATCH]) * self.threads + int(self.plan[SHARED])
 
     def _extents(self, a, b, c):
         """First and last byte, counted from the data pointer, of a, b and the result."""

@@ -13,10 +13,11 @@ import numpy as np
 
 (M, N, K, ROW_A, STEP_A, ROW_B, COL_B, ROW_C, N1, N2, A1, B1, C1, R1, P1, A2, B2, C2, R2, P2, BLOCK_M, BLOCK_N, TASKS_M,
  TASKS_N, KC, STRIP, DIRECT_A, DIRECT_B, ACTIVATION, ROW_R, COL_R, ROW_P, STEP_BIAS, SCRATCH, LOW_A, HIGH_A,
- LOW_B, HIGH_B, LOW_C, HIGH_C, FIELDS) = range(41)
+ LOW_B, HIGH_B, LOW_C, HIGH_C, CHUNK, CHUNKS, SHARED, FIELDS) = range(44)
 # addresses that change with every call
-P_A, P_B, P_C, P_BIAS, P_RES, P_PRE, P_ALPHA, P_BETA, P_FINISH = range(9)
-P_COUNTER, P_FIELDS = 16, 17                  # the counter, written by all threads, on a cache line of its own
+P_A, P_B, P_C, P_BIAS, P_RES, P_PRE, P_ALPHA, P_BETA, P_FINISH, P_SHARED = range(10)
+P_COUNTER, P_DONE, P_FIELDS = 16, 17, 34      # counters, written by all threads, on cache lines of their own
+STRIPS = P_FIELDS - P_DONE                    # of columns, at most, where a product with few rows is cut along k as well
 
 ACTIVATIONS = {None: 0, "relu": 1, "gelu": 2, "gelu_tanh": 3, "silu": 4}
 
@@ -112,6 +113,23 @@ def is_skinny(dims, strides, size):
     return col_b == size and m <= 8 and n >= 64
 
 
+AT_ONCE = 8                                   # rows of B, or vectors of a row, that few rows of A meet side by side
+STRIP_BYTES, CHUNK_BYTES, TASKS = 16 << 10, 512 << 10, 8          # of a row of B at a time; of B at least in a task; tasks wanted
+
+
+def strips_and_chunks(n, depth, size, lanes):
+    """(columns of a strip, rows of B in a chunk of it), for few rows of A and a B whose rows lie in memory as they are.
+
+    Memory likes long reads: a chunk reads whole rows of B, or four pages of each. The cuts do not depend on the number of
+    threads, nor do the bits.
+    """
+    strip = max(STRIP_BYTES // size, round_up(ceil_div(n, STRIPS), 8 * lanes))
+    strip = n if n <= strip else round_up(ceil_div(n, ceil_div(n, strip)), 8 * lanes)
+    strips = ceil_div(n, strip)
+    chunks = max(1, min(depth * n * size // CHUNK_BYTES // strips, ceil_div(TASKS, strips)))
+    return strip, round_up(ceil_div(depth, chunks), AT_ONCE)
+
+
 def make_plan(dims, strides, batch, size, lanes, rows, activation, threads, extents):
     """The int64 plan. dims = (m, n, k); strides = (row_a, step_a, row_b, col_b, row_c, row_r, col_r, row_p, step_bias)."""
     m, n, depth = dims
@@ -120,9 +138,12 @@ def make_plan(dims, strides, batch, size, lanes, rows, activation, threads, exte
     kc = k_step(depth, width * size)
     block_m, block_n = blocks(m, n, kc * size, n1 * n2, m * n * depth * n1 * n2, width, rows, threads)
     strip = min(block_m, 4 * rows)
+    chunk = depth
     if is_skinny(dims, strides, size):
-        block_m, kc = m, min(depth, 32)
+        block_m, kc = m, min(depth, AT_ONCE)
         block_n = n if threads == 1 else max(8 * lanes, round_up(ceil_div(n, 4 * threads), 8 * lanes))
+        if strides[3] == size and n1 * n2 == 1:
+            block_n, chunk = strips_and_chunks(n, depth, size, lanes)
     direct_a = n <= 2 * width or m * depth * size <= 128 << 10
     direct_b = strides[3] == size and (m <= 4 * rows or (depth * strides[2] <= 96 << 10 and m <= 128))
     plan = np.zeros(FIELDS, np.int64)
@@ -133,6 +154,8 @@ def make_plan(dims, strides, batch, size, lanes, rows, activation, threads, exte
     plan[[BLOCK_M, BLOCK_N, STRIP, KC]] = block_m, block_n, strip, kc
     plan[[TASKS_M, TASKS_N]] = ceil_div(m, block_m), ceil_div(n, block_n)
     plan[[DIRECT_A, DIRECT_B, ACTIVATION]] = direct_a, direct_b, ACTIVATIONS[activation]
+    chunks = ceil_div(depth, chunk)
+    plan[[CHUNK, CHUNKS, SHARED]] = chunk, chunks, ceil_div(n, block_n) * chunks * m * block_n * size if chunks > 1 else 0
     plan[[LOW_A, HIGH_A, LOW_B, HIGH_B, LOW_C, HIGH_C]] = extents
     plan[SCRATCH] = scratch_bytes(kc, strip, block_n, width, rows, size)
     plan.flags.writeable = False

@@ -42,8 +42,10 @@ def _row_offset(builder, stride, multiples, row):
     return builder.shl(multiples[odd], _const(shift))
 
 
-def make_tile(vector, nvec, rows=ROWS):
-    """The intrinsic `tile` for a vector type, a width of `nvec` vectors and a height of `rows`."""
+def make_tile(vector, nvec, rows=ROWS, ahead=0):
+    """The intrinsic `tile` for a vector type, a width of `nvec` vectors and a height of `rows`.
+
+    ahead: B is asked for so many rows before it is needed."""
     kind, scalar = simd._llvm(vector), simd._SCALAR[vector.dtype]
     align = simd._align(vector)
     size = align * vector.lanes
@@ -93,6 +95,10 @@ def make_tile(vector, nvec, rows=ROWS):
             phi.add_incoming(start, entry)
         for phi in sums:
             phi.add_incoming(ir.Constant(kind, None), entry)
+        if ahead:
+            below = builder.add(b, builder.mul(step_b, _const(ahead)))
+            for v in range(0, size * nvec, 64):
+                simd._prefetch(builder, builder.add(below, _const(v)))
         new = list(sums)
         multiply_add(builder, new, a, offsets, b)
         for phi, value in zip((left, a, b, *sums), (builder.sub(left, _const(1)), builder.add(a, step_a),

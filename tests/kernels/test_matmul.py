@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 import kernels
 from kernels import matmul_portable, reference
+from kernels._jit import COMPILED
 
 SIZES = st.one_of(st.integers(1, 20), st.sampled_from([31, 32, 33, 47, 48, 49, 64, 97, 130, 200]))
 EPSILON = {np.float32: 2.0**-24, np.float64: 2.0**-53}
@@ -265,3 +266,33 @@ def test_same_bits_with_any_number_of_threads(problem, threads):
     finally:
         kernels.set_num_threads(before)
     np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.skipif(not COMPILED, reason="plans belong to compiled kernels")
+@pytest.mark.parametrize("depth, n", [(1536, 192), (777, 1029), (1024, 4200), (8192, 65)])
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_few_rows_shared_along_k(rows, depth, n):
+    """A product that is cut along k: right, with everything that is done to the finished strip, and the same at any thread count."""
+    from kernels.matmul_call import _problems
+    from kernels.matmul_plan import CHUNKS
+
+    rng = np.random.default_rng(rows)
+    a, b, out = (rng.standard_normal(shape).astype(np.float32) for shape in ((rows, depth), (depth, n), (rows, n)))
+    bias, residual = rng.standard_normal(n).astype(np.float32), rng.standard_normal((rows, n)).astype(np.float32)
+    want = 2.0 * (a.astype(np.float64) @ b) + 0.5 * out
+    epilogue = dict(bias=bias, residual=residual, activation="relu")
+    want_finished = np.maximum(2.0 * (a.astype(np.float64) @ b) + bias, 0) + residual
+    before, results = kernels.get_num_threads(), []
+    _problems.clear()
+    try:
+        for threads in (1, 2, 8):
+            kernels.set_num_threads(threads)
+            accumulated = kernels.matmul(a, b, out=out.copy(), alpha=2.0, beta=0.5)
+            results.append((accumulated, kernels.matmul(a, b, alpha=2.0, **epilogue)))
+            assert any(problem.plan[CHUNKS] > 1 for problem in _problems.values())
+    finally:
+        kernels.set_num_threads(before)
+    np.testing.assert_allclose(results[0][0], want, atol=1e-5 * np.abs(want).max())
+    np.testing.assert_allclose(results[0][1], want_finished, atol=1e-5 * np.abs(want).max())
+    for other in results[1:]:
+        np.testing.assert_array_equal(other, results[0])

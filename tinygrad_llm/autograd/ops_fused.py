@@ -112,6 +112,20 @@ def cut(qkv, heads, kv_heads):
     return parts[:, :heads], parts[:, heads : heads + kv_heads], parts[:, heads + kv_heads :]
 
 
+def continue_attention(x, qkv, o, qkv_bias, o_bias, residual, append, *, heads, kv_heads, rotary, **options):
+    """`self_attention` on ndarrays for positions that follow others, without a gradient: what generation does all the time.
+
+    qkv ((H + 2 Hkv) K, D) and qkv_bias hold the three projections under one another; append(k, v), both (B, Hkv, T, K), stores
+    the new positions and returns all; rotary (cos, sin) or None; the options are those of `attention`
+    """
+    (B, T, _), precision = x.shape, precision_of(x, qkv)
+    q, k, v = cut(affine(rows_of(x), qkv, qkv_bias, precision).reshape(B, T, -1), heads, kv_heads)
+    if rotary is not None:
+        q, k = (kernels.rotary_forward(part, *rotary) for part in (q, k))
+    z = attention.op.forward(q, *append(k, v), **options)[0]
+    return affine(merged(z), o, o_bias, precision, residual=None if residual is None else rows_of(residual)).reshape(B, T, -1)
+
+
 @op(fresh=True)
 def self_attention(x, q, k, v, o, q_bias=None, k_bias=None, v_bias=None, o_bias=None, bias=None, residual=None, *, heads,
                    kv_heads, mask=None, key_mask=None, is_causal=False, window=None, query_offset=0, scale=None, dropout_p=0.0,

@@ -31,6 +31,14 @@ def precision_of(a: np.ndarray, b: np.ndarray) -> str | None:
     return None
 
 
+FEW_ROWS, FEW_WORK = 16, 1 << 16  # products of so few rows are dot products, each the same whatever it is part of
+
+
+def is_for_kernels(rows: int, weights: int) -> bool:
+    """Whether `rows` rows times a matrix of so many numbers is for our kernels rather than for NumPy."""
+    return rows * weights > SMALL or (rows <= FEW_ROWS and rows * weights >= FEW_WORK)
+
+
 def product(a: np.ndarray, b: np.ndarray, precision: str | None = None) -> np.ndarray:
     """a @ b for ndarrays, by the faster route."""
     if precision is not None:

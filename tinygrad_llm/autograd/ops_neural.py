@@ -17,7 +17,7 @@ from .op import op
 from .ops_common import along, value
 from .ops_elementary import sigmoid
 from .ops_index import getitem
-from .ops_linalg import FLOATS, SMALL, column_sums, precision_of, product
+from .ops_linalg import FLOATS, column_sums, is_for_kernels, precision_of, product
 from .ops_special import erf
 from .state import local
 
@@ -38,7 +38,7 @@ def linear(x, weight, bias=None):
     precision = precision_of(rows, weight)
     if precision is not None:
         y = kernels.matmul(rows, weight, transpose_b=True, bias=bias, precision=precision)
-    elif rows.size * len(weight) > SMALL and x.dtype == weight.dtype and x.dtype in FLOATS:
+    elif is_for_kernels(len(rows), weight.size) and x.dtype == weight.dtype and x.dtype in FLOATS:
         y = kernels.matmul(rows, weight, transpose_b=True, bias=bias)
     else:
         y = rows @ weight.T if bias is None else rows @ weight.T + bias

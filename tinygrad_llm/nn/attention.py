@@ -13,8 +13,11 @@ import numpy as np
 
 from ..autograd import Tensor
 from ..autograd import functional as F
+from ..autograd.ops_fused import continue_attention
 from ..autograd.ops_shape import reshape, transpose
 from ..autograd.random import draw_seed
+from ..autograd.state import NO_GRAD
+from ..autograd.state import local as engine
 from .cache import LayerCache
 from .layers import Linear
 from .mask import OPEN, Mask
@@ -55,6 +58,7 @@ class MultiHeadAttention(Module):
         self.k = Linear(width, self.kv_heads * self.head_width, bias)
         self.v = Linear(width, self.kv_heads * self.head_width, bias)
         self.o = Linear(heads * self.head_width, width, bias if out_bias is None else out_bias)
+        self._joined: Joined | None = None
         self.q_norm = qk_norm(self.head_width) if qk_norm else None
         self.k_norm = qk_norm(self.head_width) if qk_norm else None
 
@@ -70,8 +74,10 @@ class MultiHeadAttention(Module):
     ) -> tuple[Tensor, Tensor | None]:
         """x (B, T, D) attends to itself, or to `context` (B, S, D). Returns (B, T, D), added to `residual` where one is given,
         and, if asked, the pattern (B, H, T, S)."""
-        alone = context is None and rotary is None and cache is None and mask.packed is None and not output_pattern
-        if alone and self.is_fusible(x):
+        alone = context is None and mask.packed is None and not output_pattern
+        if alone and cache is not None and self.is_continuing(x):
+            return self._continue(x, mask, rotary, cache, residual), None
+        if alone and cache is None and rotary is None and self.is_fusible(x):
             return self._in_one(x, mask, residual), None
         y, pattern = self._step_by_step(x, context, mask, rotary, cache, output_pattern)
         return (y if residual is None else residual + y), pattern
@@ -83,6 +89,11 @@ class MultiHeadAttention(Module):
             and self.q.is_fusible(x) and self.k.is_fusible(x) and self.v.is_fusible(x) and self.o.is_fusible(x)
         )  # fmt: skip
 
+    def is_continuing(self, x: Tensor) -> bool:
+        """Whether `_continue` can do it: nothing is recorded for backward, nobody watches."""
+        biases = {layer.bias is None for layer in (self.q, self.k, self.v)}
+        return engine.mode == NO_GRAD and self.is_fusible(x) and len(biases) == 1 and not (self.training and self.dropout)
+
     def _in_one(self, x: Tensor, mask: Mask, residual: Tensor | None) -> Tensor:
         q, k, v, o = self.q, self.k, self.v, self.o
         dropout = self.dropout if self.training else 0.0
@@ -92,6 +103,24 @@ class MultiHeadAttention(Module):
             window=mask.window, query_offset=mask.offset, scale=self.scale, dropout_p=dropout,
             seed=draw_seed() if dropout else 0,
         )  # fmt: skip
+
+    def _continue(self, x: Tensor, mask: Mask, rotary: Any, cache: LayerCache, residual: Tensor | None) -> Tensor:
+        """The next positions of a sequence that is being generated, with few calls in between."""
+        joined, bias = self.joined(), self.o.bias
+        y = continue_attention(
+            x.data, joined.weight, self.o.weight.data, joined.bias, None if bias is None else bias.data,
+            None if residual is None else residual.data, cache.append_arrays, heads=self.heads, kv_heads=self.kv_heads,
+            rotary=rotary, bias=None if mask.bias is None else mask.bias.data, mask=mask.pairs, key_mask=mask.keys,
+            is_causal=mask.causal, window=mask.window, query_offset=mask.offset, scale=self.scale,
+        )  # fmt: skip
+        return Tensor(y)
+
+    def joined(self) -> Joined:
+        """The weights of q, k and v under one another, and their biases."""
+        parameters = [p for layer in (self.q, self.k, self.v) for p in (layer.weight, layer.bias)]
+        if self._joined is None or not self._joined.holds(parameters):
+            self._joined = Joined(parameters[::2], parameters[1::2])
+        return self._joined
 
     def _step_by_step(
         self, x: Tensor, context: Tensor | None, mask: Mask, rotary: Any, cache: LayerCache | None, output_pattern: bool
@@ -141,6 +170,41 @@ class MultiHeadAttention(Module):
             mask=mask.pairs, key_mask=mask.keys, is_causal=mask.causal, window=mask.window, query_offset=mask.offset,
             scale=self.scale, dropout_p=dropout, seed=draw_seed() if dropout else 0,
         )  # fmt: skip
+
+
+class Joined:
+    """The parameters of several layers that read the same input, as one weight and one bias. The memory is the parameters' own:
+    where they do not lie side by side, as an optimizer's flat storage has them, they are moved there."""
+
+    __slots__ = ("arrays", "bias", "weight")
+
+    def __init__(self, weights: list[Tensor], biases: list[Tensor | None]) -> None:
+        self.weight = side_by_side_in_place(weights)
+        self.bias = None if biases[0] is None else side_by_side_in_place(biases)  # type: ignore[arg-type]
+        self.arrays = [None if p is None else p.data for pair in zip(weights, biases, strict=True) for p in pair]
+
+    def holds(self, parameters: list[Tensor | None]) -> bool:
+        """Whether these are still the parameters' arrays: training or loading may have given them others."""
+        return all((None if p is None else p.data) is a for p, a in zip(parameters, self.arrays, strict=True))
+
+    def __reduce__(self) -> Any:
+        return type(None), ()  # a copied model joins its own copies
+
+
+def side_by_side_in_place(parameters: list[Tensor]) -> np.ndarray:
+    """The arrays under one another as one array, of which the parameters' are views from now on."""
+    arrays = [p.data for p in parameters]
+    base, size = arrays[0].base, sum(a.size for a in arrays)
+    if type(base) is np.ndarray and base.flags.c_contiguous and all(a.base is base and a.flags.c_contiguous for a in arrays):
+        places = [(a.ctypes.data - base.ctypes.data) // a.itemsize for a in arrays]
+        if all(here + a.size == there for here, there, a in zip(places, places[1:], arrays)):
+            return base.reshape(-1)[places[0] : places[0] + size].reshape(-1, *arrays[0].shape[1:])
+    block = np.concatenate(arrays)
+    start = 0
+    for p in parameters:
+        p.data = block[start : start + len(p.data)]
+        start += len(p.data)
+    return block
 
 
 def attend_openly(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, dropout: float = 0.0) -> tuple[Tensor, Tensor]:

@@ -22,16 +22,19 @@ class LayerCache:
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store the new positions' k, v (B, Hkv, T, K); returns those of all positions, (B, Hkv, S, K)."""
-        past, T = self.owner.length, k.shape[2]
-        self._reserve(k.data, v.data, past + T)
-        assert self.k is not None and self.v is not None
-        self.k[:, :, past : past + T] = k.data
-        self.v[:, :, past : past + T] = v.data
-        if past == 0:
-            return k, v
-        if is_grad_enabled() and k.requires_grad:
+        if self.owner.length and is_grad_enabled() and k.requires_grad:
             raise RuntimeError("cache: gradients do not flow into cached positions; continue a sequence under tg.no_grad()")
-        return Tensor(self.k[:, :, : past + T]), Tensor(self.v[:, :, : past + T])
+        keys, values = self.append_arrays(k.data, v.data)
+        return (k, v) if self.owner.length == 0 else (Tensor(keys), Tensor(values))
+
+    def append_arrays(self, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`append` on arrays. The first positions come back as they are: nothing was stored before them."""
+        past, T = self.owner.length, k.shape[2]
+        self._reserve(k, v, past + T)
+        assert self.k is not None and self.v is not None
+        self.k[:, :, past : past + T] = k
+        self.v[:, :, past : past + T] = v
+        return (k, v) if past == 0 else (self.k[:, :, : past + T], self.v[:, :, : past + T])
 
     def _reserve(self, k: np.ndarray, v: np.ndarray, needed: int) -> None:
         if self.k is not None and self.k.shape[0] != k.shape[0]:

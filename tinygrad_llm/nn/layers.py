@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import Tensor
+from ..autograd import Tensor, is_grad_enabled
 from ..autograd import functional as F
 from ..autograd import ops_neural as fused
+from ..autograd.ops_linalg import FEW_ROWS, is_for_kernels
 from . import init
 from .module import Module
 from .quantized import Int8Weight
 
-FUSED_WORK = 1 << 21  # multiply-adds; below, kernels choose their way by the size, and there is little to gain
+FUSED_WORK = 1 << 21  # multiply-adds; below, kernels choose their way by the size
 
 
 class Linear(Module):
@@ -32,10 +33,15 @@ class Linear(Module):
 
     def is_fusible(self, x: Tensor) -> bool:
         """Whether an operation may read the parameters itself: nobody watches or replaced this layer, the dtypes agree, and the
-        product with x (..., D) is so large that it is the same bit for bit when it is part of a larger one."""
+        product with x (..., D) is the same bit for bit when it is part of a larger one."""
         weight = self.weight
-        plain = self.is_plain(Linear) and type(weight) is Tensor and weight.dtype == x.dtype
-        return plain and min(weight.shape) >= 64 and math.prod(x.shape[:-1]) * weight.size >= FUSED_WORK
+        if not (self.is_plain(Linear) and type(weight) is Tensor and weight.dtype == x.dtype):
+            return False
+        rows = math.prod(x.shape[:-1])
+        work = rows * weight.size
+        if rows <= FEW_ROWS and not is_grad_enabled():
+            return is_for_kernels(rows, weight.size)
+        return min(weight.shape) >= 64 and work >= FUSED_WORK
 
     def quantize(self) -> Linear:
         """Keep the weight in eight bits from now on, for inference alone. Returns self."""
