@@ -4,9 +4,10 @@ OpenMP's and Numba's pools end each parallel loop at a barrier that waits for ev
 another program has its core: a wait of milliseconds, kernel after kernel. Here the caller waits for parts that somebody has begun,
 and does by itself what nobody took. So there is nothing to abort, nothing to nest, and a forked child has threads of its own.
 
-One word holds the call that is running: its number and, in the low 16 bits, how many parts are left. A part is taken by
-replacing that word with one less, if it is still the same; since numbers never come back, whoever succeeds holds a part of the
-call that he read. Threads look at the word for about a millisecond, then go to sleep; the next call rings for them but does not
+One word holds the call that is running: its number, the first part that is left and the one after the last, in 12 bits each. A
+part is taken by replacing that word with one that has it no more, if it is still the same; since numbers never come back, whoever
+succeeds holds a part of the call that he read. The caller takes from the front and the first helper from the back, so that two
+threads have the same rows in kernel after kernel, in their own caches, and still share the rest where one is late. Threads look at the word for about a millisecond, then go to sleep; the next call rings for them but does not
 wait. A second Python thread that calls meanwhile works alone.
 """
 import ctypes
@@ -26,7 +27,8 @@ from .simd import call_address, peek_i64, poke
 
 # bytes from the start; what different threads write stands on lines of its own
 TICKET, DONE, BUSY, WORKER, ARGUMENT, LIMIT, LAUNCH, YIELD, ASLEEP, SIZE = 0, 128, 256, 384, 392, 400, 408, 416, 512, 640
-LEFT = 0xFFFF
+PARTS_BITS = 12
+MOST_PARTS = (1 << PARTS_BITS) - 1
 SPINS, PATIENCE = 60000, 2000                 # looks before a thread sleeps; before the caller offers its core to who has a part
 _I64 = ir.IntType(64)
 
@@ -98,19 +100,23 @@ def offer_core(typingctx, function):
 
 
 @jit
-def take_part(pool):
-    """A part of the running call, or -1."""
+def take_part(pool, end):
+    """A part of the running call, from the front (end 0) or the back (1); -1 where none is left."""
     while True:
         ticket = look(pool + TICKET)
-        if ticket & LEFT == 0:
+        first, stop = (ticket >> PARTS_BITS) & MOST_PARTS, ticket & MOST_PARTS
+        if first >= stop:
             return -1
-        if replace(pool + TICKET, ticket, ticket - 1):
-            return (ticket & LEFT) - 1
+        if end == 0:
+            if replace(pool + TICKET, ticket, ticket + (1 << PARTS_BITS)):
+                return first
+        elif replace(pool + TICKET, ticket, ticket - 1):
+            return stop - 1
 
 
 @jit
 def launch(pool, parts, worker, argument):
-    """worker(argument, part, 0, 0) for every part; the pool 0: on this thread."""
+    """worker(argument, part, 0, 0) for every part, at most MOST_PARTS; the pool 0: on this thread."""
     if pool == 0 or parts == 1 or not replace(pool + BUSY, 0, 1):
         for part in range(parts):
             call_address(worker, argument, part, 0, 0)
@@ -118,12 +124,12 @@ def launch(pool, parts, worker, argument):
     poke(pool + WORKER, worker)
     poke(pool + ARGUMENT, argument)
     put(pool + DONE, 0)
-    put(pool + TICKET, (((look(pool + TICKET) >> 16) + 1) << 16) + parts)
-    mine, part = 0, take_part(pool)
+    put(pool + TICKET, (((look(pool + TICKET) >> 2 * PARTS_BITS) + 1) << 2 * PARTS_BITS) + parts)
+    mine, part = 0, take_part(pool, 0)
     while part >= 0:
         call_address(worker, argument, part, 0, 0)
         mine += 1
-        part = take_part(pool)
+        part = take_part(pool, 0)
     waited = 0
     while look(pool + DONE) + mine < parts:
         pause()
@@ -144,7 +150,7 @@ def serve(pool, index):
     """Take parts until there was nothing to do for a while."""
     idle = 0
     while idle < SPINS and index < look(pool + LIMIT):
-        part = take_part(pool)
+        part = take_part(pool, (index + 1) % 2)
         if part < 0:
             pause()
             idle += 1

@@ -45,7 +45,7 @@ def _block(builder, values):
 
 
 def _worker(context, builder, record, called):
-    """worker(block, part, 0, 0): the tasks part, part + parts, ...; counts itself as finished in the block."""
+    """worker(block, part, 0, 0): the tasks of a part, neighbours of each other; counts itself as finished in the block."""
     function, call = called
     kind = context.call_conv.get_function_type(types.none, [_I64] * 4)
     worker = ir.Function(builder.module, kind, builder.module.get_unique_name("worker"))
@@ -56,7 +56,9 @@ def _worker(context, builder, record, called):
     block = inside.inttoptr(block, record.as_pointer())
     values, parts, tasks = (inside.load(cgutils.gep_inbounds(inside, block, 0, i)) for i in range(3))
     run = context.get_function(function, call)
-    with cgutils.for_range_slice(inside, part, tasks, parts, ir.IntType(64)) as (task, _):
+    number = ir.IntType(64)
+    start, stop = (inside.sdiv(inside.mul(p, tasks), parts) for p in (part, inside.add(part, ir.Constant(number, 1))))
+    with cgutils.for_range_slice(inside, start, stop, ir.Constant(number, 1), number) as (task, _):
         run(inside, [task, tasks, *cgutils.unpack_tuple(inside, values)])
     finished = cgutils.gep_inbounds(inside, block, 0, 3)
     inside.atomic_rmw("add", finished, ir.Constant(ir.IntType(64), 1), "monotonic")

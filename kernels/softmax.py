@@ -101,10 +101,10 @@ def _forward(loop, name, x, axis, out):
     if out is not None and out.flags.c_contiguous and axis == x.ndim - 1:
         _call(loop, (x,), out)
         return out
-    moved = np.moveaxis(x, axis, -1)
+    moved = _moved(x, axis, -1)
     y = np.empty(moved.shape, x.dtype)
     _call(loop, (moved,), y)
-    y = np.moveaxis(y, -1, axis)
+    y = _moved(y, -1, axis)
     if out is None:
         return y
     out[...] = y
@@ -114,10 +114,15 @@ def _forward(loop, name, x, axis, out):
 def _backward(loop, name, g, out, axis):
     check.like_array("g", g, check.rows("out", out))
     axis = check.axis_of(name, axis, out.ndim)
-    g, out = np.moveaxis(g, axis, -1), np.moveaxis(out, axis, -1)
+    g, out = _moved(g, axis, -1), _moved(out, axis, -1)
     dx = np.empty(out.shape, out.dtype)
     _call(loop, (g, out), dx)
-    return np.moveaxis(dx, -1, axis)
+    return _moved(dx, -1, axis)
+
+
+def _moved(x, source, destination):
+    """np.moveaxis, at no cost where nothing moves."""
+    return x if (source - destination) % x.ndim == 0 else np.moveaxis(x, source, destination)
 
 
 def _call(loop, inputs, out):
