@@ -5,10 +5,11 @@ another program has its core: a wait of milliseconds, kernel after kernel. Here 
 and does by itself what nobody took. So there is nothing to abort, nothing to nest, and a forked child has threads of its own.
 
 One word holds the call that is running: its number, the first part that is left and the one after the last, in 12 bits each. A
-part is taken by replacing that word with one that has it no more, if it is still the same; since numbers never come back, whoever
-succeeds holds a part of the call that he read. The caller takes from the front and the first helper from the back, so that two
-threads have the same rows in kernel after kernel, in their own caches, and still share the rest where one is late. Threads look at the word for about a millisecond, then go to sleep; the next call rings for them but does not
-wait. A second Python thread that calls meanwhile works alone.
+part is taken by replacing that word with one that has it no more, if it is still the same; since numbers never come back,
+whoever succeeds holds a part of the call that he read. The caller takes from the front and the first helper from the back, so
+that two threads have the same rows in kernel after kernel, in their own caches, and still share the rest where one is late.
+Threads look at the word for about a millisecond, then go to sleep; the next call rings for them but does not wait. A second
+Python thread that calls meanwhile works alone.
 """
 import ctypes
 import functools
@@ -30,6 +31,7 @@ TICKET, DONE, BUSY, WORKER, ARGUMENT, LIMIT, LAUNCH, YIELD, ASLEEP, SIZE = 0, 12
 PARTS_BITS = 12
 MOST_PARTS = (1 << PARTS_BITS) - 1
 SPINS, PATIENCE = 60000, 2000                 # looks before a thread sleeps; before the caller offers its core to who has a part
+LAST_LOOKS = 4000                             # after it said so: some 100 microseconds
 _I64 = ir.IntType(64)
 
 
@@ -160,10 +162,22 @@ def serve(pool, index):
             idle = 0
 
 
+@jit
+def has_work(pool, index):
+    """Whether parts turn up for this thread within LAST_LOOKS."""
+    for _ in range(LAST_LOOKS):
+        ticket = look(pool + TICKET)
+        if (ticket >> PARTS_BITS) & MOST_PARTS < ticket & MOST_PARTS:
+            return index < look(pool + LIMIT)
+        pause()
+    return False
+
+
 @functools.cache
 def _compiled():
-    """The loop of the threads, ready to be called, and the address of `launch`."""
-    serve.compile((types.int64, types.int64))
+    """The loops of the threads, ready to be called, and the address of `launch`."""
+    for loop in (serve, has_work):
+        loop.compile((types.int64, types.int64))
     return address_of(launch_worker, *[types.int64] * 4)
 
 
@@ -192,12 +206,21 @@ class _Pool:
         self.names[index] = threading.get_native_id()
         while True:
             serve(self.address, index)
-            with self.guard:
-                self.dozing[index] = True
-                self._count()
+            self._say_asleep(index, True)
+            # a call may have begun while this thread waited for Python's lock to say so: it did not ring, and may last for seconds
+            if has_work(self.address, index) and self._say_asleep(index, False):
+                continue
             bell.acquire()
             if self.cores[index]:
                 os.sched_setaffinity(0, self.cores[index])
+
+    def _say_asleep(self, index, asleep):
+        """False where it was said already: somebody has rung."""
+        with self.guard:
+            changes = self.dozing[index] != asleep
+            self.dozing[index] = asleep
+            self._count()
+            return changes
 
     def _count(self):
         self.asleep.value = sum(self.dozing[: self.limit.value])
