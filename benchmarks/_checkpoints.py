@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import tinygrad_llm
+from tinygrad_llm.bench.child import environment
 
 WRITE = """
 import json, sys
@@ -32,11 +32,9 @@ def checkpoint(name: str, **overrides: Any) -> Path:
         return folder
     folder.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
-        root = str(Path(tinygrad_llm.__file__).resolve().parent.parent)
-        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         to = Path(fresh) / "checkpoint"
         command = [sys.executable, "-c", WRITE, name, json.dumps(overrides), str(to)]
-        done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+        done = subprocess.run(command, env=environment(), capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"could not write the checkpoint of {name}:\n{done.stderr}")
         try:

@@ -9,7 +9,6 @@ first part and leaves the second out.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,9 +19,9 @@ import numpy as np
 from _checkpoints import checkpoint
 from training_step import SHAPES, batch_of, our_step, tight_gpt, torch_step
 
-import tinygrad_llm
 from tinygrad_llm import models
 from tinygrad_llm.bench import Case, Options, Skip
+from tinygrad_llm.bench.child import environment
 
 LONGEST = 2048
 MODEL = {"vocab_size": 65, "n_positions": LONGEST, "n_embd": 384, "n_head": 6, "n_layer": 6, "dropout": 0.0}
@@ -72,11 +71,8 @@ def prediction_case(name: str, threads: int) -> Case:
 
 def measured(words: list[str], threads: int) -> dict[str, int]:
     """What _peak.py prints, from a process of its own."""
-    root = str(Path(tinygrad_llm.__file__).resolve().parent.parent)
-    environment = {**os.environ, "NUMBA_NUM_THREADS": str(threads)}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     command = [sys.executable, str(Path(__file__).with_name("_peak.py")), *words]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment(NUMBA_NUM_THREADS=str(threads)), capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"the training process failed:\n{done.stderr}")
     return json.loads(done.stdout)

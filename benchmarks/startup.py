@@ -6,16 +6,14 @@ numpy's line.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from _checkpoints import checkpoint
 
-import tinygrad_llm
 from tinygrad_llm.bench import Case, Options
+from tinygrad_llm.bench.child import environment
 
 SMALL = {"vocab_size": 256, "n_positions": 64, "n_embd": 128, "n_head": 4, "n_layer": 4, "dropout": 0.0}
 FIRST_TOKEN = """
@@ -43,11 +41,8 @@ def cases(options: Options) -> Iterator[Case]:
 
 def python(*arguments: str) -> Callable[[], None]:
     """A call that runs a new interpreter to its end, and complains if that fails."""
-    root = str(Path(tinygrad_llm.__file__).resolve().parent.parent)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
-
     def run() -> None:
-        done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, *arguments], env=environment(), capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"python {' '.join(arguments)} failed:\n{done.stderr}")
 

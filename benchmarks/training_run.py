@@ -17,6 +17,7 @@ from pathlib import Path
 
 import tinygrad_llm
 from tinygrad_llm.bench import Case, Options, Skip
+from tinygrad_llm.bench.child import environment
 
 STEPS, RUNS = 2000, 2
 ROOT = Path(tinygrad_llm.__file__).resolve().parent.parent
@@ -66,8 +67,7 @@ def torch_program(steps: int, compiled: str) -> Callable[[], Callable[[], float]
 
 def program(*arguments: str) -> dict[str, float]:
     """Run a Python program to its end; the last line that it prints is JSON."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
-    done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *arguments], env=environment(), capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"python {' '.join(arguments)} failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])

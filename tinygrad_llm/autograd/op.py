@@ -294,7 +294,8 @@ def _make_call(record: Op) -> Callable[..., Any]:
 
     usual = unary if count == 1 and not variadic else binary_or_more if count == 2 and not variadic else several
     call = general if record.strict else usual
-    call.operator = binary if usual is binary_or_more and not record.strict else call  # type: ignore[attr-defined,union-attr]
+    if call is binary_or_more:
+        call.operator = binary  # type: ignore[attr-defined]
     for function in (unary, binary):  # code of its own: the interpreter learns from one operation's calls, not from all
         function.__code__ = function.__code__.replace()
     call.__name__ = call.__qualname__ = record.name

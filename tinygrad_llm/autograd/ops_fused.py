@@ -84,18 +84,24 @@ def _(x, up, down, up_bias, down_bias, residual, *, activation="relu"):
 # -- attention ---------------------------------------------------------------------------------------------------------
 
 
-def side_by_side(arrays):
-    """The rows of all arrays under one another, (N₁ + N₂ + ..., ...): a view where they lie so in memory, as in an optimizer's
-    flat storage, else a copy."""
+def view_side_by_side(arrays):
+    """The rows of all arrays under one another, (N₁ + N₂ + ..., ...), as a view where they lie so in memory, as in an optimizer's
+    flat storage; else None."""
     first = arrays[0]
     address, base = first.__array_interface__["data"][0], first.base
     for array in arrays:
         here = array.__array_interface__["data"][0]
         if here != address or array.base is not base or base is None or not array.flags.c_contiguous:
-            return np.concatenate(arrays)
+            return None
         address += array.nbytes
     shape = (sum(len(a) for a in arrays), *first.shape[1:])
     return np.lib.stride_tricks.as_strided(first, shape, first.strides, writeable=False)
+
+
+def side_by_side(arrays):
+    """The same as a copy where it is no view."""
+    view = view_side_by_side(arrays)
+    return np.concatenate(arrays) if view is None else view
 
 
 def biases_side_by_side(biases, weights):

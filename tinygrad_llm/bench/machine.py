@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tinygrad_llm.bench.child import environment
+
 PACKAGES = ("numpy", "numba", "torch", "transformers", "autograd", "mygrad", "tinygrad", "jax", "tinygrad-llm")
 CHAINS = 12  # independent accumulators: two ports of four-cycle latency need eight, and sixteen registers hold twelve
 READ_BYTES = 1 << 28
@@ -76,11 +78,8 @@ def identity(machine: dict[str, Any]) -> tuple[Any, ...]:
 
 def measured_limits(threads: int) -> dict[str, float]:
     """{"gflops": ..., "gbytes": ...} at this thread count, from a fresh process."""
-    environment = {**os.environ, "NUMBA_NUM_THREADS": str(threads)}
-    root = Path(__file__).resolve().parent.parent.parent
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", "tinygrad_llm.bench.machine", str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(NUMBA_NUM_THREADS=str(threads)))
     if done.returncode:
         raise RuntimeError(f"could not measure this machine's limits:\n{done.stderr}")
     return json.loads(done.stdout)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-import tinygrad_llm
 from tinygrad_llm.bench.case import Options, is_ours
+from tinygrad_llm.bench.child import environment
 from tinygrad_llm.bench.timing import Lap
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "CPU_COUNT")
@@ -33,11 +33,9 @@ class Contestant:
 
     def __init__(self, path: Path, name: str, options: Options):
         self.name = name
-        root = str(Path(tinygrad_llm.__file__).resolve().parent.parent)
-        environment = {**os.environ, **{v: str(options.threads) for v in THREAD_VARIABLES}}
+        variables = {v: str(options.threads) for v in THREAD_VARIABLES}
         if not is_ours(name):
-            environment["TINYGRAD_LLM_MALLOC"] = "system"  # the others run with the allocator that their users have
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+            variables["TINYGRAD_LLM_MALLOC"] = "system"  # the others run with the allocator that their users have
         self.stderr = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tinygrad_llm.bench.worker", str(path), name, json.dumps(options.to_json())],
@@ -45,7 +43,7 @@ class Contestant:
             stdout=subprocess.PIPE,
             stderr=self.stderr,
             text=True,
-            env=environment,
+            env=environment(**variables),
             start_new_session=True,  # a Ctrl-C is the parent's to handle; and the group can be ended as a whole
         )
         if hasattr(os, "sched_setaffinity"):

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..autograd import Tensor
 from ..autograd import functional as F
-from ..autograd.ops_fused import continue_attention
+from ..autograd.ops_fused import continue_attention, view_side_by_side
 from ..autograd.ops_shape import reshape, transpose
 from ..autograd.random import draw_seed
 from ..autograd.state import NO_GRAD
@@ -194,11 +194,9 @@ class Joined:
 def side_by_side_in_place(parameters: list[Tensor]) -> np.ndarray:
     """The arrays under one another as one array, of which the parameters' are views from now on."""
     arrays = [p.data for p in parameters]
-    base, size = arrays[0].base, sum(a.size for a in arrays)
-    if type(base) is np.ndarray and base.flags.c_contiguous and all(a.base is base and a.flags.c_contiguous for a in arrays):
-        places = [(a.ctypes.data - base.ctypes.data) // a.itemsize for a in arrays]
-        if all(here + a.size == there for here, there, a in zip(places, places[1:], arrays)):
-            return base.reshape(-1)[places[0] : places[0] + size].reshape(-1, *arrays[0].shape[1:])
+    view = view_side_by_side(arrays)
+    if view is not None:
+        return view
     block = np.concatenate(arrays)
     start = 0
     for p in parameters:
