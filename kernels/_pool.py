@@ -102,11 +102,17 @@ def offer_core(typingctx, function):
 
 
 @jit
+def parts_left(ticket):
+    """The first part that nobody took, and the one after the last."""
+    return (ticket >> PARTS_BITS) & MOST_PARTS, ticket & MOST_PARTS
+
+
+@jit
 def take_part(pool, end):
     """A part of the running call, from the front (end 0) or the back (1); -1 where none is left."""
     while True:
         ticket = look(pool + TICKET)
-        first, stop = (ticket >> PARTS_BITS) & MOST_PARTS, ticket & MOST_PARTS
+        first, stop = parts_left(ticket)
         if first >= stop:
             return -1
         if end == 0:
@@ -166,8 +172,8 @@ def serve(pool, index):
 def has_work(pool, index):
     """Whether parts turn up for this thread within LAST_LOOKS."""
     for _ in range(LAST_LOOKS):
-        ticket = look(pool + TICKET)
-        if (ticket >> PARTS_BITS) & MOST_PARTS < ticket & MOST_PARTS:
+        first, stop = parts_left(look(pool + TICKET))
+        if first < stop:
             return index < look(pool + LIMIT)
         pause()
     return False

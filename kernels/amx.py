@@ -237,29 +237,22 @@ def _rows_in_turn(builder, x, y, pieces):
     return rows
 
 
-def _store_rows(builder, target, rows):
-    """One row a piece, a tile apart."""
-    for piece, row in enumerate(rows):
-        address = builder.add(target, _number(piece * TILE_BYTES))
-        builder.store(row, builder.inttoptr(address, _HALVES.as_pointer()), align=64)
+def _splitter(make_rows):
+    """`split(target, x, y, pieces)`: for each piece a row of a tile, a tile apart."""
+    @intrinsic
+    def split(typingctx, target, x, y, pieces):
+        def codegen(context, builder, sig, args):
+            for piece, row in enumerate(make_rows(builder, args[1], args[2], len(pieces))):
+                address = builder.add(args[0], _number(piece * TILE_BYTES))
+                builder.store(row, builder.inttoptr(address, _HALVES.as_pointer()), align=64)
+            return context.get_dummy_value()
+        return types.void(types.int64, simd.f32, simd.f32, pieces), codegen
+
+    return split
 
 
-@intrinsic
-def split_side_by_side(typingctx, target, x, y, pieces):
-    """For each piece and tile a row of 32 bfloat16: those of x, then those of y."""
-    def codegen(context, builder, sig, args):
-        _store_rows(builder, args[0], _rows_side_by_side(builder, args[1], args[2], len(pieces)))
-        return context.get_dummy_value()
-    return types.void(types.int64, simd.f32, simd.f32, pieces), codegen
-
-
-@intrinsic
-def split_in_turn(typingctx, target, x, y, pieces):
-    """For each piece and tile a row of 16 words: (x[0], y[0]), (x[1], y[1]), ..."""
-    def codegen(context, builder, sig, args):
-        _store_rows(builder, args[0], _rows_in_turn(builder, args[1], args[2], len(pieces)))
-        return context.get_dummy_value()
-    return types.void(types.int64, simd.f32, simd.f32, pieces), codegen
+# rows of 32 bfloat16, those of x and then those of y; rows of 16 words, (x[0], y[0]), (x[1], y[1]), ...
+split_side_by_side, split_in_turn = _splitter(_rows_side_by_side), _splitter(_rows_in_turn)
 
 
 @jit

@@ -165,6 +165,13 @@ def clear(address, count):
 
 
 @jit
+def widened(low, high, x, y, like):
+    """The smallest and the largest sizes seen, lane by lane, x and y among them."""
+    size_x, size_y = size_of(x, like), size_of(y, like)
+    return vmin_nan(low, vmin_nan(size_x, size_y)), vmax_nan(high, vmax_nan(size_x, size_y))
+
+
+@jit
 def split_along_k(tile, src, lines, left, line, ahead, extremes, like, pieces):
     """Left form of 16 lines × 32 k, k contiguous; `lines` and `left` (of k) may be fewer."""
     low, high = vload(extremes, like), vload(extremes + 64, like)
@@ -177,8 +184,7 @@ def split_along_k(tile, src, lines, left, line, ahead, extremes, like, pieces):
             here = left if i < lines else 0
             x, y = load_some(src + i * line, here, like), load_some(src + i * line + 64, here - 16, like)
         if len(pieces) > 1:
-            size_x, size_y = size_of(x, like), size_of(y, like)
-            low, high = vmin_nan(low, vmin_nan(size_x, size_y)), vmax_nan(high, vmax_nan(size_x, size_y))
+            low, high = widened(low, high, x, y, like)
         amx.split_side_by_side(tile + 64 * i, x, y, pieces)
     if len(pieces) > 1:
         store(extremes, low)
@@ -198,8 +204,7 @@ def split_across_k(tile, src, lines, left, step, ahead, extremes, like, pieces):
             x = load_some(src + 2 * p * step, lines if 2 * p < left else 0, like)
             y = load_some(src + (2 * p + 1) * step, lines if 2 * p + 1 < left else 0, like)
         if len(pieces) > 1:
-            size_x, size_y = size_of(x, like), size_of(y, like)
-            low, high = vmin_nan(low, vmin_nan(size_x, size_y)), vmax_nan(high, vmax_nan(size_x, size_y))
+            low, high = widened(low, high, x, y, like)
         amx.split_in_turn(tile + 64 * p, x, y, pieces)
     if len(pieces) > 1:
         store(extremes, low)
