@@ -14,11 +14,10 @@ import numpy as np
 
 from . import amx
 from ._jit import jit
-from .attention_vectors import constant, transpose_block, vload, vload_part
+from .attention_vectors import constant, vload, vload_part
 from .matmul_epilogue import finish_block
 from .matmul_plan import SCRATCH, ceil_div, host_caches, round_up
-from .simd import call_address, fetch_add, peek_f32, peek_f64, peek_i64, poke, select, store, store_part, vabs, vmax_nan, vmin_nan
-from .simd import prefetch as ask_for
+from .simd import call_address, fetch_add, peek_f32, peek_f64, peek_i64, poke, store, store_part
 from .simd import prefetch_to_write as ask_to_write
 
 from .matmul_plan import (  # isort: skip
@@ -28,7 +27,7 @@ from .matmul_plan import (  # isort: skip
 from .matmul_plan import STRIP as STRIP_ROWS  # isort: skip
 
 TILE = amx.TILE_BYTES
-MOST_K = {1: 768, 3: 512}                                     # of one step, by pieces
+MOST_K = {1: 768, 3: 512}                                     # of one step, and so of one sum of the tile unit, by pieces
 TASKS = {1: 2, 3: 4}                                          # for each thread: more balance, but pack A and B more often
 STRIP = 64                                                    # rows of A that are packed at a time,
 TALL_STRIP = 256                                              # or so many where they lie across: whole lines of memory are read
@@ -76,30 +75,11 @@ def make_plan_amx(plain, dims, batch, threads, pieces):
 
 
 @jit
-def size_of(x, like):
-    """|x|, with zeros as ones: what decides whether numbers can be split."""
-    size = vabs(x)
-    return select(size == constant(0.0, like), constant(1.0, like), size)
-
-
-@jit
-def tame(extremes):
-    """Whether all numbers noted since the last call can be split, and forget them."""
-    good = True
-    for i in range(16):
-        low, high = peek_f32(extremes + 4 * i), peek_f32(extremes + 64 + 4 * i)
-        good = good and low >= SMALLEST and high <= LARGEST
-        poke(extremes + 4 * i, np.float32(1))
-        poke(extremes + 64 + 4 * i, np.float32(1))
-    return good
-
-
-@jit
 def wild_rows(seen, rows):
     """A bit for each JUDGED rows of a strip: 1 where they hold a number that cannot be split."""
     wild = 0
     for g in range((rows + 31) // 32):
-        if not tame(seen + g * SEEN):
+        if not amx.tame(seen + g * SEEN):
             wild |= 1 << g * 32 // JUDGED
     return wild
 
@@ -114,10 +94,11 @@ def load_some(address, count, like):
 
 @jit
 def gather(dense, src, lines, left, line, step):
-    """16 lines × 32 k of any strides, as a dense float32 array."""
-    for i in range(lines):
-        for k in range(left):
-            poke(dense + (32 * i + k) * 4, peek_f32(src + i * line + k * step))
+    """Up to 16 lines × 32 k of any strides as a dense float32 array, zeros for the rest."""
+    for i in range(16):
+        for k in range(32):
+            inside = i < lines and k < left
+            poke(dense + (32 * i + k) * 4, peek_f32(src + i * line + k * step) if inside else np.float32(0))
 
 
 @jit
@@ -165,76 +146,32 @@ def clear(address, count):
 
 
 @jit
-def widened(low, high, x, y, like):
-    """The smallest and the largest sizes seen, lane by lane, x and y among them."""
-    size_x, size_y = size_of(x, like), size_of(y, like)
-    return vmin_nan(low, vmin_nan(size_x, size_y)), vmax_nan(high, vmax_nan(size_x, size_y))
-
-
-@jit
-def split_along_k(tile, src, lines, left, line, ahead, extremes, like, pieces):
-    """Left form of 16 lines × 32 k, k contiguous; `lines` and `left` (of k) may be fewer."""
-    low, high = vload(extremes, like), vload(extremes + 64, like)
-    for i in range(16):
-        if lines == 16 and left == 32:
-            x, y = vload(src + i * line, like), vload(src + i * line + 64, like)
-            ask_for(src + i * line + ahead)
-            ask_for(src + i * line + ahead + 64)
-        else:
-            here = left if i < lines else 0
-            x, y = load_some(src + i * line, here, like), load_some(src + i * line + 64, here - 16, like)
-        if len(pieces) > 1:
-            low, high = widened(low, high, x, y, like)
-        amx.split_side_by_side(tile + 64 * i, x, y, pieces)
-    if len(pieces) > 1:
-        store(extremes, low)
-        store(extremes + 64, high)
-
-
-@jit
-def split_across_k(tile, src, lines, left, step, ahead, extremes, like, pieces):
-    """Right form of 32 k × 16 lines, lines contiguous."""
-    low, high = vload(extremes, like), vload(extremes + 64, like)
-    for p in range(16):
-        if lines == 16 and left == 32:
-            x, y = vload(src + 2 * p * step, like), vload(src + (2 * p + 1) * step, like)
-            ask_for(src + 2 * p * step + ahead)
-            ask_for(src + (2 * p + 1) * step + ahead)
-        else:
-            x = load_some(src + 2 * p * step, lines if 2 * p < left else 0, like)
-            y = load_some(src + (2 * p + 1) * step, lines if 2 * p + 1 < left else 0, like)
-        if len(pieces) > 1:
-            low, high = widened(low, high, x, y, like)
-        amx.split_in_turn(tile + 64 * p, x, y, pieces)
-    if len(pieces) > 1:
-        store(extremes, low)
-        store(extremes + 64, high)
-
-
-@jit
-def pack(to, src, lines, k, line, step, left_form, spare, seen, apart, like, pieces):
+def pack(to, src, lines, k, line, step, left_form, spare, seen, pieces):
     """`lines` lines (rows of A or columns of B) × k as tiles, 16 lines at a time; `line` and `step` are byte strides.
 
-    What was seen of each 32 lines is kept `apart` bytes from the last ones'.
+    What was seen of each 32 lines is kept SEEN bytes from the last ones'.
     """
     size = len(pieces) * TILE
     steps, groups = (k + 31) // 32, (lines + 15) // 16
-    across = line == 4 and step != 4
+    side_by_side = line == 4 and step != 4
     for t in range(steps * groups):  # in the order in which the source lies in memory
-        i, s = (t % groups, t // groups) if across else (t // steps, t % steps)
-        tile, here, left = to + (i * steps + s) * size, min(16, lines - 16 * i), min(32, k - 32 * s)
-        from_here, extremes = src + 16 * i * line + 32 * s * step, seen + i // 2 * apart
-        made = tile if across != left_form else spare
-        if across:
-            split_across_k(made, from_here, here, left, step, 32 * step, extremes, like, pieces)
-        elif step == 4:
-            split_along_k(made, from_here, here, left, line, 16 * line, extremes, like, pieces)
+        i, s = (t % groups, t // groups) if side_by_side else (t // steps, t % steps)
+        tile, extremes = to + (i * steps + s) * size, seen + i // 2 * SEEN
+        from_here, across = src + 16 * i * line + 32 * s * step, side_by_side
+        apart, ahead = (step, 32 * step) if across else (line, 16 * line)
+        here, left = lines - 16 * i, k - 32 * s
+        if here < 16 or left < 32 or not (across or step == 4):
+            gather(spare, from_here, here, left, line, step)
+            from_here, across, apart, ahead = spare, False, 128, 0
+        if left_form:
+            if across:
+                amx.split_left_across(tile, from_here, apart, ahead, extremes, pieces)
+            else:
+                amx.split_left_along(tile, from_here, apart, ahead, extremes, pieces)
+        elif across:
+            amx.split_right_across(tile, from_here, apart, ahead, extremes, pieces)
         else:
-            gather(spare + size, from_here, here, left, line, step)
-            split_along_k(made, spare + size, here, left, 128, 0, extremes, like, pieces)
-        if made == spare:
-            for piece in range(len(pieces)):
-                transpose_block(spare + piece * TILE, 64, tile + piece * TILE, 64, like)
+            amx.split_right_along(tile, from_here, apart, ahead, extremes, pieces)
     if groups % 2 == 1:               # blocks of C take 32 lines at a time
         clear(to + groups * steps * size, steps * size)
 
@@ -248,7 +185,8 @@ def multiply_strip(rows, cols, steps, packed_a, packed_b, pc, row_c, alpha, keep
         for i in range(min(32, rows - r)):
             ask_to_write(to_c + i * row_c)
             ask_to_write(to_c + i * row_c + 64)
-        if len(pieces) == 1 and rows - r >= 32 and cols == 32 and alpha == 1 and (keep == 0 or keep == 1):
+        whole = rows - r >= 32 and cols == 32 and alpha == 1
+        if whole and (keep == 0 or keep == len(pieces) == 1):         # three pieces: the tile unit's sums stay short
             amx.multiply_block(to_c, row_c, a, line, packed_b, line, 0, steps, np.int64(keep), pieces)
         else:
             amx.multiply_block(product, 128, a, line, packed_b, line, 0, steps, 0, pieces)
@@ -256,8 +194,8 @@ def multiply_strip(rows, cols, steps, packed_a, packed_b, pc, row_c, alpha, keep
 
 
 @jit
-def block_amx(plan, rows, cols, pa, pb, pc, alpha, beta, scratch, like, pieces):
-    """One task: a block of C."""
+def block_amx(plan, rows, cols, pa, pb, pc, alpha, beta, has_b, scratch, like, pieces):
+    """One task: a block of C. `has_b`: B's part is packed already, by the task before."""
     depth, kc = peek_i64(plan + 8 * K), peek_i64(plan + 8 * KC)
     row_a, step_a = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * STEP_A)
     row_b, col_b, row_c = peek_i64(plan + 8 * ROW_B), peek_i64(plan + 8 * COL_B), peek_i64(plan + 8 * ROW_C)
@@ -265,26 +203,27 @@ def block_amx(plan, rows, cols, pa, pb, pc, alpha, beta, scratch, like, pieces):
     size, watch = len(pieces) * TILE, len(pieces) > 1
     product = (scratch + HEAD_BYTES + 8 * FIELDS + 63) // 64 * 64
     spare, groups = product + 4096, (cols + 31) // 32
-    seen = spare + size + 2048
+    seen = spare + 2048
     seen_b = seen + strip // 32 * SEEN
     tame_b = seen_b + groups * SEEN
     packed_a = (tame_b + 8 * groups + 63) // 64 * 64
     if watch:
         for g in range(groups + strip // 32):
-            tame(seen + g * SEEN)
+            amx.tame(seen + g * SEEN)
     for k0 in range(0, depth, kc):
         k = min(kc, depth - k0)
         steps = (k + 31) // 32
         packed_b = packed_a + strip // 16 * steps * size
         keep = beta if k0 == 0 else np.float32(1)
         a, b = pa + k0 * step_a, pb + k0 * row_b
-        pack(packed_b, b, cols, k, col_b, row_b, False, spare, seen_b, SEEN, like, pieces)
-        if watch:
-            for g in range(groups):
-                poke(tame_b + 8 * g, np.int64(tame(seen_b + g * SEEN)))
+        if not has_b:
+            pack(packed_b, b, cols, k, col_b, row_b, False, spare, seen_b, pieces)
+            if watch:
+                for g in range(groups):
+                    poke(tame_b + 8 * g, np.int64(amx.tame(seen_b + g * SEEN)))
         for i in range(0, rows, strip):
             here = min(strip, rows - i)
-            pack(packed_a, a + i * row_a, here, k, row_a, step_a, True, spare, seen, SEEN, like, pieces)
+            pack(packed_a, a + i * row_a, here, k, row_a, step_a, True, spare, seen, pieces)
             wild = wild_rows(seen, here) if watch else 0
             for j in range(0, cols, 32):
                 wide, to_c = min(32, cols - j), pc + i * row_c + 4 * j
@@ -315,7 +254,7 @@ def make_amx(plain_address, pieces):
         alpha, beta = np.float32(peek_f64(args + 8 * P_ALPHA)), np.float32(peek_f64(args + 8 * P_BETA))
         poke(scratch + 8 * W_FIELDS, peek_i64(plan + 8 * (2 * FIELDS)))
         amx.open_tiles(peek_i64(plan + 8 * (2 * FIELDS + 1)))
-        task = fetch_add(counter, 1)
+        task, last = fetch_add(counter, 1), -1
         while task < tasks:
             batch, here = divmod(task, tasks_m * tasks_n)
             first, second = divmod(batch, n2)
@@ -325,8 +264,10 @@ def make_amx(plain_address, pieces):
             pa = peek_i64(args + 8 * P_A) + first * peek_i64(plan + 8 * A1) + second * peek_i64(plan + 8 * A2)
             pb = peek_i64(args + 8 * P_B) + first * peek_i64(plan + 8 * B1) + second * peek_i64(plan + 8 * B2)
             pc = peek_i64(args + 8 * P_C) + first * peek_i64(plan + 8 * C1) + second * peek_i64(plan + 8 * C2)
+            has_b = task // tasks_m == last and peek_i64(plan + 8 * K) <= peek_i64(plan + 8 * KC)
+            last = task // tasks_m
             block_amx(plan, rows, cols, pa + i0 * peek_i64(plan + 8 * ROW_A), pb + j0 * peek_i64(plan + 8 * COL_B),
-                      pc + i0 * peek_i64(plan + 8 * ROW_C) + j0 * 4, alpha, beta, scratch, like, pieces)
+                      pc + i0 * peek_i64(plan + 8 * ROW_C) + j0 * 4, alpha, beta, has_b, scratch, like, pieces)
             finish_block(peek_i64(args + 8 * P_FINISH), plan, args, scratch, i0, rows, j0, cols, batch, pc)
             task = fetch_add(counter, 1)
         amx.close_tiles()

@@ -491,20 +491,25 @@ def _transposer(vector):
     return transpose
 
 
-def _transposed(builder, rows):
-    """Swap the off-diagonal halves of every 2h × 2h block, for h = 1, 2, 4, ...: a transpose in registers."""
+def _transposing(builder, rows):
+    """Swap the off-diagonal halves of every 2h × 2h block, for h = 1, 2, 4, ...: a transpose in registers, yielded as it goes."""
     lanes, half = len(rows), 1
     index = ir.VectorType(ir.IntType(32), lanes)
     while half < lanes:
         upper = [c if c & half == 0 else lanes + (c ^ half) for c in range(lanes)]
         lower = [(c | half) if c & half == 0 else lanes + c for c in range(lanes)]
-        swapped = list(rows)
+        rows = list(rows)
         for r in range(lanes):
             if r & half == 0:
                 pair = rows[r], rows[r + half]
-                swapped[r] = builder.shuffle_vector(*pair, ir.Constant(index, upper))
-                swapped[r + half] = builder.shuffle_vector(*pair, ir.Constant(index, lower))
-        rows, half = swapped, half * 2
+                rows[r] = builder.shuffle_vector(*pair, ir.Constant(index, upper))
+                rows[r + half] = builder.shuffle_vector(*pair, ir.Constant(index, lower))
+                yield rows
+        half *= 2
+
+
+def _transposed(builder, rows):
+    *_, rows = _transposing(builder, rows)
     return rows
 
 
