@@ -28,7 +28,7 @@ from .matmul_plan import STRIP as STRIP_ROWS  # isort: skip
 
 TILE = amx.TILE_BYTES
 MOST_K = {1: 768, 3: 512}                                     # of one step, and so of one sum of the tile unit, by pieces
-TASKS = {1: 2, 3: 4}                                          # for each thread: more balance, but pack A and B more often
+TASKS = 2                                                     # for each thread: more balance, but pack A and B more often
 STRIP = 64                                                    # rows of A that are packed at a time,
 TALL_STRIP = 256                                              # or so many where they lie across: whole lines of memory are read
 JUDGED = 64                                                   # rows that are left to the plain loops together
@@ -56,7 +56,7 @@ def make_plan_amx(plain, dims, batch, threads, pieces):
     block_n = round_up(ceil_div(n, ceil_div(n, block_n)), 32)
     block_m = round_up(ceil_div(m, ceil_div(m, 1024)), 32)
     block_m, strip = round_up(block_m, STRIP), TALL_STRIP if plain[ROW_A] == 4 != plain[STEP_A] else STRIP
-    wanted = threads * (TASKS[len(pieces)] if m * n * k * batch > 1 << 26 else 1) if threads > 1 else 1
+    wanted = threads * (TASKS if m * n * k * batch > 1 << 26 else 1) if threads > 1 else 1
     while ceil_div(m, block_m) * ceil_div(n, block_n) * batch < wanted and max(block_m, block_n) > 64:
         if block_m >= block_n:
             block_m = round_up(block_m // 2, STRIP)
@@ -194,11 +194,22 @@ def multiply_strip(rows, cols, steps, packed_a, packed_b, pc, row_c, alpha, keep
 
 
 @jit
-def block_amx(plan, rows, cols, pa, pb, pc, alpha, beta, has_b, scratch, like, pieces):
+def block_amx(plan, args, task, has_b, scratch, like, pieces):
     """One task: a block of C. `has_b`: B's part is packed already, by the task before."""
+    alpha, beta = np.float32(peek_f64(args + 8 * P_ALPHA)), np.float32(peek_f64(args + 8 * P_BETA))
+    tasks_m, n2 = peek_i64(plan + 8 * TASKS_M), peek_i64(plan + 8 * N2)
+    batch, here = divmod(task, tasks_m * peek_i64(plan + 8 * TASKS_N))
+    first, second = divmod(batch, n2)
+    j0, i0 = here // tasks_m * peek_i64(plan + 8 * BLOCK_N), here % tasks_m * peek_i64(plan + 8 * BLOCK_M)
+    rows = min(peek_i64(plan + 8 * BLOCK_M), peek_i64(plan + 8 * M) - i0)
+    cols = min(peek_i64(plan + 8 * BLOCK_N), peek_i64(plan + 8 * N) - j0)
     depth, kc = peek_i64(plan + 8 * K), peek_i64(plan + 8 * KC)
     row_a, step_a = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * STEP_A)
     row_b, col_b, row_c = peek_i64(plan + 8 * ROW_B), peek_i64(plan + 8 * COL_B), peek_i64(plan + 8 * ROW_C)
+    pa = peek_i64(args + 8 * P_A) + first * peek_i64(plan + 8 * A1) + second * peek_i64(plan + 8 * A2) + i0 * row_a
+    pb = peek_i64(args + 8 * P_B) + first * peek_i64(plan + 8 * B1) + second * peek_i64(plan + 8 * B2) + j0 * col_b
+    c = peek_i64(args + 8 * P_C) + first * peek_i64(plan + 8 * C1) + second * peek_i64(plan + 8 * C2)
+    pc = c + i0 * row_c + j0 * 4
     strip = peek_i64(plan + 8 * STRIP_ROWS)
     size, watch = len(pieces) * TILE, len(pieces) > 1
     product = (scratch + HEAD_BYTES + 8 * FIELDS + 63) // 64 * 64
@@ -238,6 +249,8 @@ def block_amx(plan, rows, cols, pa, pb, pc, alpha, beta, has_b, scratch, like, p
                     else:
                         multiply_strip(part, wide, steps, packed_a + r // 16 * steps * size, from_b, to_part, row_c, alpha,
                                        keep, product, like, pieces)
+            if k0 + kc >= depth:                # while the strip is in the cache
+                finish_block(peek_i64(args + 8 * P_FINISH), plan, args, scratch, i0 + i, here, j0, cols, batch, c)
 
 
 def make_amx(plain_address, pieces):
@@ -246,29 +259,14 @@ def make_amx(plain_address, pieces):
 
     @jit
     def worker(plan, args, counter, scratch):
-        like = np.float32(0)
-        tasks_m, tasks_n = peek_i64(plan + 8 * TASKS_M), peek_i64(plan + 8 * TASKS_N)
-        block_m, block_n = peek_i64(plan + 8 * BLOCK_M), peek_i64(plan + 8 * BLOCK_N)
-        n2 = peek_i64(plan + 8 * N2)
-        tasks = tasks_m * tasks_n * peek_i64(plan + 8 * N1) * n2
-        alpha, beta = np.float32(peek_f64(args + 8 * P_ALPHA)), np.float32(peek_f64(args + 8 * P_BETA))
+        tasks_m, one_step = peek_i64(plan + 8 * TASKS_M), peek_i64(plan + 8 * K) <= peek_i64(plan + 8 * KC)
+        tasks = tasks_m * peek_i64(plan + 8 * TASKS_N) * peek_i64(plan + 8 * N1) * peek_i64(plan + 8 * N2)
         poke(scratch + 8 * W_FIELDS, peek_i64(plan + 8 * (2 * FIELDS)))
         amx.open_tiles(peek_i64(plan + 8 * (2 * FIELDS + 1)))
         task, last = fetch_add(counter, 1), -1
         while task < tasks:
-            batch, here = divmod(task, tasks_m * tasks_n)
-            first, second = divmod(batch, n2)
-            j, i = divmod(here, tasks_m)
-            i0, j0 = i * block_m, j * block_n
-            rows, cols = min(block_m, peek_i64(plan + 8 * M) - i0), min(block_n, peek_i64(plan + 8 * N) - j0)
-            pa = peek_i64(args + 8 * P_A) + first * peek_i64(plan + 8 * A1) + second * peek_i64(plan + 8 * A2)
-            pb = peek_i64(args + 8 * P_B) + first * peek_i64(plan + 8 * B1) + second * peek_i64(plan + 8 * B2)
-            pc = peek_i64(args + 8 * P_C) + first * peek_i64(plan + 8 * C1) + second * peek_i64(plan + 8 * C2)
-            has_b = task // tasks_m == last and peek_i64(plan + 8 * K) <= peek_i64(plan + 8 * KC)
+            block_amx(plan, args, task, one_step and task // tasks_m == last, scratch, np.float32(0), pieces)
             last = task // tasks_m
-            block_amx(plan, rows, cols, pa + i0 * peek_i64(plan + 8 * ROW_A), pb + j0 * peek_i64(plan + 8 * COL_B),
-                      pc + i0 * peek_i64(plan + 8 * ROW_C) + j0 * 4, alpha, beta, has_b, scratch, like, pieces)
-            finish_block(peek_i64(args + 8 * P_FINISH), plan, args, scratch, i0, rows, j0, cols, batch, pc)
             task = fetch_add(counter, 1)
         amx.close_tiles()
 
