@@ -82,7 +82,9 @@ def test_every_matrix_takes_a_quarter_of_the_memory_and_lookups_keep_floats():
     assert not [n for n, p in model.named_parameters() if p.ndim == 2 and "tokens" not in n and "positions" not in n]
 
 
-@pytest.mark.parametrize("more", [{}, {"num_beams": 3}, {"do_sample": True, "top_k": 5, "rng": np.random.default_rng(0)}], ids=str)
+@pytest.mark.parametrize(
+    "more", [{}, {"num_beams": 3}, {"do_sample": True, "top_k": 5, "rng": np.random.default_rng(0)}], ids=["greedy", "beams", "sampled"]
+)
 def test_generate_runs(more):
     model = gpt2().quantize()
     got = model.generate(IDS[:, :4], max_new_tokens=6, **more)
