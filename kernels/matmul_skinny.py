@@ -30,7 +30,8 @@ def make_skinny(vector):
     peek = simd.peek_f32 if single else simd.peek_f64
     scalar = np.float32 if single else np.float64
     pointer = simd.pointer_f32 if single else simd.pointer_f64
-    dots_1x8, dots_2x4, dots_4x4, dots_8x2 = (make_dots(vector, r, c) for r, c in ((1, 8), (2, 4), (4, 4), (8, 2)))
+    dots_1x8, dots_2x4, dots_4x4, dots_8x2, dots_8x3 = (make_dots(vector, r, c)
+                                                        for r, c in ((1, 8), (2, 4), (4, 4), (8, 2), (8, 3)))
     dots_1x1, dots_2x1, dots_4x1, dots_8x1 = (make_dots(vector, r, 1) for r in (1, 2, 4, 8))
     # one row waits for memory either way; with more, the next rows of B are asked for early: 8 rows at 22 GB/s, not 11
     tile_1, tile_2, tile_4, tile_8 = (make_tile(vector, n, r, ahead) for n, r, ahead in
@@ -60,6 +61,9 @@ def make_skinny(vector):
                 return 4
             dots_4x1(vectors, pa, row_a, pb, col_b, tail, to)
         else:
+            if columns >= 3:
+                dots_8x3(vectors, pa, row_a, pb, col_b, tail, to)
+                return 3
             if columns >= 2:
                 dots_8x2(vectors, pa, row_a, pb, col_b, tail, to)
                 return 2

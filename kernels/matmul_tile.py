@@ -155,11 +155,8 @@ def make_dots(vector, rows, columns, right=None):
                 n = r * columns + c
                 sums[n] = simd._call(builder, f"llvm.fmuladd.{name}", kind, [left, columns_of_b[c], sums[n]])
 
-    def whole_steps(builder, count, each, pa, row_a, pb, col_b, sums):
+    def steps(builder, count, each, read, pa, row_a, pb, col_b, sums):
         """`count` times `each` vectors of k; where a and b stand then, and the sums."""
-        def whole(address, stored):
-            return builder.load(simd._pointer(builder, address, simd._llvm(stored)), align=simd._align(stored))
-
         entry = builder.block
         head, loop, done = (builder.append_basic_block(block) for block in ("head", "along_k", "after_k"))
         builder.branch(head)
@@ -171,7 +168,7 @@ def make_dots(vector, rows, columns, right=None):
             fetch_ahead(builder, b, col_b)
         new, next_a, next_b = list(totals), a, b
         for _ in range(each):
-            multiply_add(builder, new, whole, next_a, row_a, next_b, col_b)
+            multiply_add(builder, new, read, next_a, row_a, next_b, col_b)
             next_a = builder.add(next_a, _const(align * vector.lanes))
             next_b = builder.add(next_b, _const(simd._align(right) * vector.lanes))
         for phi, start, value in zip(phis, (count, pa, pb, *sums), (builder.sub(left, _const(1)), next_a, next_b, *new)):
@@ -183,12 +180,16 @@ def make_dots(vector, rows, columns, right=None):
 
     def codegen(context, builder, sig, args):
         vectors, pa, row_a, pb, col_b, tail, to = args
+
+        def whole(address, stored):
+            return builder.load(simd._pointer(builder, address, simd._llvm(stored)), align=simd._align(stored))
+
         a, b, sums = pa, pb, [ir.Constant(kind, None)] * (rows * columns)
         if right != vector:                         # a cache line of B at a time: it is asked for once
             line = 64 // (simd._align(right) * vector.lanes)
-            a, b, sums = whole_steps(builder, builder.sdiv(vectors, _const(line)), line, a, row_a, b, col_b, sums)
+            a, b, sums = steps(builder, builder.sdiv(vectors, _const(line)), line, whole, a, row_a, b, col_b, sums)
             vectors = builder.srem(vectors, _const(line))
-        a, b, sums = whole_steps(builder, vectors, 1, a, row_a, b, col_b, sums)
+        a, b, sums = steps(builder, vectors, 1, whole, a, row_a, b, col_b, sums)
         live = simd._first_lanes(builder, tail, vector)
 
         def part(address, stored):
@@ -197,11 +198,12 @@ def make_dots(vector, rows, columns, right=None):
             return simd._call(builder, f"llvm.masked.load.{simd._name(stored)}.p0", held,
                               [pointer, ir.Constant(ir.IntType(32), simd._align(stored)), live, ir.Constant(held, None)])
 
-        totals = list(sums)
-        multiply_add(builder, totals, part, a, row_a, b, col_b)
-        for n, total in enumerate(totals):
-            pointer = simd._pointer(builder, builder.add(to, _const(n * align)), simd._SCALAR[vector.dtype])
-            builder.store(simd._fold(builder, total, vector.lanes, simd._add), pointer)
+        some_left = builder.zext(builder.icmp_signed(">", tail, _const(0)), _I64)
+        _, _, totals = steps(builder, some_left, 1, part, a, row_a, b, col_b, sums)
+        for first in range(0, len(totals), vector.lanes):
+            together = simd._fold_together(builder, totals[first : first + vector.lanes], vector.lanes, simd._add)
+            place = builder.inttoptr(builder.add(to, _const(first * align)), together.type.as_pointer())
+            builder.store(together, place, align=align)
         return context.get_dummy_value()
 
     @intrinsic

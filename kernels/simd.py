@@ -446,6 +446,23 @@ def _fold(builder, value, lanes, combine):
     return builder.extract_element(value, ir.Constant(index, 0))
 
 
+def _fold_together(builder, values, lanes, combine):
+    """`_fold` of several vectors, a power of two and at most `lanes`: one vector of results, each in the same order."""
+    kept, length = lanes, lanes                   # of each value that many lanes are left; those of several lie in one vector
+    while kept > 1:
+        kept //= 2
+        if len(values) == 1:
+            length //= 2
+        pairs = list(zip(values[::2], values[1::2])) or [(values[0], values[0])]
+        halves = []
+        for start in (0, kept):
+            lanes_kept = [lane for chunk in range(0, 2 * lanes, 2 * kept) for lane in range(chunk + start, chunk + start + kept)]
+            index = ir.Constant(ir.VectorType(ir.IntType(32), length), lanes_kept[:length])
+            halves.append([builder.shuffle_vector(*pair, index) for pair in pairs])
+        values, lanes = [combine(builder, low, high) for low, high in zip(*halves)], length
+    return values[0]
+
+
 def _folder(combine):
     @intrinsic
     def fold(typingctx, x):
