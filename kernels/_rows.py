@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 from ._jit import get_num_threads, jit
+from .arrays import empty
 
 SERIAL_BELOW = 1 << 15              # elements; 10 microseconds of work, a few times what a parallel launch costs
 
@@ -80,4 +81,4 @@ def span(task, tasks, rows):
 
 def empty_rows(x, out=None):
     """A new C-contiguous array like x, or `out` if it can be written as it is."""
-    return np.empty(x.shape, x.dtype) if out is None else out
+    return empty(x.shape, x.dtype) if out is None else out

@@ -11,6 +11,7 @@ import numpy as np
 from . import _check as check
 from ._jit import jit_tasks
 from ._rows import empty_rows, flat_or_rows, share, span
+from .arrays import empty
 from .vecmath import by_dtype, logistic, logistic2, normal_tail, rounded, wide_vectors
 
 TANH_SCALE = 2 * math.sqrt(2 / math.pi)              # 2u = TANH_SCALE (x + TANH_CUBIC x³)
@@ -166,7 +167,7 @@ def _forward(table, name, inputs, out):
 
 def _backward(table, name, g, inputs):
     check.like_array("g", g, inputs[0])
-    gradients = [np.empty(x.shape, x.dtype) for x in inputs]
+    gradients = [empty(x.shape, x.dtype) for x in inputs]
     _run(table[name][1], [g, *inputs], gradients)
     return gradients
 

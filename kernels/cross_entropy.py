@@ -14,6 +14,7 @@ import kernels
 from . import _check as check
 from ._jit import jit_tasks
 from ._rows import rows_of, share, span
+from .arrays import empty
 from .reference_loss import (
     _classes,
     _linear,
@@ -105,12 +106,12 @@ def cross_entropy_backward(g, logits, targets, lse, ignore_index=-100, label_smo
     check.statistics("lse", lse, logits)
     g = row_gradient(g, targets, ignore_index, logits)
     if out is None:
-        out = np.empty(logits.shape, logits.dtype)
+        out = empty(logits.shape, logits.dtype)
     else:
         check.writable("out", out, logits.shape, logits.dtype, () if out is logits else (logits,))
     if logits.size == 0:
         return out
-    target = out if out.flags.c_contiguous else np.empty(logits.shape, logits.dtype)
+    target = out if out.flags.c_contiguous else empty(logits.shape, logits.dtype)
     rows, width = rows_of(logits), logits.shape[-1]
     _gradient(*share(len(rows), width), width, _flat(g), rows, _flat(targets), _flat(lse), np.int64(ignore_index),
               logits.dtype.type(label_smoothing), target.reshape(-1, width))
@@ -126,8 +127,8 @@ def linear_cross_entropy_forward(hidden, weight, targets, bias=None, *, reductio
     check.index_range("targets", flat, weight.shape[0], ignore_index)
     scale = reduction_scale(flat, ignore_index, reduction)
     step = chunk_rows or default_chunk(weight.shape[0], hidden.itemsize)
-    buffer = np.empty((min(step, len(rows)), weight.shape[0]), hidden.dtype)
-    dhidden, dweight = (np.empty_like(rows), np.zeros(weight.shape, weight.dtype)) if gradients else (None, None)
+    buffer = empty((min(step, len(rows)), weight.shape[0]), hidden.dtype)
+    dhidden, dweight = (empty(rows.shape, rows.dtype), empty(weight.shape, weight.dtype, np.zeros)) if gradients else (None, None)
     dbias = np.zeros(bias.shape, bias.dtype) if gradients and bias is not None else None
     loss = 0.0
     for i in range(0, len(rows), step):

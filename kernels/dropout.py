@@ -7,6 +7,7 @@ import numpy as np
 from . import _check as check
 from ._jit import COMPILED, jit_tasks
 from ._rows import LINE, share, span
+from .arrays import empty
 from .reference import _mix, seed_keys
 from .vecmath import wide_vectors
 
@@ -59,7 +60,7 @@ def dropout_forward(x, p, seed):
     check.float_array("x", x)
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"p: expected a probability in [0, 1], got {p}")
-    out = np.empty(x.shape, x.dtype)
+    out = empty(x.shape, x.dtype)
     threshold = round(p * 2**32)
     if threshold >= 2**32:
         out[...] = 0

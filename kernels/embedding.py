@@ -9,6 +9,7 @@ import numpy as np
 from . import _check as check
 from ._jit import jit_tasks
 from ._rows import rows_of, share, span
+from .arrays import empty
 from .reference import _table
 from .vecmath import wide_vectors
 
@@ -60,7 +61,7 @@ def embedding_forward(weight, ids, out=None):
     width, shape = weight.shape[1], (*ids.shape, weight.shape[1])
     if out is not None:
         check.writable("out", out, shape, weight.dtype, (weight,))
-    y = out if out is not None and out.flags.c_contiguous else np.empty(shape, weight.dtype)
+    y = out if out is not None and out.flags.c_contiguous else empty(shape, weight.dtype)
     if y.size:
         _gather(*share(ids.size, width), width, rows_of(weight), np.ascontiguousarray(ids).reshape(-1), y.reshape(-1, width))
     if out is None or y is out:
@@ -78,7 +79,7 @@ def embedding_backward(g, ids, num_rows, out=None, padding_idx=None, accumulate=
         raise ValueError("accumulate: needs an `out` to add to")
     width = g.shape[-1]
     if out is None:
-        out, clear = np.zeros((num_rows, width), g.dtype), False       # fresh pages are zero: nothing to clear
+        out, clear = empty((num_rows, width), g.dtype, np.zeros), False       # fresh pages are zero: nothing to clear
     else:
         clear = not accumulate
         check.writable("out", out, (num_rows, width), g.dtype, (g,))

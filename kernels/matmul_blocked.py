@@ -16,6 +16,7 @@ from numba import float32, int64
 
 from . import _pool, simd
 from ._jit import address_of, jit
+from .arrays import HEAD
 from .matmul_epilogue import finish_block
 from .matmul_pack import make_pack
 
@@ -26,8 +27,6 @@ from .matmul_plan import (  # isort: skip
 )
 from .matmul_tile import PANEL, ROWS, make_tile
 from .simd import fetch_add, peek_f64, peek_i64
-
-HEAD = object.__basicsize__                   # an ndarray's data pointer is the first field after the object's head
 
 
 def make_matmul(vector):

@@ -12,6 +12,7 @@ import numpy as np
 from . import _check as check
 from . import _threads
 from ._jit import COMPILED
+from .arrays import empty
 from .matmul_plan import (
     ACTIVATIONS,
     SCRATCH,
@@ -94,7 +95,7 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, b
     if fresh:
         if beta != 0.0:
             raise ValueError("beta: accumulating needs an `out` to accumulate into")
-        out = np.empty(problem.shape, a.dtype)
+        out = empty(problem.shape, a.dtype)
     elif out.shape != problem.shape or out.dtype is not a.dtype or not out.flags.writeable:
         check.writable("out", out, problem.shape, a.dtype)
     if not plain:
@@ -295,7 +296,7 @@ class _Problem:
             self._run_slices(a, b, out, bias, residual, pre, alpha, beta)
         else:
             target = out if self.direct else np.array(out, order="C")
-            kept = pre if pre is None or self.pre_direct else np.empty(self.shape, a.dtype)
+            kept = pre if pre is None or self.pre_direct else empty(self.shape, a.dtype)
             scratch = borrow_scratch(self.scratch)
             launch(ready(self.threads), self.threads, self.part, self.worker, self.finish, self.plan, id(a), id(b), id(target),
                    *[0 if x is None else id(x) for x in (bias, residual, kept)], alpha, beta, scratch, False)

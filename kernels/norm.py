@@ -11,6 +11,7 @@ import numpy as np
 from . import _check as check
 from ._jit import jit, jit_tasks
 from ._rows import empty_rows, rows_of, share, span
+from .arrays import empty
 from .vecmath import wide_vectors
 
 PARTIALS = 32                       # at most so many partial sums of dweight; each costs a row of memory and one addition
@@ -149,14 +150,14 @@ def _layer_norm_forward(x, residual, weight, bias, eps, out):
         check.writable("out", out, x.shape, x.dtype, (x,))
     y = empty_rows(x, out)
     statistics = np.empty((2, *x.shape[:-1]), x.dtype)
-    total = None if residual is None else np.empty(x.shape, x.dtype)
+    total = None if residual is None else empty(x.shape, x.dtype)
     if x.size == 0:
         statistics[0], statistics[1] = 0, 1 / np.sqrt(x.dtype.type(eps))
         return total, y, *statistics
     if weight is None and bias is not None:
         weight = np.ones_like(bias)
     rows, width = rows_of(x), x.shape[-1]
-    target = y if y.flags.c_contiguous else np.empty(x.shape, x.dtype)
+    target = y if y.flags.c_contiguous else empty(x.shape, x.dtype)
     _layer_norm(*share(len(rows), width), width, rows, _maybe_rows(residual), weight, bias, x.dtype.type(eps),
                 _maybe_rows(total), rows_of(target), statistics.reshape(2, -1))
     if target is not y:
@@ -178,7 +179,7 @@ def _layer_norm_backward(g, g_total, x, weight, mean, rstd):
     (weight,) = _vectors(x, weight)
     check.like_array("g", g, x)
     check.statistics("mean", mean, x), check.statistics("rstd", rstd, x)
-    width, dx = x.shape[-1], np.empty(x.shape, x.dtype)
+    width, dx = x.shape[-1], empty(x.shape, x.dtype)
     if x.size == 0:
         return dx, None if weight is None else np.zeros(width, x.dtype), np.zeros(width, x.dtype)
     rows = rows_of(x)
@@ -203,12 +204,12 @@ def _rms_norm_forward(x, residual, weight, eps, out):
     if out is not None:
         check.writable("out", out, x.shape, x.dtype, (x,))
     y, rstd = empty_rows(x, out), np.empty(x.shape[:-1], x.dtype)
-    total = None if residual is None else np.empty(x.shape, x.dtype)
+    total = None if residual is None else empty(x.shape, x.dtype)
     if x.size == 0:
         rstd[...] = 1 / np.sqrt(x.dtype.type(eps))
         return total, y, rstd
     rows, width = rows_of(x), x.shape[-1]
-    target = y if y.flags.c_contiguous else np.empty(x.shape, x.dtype)
+    target = y if y.flags.c_contiguous else empty(x.shape, x.dtype)
     _rms_norm(*share(len(rows), width), width, rows, _maybe_rows(residual), weight, x.dtype.type(eps), _maybe_rows(total),
               rows_of(target), rstd.reshape(-1))
     if target is not y:
@@ -230,7 +231,7 @@ def _rms_norm_backward(g, g_total, x, weight, rstd):
     (weight,) = _vectors(x, weight)
     check.like_array("g", g, x)
     check.statistics("rstd", rstd, x)
-    width, dx = x.shape[-1], np.empty(x.shape, x.dtype)
+    width, dx = x.shape[-1], empty(x.shape, x.dtype)
     if x.size == 0:
         return dx, None if weight is None else np.zeros(width, x.dtype)
     rows = rows_of(x)

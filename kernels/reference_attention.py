@@ -9,6 +9,7 @@ Paper: Vaswani et al. 2017, "Attention is all you need", section 3.2.1.
 """
 import numpy as np
 
+from kernels.arrays import empty
 from kernels.attention_problem import check_array, check_out, make_problem
 from kernels.reference_matmul import round_bfloat16
 
@@ -186,4 +187,4 @@ def _merge(dx, p):
 
 def _empty(batch, heads, positions, width, dtype):
     """An array (batch, heads, positions, width) laid out as (batch, positions, heads, width): merging heads is then free."""
-    return np.empty((batch, positions, heads, width), dtype).swapaxes(1, 2)
+    return empty((batch, positions, heads, width), dtype).swapaxes(1, 2)

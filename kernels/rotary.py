@@ -7,6 +7,7 @@ import numpy as np
 
 from ._jit import jit_tasks
 from ._rows import rows_of, share, span
+from .arrays import empty
 from .reference import _rotary_halves
 from .vecmath import wide_vectors
 
@@ -45,7 +46,7 @@ def _rotary(x, cos, sin, interleaved, sign):
     _rotary_halves(x, cos, sin, interleaved)
     if x.size == 0 or cos.shape[-1] == 0:
         return x.copy()
-    out = np.empty(x.shape, x.dtype)
+    out = empty(x.shape, x.dtype)
     width, half = x.shape[-1], cos.shape[-1]
     _turn(*share(x.size // width, width), width, half, bool(interleaved), x.dtype.type(sign), rows_of(x),
           _angles(cos, x.shape), _angles(sin, x.shape), out.reshape(-1, width))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import kernels
+from kernels.arrays import empty
 
 from .op import op
 from .ops_attention import attention
@@ -50,7 +51,7 @@ def feed_forward(x, up, down, up_bias=None, down_bias=None, residual=None, *, ac
     if activation not in SLOPES:
         raise ValueError(f"activation: expected one of {list(SLOPES)}, got {activation!r}")
     rows, precision = rows_of(x), precision_of(x, up)
-    pre = np.empty((len(rows), len(up)), x.dtype)
+    pre = empty((len(rows), len(up)), x.dtype)
     post = affine(rows, up, up_bias, precision, activation=activation, pre=pre)
     y = affine(post, down, down_bias, precision, residual=None if residual is None else rows_of(residual))
     saved = (x, up, down, up_bias, down_bias, residual, pre, post, activation, precision)
@@ -162,7 +163,7 @@ def _(g, x, q, k, v, o, q_bias, k_bias, v_bias, o_bias, bias, residual, qkv, z, 
     (heads, kv_heads, options), g_rows = shape, rows_of(g)
     B, H, T, K = z.shape
     dz = product(g_rows, o, precision).reshape(B, T, H, K).transpose(0, 2, 1, 3)
-    d_qkv = np.empty_like(qkv)
+    d_qkv = empty(qkv.shape, qkv.dtype)
     into = cut(d_qkv, heads, kv_heads)
     *_, d_bias = kernels.attention_backward(
         dz, *cut(qkv, heads, kv_heads), z, lse, bias=bias, need_bias=needs[9], grads=into, **options

@@ -21,6 +21,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from kernels.arrays import empty
+
 from .. import nn
 from ..autograd import Tensor, checkpoint, generator
 from ..nn import init
@@ -72,7 +74,7 @@ class Model(nn.Module, metaclass=_Building):
         """Give every parameter memory and its random value, in the order of their names; the same seed gives the same bits."""
         rng = generator(rng)
         for name, value in self.named_parameters():
-            array = np.empty(value.shape, dtype)
+            array = empty(value.shape, dtype)
             self.initialiser(name)(array, rng)
             fill(value, array)
 

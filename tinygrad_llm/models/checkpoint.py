@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from kernels.arrays import empty
+
 from ..autograd import Tensor, generator
 from ..nn import init
 from . import registry
@@ -212,7 +214,7 @@ def read(model: Model, plan: Plan, entries: dict[str, Entry], dtype: Any, rng: n
     if dtype is None:
         dtype = np.float64 if any(e.dtype == "F64" for _, e in plan.values()) else np.float32
     for name, value in model.named_parameters():
-        array = np.empty(value.shape, dtype)
+        array = empty(value.shape, dtype)
         if name in plan:
             _copy(array, *plan[name])
         else:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from kernels.arrays import empty
+
 from ..autograd import Tensor, is_grad_enabled
 
 
@@ -49,7 +51,7 @@ class LayerCache:
 
 def _grown(old: np.ndarray | None, new: np.ndarray, capacity: int, used: int) -> np.ndarray:
     B, Hkv, _, K = new.shape
-    array = np.empty((B, Hkv, capacity, K), new.dtype)
+    array = empty((B, Hkv, capacity, K), new.dtype)
     if old is not None:
         array[:, :, :used] = old[:, :, :used]
     return array

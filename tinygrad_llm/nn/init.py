@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from kernels.arrays import empty
+
 from ..autograd import Tensor, generator
 
 Initialiser = Callable[[np.ndarray, np.random.Generator], None]
@@ -108,7 +110,7 @@ def parameter(shape: tuple[int, ...], init: Initialiser, rng: np.random.Generato
             raise ValueError(f"parameter: every size must be a positive int, got shape {shape}")
     if _building.skeleton:
         return Tensor(np.broadcast_to(np.zeros((), dtype), shape), requires_grad=True)
-    array = np.empty(shape, dtype)
+    array = empty(shape, dtype)
     init(array, generator(rng))
     return Tensor(array, requires_grad=True)
 

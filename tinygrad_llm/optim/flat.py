@@ -7,6 +7,8 @@ a parameter of `LARGE` elements or more stays its own segment, because copying i
 
 import numpy as np
 
+from kernels.arrays import empty
+
 LARGE = 1 << 16
 
 
@@ -16,7 +18,8 @@ class FlatGroup:
     def __init__(self, parameters):
         self.parameters = sorted(parameters, key=lambda p: p.size >= LARGE)  # stable: small ones first
         self.dtype = self.parameters[0].dtype
-        self.data = np.empty(sum(p.size for p in self.parameters), dtype=self.dtype)
+        self.data = empty((sum(p.size for p in self.parameters),), self.dtype)
+        self.owner = self.data if self.data.base is None else self.data.base
         self.ranges: list[slice] = []
         start = 0
         for p in self.parameters:
@@ -33,7 +36,7 @@ class FlatGroup:
 
     def buffer(self) -> np.ndarray:
         """Zeros of the size of all parameters: room for one kind of optimizer state."""
-        return np.zeros_like(self.data)
+        return empty(self.data.shape, self.dtype, np.zeros)
 
     def slices(self, flat: np.ndarray) -> list[np.ndarray]:
         return [flat[s] for s in self.segments]
@@ -54,11 +57,11 @@ class FlatGroup:
 
     def still_views(self) -> bool:
         """False where somebody gave a parameter a new array after the optimizer was made."""
-        return all(p.data.base is self.data for p in self.parameters)
+        return all(p.data.base is self.owner for p in self.parameters)
 
     def adopt(self) -> None:
         """Takes the values of parameters that were given new arrays, and makes them views again."""
         for p, place in zip(self.parameters, self.ranges):
-            if p.data.base is not self.data:
+            if p.data.base is not self.owner:
                 self.data[place] = p.data.reshape(-1)
                 p.data = self.data[place].reshape(p.shape)
