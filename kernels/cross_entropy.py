@@ -14,7 +14,8 @@ import kernels
 from . import _check as check
 from ._jit import jit_tasks
 from ._rows import rows_of, share, span
-from .arrays import empty
+from ._stream import LARGE, stream
+from .arrays import LINE, empty
 from .reference_loss import (
     _classes,
     _linear,
@@ -63,7 +64,7 @@ def _loss(task, tasks, width, logits, targets, ignore_index, smoothing, losses, 
 
 
 @jit_tasks
-def _gradient(task, tasks, width, g, logits, targets, lse, ignore_index, smoothing, out):
+def _gradient(task, tasks, width, past, g, logits, targets, lse, ignore_index, smoothing, out):
     wide_vectors()
     first, last = span(task, tasks, logits.shape[0])
     zero = logits.dtype.type(0)
@@ -77,11 +78,16 @@ def _gradient(task, tasks, width, g, logits, targets, lse, ignore_index, smoothi
             continue
         scale, log = g[r], lse[r]
         hot = (exp(row[target] - log) - share_of_all - (1 - smoothing)) * scale
-        for start in range(0, width, BLOCK):
-            part = row[start:min(start + BLOCK, width)]
-            into = d[start:min(start + BLOCK, width)]
+        start, before = 0, d.ctypes.data % LINE // d.itemsize
+        while start < width:                          # the first block ends on a cache line, and so the others begin on one
+            stop = min(start + BLOCK - before, width)
+            part, into = row[start:stop], d[start:stop]
+            start, before = stop, 0
             for i in range(part.size):
                 scratch[i] = (exp_low(part[i] - log) - share_of_all) * scale
+            if past:
+                stream(into, scratch[:part.size])
+                continue
             for i in range(part.size):
                 into[i] = scratch[i]
         d[target] = hot
@@ -113,7 +119,8 @@ def cross_entropy_backward(g, logits, targets, lse, ignore_index=-100, label_smo
         return out
     target = out if out.flags.c_contiguous else empty(logits.shape, logits.dtype)
     rows, width = rows_of(logits), logits.shape[-1]
-    _gradient(*share(len(rows), width), width, _flat(g), rows, _flat(targets), _flat(lse), np.int64(ignore_index),
+    past = out is not logits and out.nbytes >= LARGE
+    _gradient(*share(len(rows), width), width, past, _flat(g), rows, _flat(targets), _flat(lse), np.int64(ignore_index),
               logits.dtype.type(label_smoothing), target.reshape(-1, width))
     if target is not out:
         out[...] = target

@@ -9,6 +9,7 @@ import numpy as np
 from . import _check as check
 from ._jit import jit_tasks
 from ._rows import rows_of, share, span
+from ._stream import LARGE, stream
 from .arrays import empty
 from .reference import _table
 from .vecmath import wide_vectors
@@ -25,15 +26,19 @@ def _gather(task, tasks, width, weight, ids, out):
 
 
 @jit_tasks
-def _scatter(task, tasks, width, clear, g, order, ids, starts, out):
+def _scatter(task, tasks, width, past, g, order, ids, starts, out):
     """A range of the table's rows; the sorted places [starts[task], starts[task + 1]) hold their ids."""
     wide_vectors()
     first, last = span(task, tasks, out.shape[0])
     zero = out.dtype.type(0)
     at, end = starts[task], starts[task + 1]
+    if past:
+        nothing = np.zeros(out.shape[1], out.dtype)
+        for v in range(first, last):
+            stream(out[v], nothing)
     for v in range(first, last):
         row = out[v]
-        if clear:
+        if not past:
             for i in range(row.size):
                 row[i] = zero
         while at < end and ids[at] == v:
@@ -79,7 +84,8 @@ def embedding_backward(g, ids, num_rows, out=None, padding_idx=None, accumulate=
         raise ValueError("accumulate: needs an `out` to add to")
     width = g.shape[-1]
     if out is None:
-        out, clear = empty((num_rows, width), g.dtype, np.zeros), False       # fresh pages are zero: nothing to clear
+        clear = num_rows * width * g.itemsize >= LARGE          # smaller ones of zeros: fresh pages are
+        out = empty((num_rows, width), g.dtype, np.empty if clear else np.zeros)
     else:
         clear = not accumulate
         check.writable("out", out, (num_rows, width), g.dtype, (g,))
@@ -98,7 +104,7 @@ def _scatter_all(g, places, width, clear, target):
     if clear:
         threads, tasks = share(len(target), width, 1 << 18)
         starts = np.searchsorted(ids, np.arange(tasks + 1) * len(target) // tasks)
-        _scatter(threads, tasks, width, True, rows, order, ids, starts, target)
+        _scatter(threads, tasks, width, target.nbytes >= LARGE, rows, order, ids, starts, target)
     elif len(ids):
         threads, tasks = share(len(ids), width)
         bounds = np.searchsorted(ids, ids[np.arange(1, tasks) * len(ids) // tasks])      # never in the midst of one id

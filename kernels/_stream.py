@@ -1,0 +1,34 @@
+"""Writing past the caches: for results so large that no cache would hold them until somebody reads them.
+
+An ordinary write reads the line first. Two threads, y = 1.5 x: 26 GB/s for arrays of 100 MB, past the caches 46; for 25 MB 55 both.
+Such writes reach other threads' sight with the next atomic act, and every kernel ends with one.
+"""
+from ._jit import COMPILED, jit
+
+LARGE = 48 << 20                              # bytes of a result from which it pays
+
+if COMPILED:
+    from .simd import LANES32, load_f32, load_f64, store_stream
+
+    BYTES = 4 * LANES32
+
+    @jit
+    def stream(into, source):
+        """into[...] = source, for two contiguous vectors of one type and length."""
+        size, n, i = into.itemsize, into.size, 0
+        to, start = into.ctypes.data, source.ctypes.data
+        while i < n and (to + i * size) % BYTES != 0:
+            into[i] = source[i]
+            i += 1
+        while i + BYTES // size <= n:
+            if size == 4:
+                store_stream(to + i * size, load_f32(start + i * size))
+            else:
+                store_stream(to + i * size, load_f64(start + i * size))
+            i += BYTES // size
+        while i < n:
+            into[i] = source[i]
+            i += 1
+else:
+    def stream(into, source):
+        into[...] = source
