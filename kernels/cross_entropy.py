@@ -135,7 +135,7 @@ def linear_cross_entropy_forward(hidden, weight, targets, bias=None, *, reductio
     scale = reduction_scale(flat, ignore_index, reduction)
     step = chunk_rows or default_chunk(weight.shape[0], hidden.itemsize)
     buffer = empty((min(step, len(rows)), weight.shape[0]), hidden.dtype)
-    dhidden, dweight = (empty(rows.shape, rows.dtype), empty(weight.shape, weight.dtype, np.zeros)) if gradients else (None, None)
+    dhidden, dweight = (empty(x.shape, x.dtype, np.empty if len(rows) else np.zeros) if gradients else None for x in (rows, weight))
     dbias = np.zeros(bias.shape, bias.dtype) if gradients and bias is not None else None
     loss = 0.0
     for i in range(0, len(rows), step):
@@ -146,7 +146,7 @@ def linear_cross_entropy_forward(hidden, weight, targets, bias=None, *, reductio
         if gradients:
             d = cross_entropy_backward(scale, logits, t, lse, ignore_index, label_smoothing, out=logits)
             kernels.matmul(d, weight, dhidden[i:i + step], precision=precision)
-            kernels.matmul(d, h, dweight, transpose_a=True, beta=1.0, precision=precision)
+            kernels.matmul(d, h, dweight, transpose_a=True, beta=float(i > 0), precision=precision)
             if dbias is not None:
                 dbias += d.sum(axis=0)
     loss = np.asarray(loss * scale, hidden.dtype)
