@@ -93,12 +93,21 @@ def load_some(address, count, like):
 
 
 @jit
-def gather(dense, src, lines, left, line, step):
-    """Up to 16 lines × 32 k of any strides as a dense float32 array, zeros for the rest."""
-    for i in range(16):
+def gather(dense, src, lines, left, line, step, across, like):
+    """Up to 16 lines × 32 k as a dense float32 array, or k by lines where they lie `across`; zeros for what is not there."""
+    if across:
         for k in range(32):
-            inside = i < lines and k < left
-            poke(dense + (32 * i + k) * 4, peek_f32(src + i * line + k * step) if inside else np.float32(0))
+            store(dense + 64 * k, load_some(src + k * step, lines if k < left else 0, like))
+    elif step == 4:
+        for i in range(16):
+            here = left if i < lines else 0
+            store(dense + 128 * i, load_some(src + i * line, here, like))
+            store(dense + 128 * i + 64, load_some(src + i * line + 64, here - 16, like))
+    else:
+        for i in range(16):
+            for k in range(32):
+                inside = i < lines and k < left
+                poke(dense + (32 * i + k) * 4, peek_f32(src + i * line + k * step) if inside else np.float32(0))
 
 
 @jit
@@ -146,23 +155,22 @@ def clear(address, count):
 
 
 @jit
-def pack(to, src, lines, k, line, step, left_form, spare, seen, pieces):
+def pack(to, src, lines, k, line, step, left_form, spare, seen, like, pieces):
     """`lines` lines (rows of A or columns of B) × k as tiles, 16 lines at a time; `line` and `step` are byte strides.
 
     What was seen of each 32 lines is kept SEEN bytes from the last ones'.
     """
     size = len(pieces) * TILE
     steps, groups = (k + 31) // 32, (lines + 15) // 16
-    side_by_side = line == 4 and step != 4
+    across = line == 4 and step != 4
     for t in range(steps * groups):  # in the order in which the source lies in memory
-        i, s = (t % groups, t // groups) if side_by_side else (t // steps, t % steps)
+        i, s = (t % groups, t // groups) if across else (t // steps, t % steps)
         tile, extremes = to + (i * steps + s) * size, seen + i // 2 * SEEN
-        from_here, across = src + 16 * i * line + 32 * s * step, side_by_side
+        from_here, here, left = src + 16 * i * line + 32 * s * step, lines - 16 * i, k - 32 * s
         apart, ahead = (step, 32 * step) if across else (line, 16 * line)
-        here, left = lines - 16 * i, k - 32 * s
         if here < 16 or left < 32 or not (across or step == 4):
-            gather(spare, from_here, here, left, line, step)
-            from_here, across, apart, ahead = spare, False, 128, 0
+            gather(spare, from_here, here, left, line, step, across, like)
+            from_here, apart, ahead = spare, 64 if across else 128, 0
         if left_form:
             if across:
                 amx.split_left_across(tile, from_here, apart, ahead, extremes, pieces)
@@ -228,13 +236,13 @@ def block_amx(plan, args, task, has_b, scratch, like, pieces):
         keep = beta if k0 == 0 else np.float32(1)
         a, b = pa + k0 * step_a, pb + k0 * row_b
         if not has_b:
-            pack(packed_b, b, cols, k, col_b, row_b, False, spare, seen_b, pieces)
+            pack(packed_b, b, cols, k, col_b, row_b, False, spare, seen_b, like, pieces)
             if watch:
                 for g in range(groups):
                     poke(tame_b + 8 * g, np.int64(amx.tame(seen_b + g * SEEN)))
         for i in range(0, rows, strip):
             here = min(strip, rows - i)
-            pack(packed_a, a + i * row_a, here, k, row_a, step_a, True, spare, seen, pieces)
+            pack(packed_a, a + i * row_a, here, k, row_a, step_a, True, spare, seen, like, pieces)
             wild = wild_rows(seen, here) if watch else 0
             for j in range(0, cols, 32):
                 wide, to_c = min(32, cols - j), pc + i * row_c + 4 * j
