@@ -21,4 +21,9 @@ def empty(shape, dtype, make=np.empty):
     if size < WORTH_IT:
         return make(shape, dtype)
     room = make(size + LINE, np.uint8)
-    return np.ndarray(shape, dtype, room, -ctypes.c_int64.from_address(id(room) + HEAD).value % LINE)
+    return np.ndarray(shape, dtype, room, -address(room) % LINE)
+
+
+def address(x):
+    """x.ctypes.data, in a quarter of its microsecond."""
+    return ctypes.c_ssize_t.from_address(id(x) + HEAD).value

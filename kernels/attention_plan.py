@@ -5,6 +5,7 @@ their address and the byte strides of their axes, `q_b q_h q_t q_c` for (batch, 
 """
 import numpy as np
 
+from kernels.arrays import address
 from kernels.attention_tiles import TILE
 
 ARRAYS = ("q", "k", "v", "out", "g", "dq", "dk", "dv", "mask", "bias", "dbias")
@@ -14,6 +15,7 @@ _NUMBERS = ("B", "H", "Hkv", "T", "S", "K", "V", "K_padded", "V_padded", "left",
             "work", "work_bytes")
 PLAN = np.dtype([("scale", np.float64), ("keep", np.float64)] + [(name, np.int64) for name in _NUMBERS]
                 + [(name + axis, np.int64) for name in ARRAYS for axis in ("", "_b", "_h", "_t", "_c")])
+PLACE = {name: place for place, name in enumerate(PLAN.names)}      # every field has 8 bytes
 CACHE_LINE = 64
 WANTED_TASKS = 16            # cut long sequences into chunks of queries until there are so many tasks
 SHORTEST_CHUNK = 256         # but not shorter than this: each chunk packs the keys again
@@ -25,13 +27,16 @@ class Plan:
     def __init__(self, p, multiple=None):
         """`multiple`: what widths are padded to, a vector unless given."""
         self.record = np.zeros(1, PLAN)
+        # its numbers by place: a field by name costs five times as much
+        self.words, self.reals = self.record.view(np.int64), self.record.view(np.float64)
+        self.reals[:2] = p.scale, p.keep_scale
         self.kept = []
         if multiple:
             from kernels.amx import CONFIG
 
             self.point("config", CONFIG)
         lane = multiple or CACHE_LINE // p.dtype.itemsize
-        self.set(B=p.B, H=p.H, Hkv=p.Hkv, T=p.T, S=p.S, K=p.K, V=p.V, scale=p.scale, keep=p.keep_scale, left=p.left, right=p.right,
+        self.set(B=p.B, H=p.H, Hkv=p.Hkv, T=p.T, S=p.S, K=p.K, V=p.V, left=p.left, right=p.right,
                  K_padded=-(-p.K // lane) * lane, V_padded=-(-p.V // lane) * lane)
         for name in ("offset", "q_len", "k_lo", "k_hi"):
             self.point(name, np.ascontiguousarray(getattr(p, name), np.int64))
@@ -43,35 +48,35 @@ class Plan:
             self.point("words", stream_keys(p))
 
     def set(self, **numbers):
+        """Store integers."""
         for name, value in numbers.items():
-            self.record[name] = value
+            self.words[PLACE[name]] = value
 
     def point(self, name, array):
         """Store the address of an array without strides, and keep the array alive."""
         self.kept.append(array)
-        self.record[name] = array.ctypes.data
+        self.words[PLACE[name]] = address(array)
 
     def arrays(self, **arrays):
         """Store address and strides of 4-axis arrays; None leaves the address 0."""
         for name, array in arrays.items():
             if array is not None:
                 self.kept.append(array)
-                self.record[name] = array.ctypes.data
-                for axis, stride in zip(("_b", "_h", "_t", "_c"), array.strides, strict=True):
-                    self.record[name + axis] = stride
+                place = PLACE[name]
+                self.words[place : place + 5] = (address(array), *array.strides)
 
     def split(self, dbias=None):
         """Cut the work into tasks (batch, key head, chunk of queries); a matter of the shape alone, never of the threads.
 
         Where batches or heads share a piece of `dbias` (stride 0) they are one task, uncut.
         """
-        p = self.record[0]
+        batches, kv_heads, T = (int(self.words[PLACE[name]]) for name in ("B", "Hkv", "T"))
         share_b, share_h = (dbias is not None and dbias.strides[axis] == 0 for axis in (0, 1))
-        pairs = int((1 if share_b else p["B"]) * (1 if share_h else p["Hkv"]))
-        chunks = max(1, min(-(-WANTED_TASKS // max(pairs, 1)), int(p["T"]) // SHORTEST_CHUNK)) if dbias is None else 1
-        tiles = -(-max(int(p["T"]), 1) // TILE)
+        pairs = (1 if share_b else batches) * (1 if share_h else kv_heads)
+        chunks = max(1, min(-(-WANTED_TASKS // max(pairs, 1)), T // SHORTEST_CHUNK)) if dbias is None else 1
+        tiles = -(-max(T, 1) // TILE)
         chunk = -(-tiles // chunks) * TILE
-        chunks = -(-max(int(p["T"]), 1) // chunk)
+        chunks = -(-max(T, 1) // chunk)
         self.set(chunks=chunks, chunk=chunk, tasks=pairs * chunks, share_b=share_b, share_h=share_h)
         return chunks
 
@@ -80,9 +85,10 @@ class Plan:
         bytes_each = -(-bytes_each // 4096) * 4096 + CACHE_LINE
         room = np.empty(threads * bytes_each + 3 * CACHE_LINE, np.uint8)
         self.kept.append(room)
-        start = -(-room.ctypes.data // CACHE_LINE) * CACHE_LINE
+        skipped = -address(room) % CACHE_LINE
+        start = address(room) + skipped
         self.set(counter=start, unfit=start + 8, work=start + 2 * CACHE_LINE, work_bytes=bytes_each)
-        self.shared = room[start - room.ctypes.data:][:16].view(np.int64)
+        self.shared = room[skipped:][:16].view(np.int64)
         self.shared[:] = 0
 
     def unfit(self):

@@ -129,6 +129,8 @@ def _window(window, is_causal):
 
 
 def _offsets(query_offset, B):
+    if type(query_offset) is int:
+        return np.full(B, query_offset, np.int64)
     offset = np.asarray(query_offset)
     if offset.dtype.kind not in "iu" or offset.shape not in ((), (B,)):
         raise ValueError(f"attention: query_offset must be an int or an int array of shape ({B},), got {query_offset!r}")
