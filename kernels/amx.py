@@ -104,11 +104,6 @@ def _tile(n):
     return ir.Constant(_BYTE, n)
 
 
-def _at_corner(builder, C, ldc, i, j):
-    address = builder.add(builder.add(C, builder.mul(ldc, _number(16 * i))), _number(64 * j))
-    return builder.inttoptr(address, _BYTE.as_pointer())
-
-
 @intrinsic
 def clear_block(typingctx):
     """The 32 × 32 sums, tiles 0 to 3, are zero."""
@@ -123,8 +118,10 @@ def _mover(name):
     @intrinsic
     def move(typingctx, C, ldc):
         def codegen(context, builder, sig, args):
+            C, ldc = args
             for i, j in _CORNERS:
-                _call(builder, name, _tile(2 * i + j), _at_corner(builder, *args, i, j), args[1])
+                address = builder.add(builder.add(C, builder.mul(ldc, _number(16 * i))), _number(64 * j))
+                _call(builder, name, _tile(2 * i + j), builder.inttoptr(address, _BYTE.as_pointer()), ldc)
             return context.get_dummy_value()
         return types.void(types.int64, types.int64), codegen
     return move
@@ -282,14 +279,11 @@ def _tile_splitter(across, left_form):
         def codegen(context, builder, sig, args):
             target, source, line, ahead, extremes, _ = args
 
-            def load(start, kind=_FLOATS):
-                return builder.load(builder.inttoptr(start, kind.as_pointer()), align=4)
-
             def vector(half, number):
                 row, offset = (16 * half + number, 0) if across else (number, 64 * half)
                 start = builder.add(builder.add(source, builder.mul(line, _number(row))), _number(offset))
                 simd._prefetch(builder, builder.add(start, ahead))
-                return load(start)
+                return builder.load(builder.inttoptr(start, _FLOATS.as_pointer()), align=4)
 
             squares = [[vector(half, number) for number in range(16)] for half in range(2)]
             if across == left_form:                       # they lie the other way round

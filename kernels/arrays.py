@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-LINE = 64
+CACHE_LINE = 64
 WORTH_IT = 1 << 13                      # bytes; finding the line takes most of a microsecond
 HEAD = object.__basicsize__             # an ndarray's data pointer is the first field after the object's head
 
@@ -20,8 +20,8 @@ def empty(shape, dtype, make=np.empty):
     size = math.prod(shape) * dtype.itemsize
     if size < WORTH_IT:
         return make(shape, dtype)
-    room = make(size + LINE, np.uint8)
-    return np.ndarray(shape, dtype, room, -address(room) % LINE)
+    room = make(size + CACHE_LINE, np.uint8)
+    return np.ndarray(shape, dtype, room, -address(room) % CACHE_LINE)
 
 
 def address(x):

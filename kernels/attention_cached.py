@@ -17,13 +17,13 @@ from numba.extending import intrinsic
 
 from kernels import _threads, simd
 from kernels._jit import jit
+from kernels.arrays import CACHE_LINE, HEAD
 from kernels.attention_launch import launch, pointer_to, worker_address
-from kernels.attention_plan import CACHE_LINE, WANTED_TASKS
+from kernels.attention_plan import WANTED_TASKS
 from kernels.attention_problem import make_problem
 from kernels.attention_products import _micro_kernel
 from kernels.attention_tiles import INF, LOG2E, TILE, pack_rows
 from kernels.attention_vectors import _INT, _WORD, _vector, constant, exp2, lanes, peek, sizeof, splat, vload
-from kernels.matmul_blocked import HEAD
 from kernels.matmul_plan import borrow_scratch, return_scratch, round_up
 from kernels.reference_attention import output_buffer
 from kernels.simd import fetch_add, max_lanes, peek_f64, peek_i64, poke, store, store_part, sum_lanes, vmax

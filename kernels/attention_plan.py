@@ -5,7 +5,7 @@ their address and the byte strides of their axes, `q_b q_h q_t q_c` for (batch, 
 """
 import numpy as np
 
-from kernels.arrays import address
+from kernels.arrays import CACHE_LINE, address
 from kernels.attention_tiles import TILE
 
 ARRAYS = ("q", "k", "v", "out", "g", "dq", "dk", "dv", "mask", "bias", "dbias")
@@ -15,8 +15,7 @@ _NUMBERS = ("B", "H", "Hkv", "T", "S", "K", "V", "K_padded", "V_padded", "left",
             "work", "work_bytes")
 PLAN = np.dtype([("scale", np.float64), ("keep", np.float64)] + [(name, np.int64) for name in _NUMBERS]
                 + [(name + axis, np.int64) for name in ARRAYS for axis in ("", "_b", "_h", "_t", "_c")])
-PLACE = {name: place for place, name in enumerate(PLAN.names)}      # every field has 8 bytes
-CACHE_LINE = 64
+PLACE = {name: place for place, name in enumerate(PLAN.fields or ())}    # every field has 8 bytes
 WANTED_TASKS = 16            # cut long sequences into chunks of queries until there are so many tasks
 SHORTEST_CHUNK = 256         # but not shorter than this: each chunk packs the keys again
 

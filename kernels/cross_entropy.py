@@ -15,7 +15,7 @@ from . import _check as check
 from ._jit import jit_tasks
 from ._rows import rows_of, share, span
 from ._stream import LARGE, stream
-from .arrays import LINE, empty
+from .arrays import CACHE_LINE, empty
 from .reference_loss import (
     _classes,
     _linear,
@@ -78,7 +78,7 @@ def _gradient(task, tasks, width, past, g, logits, targets, lse, ignore_index, s
             continue
         scale, log = g[r], lse[r]
         hot = (exp(row[target] - log) - share_of_all - (1 - smoothing)) * scale
-        start, before = 0, d.ctypes.data % LINE // d.itemsize
+        start, before = 0, d.ctypes.data % CACHE_LINE // d.itemsize
         while start < width:                          # the first block ends on a cache line, and so the others begin on one
             stop = min(start + BLOCK - before, width)
             part, into = row[start:stop], d[start:stop]

@@ -33,7 +33,6 @@ STRIP = 64                                                    # rows of A that a
 TALL_STRIP = 256                                              # or so many where they lie across: whole lines of memory are read
 JUDGED = 64                                                   # rows that are left to the plain loops together
 LEAST_WORK = 1 << 21                                          # multiply-adds below which three pieces cost more than they bring
-SMALLEST, LARGEST = np.float32(2.0**-100), np.finfo(np.float32).max
 
 # where the fallback's arguments lie: the address of `plain_block`, and what it is called with
 W_ROWS, W_COLS, W_A, W_B, W_C, W_ALPHA, W_KEEP, W_FIELDS = range(8)

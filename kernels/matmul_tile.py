@@ -201,7 +201,7 @@ def make_dots(vector, rows, columns, right=None):
         some_left = builder.zext(builder.icmp_signed(">", tail, _const(0)), _I64)
         _, _, totals = steps(builder, some_left, 1, part, a, row_a, b, col_b, sums)
         for first in range(0, len(totals), vector.lanes):
-            together = simd._fold_together(builder, totals[first : first + vector.lanes], vector.lanes, simd._add)
+            together = simd._fold(builder, totals[first : first + vector.lanes], vector.lanes, simd._add)
             place = builder.inttoptr(builder.add(to, _const(first * align)), together.type.as_pointer())
             builder.store(together, place, align=align)
         return context.get_dummy_value()

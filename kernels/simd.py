@@ -309,12 +309,9 @@ def _through_llvm(name, count):
 
 fma = _through_llvm("fmuladd", 3)             # x·y + z, one rounding where the host has the instruction
 vsqrt = _through_llvm("sqrt", 1)
-vabs = _through_llvm("fabs", 1)
 vrint = _through_llvm("rint", 1)
 vfloor = _through_llvm("floor", 1)
 copysign = _through_llvm("copysign", 2)
-vmax_nan = _through_llvm("maximum", 2)        # a NaN on either side gives NaN
-vmin_nan = _through_llvm("minimum", 2)
 
 
 def _chooser(comparison):
@@ -435,20 +432,12 @@ def _lower_negate(context, builder, sig, args):
 
 # -- across lanes ---------------------------------------------------------------------------------
 
-def _fold(builder, value, lanes, combine):
-    """Halve the vector until one lane is left: the same order on every host of the same width."""
-    index = ir.IntType(32)
-    while lanes > 1:
-        lanes //= 2
-        low, high = (builder.shuffle_vector(value, value, ir.Constant(
-            ir.VectorType(index, lanes), list(range(start, start + lanes)))) for start in (0, lanes))
-        value = combine(builder, low, high)
-    return builder.extract_element(value, ir.Constant(index, 0))
+def _fold(builder, values, lanes, combine):
+    """Halve each vector until one lane is left, the same order on every host of the same width: one vector of the results.
 
-
-def _fold_together(builder, values, lanes, combine):
-    """`_fold` of several vectors, a power of two and at most `lanes`: one vector of results, each in the same order."""
-    kept, length = lanes, lanes                   # of each value that many lanes are left; those of several lie in one vector
+    `values` are as many as a power of two, at most `lanes`; those of several share a vector as they get shorter.
+    """
+    kept, length = lanes, lanes                   # lanes left of each value; of the vectors that hold them
     while kept > 1:
         kept //= 2
         if len(values) == 1:
@@ -467,7 +456,8 @@ def _folder(combine):
     @intrinsic
     def fold(typingctx, x):
         def codegen(context, builder, sig, args):
-            return _fold(builder, args[0], x.lanes, combine)
+            folded = _fold(builder, [args[0]], x.lanes, combine)
+            return builder.extract_element(folded, ir.Constant(ir.IntType(32), 0))
         return x.dtype(x), codegen
     return fold
 
@@ -508,25 +498,20 @@ def _transposer(vector):
     return transpose
 
 
-def _transposing(builder, rows):
-    """Swap the off-diagonal halves of every 2h × 2h block, for h = 1, 2, 4, ...: a transpose in registers, yielded as it goes."""
+def _transposed(builder, rows):
+    """Swap the off-diagonal halves of every 2h × 2h block, for h = 1, 2, 4, ...: a transpose in registers."""
     lanes, half = len(rows), 1
     index = ir.VectorType(ir.IntType(32), lanes)
     while half < lanes:
         upper = [c if c & half == 0 else lanes + (c ^ half) for c in range(lanes)]
         lower = [(c | half) if c & half == 0 else lanes + c for c in range(lanes)]
-        rows = list(rows)
+        swapped = list(rows)
         for r in range(lanes):
             if r & half == 0:
                 pair = rows[r], rows[r + half]
-                rows[r] = builder.shuffle_vector(*pair, ir.Constant(index, upper))
-                rows[r + half] = builder.shuffle_vector(*pair, ir.Constant(index, lower))
-                yield rows
-        half *= 2
-
-
-def _transposed(builder, rows):
-    *_, rows = _transposing(builder, rows)
+                swapped[r] = builder.shuffle_vector(*pair, ir.Constant(index, upper))
+                swapped[r + half] = builder.shuffle_vector(*pair, ir.Constant(index, lower))
+        rows, half = swapped, half * 2
     return rows
 
 

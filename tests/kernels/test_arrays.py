@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kernels.arrays import LINE, WORTH_IT, empty
+from kernels.arrays import CACHE_LINE, WORTH_IT, empty
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0, 5), (1,), (7, 5), (WORTH_IT // 4,), (3, WORTH_IT // 4 + 1), (129, 2, 65)])
@@ -11,7 +11,7 @@ def test_an_array_as_any_other_but_on_a_cache_line_where_it_is_large(shape, dtyp
         x = empty(shape, dtype)
         assert (x.shape, x.dtype) == (shape, np.dtype(dtype)) and x.flags.c_contiguous and x.flags.writeable
         if x.nbytes >= WORTH_IT:
-            assert x.ctypes.data % LINE == 0
+            assert x.ctypes.data % CACHE_LINE == 0
         x[...] = 3
         assert (x == 3).all()
 
@@ -28,4 +28,4 @@ def test_results_of_kernels_begin_on_a_line():
 
     x = np.ones((130, 97), np.float32)
     for made in (kernels.matmul(x, x.T), kernels.gelu_forward(x), kernels.layer_norm_forward(x, x[0], x[0])[0]):
-        assert made.ctypes.data % LINE == 0
+        assert made.ctypes.data % CACHE_LINE == 0

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import kernels
-from kernels.arrays import empty
+from kernels.arrays import address, empty
 
 from .op import op
 from .ops_attention import attention
@@ -89,12 +89,11 @@ def view_side_by_side(arrays):
     """The rows of all arrays under one another, (N₁ + N₂ + ..., ...), as a view where they lie so in memory, as in an optimizer's
     flat storage; else None."""
     first = arrays[0]
-    address, base = first.__array_interface__["data"][0], first.base
+    expected, base = address(first), first.base
     for array in arrays:
-        here = array.__array_interface__["data"][0]
-        if here != address or array.base is not base or base is None or not array.flags.c_contiguous:
+        if address(array) != expected or array.base is not base or base is None or not array.flags.c_contiguous:
             return None
-        address += array.nbytes
+        expected += array.nbytes
     shape = (sum(len(a) for a in arrays), *first.shape[1:])
     return np.lib.stride_tricks.as_strided(first, shape, first.strides, writeable=False)
 
