@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from . import _check as check
-from ._jit import jit_tasks
+from ._jit import COMPILED, jit, jit_tasks
 from ._rows import empty_rows, flat_or_rows, share, span
 from .arrays import empty
 from .vecmath import by_dtype, logistic, logistic2, normal_tail, rounded, wide_vectors
@@ -83,27 +83,44 @@ def _gelu_tanh(real):
 
 # ---- loops ------------------------------------------------------------------------------------------------------------
 
-def _unary(formula):
+def _lines(formula):
+    """For one line of numbers `values(x, y)`: y = formula(x), `slopes(g, x, dx)`: dx = g · its slope, `overwrite(x)`: x = formula(x)."""
+    @jit
+    def values(x, y):
+        wide_vectors()
+        for i in range(x.size):
+            y[i] = formula(x[i])[0]
+
+    @jit
+    def slopes(g, x, dx):
+        wide_vectors()
+        for i in range(x.size):
+            dx[i] = g[i] * formula(x[i])[1]
+
+    @jit
+    def overwrite(x):                                 # LLVM takes no vectors for values(x, x)
+        wide_vectors()
+        for i in range(x.size):
+            x[i] = formula(x[i])[0]
+
+    return values, slopes, overwrite
+
+
+def _unary(values, slopes, _):
     """forward(x, out) and backward(g, x, dx) over lines of numbers"""
     @jit_tasks
     def forward(task, tasks, width, total, x, out):
-        wide_vectors()
         first, last = span(task, tasks, x.shape[0])
         for r in range(first, last):
             row = x[r][:min(width, total - r * width)]
-            y = out[r][:row.size]
-            for i in range(row.size):
-                y[i] = formula(row[i])[0]
+            values(row, out[r][:row.size])
 
     @jit_tasks
     def backward(task, tasks, width, total, g, x, dx):
-        wide_vectors()
         first, last = span(task, tasks, x.shape[0])
         for r in range(first, last):
             row = x[r][:min(width, total - r * width)]
-            gr, d = g[r][:row.size], dx[r][:row.size]
-            for i in range(row.size):
-                d[i] = gr[i] * formula(row[i])[1]
+            slopes(g[r][:row.size], row, dx[r][:row.size])
 
     return forward, backward
 
@@ -135,9 +152,21 @@ def _gated(formula):
     return forward, backward
 
 
+def _from_tables():
+    """GELU's lines for float32 where the host can read tables in registers."""
+    if not COMPILED:
+        return {}
+    from . import gelu_table
+
+    return gelu_table.LINES if gelu_table.AVAILABLE else {}
+
+
 _FORMULAS = {"relu": _formula(_relu), "silu": _formula(_silu), "none": _formula(_gelu), "tanh": _formula(_gelu_tanh)}
-_UNARY = {name: _unary(formula) for name, formula in _FORMULAS.items()}
-_GATED = {name: _gated(_FORMULAS[name]) for name in ("silu", "none", "tanh")}
+LINES64 = {name: _lines(formula) for name, formula in _FORMULAS.items()}
+LINES32 = {**LINES64, **_from_tables()}
+_UNARY = {np.dtype(dtype): {name: _unary(*three) for name, three in lines.items()}
+          for dtype, lines in (("float32", LINES32), ("float64", LINES64))}
+_GATED = dict.fromkeys(_UNARY, {name: _gated(_FORMULAS[name]) for name in ("silu", "none", "tanh")})
 
 
 # ---- the kernels ------------------------------------------------------------------------------------------------------
@@ -158,7 +187,7 @@ def _forward(table, name, inputs, out):
     if out is not None:
         check.writable("out", out, inputs[0].shape, inputs[0].dtype, inputs)
     target = empty_rows(inputs[0], out if out is None or out.flags.c_contiguous else None)
-    _run(table[name][0], inputs, [target])
+    _run(table[inputs[0].dtype][name][0], inputs, [target])
     if out is None or target is out:
         return target
     out[...] = target
@@ -168,7 +197,7 @@ def _forward(table, name, inputs, out):
 def _backward(table, name, g, inputs):
     check.like_array("g", g, inputs[0])
     gradients = [empty(x.shape, x.dtype) for x in inputs]
-    _run(table[name][1], [g, *inputs], gradients)
+    _run(table[inputs[0].dtype][name][1], [g, *inputs], gradients)
     return gradients
 
 

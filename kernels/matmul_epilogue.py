@@ -8,7 +8,7 @@ from numba import carray
 
 from . import simd
 from ._jit import jit
-from .activation import _FORMULAS as FORMULAS
+from .activation import LINES32, LINES64
 from .matmul_plan import (
     ACTIVATION,
     COL_R,
@@ -26,7 +26,6 @@ from .matmul_plan import (
     STEP_BIAS,
 )
 from .simd import call_address, peek_i64, poke
-from .vecmath import wide_vectors
 
 
 def make_epilogue(vector):
@@ -36,15 +35,7 @@ def make_epilogue(vector):
     pointer = simd.pointer_f32 if single else simd.pointer_f64
     peek = simd.peek_f32 if single else simd.peek_f64
 
-    def make_row(formula):
-        @jit
-        def row(x):
-            wide_vectors()
-            for i in range(x.size):
-                x[i] = formula(x[i])[0]
-        return row
-
-    relu_row, gelu_row, gelu_tanh_row, silu_row = (make_row(FORMULAS[name]) for name in ("relu", "none", "tanh", "silu"))
+    relu, gelu, gelu_tanh, silu = ((LINES32 if single else LINES64)[name][2] for name in ("relu", "none", "tanh", "silu"))
 
     @jit
     def add_row(x, address, step):
@@ -60,13 +51,13 @@ def make_epilogue(vector):
     @jit
     def activate(code, row):
         if code == 1:
-            relu_row(row)
+            relu(row)
         elif code == 2:
-            gelu_row(row)
+            gelu(row)
         elif code == 3:
-            gelu_tanh_row(row)
+            gelu_tanh(row)
         elif code == 4:
-            silu_row(row)
+            silu(row)
 
     @jit
     def finish(plan, args, where, pc):

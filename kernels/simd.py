@@ -308,6 +308,7 @@ def _through_llvm(name, count):
 
 
 fma = _through_llvm("fmuladd", 3)             # x·y + z, one rounding where the host has the instruction
+vabs = _through_llvm("fabs", 1)
 vsqrt = _through_llvm("sqrt", 1)
 vrint = _through_llvm("rint", 1)
 vfloor = _through_llvm("floor", 1)
