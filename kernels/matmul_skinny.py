@@ -22,6 +22,8 @@ from .matmul_tile import make_dots, make_tile
 from .simd import fetch_add, peek_f64, peek_i64
 from .vecmath import wide_vectors
 
+COLUMNS = 48                          # of the result that all rows of A meet while B's rows for them are in the cache
+
 
 def make_skinny(vector):
     """`worker(plan, args, counter, scratch)` for a vector type, as in `matmul_blocked`."""
@@ -86,10 +88,10 @@ def make_skinny(vector):
     def by_dots(plan, cols, pa, pb, pc, alpha, beta, spare):
         rows, depth = peek_i64(plan + 8 * M), peek_i64(plan + 8 * K)
         row_a, col_b, row_c = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * COL_B), peek_i64(plan + 8 * ROW_C)
-        for j in range(0, cols, AT_ONCE):
+        for j in range(0, cols, COLUMNS):
             i = 0
             while i < rows:
-                together, c, end = rows_next(rows - i), j, min(j + AT_ONCE, cols)
+                together, c, end = rows_next(rows - i), j, min(j + COLUMNS, cols)
                 while c < end:
                     done = dots(together, end - c, depth // lanes, pa + i * row_a, row_a, pb + c * col_b, col_b,
                                 depth % lanes, spare)

@@ -34,10 +34,11 @@ class Decoder:
 
     def run(self, ids, positions) -> np.ndarray:
         """Scores of the token after the last one, (B, V) float32."""
-        return last_scores(self.call(ids, positions))
+        return last_scores(self.call(ids, positions, logits_to_keep=1))
 
-    def call(self, ids, positions):
-        extra = {"attention_mask": self.mask, "position_ids": positions} if self.padded else {}
+    def call(self, ids, positions, **extra):
+        if self.padded:
+            extra |= {"attention_mask": self.mask, "position_ids": positions}
         return self.model(input_ids=ids, past_key_values=self.cache, **extra)
 
     @no_grad()

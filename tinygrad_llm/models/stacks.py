@@ -171,9 +171,17 @@ class CausalLM(Model):
     def make_cache(self, capacity: int = 256) -> nn.KVCache:
         return self.base.make_cache(capacity)
 
-    def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
-        """The base model's output with `logits` (B, T, V), and `loss` where labels (B, T) are given (moved by one inside)."""
+    def forward(
+        self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, logits_to_keep: int = 0, **kwargs: Any
+    ) -> ModelOutput:
+        """The base model's output with `logits` (B, T, V), of the last `logits_to_keep` positions alone if it is not 0; and
+        `loss` where labels (B, T) are given (moved by one inside)."""
+        if logits_to_keep < 0 or (logits_to_keep and labels is not None):
+            raise ValueError(f"logits_to_keep: expected 0 or a number of positions, and no labels with it; got {logits_to_keep}")
         out = self.base(input_ids, attention_mask, **kwargs)
         weight = self.base.tokens.output_weight() if self.lm_head is None else self.lm_head.weight
-        out.logits, out.loss = losses.causal(out.last_hidden_state, weight, labels)
+        hidden = out.last_hidden_state
+        if 0 < logits_to_keep < hidden.shape[1]:
+            hidden = hidden[:, -logits_to_keep:]
+        out.logits, out.loss = losses.causal(hidden, weight, labels)
         return out
