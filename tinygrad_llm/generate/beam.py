@@ -121,7 +121,7 @@ def check_improvable(beams: Beams, generated: int, settings: Settings) -> None:
     beams.improvable &= (hope > worst).any(axis=1, keepdims=True)
 
 
-BLOCK = 64  # scores whose maximum stands for them while the many are sifted
+SIFTED = 64  # scores whose maximum stands for them while the many are sifted
 
 
 def top_indices(scores: np.ndarray, k: int) -> np.ndarray:
@@ -130,9 +130,9 @@ def top_indices(scores: np.ndarray, k: int) -> np.ndarray:
 
 
 def _top_of_row(row: np.ndarray, k: int) -> np.ndarray:
-    blocks = len(row) // BLOCK
-    if blocks < 4 * k:
+    groups = len(row) // SIFTED
+    if groups < 4 * k:
         return np.argsort(-row, kind="stable")[:k]
-    tops = row[: blocks * BLOCK].reshape(blocks, BLOCK).max(axis=1)
-    reached = np.flatnonzero(~(row < np.partition(tops, blocks - k)[blocks - k]))  # k blocks have a number as large: at least k
+    tops = row[: groups * SIFTED].reshape(SIFTED, groups).max(axis=0)  # of every `groups`-th score: a maximum of long vectors
+    reached = np.flatnonzero(~(row < np.partition(tops, groups - k)[groups - k]))  # k groups have a number as large: at least k
     return reached[np.argsort(-row[reached], kind="stable")[:k]]

@@ -73,6 +73,7 @@ class Seq2Seq:
         self.encoded = encoded
         self.mask = np.repeat(mask, copies, axis=0)
         self.cache = model.make_cache(ids.shape[1] + new_tokens)
+        self.cache.copies = copies
 
     def first(self) -> np.ndarray:
         return self.next(self.ids)

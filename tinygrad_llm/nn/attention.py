@@ -7,6 +7,7 @@ Vaswani et al. 2017 §3.2; grouped queries (Hkv < H): Ainslie et al. 2023.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -126,10 +127,14 @@ class MultiHeadAttention(Module):
         self, x: Tensor, context: Tensor | None, mask: Mask, rotary: Any, cache: LayerCache | None, output_pattern: bool
     ) -> tuple[Tensor, Tensor | None]:
         q, k, v = self.project(x, context, mask, rotary, cache)
-        if output_pattern or wanted("scores", "pattern"):
+        openly = output_pattern or wanted("scores", "pattern")
+        copies = q.shape[0] // k.shape[0]  # beams that look at one source
+        if copies > 1 and (openly or mask.pairs is not None or mask.bias is not None):
+            k, v, copies = np.repeat(k, copies, axis=0), np.repeat(v, copies, axis=0), 1
+        if openly:
             z, pattern = attend_openly(q, k, v, mask, self.scale, self.dropout if self.training else 0.0)
         else:
-            z, pattern = self._attend(q, k, v, mask), None
+            z, pattern = self._attend(q, k, v, mask) if copies == 1 else self._share_keys(q, k, v, mask, copies), None
         z = tap("z", z)
         B, _, T, _ = z.shape
         z = reshape(transpose(z, axes=(0, 2, 1, 3)), shape=(B, T, self.heads * self.head_width))  # (B, H, T, K) -> (B, T, H·K)
@@ -144,6 +149,8 @@ class MultiHeadAttention(Module):
             k, v = cache.cross
             return tap("q", q), tap("k", k), tap("v", v)
         source = x if context is None else context
+        if context is not None and cache is not None and cache.owner.copies > 1 and taps.lens is None:
+            source = context[:: cache.owner.copies]
         k = self._split(self.k(source), self.kv_heads, self.k_norm, mask)
         v = self._split(self.v(source), self.kv_heads, None, mask)
         if rotary is not None:
@@ -170,6 +177,16 @@ class MultiHeadAttention(Module):
             mask=mask.pairs, key_mask=mask.keys, is_causal=mask.causal, window=mask.window, query_offset=mask.offset,
             scale=self.scale, dropout_p=dropout, seed=draw_seed() if dropout else 0,
         )  # fmt: skip
+
+
+    def _share_keys(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, copies: int) -> Tensor:
+        """`_attend` where `copies` neighbouring rows of q (B, H, T, K) look at one of k's: as heads of that row, so that its keys
+        are read once."""
+        B, H, T, K = q.shape
+        q = reshape(transpose(reshape(q, shape=(B // copies, copies, H, T, K)), axes=(0, 2, 1, 3, 4)), shape=(-1, H * copies, T, K))
+        z = self._attend(q, k, v, mask if mask.keys is None else replace(mask, keys=mask.keys[::copies]))
+        z = transpose(reshape(z, shape=(B // copies, H, copies, T, z.shape[3])), axes=(0, 2, 1, 3, 4))
+        return reshape(z, shape=(B, H, T, z.shape[4]))
 
 
 class Joined:

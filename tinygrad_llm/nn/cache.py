@@ -59,6 +59,7 @@ def _grown(old: np.ndarray | None, new: np.ndarray, capacity: int, used: int) ->
 
 class KVCache:
     """The caches of all layers. `length` positions are filled; `capacity` are reserved at first use, more when they run out.
+    `copies` neighbouring rows look at equal rows of the encoder's output (beams), whose keys and values are kept once.
 
     A model call reads `cache[i]` in layer i and calls `advance(T)` at its end.
     """
@@ -66,6 +67,7 @@ class KVCache:
     def __init__(self, layers: int, capacity: int = 256) -> None:
         self.capacity = max(int(capacity), 1)
         self.length = 0
+        self.copies = 1
         self.layers = [LayerCache(self) for _ in range(layers)]
 
     def __getitem__(self, i: int) -> LayerCache:
@@ -106,4 +108,12 @@ class KVCache:
                 elif len(moved):
                     held[moved, :, : self.length] = held[rows[moved], :, : self.length]
             if layer.cross is not None and not shared_source:
-                layer.cross = tuple(Tensor(x.data[rows]) for x in layer.cross)  # type: ignore[assignment]
+                sources = rows if len(layer.cross[0].data) == batch else self._sources(rows)
+                layer.cross = tuple(Tensor(x.data[sources]) for x in layer.cross)  # type: ignore[assignment]
+
+    def _sources(self, rows: np.ndarray) -> np.ndarray:
+        """The source of every `copies` rows."""
+        sources = rows.reshape(-1, self.copies) // self.copies
+        if (sources != sources[:, :1]).any():
+            raise ValueError(f"cache: rows in groups of {self.copies} must look at one source each, got {rows.tolist()}")
+        return sources[:, 0]
