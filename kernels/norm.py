@@ -244,11 +244,11 @@ def _rms_norm_backward(g, g_total, x, weight, rstd):
 
 def _vectors(x, *vectors):
     check.rows("x", x)
-    width, contiguous = x.shape[-1], []
+    width, contiguous = x.shape[-1:], []
     for name, vector in zip(("weight", "bias"), vectors):
-        if check.vector(name, vector, x, width) is not None and not vector.flags.c_contiguous:
-            vector = np.ascontiguousarray(vector)
-        contiguous.append(vector)
+        if vector is not None and (type(vector) is not np.ndarray or vector.dtype is not x.dtype or vector.shape != width):
+            check.vector(name, vector, x, *width)
+        contiguous.append(vector if vector is None or vector.flags.c_contiguous else np.ascontiguousarray(vector))
     return contiguous
 
 

@@ -201,3 +201,14 @@ def test_eight_examples_are_learnt_by_heart(name):
         optimizer.step()
     final = loss.item()
     assert final < 0.25 * first and (final < 0.2 or head == "joint"), (first, final)
+
+
+def test_logits_of_the_last_positions_alone():
+    model = tg.models.create("gpt2", n_embd=32, n_head=2, n_layer=1, vocab_size=19, n_positions=16).eval()
+    ids = np.arange(14).reshape(2, 7)
+    whole = model(ids).logits.data
+    for keep in (1, 3, 7, 9):
+        np.testing.assert_allclose(model(ids, logits_to_keep=keep).logits.data, whole[:, -keep:], rtol=1e-6, atol=1e-6)
+    for wrong in (dict(logits_to_keep=-1), dict(logits_to_keep=2, labels=ids)):
+        with pytest.raises(ValueError, match="logits_to_keep"):
+            model(ids, **wrong)

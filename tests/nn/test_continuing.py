@@ -118,3 +118,37 @@ def test_steps_aside_for_gradients_hooks_watchers_and_dropout(monkeypatch):
     made.transformer.layers[1].attn.o.register_forward_hook(lambda module, args, out: None)
     logits(made)
     assert seen == []
+
+
+@pytest.mark.parametrize("name", ["t5-small", "bart-base"])
+@pytest.mark.parametrize("padded", [False, True])
+def test_beams_that_share_their_source_get_the_numbers_of_rows_with_one_each(name, padded):
+    made, copies = model(name), 3
+    rng = np.random.default_rng(2)
+    mask = np.ones((2, 7), np.int64)
+    mask[1, 4:] = not padded
+    mask = np.repeat(mask, copies, axis=0)
+    ids = rng.integers(4, 50, (2 * copies, 5))
+    order = np.array([1, 0, 0, 5, 4, 4])
+
+    def steps(shared, watched=False):
+        with tg.no_grad():
+            encoded = made.encode(np.repeat(IDS, copies, axis=0), mask)
+            cache = made.make_cache()
+            cache.copies = copies if shared else 1
+            out = []
+            for t in range(5):
+                if t == 3:
+                    cache.reorder(order, shared_source=shared)
+                out.append(made(encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=ids[:, t : t + 1],
+                                past_key_values=cache, output_attentions=watched).logits.data)  # fmt: skip
+            return np.concatenate(out, axis=1), cache
+
+    alone, _ = steps(False)
+    for watched in (False, True):
+        together, cache = steps(True, watched)
+        np.testing.assert_allclose(together, alone, rtol=2e-5, atol=2e-5)
+        assert [len(layer.cross[0].data) for layer in cache.layers] == [2] * len(cache.layers)
+    cache.reorder(np.array([3, 3, 5, 0, 1, 2]))
+    with pytest.raises(ValueError, match="one source each"):
+        cache.reorder(np.array([0, 3, 1, 2, 4, 5]))

@@ -256,7 +256,7 @@ def _make_call(record: Op) -> Callable[..., Any]:
 
     def binary_or_more(a: Any = None, b: Any = None, *rest: Any, **params: Any) -> Any:
         if b is None or rest or params:
-            return general(*((a, b, *rest) if b is not None else (a,) if a is not None else ()), **params)
+            return several(*((a, b, *rest) if b is not None else (a,) if a is not None else ()), **params)
         return binary(a, b)
 
     def several(*args: Any, **params: Any) -> Any:

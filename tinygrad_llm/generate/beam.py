@@ -58,7 +58,8 @@ def beam_search(decoding, ids: np.ndarray, settings: Settings, rng) -> np.ndarra
         log_probs = kernels.log_softmax_forward(scores)
         last = length + 1 == beams.running.shape[2]
         log_probs = settings.process(log_probs, beams.running[:, :, :length].reshape(B * K, length), last, decoding.padding)
-        total = log_probs.reshape(B, K, -1) + beams.running_scores[:, :, None]  # (B, K, V)
+        total = log_probs.reshape(B, K, -1)  # (B, K, V)
+        total += beams.running_scores[:, :, None]
         top_scores, sources, candidates = continuations(total, beams, length, settings, rng)
         over = settings.ended(candidates[:, :, : length + 1].reshape(-1, length + 1), T).reshape(top_scores.shape)
         over |= last

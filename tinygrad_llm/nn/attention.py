@@ -20,7 +20,7 @@ from ..autograd.random import draw_seed
 from ..autograd.state import NO_GRAD
 from ..autograd.state import local as engine
 from .cache import LayerCache
-from .layers import Linear
+from .layers import Linear, are_fusible
 from .mask import OPEN, Mask
 from .module import Module
 from .tap import active as taps
@@ -87,7 +87,7 @@ class MultiHeadAttention(Module):
         """Whether one operation can do self-attention, without the names inside, which a lens would want to see."""
         return (
             taps.lens is None and self.q_norm is None and self.k_norm is None and type(self) is MultiHeadAttention
-            and self.q.is_fusible(x) and self.k.is_fusible(x) and self.v.is_fusible(x) and self.o.is_fusible(x)
+            and are_fusible(x, self.q, self.k, self.v, self.o)
         )  # fmt: skip
 
     def is_continuing(self, x: Tensor) -> bool:

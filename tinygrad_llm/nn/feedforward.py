@@ -12,7 +12,7 @@ from typing import Any
 
 from ..autograd import Tensor
 from ..autograd import functional as F
-from .layers import Dropout, Linear
+from .layers import Dropout, Linear, are_fusible
 from .module import Module
 from .tap import active as taps
 from .tap import tap
@@ -69,7 +69,7 @@ class FeedForward(Module):
         """Whether one operation can do all of it, without the names inside, which a lens would want to see."""
         return (
             self.gate is None and taps.lens is None and self.act_name in FUSED and _same(self.act, ACTIVATIONS[self.act_name])
-            and self.up.is_fusible(x) and self.down.is_fusible(x) and self.drop.is_idle()
+            and are_fusible(x, self.up, self.down) and self.drop.is_idle()
         )  # fmt: skip
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:

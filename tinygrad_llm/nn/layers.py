@@ -31,23 +31,27 @@ class Linear(Module):
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)
 
-    def is_fusible(self, x: Tensor) -> bool:
-        """Whether an operation may read the parameters itself: nobody watches or replaced this layer, the dtypes agree, and the
-        product with x (..., D) is the same bit for bit when it is part of a larger one."""
-        weight = self.weight
-        if not (self.is_plain(Linear) and type(weight) is Tensor and weight.dtype == x.dtype):
-            return False
-        rows = math.prod(x.shape[:-1])
-        work = rows * weight.size
-        if rows <= FEW_ROWS and not is_grad_enabled():
-            return is_for_kernels(rows, weight.size)
-        return min(weight.shape) >= 64 and work >= FUSED_WORK
-
     def quantize(self) -> Linear:
         """Keep the weight in eight bits from now on, for inference alone. Returns self."""
         if not isinstance(self.weight, Int8Weight):
             self.weight = Int8Weight(self.weight)
         return self
+
+
+def are_fusible(x: Tensor, *layers: Linear) -> bool:
+    """Whether an operation may read these layers' parameters itself: nobody watches or replaced them, the dtypes agree, and the
+    product with as many rows as x (..., D) has is the same bit for bit when it is part of a larger one."""
+    array = x.data
+    rows = math.prod(array.shape[:-1])
+    decoding = rows <= FEW_ROWS and not is_grad_enabled()
+    for layer in layers:
+        weight = layer.weight
+        if type(layer) is not Linear or layer._forward_hooks or type(weight) is not Tensor or weight.data.dtype != array.dtype:
+            return False
+        size = weight.data.size
+        if not (is_for_kernels(rows, size) if decoding else min(weight.data.shape) >= 64 and rows * size >= FUSED_WORK):
+            return False
+    return True
 
 
 def linear(x: Tensor, weight: Tensor | Int8Weight, bias: Tensor | None = None) -> Tensor:
