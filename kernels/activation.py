@@ -84,7 +84,7 @@ def _gelu_tanh(real):
 # ---- loops ------------------------------------------------------------------------------------------------------------
 
 def _lines(formula):
-    """For one line of numbers `values(x, y)`: y = formula(x), `slopes(g, x, dx)`: dx = g · its slope, `overwrite(x)`: x = formula(x)."""
+    """Of a line: `values(x, y)`: y = formula(x), `slopes(g, x, dx)`: dx = g · formula'(x), `overwrite(x)`: x = formula(x)."""
     @jit
     def values(x, y):
         wide_vectors()

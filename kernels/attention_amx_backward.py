@@ -45,7 +45,7 @@ from kernels.attention_tiles import (
     unpack_transposed,
 )
 from kernels.attention_vectors import vload
-from kernels.simd import fetch_add, peek_i64, poke
+from kernels.simd import draw, peek_i64, poke
 
 SPAN = 256               # queries whose forms are in use at a time
 
@@ -255,8 +255,8 @@ def drain(plan, thread, pieces):
     scale, keep = np.float32(p.scale), np.float32(p.keep)
     open_tiles(p.config)
     while peek_i64(p.unfit) == 0:
-        task = fetch_add(p.counter, 1)
-        if task >= p.tasks:
+        task = draw(p.counter, p.tasks, thread)
+        if task < 0:
             break
         if not backward_task(task, thread, p, scale, keep, pieces):
             poke(p.unfit, 1)

@@ -38,7 +38,7 @@ from kernels.attention_tiles import (
     unpack_transposed,
 )
 from kernels.attention_vectors import constant, vload
-from kernels.simd import fetch_add, peek_i64, poke, store
+from kernels.simd import draw, peek_i64, poke, store
 
 FORM = 128               # bytes per column and piece of one split tile of 64 rows
 ROW = 4 * TILE           # bytes of a row of one tile of scores
@@ -178,8 +178,8 @@ def drain(plan, thread, pieces):
     scale, keep = np.float32(p.scale), np.float32(p.keep)
     open_tiles(p.config)
     while peek_i64(p.unfit) == 0:
-        task = fetch_add(p.counter, 1)
-        if task >= p.tasks:
+        task = draw(p.counter, p.tasks, thread)
+        if task < 0:
             break
         if not forward_task(task, thread, p, scale, keep, pieces):
             poke(p.unfit, 1)

@@ -26,7 +26,7 @@ from kernels.attention_tiles import (
     pack_transposed,
 )
 from kernels.attention_vectors import constant, lanes, peek, sizeof, splat, vload, vload_part
-from kernels.simd import fetch_add, peek_i64, poke, store_part, sum_lanes
+from kernels.simd import draw, peek_i64, poke, store_part, sum_lanes
 
 WIDTH_MULTIPLE = None           # widths are padded to whole vectors
 
@@ -184,8 +184,8 @@ def drain(address, thread, like):
     p = plan_at(address)
     scale, keep = type(like)(p.scale), type(like)(p.keep)
     while True:
-        task = fetch_add(p.counter, 1)
-        if task >= p.tasks:
+        task = draw(p.counter, p.tasks, thread)
+        if task < 0:
             break
         backward_task(task, thread, p, scale, keep)
 

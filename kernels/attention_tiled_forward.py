@@ -28,7 +28,7 @@ from kernels.attention_tiles import (
     softmax_tile,
 )
 from kernels.attention_vectors import lanes, peek, sizeof, splat, vload
-from kernels.simd import fetch_add, peek_i64, poke, store_part
+from kernels.simd import draw, peek_i64, poke, store_part
 
 WIDTH_MULTIPLE = None           # widths are padded to whole vectors
 
@@ -172,8 +172,8 @@ def drain(address, thread, like):
     p = plan_at(address)
     scale, keep = type(like)(p.scale), type(like)(p.keep)
     while True:
-        task = fetch_add(p.counter, 1)
-        if task >= p.tasks:
+        task = draw(p.counter, p.tasks, thread)
+        if task < 0:
             break
         forward_task(task, thread, p, scale, keep)
 

@@ -17,12 +17,12 @@ from ._jit import jit
 from .attention_vectors import constant, vload, vload_part
 from .matmul_epilogue import finish_block
 from .matmul_plan import SCRATCH, ceil_div, host_caches, round_up
-from .simd import call_address, fetch_add, peek_f32, peek_f64, peek_i64, poke, store, store_part
+from .simd import call_address, draw, peek_f32, peek_f64, peek_i64, poke, store, store_part
 from .simd import prefetch_to_write as ask_to_write
 
 from .matmul_plan import (  # isort: skip
-    A1, A2, B1, B2, BLOCK_M, BLOCK_N, C1, C2, COL_B, FIELDS, K, KC, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_C, P_FINISH,
-    ROW_A, ROW_B, ROW_C, STEP_A, TASKS_M, TASKS_N,
+    A1, A2, B1, B2, BLOCK_M, BLOCK_N, C1, C2, COL_B, FIELDS, K, KC, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_C, P_COUNTER,
+    P_FINISH, ROW_A, ROW_B, ROW_C, STEP_A, TASKS_M, TASKS_N,
 )
 from .matmul_plan import STRIP as STRIP_ROWS  # isort: skip
 
@@ -261,20 +261,20 @@ def block_amx(plan, args, task, has_b, scratch, like, pieces):
 
 
 def make_amx(plain_address, pieces):
-    """`worker(plan, args, counter, scratch)`, as `make_matmul` makes for the vector loops; `plain_address` is its `plain_block`."""
+    """`worker(plan, args, thread, scratch)`, as `make_matmul` makes for the vector loops; `plain_address` is its `plain_block`."""
     config = amx.CONFIG.ctypes.data
 
     @jit
-    def worker(plan, args, counter, scratch):
+    def worker(plan, args, thread, scratch):
         tasks_m, one_step = peek_i64(plan + 8 * TASKS_M), peek_i64(plan + 8 * K) <= peek_i64(plan + 8 * KC)
         tasks = tasks_m * peek_i64(plan + 8 * TASKS_N) * peek_i64(plan + 8 * N1) * peek_i64(plan + 8 * N2)
         poke(scratch + 8 * W_FIELDS, peek_i64(plan + 8 * (2 * FIELDS)))
         amx.open_tiles(peek_i64(plan + 8 * (2 * FIELDS + 1)))
-        task, last = fetch_add(counter, 1), -1
-        while task < tasks:
+        task, last = draw(args + 8 * P_COUNTER, tasks, thread), -1
+        while task >= 0:
             block_amx(plan, args, task, one_step and task // tasks_m == last, scratch, np.float32(0), pieces)
             last = task // tasks_m
-            task = fetch_add(counter, 1)
+            task = draw(args + 8 * P_COUNTER, tasks, thread)
         amx.close_tiles()
 
     return worker, np.array([plain_address, config], np.int64)

@@ -5,8 +5,8 @@ A task is one block of C. Within it k runs in steps of KC. For each step B's blo
 at a time. Packed, they lie on few memory pages and in no pattern that fills the same cache lines twice: reading A in
 place costs 10 to 30% from 512 rows up. Small problems are read in place (DIRECT_A, DIRECT_B): there packing costs more.
 
-Tasks are handed out by a counter, and a task's result does not depend on who computed it: the bits are the same for
-every number of threads.
+Tasks are handed out by a counter, from both ends, and a task's result does not depend on who computed it: the bits are the same
+for every number of threads.
 """
 
 import functools
@@ -26,11 +26,11 @@ from .matmul_plan import (  # isort: skip
     ROW_A, ROW_B, ROW_C, SCRATCH, STEP_A, STRIP, TASKS_M, TASKS_N,
 )
 from .matmul_tile import PANEL, ROWS, make_tile
-from .simd import fetch_add, peek_f64, peek_i64
+from .simd import draw, peek_f64, peek_i64
 
 
 def make_matmul(vector):
-    """`worker(plan, args, counter, scratch)` for a vector type: the addresses of what one thread needs; and `plain_block`."""
+    """`worker(plan, args, thread, scratch)` for a vector type: the addresses of what one thread needs; and `plain_block`."""
     single = vector.dtype == float32
     size = 4 if single else 8
     lanes = vector.lanes
@@ -151,15 +151,15 @@ def make_matmul(vector):
                 strips(plan, k, here, cols, from_a, step_a, b, packed_b, to_c, alpha, keep, scratch)
 
     @jit
-    def worker(plan, args, counter, scratch):
+    def worker(plan, args, thread, scratch):
         """Take blocks until none is left."""
         tasks_m, tasks_n = peek_i64(plan + 8 * TASKS_M), peek_i64(plan + 8 * TASKS_N)
         block_m, block_n = peek_i64(plan + 8 * BLOCK_M), peek_i64(plan + 8 * BLOCK_N)
         n2 = peek_i64(plan + 8 * N2)
         tasks = tasks_m * tasks_n * peek_i64(plan + 8 * N1) * n2
         alpha, beta = scalar(peek_f64(args + 8 * P_ALPHA)), scalar(peek_f64(args + 8 * P_BETA))
-        task = fetch_add(counter, 1)
-        while task < tasks:
+        task = draw(args + 8 * P_COUNTER, tasks, thread)
+        while task >= 0:
             batch, here = divmod(task, tasks_m * tasks_n)
             first, second = divmod(batch, n2)
             j, i = divmod(here, tasks_m)
@@ -171,7 +171,7 @@ def make_matmul(vector):
             block(plan, rows, cols, pa + i0 * peek_i64(plan + 8 * ROW_A), pb + j0 * peek_i64(plan + 8 * COL_B),
                   pc + i0 * peek_i64(plan + 8 * ROW_C) + j0 * size, alpha, beta, scratch)
             finish_block(peek_i64(args + 8 * P_FINISH), plan, args, scratch, i0, rows, j0, cols, batch, pc)
-            task = fetch_add(counter, 1)
+            task = draw(args + 8 * P_COUNTER, tasks, thread)
 
     @jit
     def plain_block(plan, where, scratch, _):
@@ -189,7 +189,7 @@ def make_matmul(vector):
 def part(block, index, unused, unused_too):
     """The worker in the part's own scratch."""
     args = peek_i64(block + 8 * L_ARGS)
-    simd.call_address(peek_i64(block + 8 * L_WORKER), peek_i64(block + 8 * L_PLAN), args, args + 8 * P_COUNTER,
+    simd.call_address(peek_i64(block + 8 * L_WORKER), peek_i64(block + 8 * L_PLAN), args, index,
                       peek_i64(block + 8 * L_START) + index * peek_i64(block + 8 * L_STEP))
 
 
@@ -219,7 +219,7 @@ def launch(pool, threads, part, worker, finish, plan, a, b, c, bias, residual, p
     start = (scratch.ctypes.data + HUGE_PAGE - 1) // HUGE_PAGE * HUGE_PAGE
     args[P_SHARED] = start + threads * plan[SCRATCH]
     if threads == 1:
-        simd.call_address(worker, plan.ctypes.data, args.ctypes.data, args.ctypes.data + 8 * P_COUNTER, start)
+        simd.call_address(worker, plan.ctypes.data, args.ctypes.data, 0, start)
         return False
     block = np.empty(L_FIELDS, np.int64)
     block[L_WORKER], block[L_PLAN], block[L_ARGS] = worker, plan.ctypes.data, args.ctypes.data

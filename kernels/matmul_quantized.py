@@ -23,7 +23,7 @@ from .matmul_plan import FIELDS, SERIAL_SKINNY, borrow_scratch, ceil_div, return
 from .reference_matmul import check_int8
 
 from .matmul_plan import (  # isort: skip
-    BLOCK_N, COL_B, K, M, N, P_A, P_B, P_BIAS, P_C, P_RES, ROW_A, ROW_C, SCRATCH, TASKS_N,
+    BLOCK_N, COL_B, K, M, N, P_A, P_B, P_BIAS, P_C, P_COUNTER, P_RES, ROW_A, ROW_C, SCRATCH, TASKS_N,
 )
 
 FEW = 16                                      # rows of x up to which reading q is what counts
@@ -72,13 +72,13 @@ if COMPILED:
                 src += 4
 
     @jit
-    def worker(plan, args, counter, spare):
+    def worker(plan, args, thread, spare):
         """Take blocks of rows of q until none is left; P_RES holds the scales, P_BIAS the bias or 0."""
         rows, depth, tasks = peek_i64(plan + 8 * M), peek_i64(plan + 8 * K), peek_i64(plan + 8 * TASKS_N)
         row_x, row_out = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * ROW_C)
         px, pq, out = peek_i64(args + 8 * P_A), peek_i64(args + 8 * P_B), peek_i64(args + 8 * P_C)
         scale, bias = peek_i64(args + 8 * P_RES), peek_i64(args + 8 * P_BIAS)
-        task = fetch_add(counter, 1)
+        task = fetch_add(args + 8 * P_COUNTER, 1)
         while task < tasks:
             start = task * peek_i64(plan + 8 * BLOCK_N)
             last = min(start + peek_i64(plan + 8 * BLOCK_N), peek_i64(plan + 8 * N))
@@ -93,7 +93,7 @@ if COMPILED:
                         j += done
                     i += together
                 start = end
-            task = fetch_add(counter, 1)
+            task = fetch_add(args + 8 * P_COUNTER, 1)
 
     @functools.cache
     def worker_address():

@@ -15,8 +15,8 @@ from ._jit import jit
 from .matmul_epilogue import finish_block
 
 from .matmul_plan import (  # isort: skip
-    A1, A2, AT_ONCE, B1, B2, BLOCK_N, C1, C2, CHUNK, CHUNKS, COL_B, K, KC, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_C, P_DONE,
-    P_FINISH, P_SHARED, ROW_A, ROW_B, ROW_C, STEP_A, TASKS_N,
+    A1, A2, AT_ONCE, B1, B2, BLOCK_N, C1, C2, CHUNK, CHUNKS, COL_B, K, KC, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_C, P_COUNTER,
+    P_DONE, P_FINISH, P_SHARED, ROW_A, ROW_B, ROW_C, STEP_A, TASKS_N,
 )
 from .matmul_tile import make_dots, make_tile
 from .simd import fetch_add, peek_f64, peek_i64
@@ -26,7 +26,7 @@ COLUMNS = 48                          # of the result that all rows of A meet wh
 
 
 def make_skinny(vector):
-    """`worker(plan, args, counter, scratch)` for a vector type, as in `matmul_blocked`."""
+    """`worker(plan, args, thread, scratch)` for a vector type, as in `matmul_blocked`."""
     single = str(vector.dtype) == "float32"
     size, lanes = (4 if single else 8), vector.lanes
     peek = simd.peek_f32 if single else simd.peek_f64
@@ -174,13 +174,13 @@ def make_skinny(vector):
         return True
 
     @jit
-    def worker(plan, args, counter, scratch):
+    def worker(plan, args, thread, scratch):
         """Take strips of columns, or chunks of them, until none is left."""
         tasks_n, block_n, n2 = peek_i64(plan + 8 * TASKS_N), peek_i64(plan + 8 * BLOCK_N), peek_i64(plan + 8 * N2)
         alpha, beta = scalar(peek_f64(args + 8 * P_ALPHA)), scalar(peek_f64(args + 8 * P_BETA))
         chunks = peek_i64(plan + 8 * CHUNKS)
         tasks = tasks_n * peek_i64(plan + 8 * N1) * n2 * chunks
-        task = fetch_add(counter, 1)
+        task = fetch_add(args + 8 * P_COUNTER, 1)
         while task < tasks:
             strip, chunk = task // chunks, task % chunks
             batch, j = strip // tasks_n, strip % tasks_n
@@ -199,6 +199,6 @@ def make_skinny(vector):
             if complete:
                 finish_block(peek_i64(args + 8 * P_FINISH), plan, args, scratch, 0, peek_i64(plan + 8 * M), j * block_n, cols,
                              batch, pc)
-            task = fetch_add(counter, 1)
+            task = fetch_add(args + 8 * P_COUNTER, 1)
 
     return worker

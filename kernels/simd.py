@@ -28,6 +28,8 @@ from numba.core.codegen import get_host_cpu_features
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
+from ._jit import jit
+
 
 def cpu_features():
     """{name: whether it is there} of the processor that Numba compiles for: this host, or what NUMBA_CPU_FEATURES says."""
@@ -243,6 +245,19 @@ def fetch_add(typingctx, address, step):
     def codegen(context, builder, sig, args):
         return builder.atomic_rmw("add", _pointer(builder, args[0], ir.IntType(64)), args[1], "acq_rel")
     return types.int64(types.int64, types.int64), codegen
+
+
+@jit
+def draw(counter, tasks, thread):
+    """A task that nobody took yet, or -1: threads of even number take from the front, the others from the back.
+
+    So two threads meet the same rows in kernel after kernel, and find them in their own caches. `counter`: 0 at first.
+    """
+    taken = fetch_add(counter, 1 if thread % 2 == 0 else 1 << 32)
+    front, back = taken & 0xFFFFFFFF, taken >> 32
+    if front + back >= tasks:
+        return -1
+    return front if thread % 2 == 0 else tasks - 1 - back
 
 
 @intrinsic
