@@ -26,7 +26,7 @@ from kernels.attention_tiles import INF, LOG2E, TILE, pack_rows
 from kernels.attention_vectors import _INT, _WORD, _vector, constant, exp2, lanes, peek, sizeof, splat, vload
 from kernels.matmul_plan import borrow_scratch, return_scratch, round_up
 from kernels.reference_attention import output_buffer
-from kernels.simd import fetch_add, max_lanes, peek_f64, peek_i64, poke, store, store_part, sum_lanes, vmax
+from kernels.simd import draw, fetch_add, max_lanes, peek_f64, peek_i64, poke, store, store_part, sum_lanes, vmax
 
 SPLIT = 1024             # keys per split
 BLOCK = 512              # keys per step: long enough that the hardware sees streams
@@ -229,13 +229,13 @@ def drain(identity, thread, like):
     d = numba.carray(pointer_to(address), (FIELDS,), np.int64)
     scale = type(like)(peek_f64(address + 8 * SCALE))
     work = (data(d[WORK]) + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
-    task = fetch_add(address + 8 * COUNTER, 1)
-    while task < d[TASKS]:
+    task = draw(address + 8 * COUNTER, d[TASKS], thread)
+    while task >= 0:
         decode_task(task, thread, d, work, scale)
         pair = task // d[SPLITS]
         if fetch_add(address + 8 * (COUNTER + 8 + pair), 1) == d[SPLITS] - 1:
             finish_pair(pair, d, work, like)
-        task = fetch_add(address + 8 * COUNTER, 1)
+        task = draw(address + 8 * COUNTER, d[TASKS], thread)
 
 
 @jit

@@ -2,7 +2,7 @@
 
 Differs from `matmul_blocked` in how a block of C is made; plan, counter, epilogue and the promise of equal bits at any number of
 threads are the same. A block of C takes k in steps of KC: B's part is split into tiles in right form, then A's, STRIP rows
-at a time, in left form, and each 32 × 32 of C is one loop over the tiles.
+at a time, in left form, and each 32 × 32 of C is one loop over the tiles. The steps of a small product are tasks of their own.
 
 In three pieces those of numbers below 2^-100 would be subnormal, which the tile unit takes for zero, and infinities do not
 survive the splitting. Packing looks at every number anyway: 64 rows × 32 columns that need such a one are left to the plain loops
@@ -17,12 +17,12 @@ from ._jit import jit
 from .attention_vectors import constant, vload, vload_part
 from .matmul_epilogue import finish_block
 from .matmul_plan import SCRATCH, ceil_div, host_caches, round_up
-from .simd import call_address, draw, peek_f32, peek_f64, peek_i64, poke, store, store_part
+from .simd import call_address, draw, fetch_add, fma, peek_f32, peek_f64, peek_i64, poke, store, store_part
 from .simd import prefetch_to_write as ask_to_write
 
 from .matmul_plan import (  # isort: skip
-    A1, A2, B1, B2, BLOCK_M, BLOCK_N, C1, C2, COL_B, FIELDS, K, KC, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_C, P_COUNTER,
-    P_FINISH, ROW_A, ROW_B, ROW_C, STEP_A, TASKS_M, TASKS_N,
+    A1, A2, B1, B2, BLOCK_M, BLOCK_N, C1, C2, CHUNKS, COL_B, FIELDS, K, KC, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_C,
+    P_COUNTER, P_DONE, P_FINISH, P_SHARED, ROW_A, ROW_B, ROW_C, SHARED, STEP_A, STRIPS, TASKS_M, TASKS_N,
 )
 from .matmul_plan import STRIP as STRIP_ROWS  # isort: skip
 
@@ -37,6 +37,7 @@ LEAST_WORK = 1 << 21                                          # multiply-adds be
 # where the fallback's arguments lie: the address of `plain_block`, and what it is called with
 W_ROWS, W_COLS, W_A, W_B, W_C, W_ALPHA, W_KEEP, W_FIELDS = range(8)
 HEAD_BYTES = 256                                              # of a thread's scratch: the arguments above
+SPOILT = 1 << 32                                              # added to the count of a block's steps by one that was not tame
 SEEN = 128                                                    # bytes that keep the smallest and largest numbers of one packing
 
 
@@ -69,6 +70,12 @@ def make_plan_amx(plain, dims, batch, threads, pieces):
     own = HEAD_BYTES + 8 * FIELDS + 4096 + step + 2048 + 128 + (block_n // 32) * (SEEN + 8) + strip // 32 * SEEN
     own += (block_n + strip) // 16 * (kc // 32) * step
     plan[SCRATCH] = round_up(own, 64) + 64 + plain[SCRATCH]
+    # steps of k as tasks of their own, where all fits the caches: each thread reads the rows that it has made itself. In one piece
+    # the tile unit goes on from the step before, so that the bits would not be the same
+    fits = 4 * (m + n) * k <= threads * host_caches()[1] and plan[ROW_C] == 4 * n
+    if threads > 1 and batch == 1 and fits and len(pieces) > 1 and plan[TASKS_M] * plan[TASKS_N] <= STRIPS:
+        plan[CHUNKS] = ceil_div(k, kc)
+        plan[SHARED] = plan[CHUNKS] * m * 4 * n + 64
     plan.flags.writeable = False
     return plan
 
@@ -110,22 +117,19 @@ def gather(dense, src, lines, left, line, step, across, like):
 
 
 @jit
-def merge(pc, row_c, source, rows, cols, alpha, keep, like):
-    """C = alpha · source + keep · C for up to 32 × 32, source dense."""
+def merge(pc, row_c, source, row_source, rows, cols, alpha, keep, like):
+    """C = alpha · source + keep · C."""
     scale, old = constant(alpha, like), constant(keep, like)
     for i in range(rows):
-        for half in range(2):
-            count = cols - 16 * half
-            if count <= 0:
-                continue
-            address = pc + i * row_c + 64 * half
-            value = vload(source + i * 128 + 64 * half, like) * scale
+        for j in range(0, cols, 16):
+            address = pc + i * row_c + 4 * j
+            value = vload(source + i * row_source + 4 * j, like) * scale
             if keep != 0:
-                value = value + old * load_some(address, count, like)
-            if count >= 16:
+                value = fma(old, load_some(address, cols - j, like), value)       # as written, wherever this is compiled
+            if cols - j >= 16:
                 store(address, value)
             else:
-                store_part(address, value, count)
+                store_part(address, value, cols - j)
 
 
 @jit
@@ -197,12 +201,16 @@ def multiply_strip(rows, cols, steps, packed_a, packed_b, pc, row_c, alpha, keep
             amx.multiply_block(to_c, row_c, a, line, packed_b, line, 0, steps, np.int64(keep), pieces)
         else:
             amx.multiply_block(product, 128, a, line, packed_b, line, 0, steps, 0, pieces)
-            merge(to_c, row_c, product, min(32, rows - r), cols, alpha, keep, like)
+            merge(to_c, row_c, product, 128, min(32, rows - r), cols, alpha, keep, like)
 
 
 @jit
-def block_amx(plan, args, task, has_b, scratch, like, pieces):
-    """One task: a block of C. `has_b`: B's part is packed already, by the task before."""
+def block_amx(plan, args, task, chunk, has_b, scratch, like, pieces):
+    """A block of C; or where `chunk` is not -1 what this step of k alone gives to it, kept for `add_chunks`; False, and nothing
+    kept, if that is for the plain loops.
+
+    `has_b`: B's part is packed already, by the task before.
+    """
     alpha, beta = np.float32(peek_f64(args + 8 * P_ALPHA)), np.float32(peek_f64(args + 8 * P_BETA))
     tasks_m, n2 = peek_i64(plan + 8 * TASKS_M), peek_i64(plan + 8 * N2)
     batch, here = divmod(task, tasks_m * peek_i64(plan + 8 * TASKS_N))
@@ -216,6 +224,10 @@ def block_amx(plan, args, task, has_b, scratch, like, pieces):
     pa = peek_i64(args + 8 * P_A) + first * peek_i64(plan + 8 * A1) + second * peek_i64(plan + 8 * A2) + i0 * row_a
     pb = peek_i64(args + 8 * P_B) + first * peek_i64(plan + 8 * B1) + second * peek_i64(plan + 8 * B2) + j0 * col_b
     c = peek_i64(args + 8 * P_C) + first * peek_i64(plan + 8 * C1) + second * peek_i64(plan + 8 * C2)
+    start, stop, chunked = 0, depth, chunk >= 0
+    if chunked:
+        c, alpha, beta = peek_i64(args + 8 * P_SHARED) + chunk * peek_i64(plan + 8 * M) * row_c, np.float32(1), np.float32(0)
+        start, stop = chunk * kc, min(depth, chunk * kc + kc)
     pc = c + i0 * row_c + j0 * 4
     strip = peek_i64(plan + 8 * STRIP_ROWS)
     size, watch = len(pieces) * TILE, len(pieces) > 1
@@ -228,11 +240,11 @@ def block_amx(plan, args, task, has_b, scratch, like, pieces):
     if watch:
         for g in range(groups + strip // 32):
             amx.tame(seen + g * SEEN)
-    for k0 in range(0, depth, kc):
-        k = min(kc, depth - k0)
+    for k0 in range(start, stop, kc):
+        k = min(kc, stop - k0)
         steps = (k + 31) // 32
         packed_b = packed_a + strip // 16 * steps * size
-        keep = beta if k0 == 0 else np.float32(1)
+        keep = beta if k0 == start else np.float32(1)
         a, b = pa + k0 * step_a, pb + k0 * row_b
         if not has_b:
             pack(packed_b, b, cols, k, col_b, row_b, False, spare, seen_b, like, pieces)
@@ -249,6 +261,8 @@ def block_amx(plan, args, task, has_b, scratch, like, pieces):
                 if not watch or (wild == 0 and peek_i64(tame_b + j // 32 * 8)):
                     multiply_strip(here, wide, steps, packed_a, from_b, to_c, row_c, alpha, keep, product, like, pieces)
                     continue
+                if chunked:
+                    return False
                 for r in range(0, here, JUDGED):
                     part, to_part = min(JUDGED, here - r), to_c + r * row_c
                     if wild >> r // JUDGED & 1 or not peek_i64(tame_b + j // 32 * 8):
@@ -256,8 +270,24 @@ def block_amx(plan, args, task, has_b, scratch, like, pieces):
                     else:
                         multiply_strip(part, wide, steps, packed_a + r // 16 * steps * size, from_b, to_part, row_c, alpha,
                                        keep, product, like, pieces)
-            if k0 + kc >= depth:                # while the strip is in the cache
+            if k0 + kc >= depth and not chunked:                # while the strip is in the cache
                 finish_block(peek_i64(args + 8 * P_FINISH), plan, args, scratch, i0 + i, here, j0, cols, batch, c)
+    return True
+
+
+@jit
+def add_chunks(plan, args, task, scratch, like):
+    """A block of C from what its steps of k gave, in their order."""
+    alpha, beta = np.float32(peek_f64(args + 8 * P_ALPHA)), np.float32(peek_f64(args + 8 * P_BETA))
+    j, i = divmod(task, peek_i64(plan + 8 * TASKS_M))
+    i0, j0, row_c = i * peek_i64(plan + 8 * BLOCK_M), j * peek_i64(plan + 8 * BLOCK_N), peek_i64(plan + 8 * ROW_C)
+    rows = min(peek_i64(plan + 8 * BLOCK_M), peek_i64(plan + 8 * M) - i0)
+    cols = min(peek_i64(plan + 8 * BLOCK_N), peek_i64(plan + 8 * N) - j0)
+    c, here = peek_i64(args + 8 * P_C), i0 * row_c + 4 * j0
+    for chunk in range(peek_i64(plan + 8 * CHUNKS)):
+        source = peek_i64(args + 8 * P_SHARED) + chunk * peek_i64(plan + 8 * M) * row_c + here
+        merge(c + here, row_c, source, row_c, rows, cols, alpha, beta if chunk == 0 else np.float32(1), like)
+    finish_block(peek_i64(args + 8 * P_FINISH), plan, args, scratch, i0, rows, j0, cols, 0, c)
 
 
 def make_amx(plain_address, pieces):
@@ -266,15 +296,28 @@ def make_amx(plain_address, pieces):
 
     @jit
     def worker(plan, args, thread, scratch):
-        tasks_m, one_step = peek_i64(plan + 8 * TASKS_M), peek_i64(plan + 8 * K) <= peek_i64(plan + 8 * KC)
-        tasks = tasks_m * peek_i64(plan + 8 * TASKS_N) * peek_i64(plan + 8 * N1) * peek_i64(plan + 8 * N2)
+        tasks_m, chunks = peek_i64(plan + 8 * TASKS_M), peek_i64(plan + 8 * CHUNKS)
+        one_step = chunks > 1 or peek_i64(plan + 8 * K) <= peek_i64(plan + 8 * KC)
+        blocks = tasks_m * peek_i64(plan + 8 * TASKS_N) * peek_i64(plan + 8 * N1) * peek_i64(plan + 8 * N2)
         poke(scratch + 8 * W_FIELDS, peek_i64(plan + 8 * (2 * FIELDS)))
         amx.open_tiles(peek_i64(plan + 8 * (2 * FIELDS + 1)))
-        task, last = draw(args + 8 * P_COUNTER, tasks, thread), -1
+        task, last = draw(args + 8 * P_COUNTER, blocks * chunks, thread), -1
         while task >= 0:
-            block_amx(plan, args, task, one_step and task // tasks_m == last, scratch, np.float32(0), pieces)
+            chunk, block = divmod(task, blocks)
+            has_b = one_step and task // tasks_m == last
             last = task // tasks_m
-            task = draw(args + 8 * P_COUNTER, tasks, thread)
+            if chunks == 1:
+                block_amx(plan, args, block, -1, has_b, scratch, np.float32(0), pieces)
+            else:
+                tame = block_amx(plan, args, block, chunk, has_b, scratch, np.float32(0), pieces)
+                done = fetch_add(args + 8 * (P_DONE + block), 1 if tame else 1 + SPOILT)
+                if done % SPOILT == chunks - 1:
+                    if tame and done < SPOILT:
+                        add_chunks(plan, args, block, scratch, np.float32(0))
+                    else:                             # in the order in which one thread would do it
+                        block_amx(plan, args, block, -1, False, scratch, np.float32(0), pieces)
+                        last = -1
+            task = draw(args + 8 * P_COUNTER, blocks * chunks, thread)
         amx.close_tiles()
 
     return worker, np.array([plain_address, config], np.int64)

@@ -38,7 +38,7 @@ if COMPILED:
     from ._pool import ready
     from .matmul_blocked import launch, part_address
     from .matmul_tile import make_dots
-    from .simd import fetch_add, peek_f32, peek_i64, poke
+    from .simd import draw, peek_f32, peek_i64, poke
 
     LANES = simd.LANES32
     _EIGHT_BITS = simd.Vector(types.int8, LANES)
@@ -78,8 +78,8 @@ if COMPILED:
         row_x, row_out = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * ROW_C)
         px, pq, out = peek_i64(args + 8 * P_A), peek_i64(args + 8 * P_B), peek_i64(args + 8 * P_C)
         scale, bias = peek_i64(args + 8 * P_RES), peek_i64(args + 8 * P_BIAS)
-        task = fetch_add(args + 8 * P_COUNTER, 1)
-        while task < tasks:
+        task = draw(args + 8 * P_COUNTER, tasks, thread)
+        while task >= 0:
             start = task * peek_i64(plan + 8 * BLOCK_N)
             last = min(start + peek_i64(plan + 8 * BLOCK_N), peek_i64(plan + 8 * N))
             while start < last:
@@ -93,7 +93,7 @@ if COMPILED:
                         j += done
                     i += together
                 start = end
-            task = fetch_add(args + 8 * P_COUNTER, 1)
+            task = draw(args + 8 * P_COUNTER, tasks, thread)
 
     @functools.cache
     def worker_address():

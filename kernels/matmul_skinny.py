@@ -19,7 +19,7 @@ from .matmul_plan import (  # isort: skip
     P_DONE, P_FINISH, P_SHARED, ROW_A, ROW_B, ROW_C, STEP_A, TASKS_N,
 )
 from .matmul_tile import make_dots, make_tile
-from .simd import fetch_add, peek_f64, peek_i64
+from .simd import draw, fetch_add, peek_f64, peek_i64
 from .vecmath import wide_vectors
 
 COLUMNS = 48                          # of the result that all rows of A meet while B's rows for them are in the cache
@@ -180,8 +180,8 @@ def make_skinny(vector):
         alpha, beta = scalar(peek_f64(args + 8 * P_ALPHA)), scalar(peek_f64(args + 8 * P_BETA))
         chunks = peek_i64(plan + 8 * CHUNKS)
         tasks = tasks_n * peek_i64(plan + 8 * N1) * n2 * chunks
-        task = fetch_add(args + 8 * P_COUNTER, 1)
-        while task < tasks:
+        task = draw(args + 8 * P_COUNTER, tasks, thread)
+        while task >= 0:
             strip, chunk = task // chunks, task % chunks
             batch, j = strip // tasks_n, strip % tasks_n
             first, second = batch // n2, batch % n2
@@ -199,6 +199,6 @@ def make_skinny(vector):
             if complete:
                 finish_block(peek_i64(args + 8 * P_FINISH), plan, args, scratch, 0, peek_i64(plan + 8 * M), j * block_n, cols,
                              batch, pc)
-            task = fetch_add(args + 8 * P_COUNTER, 1)
+            task = draw(args + 8 * P_COUNTER, tasks, thread)
 
     return worker

@@ -101,17 +101,31 @@ def test_epilogue_and_batches():
     np.testing.assert_allclose(got, np.maximum(a @ b + bias, 0) + residual, rtol=1e-5, atol=1e-4)
 
 
-def test_equal_bits_at_any_number_of_threads():
+@pytest.mark.parametrize("m, k, n", [(300, 700, 260), (512, 768, 128), (65, 1030, 128), (33, 1600, 40)])
+@pytest.mark.parametrize("transpose_a", [False, True])
+@pytest.mark.parametrize("options", [{}, {"alpha": 0.7, "beta": 0.3}, {"beta": 1.0}, {"epilogue": True}, {"precision": "bfloat16"}],
+                         ids=lambda options: " ".join(options) or "plain")  # fmt: skip
+def test_equal_bits_at_any_number_of_threads(m, k, n, transpose_a, options):
     rng = np.random.default_rng(3)
-    a, b = rng.standard_normal((300, 700)).astype(np.float32), rng.standard_normal((700, 260)).astype(np.float32)
-    a[200, 300], b[400, 200] = 1e-38, 1e-36  # some blocks take the plain loops
+    a, b = rng.standard_normal((m, k)).astype(np.float32), rng.standard_normal((k, n)).astype(np.float32)
+    a[20, 300], b[400, 20], a[5, 650] = 1e-38, 1e-36, np.inf  # some blocks take the plain loops
+    c = rng.standard_normal((m, n)).astype(np.float32)
+    options = dict(options)
+    more = {"bias": c[0], "activation": "gelu", "residual": c} if options.pop("epilogue", False) else {}
     before = kernels.get_num_threads()
     results = []
     for threads in (1, 2, 4):
         kernels.set_num_threads(threads)
-        results.append(kernels.matmul(a, b))
+        out = c.copy() if "beta" in options else None
+        given = np.ascontiguousarray(a.T) if transpose_a else a
+        with np.errstate(invalid="ignore"):
+            results.append(kernels.matmul(given, b, out, transpose_a=transpose_a, **options, **more))
     kernels.set_num_threads(before)
-    assert all(np.array_equal(results[0], r) for r in results[1:])
+    truth = (options.get("alpha", 1) * a.astype(np.float64) @ b + options.get("beta", 0) * c)[10:20]
+    if not more and "precision" not in options:
+        np.testing.assert_allclose(results[0][10:20], truth, rtol=1e-5, atol=2e-4)
+    for result in results[1:]:
+        np.testing.assert_array_equal(results[0], result)
 
 
 def test_the_tiles_can_be_switched_off():
