@@ -8,9 +8,16 @@ from ._jit import COMPILED, jit
 LARGE = 48 << 20                              # bytes of a result from which it pays
 
 if COMPILED:
-    from .simd import LANES32, load_f32, load_f64, store_stream
+    from .simd import LANES32, load_f32, load_f64, prefetch_second, store_stream
 
     BYTES = 4 * LANES32
+
+    @jit(forceinline=True)
+    def ask_for(x, start, stop):
+        """Ask memory for x[start:stop] of a contiguous vector, as far as there is one, while other work is done."""
+        first, end = x.ctypes.data + start * x.itemsize, x.ctypes.data + min(stop, x.size) * x.itemsize
+        for address in range(first, end, 64):
+            prefetch_second(address)
 
     @jit
     def stream(into, source):
@@ -30,5 +37,8 @@ if COMPILED:
             into[i] = source[i]
             i += 1
 else:
+    def ask_for(x, start, stop):
+        """Memory is not waited for in plain Python."""
+
     def stream(into, source):
         into[...] = source

@@ -21,6 +21,7 @@ host. Only importable where kernels are compiled (`_jit.COMPILED`).
 import operator
 import os
 
+import numpy as np
 from llvmlite import ir
 from numba import config, types
 from numba.core import cgutils
@@ -28,6 +29,7 @@ from numba.core.codegen import get_host_cpu_features
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
+from . import vecmath
 from ._jit import jit
 
 
@@ -444,6 +446,21 @@ class _Negate(AbstractTemplate):
 @lower_builtin(operator.neg, Vector)
 def _lower_negate(context, builder, sig, args):
     return builder.fneg(args[0]) if sig.args[0].dtype in _TO_INT else builder.neg(args[0])
+
+
+# -- exponentials ---------------------------------------------------------------------------------
+
+@jit
+def exp_low_f32(x):
+    """eˣ for x <= 0, as `vecmath.exp_low`: what would be denormal is 0; NaN stays."""
+    z = vmax(splat_f32(-88), x)
+    shifted = fma(z, splat_f32(vecmath.LOG2E32), splat_f32(vecmath.BIASED32))
+    n = shifted - vecmath.BIASED32
+    r = fma(-n, splat_f32(vecmath.LN2_LOW32), fma(-n, splat_f32(vecmath.LN2_HIGH32), z))
+    p = fma(splat_f32(vecmath.E4), r, splat_f32(vecmath.E3))
+    for coefficient in (vecmath.E2, vecmath.E1, vecmath.E0):
+        p = fma(p, r, splat_f32(coefficient))
+    return (fma(p * r, r, r) + np.float32(1)) * from_bits(bits(shifted) << 23)
 
 
 # -- across lanes ---------------------------------------------------------------------------------
