@@ -6,7 +6,7 @@
 and with tanh's approximation of Φ. gate and slope are smooth, and nothing beyond 6: they are cut into 32 pieces, one around each
 multiple of 1/5, each a polynomial of degree 4. The 32 coefficients of one degree fill two registers, and one instruction
 (vpermi2ps) finds in them what every lane needs: 15 operations for 16 numbers, where the formulas of `activation` take 25 to 28.
-No digit is lost for x << 0, as max(x, 0) and a gate(a) are exact zeros and small numbers there.
+For x << 0 this is zero minus a small number, and not the difference of large ones.
 """
 import math
 
