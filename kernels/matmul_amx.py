@@ -73,7 +73,7 @@ def make_plan_amx(plain, dims, batch, threads, pieces):
     # steps of k as tasks of their own, where all fits the caches: each thread reads the rows that it has made itself. In one piece
     # the tile unit goes on from the step before, so that the bits would not be the same
     fits = 4 * (m + n) * k <= threads * host_caches()[1] and plan[ROW_C] == 4 * n
-    if threads > 1 and batch == 1 and fits and len(pieces) > 1 and plan[TASKS_M] * plan[TASKS_N] <= STRIPS:
+    if k > kc and threads > 1 and batch == 1 and fits and len(pieces) > 1 and plan[TASKS_M] * plan[TASKS_N] <= STRIPS:
         plan[CHUNKS] = ceil_div(k, kc)
         plan[SHARED] = plan[CHUNKS] * m * 4 * n + 64
     plan.flags.writeable = False
