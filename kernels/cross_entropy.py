@@ -80,14 +80,12 @@ def _slopes_64(row, log, share_of_all, scale, past, d):
             scratch[i] = (exp_low(part[i] - log) - share_of_all) * scale
         if past:
             stream(into, scratch[:part.size])
-        else:
-            into[:] = scratch[:part.size]
+            continue
+        for i in range(part.size):                    # into[:] = ... would keep callers alive: Numba's typing of it raises inside
+            into[i] = scratch[i]
 
 
 if COMPILED:
-    from numba import types
-    from numba.extending import overload
-
     from .simd import LANES32, exp_low_f32, load_f32, load_part_f32, prefetch_second, splat_f32, store, store_part, store_stream
 
     @jit
@@ -108,33 +106,31 @@ if COMPILED:
             i += LANES32
         if i < n:
             store_part(target + 4 * i, (exp_low_f32(load_part_f32(source + 4 * i, n - i) - base) - part) * factor, n - i)
-
-    def _slopes(row, log, share_of_all, scale, past, d):
-        """One of the two."""
-
-    @overload(_slopes)
-    def _choose(row, log, share_of_all, scale, past, d):
-        if row.dtype == types.float32:
-            return lambda row, log, share_of_all, scale, past, d: _slopes_32(row, log, share_of_all, scale, past, d)
-        return lambda row, log, share_of_all, scale, past, d: _slopes_64(row, log, share_of_all, scale, past, d)
 else:
-    _slopes = _slopes_64
+    _slopes_32 = _slopes_64
 
 
-@jit_tasks
-def _gradient(task, tasks, width, past, g, logits, targets, lse, ignore_index, smoothing, out):
-    first, last = span(task, tasks, logits.shape[0])
-    zero = logits.dtype.type(0)
-    share_of_all = logits.dtype.type(smoothing / width)
-    for r in range(first, last):
-        row, d = logits[r][:width], out[r][:width]
-        target = targets[r]
-        if target == ignore_index:
-            d[:] = zero
-            continue
-        hot = (exp(row[target] - lse[r]) - share_of_all - (1 - smoothing)) * g[r]
-        _slopes(row, lse[r], share_of_all, g[r], past, d)
-        d[target] = hot
+def _gradient_by(slopes):
+    """Rows of the gradient, each by `slopes` but for the target's own."""
+    @jit_tasks
+    def gradient(task, tasks, width, past, g, logits, targets, lse, ignore_index, smoothing, out):
+        first, last = span(task, tasks, logits.shape[0])
+        zero = logits.dtype.type(0)
+        share_of_all = logits.dtype.type(smoothing / width)
+        for r in range(first, last):
+            row, d = logits[r][:width], out[r][:width]
+            target = targets[r]
+            if target == ignore_index:
+                d[:] = zero
+                continue
+            hot = (exp(row[target] - lse[r]) - share_of_all - (1 - smoothing)) * g[r]
+            slopes(row, lse[r], share_of_all, g[r], past, d)
+            d[target] = hot
+
+    return gradient
+
+
+_GRADIENT = {check.F32: _gradient_by(_slopes_32), check.F64: _gradient_by(_slopes_64)}
 
 
 # ---- the kernels ------------------------------------------------------------------------------------------------------
@@ -164,8 +160,8 @@ def cross_entropy_backward(g, logits, targets, lse, ignore_index=-100, label_smo
     target = out if out.flags.c_contiguous else empty(logits.shape, logits.dtype)
     rows, width = rows_of(logits), logits.shape[-1]
     past = out is not logits and out.nbytes >= LARGE
-    _gradient(*share(len(rows), width), width, past, _flat(g), rows, _flat(targets), _flat(lse), np.int64(ignore_index),
-              logits.dtype.type(label_smoothing), target.reshape(-1, width))
+    _GRADIENT[logits.dtype](*share(len(rows), width), width, past, _flat(g), rows, _flat(targets), _flat(lse),
+                            np.int64(ignore_index), logits.dtype.type(label_smoothing), target.reshape(-1, width))
     if target is not out:
         out[...] = target
     return out
