@@ -22,12 +22,13 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from . import _threads
+from . import _ahead, _threads
 from ._jit import address_of, jit
 from .simd import call_address, peek_i64, poke
 
 # bytes from the start; what different threads write stands on lines of its own
-TICKET, DONE, BUSY, WORKER, ARGUMENT, LIMIT, LAUNCH, YIELD, ASLEEP, SIZE = 0, 128, 256, 384, 392, 400, 408, 416, 512, 640
+TICKET, DONE, BUSY, WORKER, ARGUMENT, LIMIT, LAUNCH, YIELD, ASLEEP, AHEAD = 0, 128, 256, 384, 392, 400, 408, 416, 512, 640
+SIZE = AHEAD + _ahead.SIZE
 PARTS_BITS = 12
 MOST_PARTS = (1 << PARTS_BITS) - 1
 SPINS, PATIENCE = 60000, 2000                 # looks before a thread sleeps; before the caller offers its core to who has a part
@@ -154,14 +155,27 @@ def launch_worker(pool, parts, worker, argument):
 
 
 @jit
+def expect(pool, matrix, piece, pieces):
+    """A matrix is about to be read, once; threads that have no part may fetch what is expected to be read after it."""
+    put(pool + AHEAD + _ahead.NEXT, _ahead.expect(pool + AHEAD, matrix, piece, pieces))
+
+
+@jit
 def serve(pool, index):
     """Take parts until there was nothing to do for a while."""
-    idle = 0
+    idle, note, fetched = 0, 0, 0
     while idle < SPINS and index < look(pool + LIMIT):
         part = take_part(pool, (index + 1) % 2)
         if part < 0:
-            pause()
             idle += 1
+            following = look(pool + AHEAD + _ahead.NEXT)
+            if following != note:
+                note, fetched = following, 0
+            before = fetched
+            if note != 0:
+                fetched = _ahead.fetch(note, index + 1, look(pool + LIMIT) + 1, fetched)
+            if fetched == before:
+                pause()
         else:
             call_address(peek_i64(pool + WORKER), peek_i64(pool + ARGUMENT), part, 0, 0)
             add(pool + DONE, 1)

@@ -21,9 +21,9 @@ from .matmul_epilogue import finish_block
 from .matmul_pack import make_pack
 
 from .matmul_plan import (  # isort: skip
-    A1, A2, B1, B2, BLOCK_M, BLOCK_N, C1, C2, COL_B, DIRECT_A, DIRECT_B, HIGH_A, HIGH_B, HIGH_C, HUGE_PAGE, K, KC, LOW_A,
+    A1, A2, B1, B2, BLOCK_M, BLOCK_N, C1, C2, CHUNKS, COL_B, DIRECT_A, DIRECT_B, HIGH_A, HIGH_B, HIGH_C, HUGE_PAGE, K, KC, LOW_A,
     LOW_B, LOW_C, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_BIAS, P_C, P_COUNTER, P_FIELDS, P_FINISH, P_PRE, P_RES, P_SHARED,
-    ROW_A, ROW_B, ROW_C, SCRATCH, STEP_A, STRIP, TASKS_M, TASKS_N,
+    PIECE, ROW_A, ROW_B, ROW_C, SCRATCH, STEP_A, STRIP, TASKS_M, TASKS_N,
 )
 from .matmul_tile import PANEL, ROWS, make_tile
 from .simd import draw, peek_f64, peek_i64
@@ -221,6 +221,8 @@ def launch(pool, threads, part, worker, finish, plan, a, b, c, bias, residual, p
     if threads == 1:
         simd.call_address(worker, plan.ctypes.data, args.ctypes.data, 0, start)
         return False
+    if plan[PIECE] != 0:
+        _pool.expect(pool, args[P_B], plan[PIECE], plan[TASKS_N] * plan[CHUNKS])
     block = np.empty(L_FIELDS, np.int64)
     block[L_WORKER], block[L_PLAN], block[L_ARGS] = worker, plan.ctypes.data, args.ctypes.data
     block[L_START], block[L_STEP] = start, plan[SCRATCH]

@@ -1,6 +1,7 @@
 """How one matmul is cut up: strides, batches, blocks. Made once for a set of shapes and kept.
 
-A plan is an int64 array that the compiled loops read; the names below are its fields. Strides are bytes.
+A plan is an int64 array that the compiled loops read; the names below are its fields. Strides are bytes. PIECE: the bytes of B that
+one task reads, where B is read from end to end by one row; 0 where not (`_ahead`).
 Batch axes that can be walked with one stride are merged, and merged into the rows where B is shared by the batch, so that
 (B, T, D) @ (D, F) is one product of B·T rows. Two batch axes may be left (N1, N2); `split` says what to do with more.
 """
@@ -13,7 +14,7 @@ import numpy as np
 
 (M, N, K, ROW_A, STEP_A, ROW_B, COL_B, ROW_C, N1, N2, A1, B1, C1, R1, P1, A2, B2, C2, R2, P2, BLOCK_M, BLOCK_N, TASKS_M,
  TASKS_N, KC, STRIP, DIRECT_A, DIRECT_B, ACTIVATION, ROW_R, COL_R, ROW_P, STEP_BIAS, SCRATCH, LOW_A, HIGH_A,
- LOW_B, HIGH_B, LOW_C, HIGH_C, CHUNK, CHUNKS, SHARED, FIELDS) = range(44)
+ LOW_B, HIGH_B, LOW_C, HIGH_C, CHUNK, CHUNKS, SHARED, PIECE, FIELDS) = range(45)
 # addresses that change with every call
 P_A, P_B, P_C, P_BIAS, P_RES, P_PRE, P_ALPHA, P_BETA, P_FINISH, P_SHARED = range(10)
 P_COUNTER, P_DONE, P_FIELDS = 16, 17, 34      # counters, written by all threads, on cache lines of their own
@@ -114,6 +115,7 @@ def is_skinny(dims, strides, size):
 
 
 AT_ONCE = 8                                   # rows of B, or vectors of a row, that few rows of A meet side by side
+PIECE_BYTES = 192 << 10                       # of B in a task, about, with one row
 STRIP_BYTES, CHUNK_BYTES, TASKS = 16 << 10, 512 << 10, 8          # of a row of B at a time; of B at least in a task; tasks wanted
 
 
@@ -138,12 +140,16 @@ def make_plan(dims, strides, batch, size, lanes, rows, activation, threads, exte
     kc = k_step(depth, width * size)
     block_m, block_n = blocks(m, n, kc * size, n1 * n2, m * n * depth * n1 * n2, width, rows, threads)
     strip = min(block_m, 4 * rows)
-    chunk = depth
+    chunk, piece = depth, 0
     if is_skinny(dims, strides, size):
         block_m, kc = m, min(depth, AT_ONCE)
         block_n = n if threads == 1 else max(8 * lanes, round_up(ceil_div(n, 4 * threads), 8 * lanes))
+        if m == 1:                            # short enough that a thread that found much of its share in its cache can take more
+            block_n = min(block_n, round_up(ceil_div(PIECE_BYTES, depth * size), lanes))
+            piece = block_n * strides[3]
         if strides[3] == size and n1 * n2 == 1:
             block_n, chunk = strips_and_chunks(n, depth, size, lanes)
+            piece = chunk * strides[2] if block_n == n and m == 1 else 0
     direct_a = n <= 2 * width or m * depth * size <= 128 << 10
     direct_b = strides[3] == size and (m <= 4 * rows or (depth * strides[2] <= 96 << 10 and m <= 128))
     plan = np.zeros(FIELDS, np.int64)
@@ -156,6 +162,7 @@ def make_plan(dims, strides, batch, size, lanes, rows, activation, threads, exte
     plan[[DIRECT_A, DIRECT_B, ACTIVATION]] = direct_a, direct_b, ACTIVATIONS[activation]
     chunks = ceil_div(depth, chunk)
     plan[[CHUNK, CHUNKS, SHARED]] = chunk, chunks, ceil_div(n, block_n) * chunks * m * block_n * size if chunks > 1 else 0
+    plan[PIECE] = piece if n1 * n2 == 1 else 0
     plan[[LOW_A, HIGH_A, LOW_B, HIGH_B, LOW_C, HIGH_C]] = extents
     plan[SCRATCH] = scratch_bytes(kc, strip, block_n, width, rows, size)
     plan.flags.writeable = False

@@ -23,7 +23,7 @@ from .matmul_plan import FIELDS, SERIAL_SKINNY, borrow_scratch, ceil_div, return
 from .reference_matmul import check_int8
 
 from .matmul_plan import (  # isort: skip
-    BLOCK_N, COL_B, K, M, N, P_A, P_B, P_BIAS, P_C, P_COUNTER, P_RES, ROW_A, ROW_C, SCRATCH, TASKS_N,
+    BLOCK_N, CHUNKS, COL_B, K, M, N, P_A, P_B, P_BIAS, P_C, P_COUNTER, P_RES, PIECE, ROW_A, ROW_C, SCRATCH, TASKS_N,
 )
 
 FEW = 16                                      # rows of x up to which reading q is what counts
@@ -105,7 +105,7 @@ if COMPILED:
         block = round_up(max(8, TASK_BYTES // depth), 8)
         plan[[M, N, K]] = rows, n, depth
         plan[[ROW_A, COL_B, ROW_C]] = 4 * depth, depth, 4 * n
-        plan[[BLOCK_N, TASKS_N, SCRATCH]] = block, ceil_div(n, block), 256
+        plan[[BLOCK_N, TASKS_N, CHUNKS, PIECE, SCRATCH]] = block, ceil_div(n, block), 1, block * depth, 256
         plan.flags.writeable = False
         return plan
 
