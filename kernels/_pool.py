@@ -163,7 +163,7 @@ def expect(pool, matrix, piece, pieces):
 @jit
 def serve(pool, index):
     """Take parts until there was nothing to do for a while."""
-    idle, note, fetched = 0, 0, 0
+    idle, note, fetched = 0, 0, np.int64(0)         # a constant would have `fetch` compiled once more
     while idle < SPINS and index < look(pool + LIMIT):
         part = take_part(pool, (index + 1) % 2)
         if part < 0:

@@ -130,28 +130,38 @@ def _mover(name):
 load_block, store_block = _mover("tileloadd64"), _mover("tilestored64")      # the sums from, and to, 32 × 32 float32
 
 
-@intrinsic
-def add_products(typingctx, A, a_step, B, b_step, pieces):
-    """The 32 × 32 sums += A B over one step of 32: two tiles a piece, a_step and b_step bytes apart."""
-    def codegen(context, builder, sig, args):
-        A, a_step, B, b_step, _ = args
-        held = (None, None)
+def _adder(part, parts):
+    """One of several parts, in order, of: the 32 × 32 sums += A B over one step of 32, two tiles a piece, a_step and b_step bytes
+    apart."""
+    @intrinsic
+    def add_products(typingctx, A, a_step, B, b_step, pieces):
+        def codegen(context, builder, sig, args):
+            A, a_step, B, b_step, _ = args
+            products = _PRODUCTS[len(pieces)]
+            start, stop = (len(products) * n // parts for n in (part, part + 1))
+            held = products[start - 1] if start else (None, None)
 
-        def load(tile, start, step, i, piece):
-            address = builder.add(start, builder.add(builder.mul(step, _number(i)), _number(piece * TILE_BYTES)))
-            _call(builder, "tileloadd64", _tile(tile), builder.inttoptr(address, _BYTE.as_pointer()), _number(64))
+            def load(tile, start, step, i, piece):
+                address = builder.add(start, builder.add(builder.mul(step, _number(i)), _number(piece * TILE_BYTES)))
+                _call(builder, "tileloadd64", _tile(tile), builder.inttoptr(address, _BYTE.as_pointer()), _number(64))
 
-        for left, right in _PRODUCTS[len(pieces)]:
-            for i in range(2):
-                if left != held[0]:
-                    load(4 + i, A, a_step, i, left)
-                if right != held[1]:
-                    load(6 + i, B, b_step, i, right)
-            held = left, right
-            for i, j in _CORNERS:
-                _call(builder, "tdpbf16ps", _tile(2 * i + j), _tile(4 + i), _tile(6 + j))
-        return context.get_dummy_value()
-    return types.void(*[types.int64] * 4, pieces), codegen
+            for left, right in products[start:stop]:
+                for i in range(2):
+                    if left != held[0]:
+                        load(4 + i, A, a_step, i, left)
+                    if right != held[1]:
+                        load(6 + i, B, b_step, i, right)
+                held = left, right
+                for i, j in _CORNERS:
+                    _call(builder, "tdpbf16ps", _tile(2 * i + j), _tile(4 + i), _tile(6 + j))
+            return context.get_dummy_value()
+        return types.void(*[types.int64] * 4, pieces), codegen
+
+    return add_products
+
+
+add_products = _adder(0, 1)
+add_first_third, add_second_third, add_last_third = (_adder(part, 3) for part in range(3))
 
 
 @jit
@@ -185,14 +195,33 @@ def multiply(C, ldc, A, B, height, width, steps, low, high, by_column, pieces):
 
 
 @jit
-def multiply_band(C, ldc, A, B, height, width, steps, low, high, pieces):
-    """As `multiply`, uncut, but 0 in the blocks that hold no element with i + low <= j <= i + high."""
-    step = steps * len(pieces) * TILE_BYTES
-    for i in range(0, height, 32):
-        for j in range(0, width, 32):
+def multiply_beside(C, ldc, A, B, steps, low, high, beside, record, first, last, like, pieces):
+    """`multiply` of a 64 × 64 tile, uncut, but 0 in the blocks that hold no element with i + low <= j <= i + high; and meanwhile
+    beside(record, n, like, pieces) for first <= n < last, on the vector units.
+
+    A third of a step of 32 keeps the tile unit busy for 128 cycles with few instructions: there is room for others.
+    """
+    step, n, part, parts = steps * len(pieces) * TILE_BYTES, first, 0, 12 * steps
+    for i in range(0, 64, 32):
+        for j in range(0, 64, 32):
             needed = j + 31 >= i + low and j <= i + 31 + high
-            multiply_block(C + i * ldc + j * 4, ldc, A + i // 16 * step, step, B + j // 16 * step, step, 0,
-                           steps if needed else 0, 0, pieces)
+            clear_block()
+            for k in range(steps):
+                here = k * len(pieces) * TILE_BYTES
+                a, b = A + i // 16 * step + here, B + j // 16 * step + here
+                for third in range(3):
+                    if needed and third == 0:
+                        add_first_third(a, step, b, step, pieces)
+                    elif needed and third == 1:
+                        add_second_third(a, step, b, step, pieces)
+                    elif needed:
+                        add_last_third(a, step, b, step, pieces)
+                    part += 1
+                    stop = first + (last - first) * part // parts
+                    while n < stop:
+                        beside(record, n, like, pieces)
+                        n += 1
+            store_block(C + i * ldc + j * 4, ldc)
 
 
 # -- splitting ------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from kernels.amx import (
     all_finite,
     close_tiles,
     multiply,
-    multiply_band,
+    multiply_beside,
     open_tiles,
     pieces_for,
     split_in_turn,
@@ -48,6 +48,8 @@ from kernels.attention_vectors import vload
 from kernels.simd import draw, peek_i64, poke
 
 SPAN = 256               # queries whose forms are in use at a time
+# what `form_rows` reads: addresses of a tile of scores and of dP, of lse and delta, and of the three forms to be made
+R_TILE, R_DTILE, R_LSE, R_DELTA, R_PATTERN, R_LEFT, R_RIGHT = range(0, 56, 8)
 
 __all__ = ["WIDTH_MULTIPLE", "backward_bfloat16", "backward_bytes", "backward_float32"]
 
@@ -58,7 +60,7 @@ def backward_bytes(p, K_padded, V_padded, chunk):
     tiles, width = p.S // TILE + 2, max(K_padded, V_padded)
     keys = tiles * ((2 * per_column + ROW) * K_padded + (per_column + ROW) * V_padded)
     span = SPAN // TILE * ((2 * per_column + ROW) * K_padded + 2 * per_column * V_padded + 2 * ROW)
-    return keys + span + width * (per_column + 2 * ROW) + TILE * (3 * per_column + 4 * ROW) + 8192 + 4 * (p.T + p.S + 4 * TILE)
+    return keys + span + width * (per_column + 2 * ROW) + TILE * (3 * per_column + 6 * ROW) + 8256 + 4 * (p.T + p.S + 4 * TILE)
 
 
 @jit
@@ -92,70 +94,87 @@ def prepare_span(p, b, h, t_lo, t_end, forms, lse, delta, work, scale, pieces):
 
 
 @jit
-def gradient_forms(tile, dtile, lse, delta, pattern, left, right, like, pieces):
-    """`gradient_tile` straight into left forms of the pattern and of dscores and the right form of dscores."""
-    step = len(pieces) * TILE_BYTES
-    for j in range(0, TILE, 32):
-        base0, base1 = vload(lse + 4 * j, like), vload(lse + 4 * j + 64, like)
-        mean0, mean1 = vload(delta + 4 * j, like), vload(delta + 4 * j + 64, like)
-        for s in range(0, TILE, 2):
-            here, there = tile + s * ROW + 4 * j, dtile + s * ROW + 4 * j
-            p00 = exponential(vload(here, like) - base0, like)
-            p01 = exponential(vload(here + 64, like) - base1, like)
-            p10 = exponential(vload(here + ROW, like) - base0, like)
-            p11 = exponential(vload(here + ROW + 64, like) - base1, like)
-            d00, d01 = p00 * (vload(there, like) - mean0), p01 * (vload(there + 64, like) - mean1)
-            d10, d11 = p10 * (vload(there + ROW, like) - mean0), p11 * (vload(there + ROW + 64, like) - mean1)
-            row = (s // 16 * 2 + j // 32) * step + s % 16 * 64
-            split_side_by_side(pattern + row, p00, p01, pieces)
-            split_side_by_side(pattern + row + 64, p10, p11, pieces)
-            split_side_by_side(left + row, d00, d01, pieces)
-            split_side_by_side(left + row + 64, d10, d11, pieces)
-            column = (j // 16 * 2 + s // 32) * step + s % 32 * 32
-            split_in_turn(right + column, d00, d10, pieces)
-            split_in_turn(right + column + 2 * step, d01, d11, pieces)
+def form_rows(record, n, like, pieces):
+    """Two rows by 32 queries of `gradient_tile`, straight into left forms of the pattern and of dscores and the right form of
+    dscores; n < TILE. The record holds the addresses, see R_TILE."""
+    j, s, step = n // 32 * 32, n % 32 * 2, len(pieces) * TILE_BYTES
+    lse, delta = peek_i64(record + R_LSE) + 4 * j, peek_i64(record + R_DELTA) + 4 * j
+    base0, base1, mean0, mean1 = vload(lse, like), vload(lse + 64, like), vload(delta, like), vload(delta + 64, like)
+    here, there = peek_i64(record + R_TILE) + s * ROW + 4 * j, peek_i64(record + R_DTILE) + s * ROW + 4 * j
+    p00 = exponential(vload(here, like) - base0, like)
+    p01 = exponential(vload(here + 64, like) - base1, like)
+    p10 = exponential(vload(here + ROW, like) - base0, like)
+    p11 = exponential(vload(here + ROW + 64, like) - base1, like)
+    d00, d01 = p00 * (vload(there, like) - mean0), p01 * (vload(there + 64, like) - mean1)
+    d10, d11 = p10 * (vload(there + ROW, like) - mean0), p11 * (vload(there + ROW + 64, like) - mean1)
+    row = (s // 16 * 2 + j // 32) * step + s % 16 * 64
+    pattern, left = peek_i64(record + R_PATTERN) + row, peek_i64(record + R_LEFT) + row
+    split_side_by_side(pattern, p00, p01, pieces)
+    split_side_by_side(pattern + 64, p10, p11, pieces)
+    split_side_by_side(left, d00, d01, pieces)
+    split_side_by_side(left + 64, d10, d11, pieces)
+    right = peek_i64(record + R_RIGHT) + (j // 16 * 2 + s // 32) * step + s % 32 * 32
+    split_in_turn(right, d00, d10, pieces)
+    split_in_turn(right + 2 * step, d01, d11, pieces)
 
 
 @jit
-def tile_gradients(p, b, h, t, s, queries, rows, keys, values, dk, dv, form, lse, delta, work, words, like, keep, pieces):
-    """What one tile of 64 keys × 64 queries adds to dK, dV, dQᵀ and dbias; all addresses are those of this tile.
-
-    keys: left forms of K and, one after it, of Kᵀ; values: left form of V; form: what `prepare_span` made of the queries.
-    """
-    per_column = FORM * len(pieces)
-    q_form, g_form = per_column * p.K_padded, per_column * p.V_padded
-    columns_q, rows_q, columns_g, rows_g = form, form + q_form, form + 2 * q_form, form + 2 * q_form + g_form
-    dq = rows_g + g_form
-    added = work
-    tile = work + ROW * max(p.K_padded, p.V_padded)
-    dtile, hiding = tile + TILE * ROW, tile + 2 * TILE * ROW
-    pattern = tile + 4 * TILE * ROW + 8192
-    left, right = pattern + TILE * per_column, pattern + 2 * TILE * per_column
+def form_tile(p, b, h, t, s, queries, rows, hiding, words, record, like, keep, pieces):
+    """All of `form_rows`, where dropout comes between or the gradient of a bias is asked for."""
+    tile, dtile = peek_i64(record + R_TILE), peek_i64(record + R_DTILE)
+    pattern, left, right = peek_i64(record + R_PATTERN), peek_i64(record + R_LEFT), peek_i64(record + R_RIGHT)
     row_words, column_words = words + 4 * t, words + 4 * (p.T + 2 * TILE + s)
+    if p.words != 0:
+        drop_tile(dtile, TILE, VECTORS, row_words, column_words, p.threshold, keep)
+    gradient_tile(tile, dtile, TILE, VECTORS, peek_i64(record + R_LSE), peek_i64(record + R_DELTA), like)
+    if p.dbias != 0:
+        add_to_dbias(p.dbias + b * p.dbias_b + h * p.dbias_h + t * p.dbias_t + s * p.dbias_c, p.dbias_t, p.dbias_c,
+                     dtile, rows, queries, hiding, like)
+    if p.words != 0:
+        drop_tile(tile, TILE, VECTORS, row_words, column_words, p.threshold, keep)
+    split_left(pattern, tile, ROW, TILE, TILE, like, pieces)
+    split_left(left, dtile, ROW, TILE, TILE, like, pieces)
+    split_right(right, dtile, ROW, TILE, TILE, like, pieces)
+
+
+@jit
+def score_tile(p, b, h, t, s, queries, rows, keys, values, form, tile, hiding, record, steps, like, pieces):
+    """Scores of 64 keys × 64 queries into `tile`, what is hidden at -inf, and dP behind them; and `steps` of `form_rows` for the
+    tile before, which the vector units take while the tile unit multiplies. No rows: those steps alone."""
+    first, last = tile_band(p, b, t, s, queries, rows) if rows > 0 else (TILE, -TILE)
+    for n in range(2):
+        A, width, columns = (keys, p.K_padded, form) if n == 0 else (values, p.V_padded, form + 2 * FORM * len(pieces) * p.K_padded)
+        multiply_beside(tile + n * TILE * ROW, ROW, A, columns, width // 32, -last, -first, form_rows, record, n * steps // 2,
+                        (n + 1) * steps // 2, like, pieces)
+    if rows > 0:
+        hide_and_bias(p, tile, b, h, t, s, queries, rows, TILE, VECTORS, hiding, like)
+
+
+@jit
+def sum_tile(p, b, t, s, queries, rows, keys, dk, dv, form, added, record, like, pieces):
+    """What one tile adds to dK, dV and dQᵀ, from the forms of its pattern and of dscores."""
+    q_form, g_form = FORM * len(pieces) * p.K_padded, FORM * len(pieces) * p.V_padded
+    rows_q, rows_g, dq = form + q_form, form + 2 * q_form + g_form, form + 2 * q_form + 2 * g_form
     first, last = tile_band(p, b, t, s, queries, rows)
-    multiply_band(tile, ROW, keys, columns_q, TILE, TILE, p.K_padded // 32, -last, -first, pieces)
-    multiply_band(dtile, ROW, values, columns_g, TILE, TILE, p.V_padded // 32, -last, -first, pieces)
-    hide_and_bias(p, tile, b, h, t, s, queries, rows, TILE, VECTORS, hiding, like)
-    if p.words == 0 and p.dbias == 0:
-        gradient_forms(tile, dtile, lse, delta, pattern, left, right, like, pieces)
-    else:
-        if p.words != 0:
-            drop_tile(dtile, TILE, VECTORS, row_words, column_words, p.threshold, keep)
-        gradient_tile(tile, dtile, TILE, VECTORS, lse, delta, like)
-        if p.dbias != 0:
-            add_to_dbias(p.dbias + b * p.dbias_b + h * p.dbias_h + t * p.dbias_t + s * p.dbias_c, p.dbias_t, p.dbias_c,
-                         dtile, rows, queries, hiding, like)
-        if p.words != 0:
-            drop_tile(tile, TILE, VECTORS, row_words, column_words, p.threshold, keep)
-        split_left(pattern, tile, ROW, TILE, TILE, like, pieces)
-        split_left(left, dtile, ROW, TILE, TILE, like, pieces)
-        split_right(right, dtile, ROW, TILE, TILE, like, pieces)
-    multiply(added, 4 * p.V_padded, pattern, rows_g, TILE, p.V_padded, 2, -last, -first, False, pieces)
+    multiply(added, 4 * p.V_padded, peek_i64(record + R_PATTERN), rows_g, TILE, p.V_padded, 2, -last, -first, False, pieces)
     add_tile(dv, added, TILE, p.V_padded, like)
-    multiply(added, 4 * p.K_padded, left, rows_q, TILE, p.K_padded, 2, -last, -first, False, pieces)
+    multiply(added, 4 * p.K_padded, peek_i64(record + R_LEFT), rows_q, TILE, p.K_padded, 2, -last, -first, False, pieces)
     add_tile(dk, added, TILE, p.K_padded, like)
-    multiply(added, ROW, keys + q_form, right, p.K_padded, TILE, 2, first, last, True, pieces)
+    multiply(added, ROW, keys + q_form, peek_i64(record + R_RIGHT), p.K_padded, TILE, 2, first, last, True, pieces)
     add_tile(dq, added, p.K_padded, TILE, like)
+
+
+@jit
+def next_tile(p, position, s, t, s_hi, t_lo, t_end):
+    """The first tile from (s, t) on, keys by keys, in which a key and a query see each other; (s_hi, t_lo) if there is none."""
+    while s < s_hi:
+        rows = min(TILE, s_hi - s)
+        first, last = max(t_lo, s - position - p.right), min(t_end, s + rows - position + p.left)
+        t = max(t, t_lo + (first - t_lo) // TILE * TILE)
+        if t < last:
+            return s, t
+        s, t = s + TILE, t_lo
+    return s_hi, t_lo
 
 
 @jit
@@ -168,15 +187,31 @@ def span_gradients(p, b, h, t_lo, t_end, s_lo, s_hi, keys, values, dk, dv, work,
     delta = lse + 4 * SPAN
     room = delta + 4 * SPAN
     fine = prepare_span(p, b, h, t_lo, t_end, forms, lse, delta, room, scale, pieces)
-    position = peek_i64(p.offset + 8 * b)
-    for s in range(s_lo, s_hi if fine else s_lo, TILE):
-        rows, n = min(TILE, s_hi - s), (s - s_lo) // TILE
-        first, last = max(t_lo, s - position - p.right), min(t_end, s + rows - position + p.left)
-        for t in range(t_lo + (first - t_lo) // TILE * TILE, last, TILE):
-            tile_gradients(p, b, h, t, s, min(TILE, t_end - t), rows,
-                           keys + n * 2 * per_column * p.K_padded, values + n * per_column * p.V_padded,
-                           dk + n * ROW * p.K_padded, dv + n * ROW * p.V_padded, forms + (t - t_lo) // TILE * each,
-                           lse + 4 * (t - t_lo), delta + 4 * (t - t_lo), room, words, like, keep, pieces)
+    added, tile = room, room + ROW * max(p.K_padded, p.V_padded)
+    hiding, record = tile + 4 * TILE * ROW, tile + 6 * TILE * ROW + 8192
+    for n in range(3):
+        poke(record + R_PATTERN + 8 * n, record + 64 + n * TILE * per_column)
+    plain = p.words == 0 and p.dbias == 0
+    position, other, steps = peek_i64(p.offset + 8 * b), tile + 2 * TILE * ROW, np.int64(0)
+    s, t = next_tile(p, position, s_lo if fine else s_hi, t_lo, s_hi, t_lo, t_end)
+    before_s, before_t = s_hi, t
+    while s < s_hi or before_s < s_hi:                   # the scores of one tile, the sums of the one before
+        place, form = (s - s_lo) // TILE * per_column, forms + (t - t_lo) // TILE * each
+        score_tile(p, b, h, t, s, min(TILE, t_end - t), min(TILE, s_hi - s), keys + place * 2 * p.K_padded,
+                   values + place * p.V_padded, form, tile, hiding, record, steps, like, pieces)
+        if before_s < s_hi:
+            n, form = (before_s - s_lo) // TILE, forms + (before_t - t_lo) // TILE * each
+            queries, rows = min(TILE, t_end - before_t), min(TILE, s_hi - before_s)
+            if not plain:
+                form_tile(p, b, h, before_t, before_s, queries, rows, hiding, words, record, like, keep, pieces)
+            sum_tile(p, b, before_t, before_s, queries, rows, keys + n * 2 * per_column * p.K_padded, dk + n * ROW * p.K_padded,
+                     dv + n * ROW * p.V_padded, form, added, record, like, pieces)
+        poke(record + R_TILE, tile)
+        poke(record + R_DTILE, tile + TILE * ROW)
+        poke(record + R_LSE, lse + 4 * (t - t_lo))
+        poke(record + R_DELTA, delta + 4 * (t - t_lo))
+        tile, other, before_s, before_t, steps = other, tile, s, t, TILE if plain and s < s_hi else 0
+        s, t = next_tile(p, position, s, t + TILE, s_hi, t_lo, t_end)
     for t in range(t_lo, t_end, TILE):
         unpack_transposed(room, forms + (t - t_lo) // TILE * each + 2 * per_column * (p.K_padded + p.V_padded), p.K_padded, like)
         count = min(TILE, t_end - t)
@@ -218,7 +253,7 @@ def pair_gradients(p, b, shared, chunk, base, scale, keep, pieces):
     dv = dk + tiles * ROW * p.K_padded
     work = dv + tiles * ROW * p.V_padded
     words = (work + SPAN // TILE * ((2 * per_column + ROW) * p.K_padded + 2 * per_column * p.V_padded + 2 * ROW)
-             + max(p.K_padded, p.V_padded) * (per_column + 2 * ROW) + TILE * (3 * per_column + 4 * ROW) + 8192)
+             + max(p.K_padded, p.V_padded) * (per_column + 2 * ROW) + TILE * (3 * per_column + 6 * ROW) + 8256)
     fine = split_pair(p, b, shared, s_lo, s_hi, keys, values, dk, dv, work, like, pieces)
     for h in range(shared * group, (shared + 1) * group):
         if p.words != 0:

@@ -13,7 +13,7 @@ from kernels.amx import (
     all_finite,
     close_tiles,
     multiply,
-    multiply_band,
+    multiply_beside,
     open_tiles,
     pieces_for,
     split_in_turn,
@@ -44,6 +44,9 @@ FORM = 128               # bytes per column and piece of one split tile of 64 ro
 ROW = 4 * TILE           # bytes of a row of one tile of scores
 WIDTH_MULTIPLE = 32
 VECTORS = TILE // 16
+# what `weigh_rows` reads: addresses of a tile of scores, of maximum and sum, and of the form to be made
+R_TILE, R_TOP, R_TOTAL, R_PATTERN = range(0, 32, 8)
+WEIGH_STEPS = 8 * VECTORS
 
 
 def forward_bytes(p, K_padded, V_padded):
@@ -51,7 +54,7 @@ def forward_bytes(p, K_padded, V_padded):
     per_column = FORM * len(pieces_for(p.precision))
     tiles = p.S // TILE + 2
     width = max(K_padded, V_padded)
-    queries = width * (3 * per_column + 3 * ROW) + TILE * (per_column + 3 * ROW) + 8192
+    queries = width * (3 * per_column + 3 * ROW) + TILE * (per_column + 4 * ROW) + 8256
     return tiles * per_column * (K_padded + V_padded) + queries + 4 * (p.T + p.S + 4 * TILE)
 
 
@@ -81,32 +84,41 @@ def split_transposed(target, source, row_stride, column_stride, count, width, pa
 
 
 @jit
-def weigh_and_split(pattern, tile, top, total, like, pieces):
-    """Right form of exp(scores - top) without storing it in between; column sums join `total`."""
-    for j in range(VECTORS):
-        base = finite_base(vload(top + 64 * j, like), like)
-        even = odd = constant(0.0, like)
-        here, there = tile + 64 * j, pattern + 2 * j * len(pieces) * TILE_BYTES
-        for s in range(0, TILE, 2):
-            x = exponential(vload(here, like) - base, like)
-            y = exponential(vload(here + ROW, like) - base, like)
-            split_in_turn(there + s // 32 * len(pieces) * TILE_BYTES + s % 32 * 32, x, y, pieces)
-            even, odd = even + x, odd + y
-            here += 2 * ROW
-        store(total + 64 * j, vload(total + 64 * j, like) + (even + odd))
+def weigh_rows(record, n, like, pieces):
+    """Eight rows by 16 queries of exp(scores - top), straight into right form; their sums join the total; n < WEIGH_STEPS. The
+    record holds the addresses, see R_TILE."""
+    j, row = n // 8, n % 8 * 8
+    base = finite_base(vload(peek_i64(record + R_TOP) + 64 * j, like), like)
+    here, total = peek_i64(record + R_TILE) + row * ROW + 64 * j, peek_i64(record + R_TOTAL) + 64 * j
+    there = peek_i64(record + R_PATTERN) + (2 * j + row // 32) * len(pieces) * TILE_BYTES + row % 32 * 32
+    even = odd = constant(0.0, like)
+    for _ in range(4):
+        x = exponential(vload(here, like) - base, like)
+        y = exponential(vload(here + ROW, like) - base, like)
+        split_in_turn(there, x, y, pieces)
+        even, odd = even + x, odd + y
+        here, there = here + 2 * ROW, there + 64
+    store(total, vload(total, like) + (even + odd))
 
 
 @jit
 def query_tile(p, b, h, t, queries, s_base, s_end, keys, values, work, words, scale, keep, pieces):
-    """The forward pass of one tile of queries against split keys and values that start at position s_base."""
+    """The forward pass of one tile of queries against split keys and values that start at position s_base.
+
+    While the tile unit multiplies the next tile's scores, the vector units weigh those of this one.
+    """
     per_column = FORM * len(pieces)
     width = max(p.K_padded, p.V_padded)
     scratch, form, columns_q = work, work + width * ROW, work + width * (ROW + per_column)
     acc, added = columns_q + width * per_column, columns_q + width * (per_column + ROW)
     tile = added + width * ROW
-    hiding, pattern = tile + TILE * ROW, tile + 3 * TILE * ROW
+    hiding, pattern = tile + 2 * TILE * ROW, tile + 4 * TILE * ROW
     top = pattern + TILE * per_column
-    total, shrink = top + ROW, top + 2 * ROW
+    total, shrink, record = top + ROW, top + 2 * ROW, top + 3 * ROW
+    other, weighed = tile + TILE * ROW, p.words == 0
+    poke(record + R_TOP, top)
+    poke(record + R_TOTAL, total)
+    poke(record + R_PATTERN, pattern)
     lo, hi = task_span(p, b, t, t + queries)
     pack_rows(scratch, p.K_padded, p.q + b * p.q_b + h * p.q_h + t * p.q_t, p.q_t, p.q_c, queries, p.K, scale)
     fine = all_finite(scratch, TILE * p.K_padded, scale)
@@ -115,20 +127,31 @@ def query_tile(p, b, h, t, queries, s_base, s_end, keys, values, work, words, sc
     fill(top, TILE, type(scale)(-INF))
     fill(total, TILE, type(scale)(0))
     fill(acc, TILE * p.V_padded, type(scale)(0))
-    for s in range(s_base + (lo - s_base) // TILE * TILE, min(hi, s_end), TILE):
-        rows, place = min(TILE, s_end - s), (s - s_base) // TILE * per_column
-        first, last = tile_band(p, b, t, s, queries, rows)
-        multiply_band(tile, ROW, keys + place * p.K_padded, columns_q, TILE, TILE, p.K_padded // 32, -last, -first, pieces)
-        hide_and_bias(p, tile, b, h, t, s, queries, rows, TILE, VECTORS, hiding, scale)
-        if p.words != 0:
-            softmax_tile(tile, TILE, VECTORS, top, total, shrink, scale)
-            drop_tile(tile, TILE, VECTORS, words + 4 * t, words + 4 * (p.T + 2 * TILE + s), p.threshold, keep)
-            split_right(pattern, tile, ROW, TILE, TILE, scale, pieces)
-        else:
-            raise_tops(tile, TILE, VECTORS, top, total, shrink, scale)
-            weigh_and_split(pattern, tile, top, total, scale, pieces)
-        multiply(added, ROW, values + place * p.V_padded, pattern, p.V_padded, TILE, 2, first, last, True, pieces)
-        shrink_and_add(acc, added, p.V_padded, shrink, scale)
+    start, stop = s_base + (lo - s_base) // TILE * TILE, min(hi, s_end)
+    for s in range(start, stop + TILE, TILE):            # the scores of one tile, what comes of those of the one before
+        if s > start:
+            poke(record + R_TILE, other)
+            if weighed:
+                raise_tops(other, TILE, VECTORS, top, total, shrink, scale)
+        steps = WEIGH_STEPS if s > start and weighed else 0
+        rows = min(TILE, s_end - s) if s < stop else 0
+        first, last = tile_band(p, b, t, s, queries, rows) if rows > 0 else (TILE, -TILE)
+        place = (s - s_base) // TILE * per_column
+        multiply_beside(tile, ROW, keys + place * p.K_padded, columns_q, p.K_padded // 32, -last, -first, weigh_rows, record, 0,
+                        steps, scale, pieces)
+        if rows > 0:
+            hide_and_bias(p, tile, b, h, t, s, queries, rows, TILE, VECTORS, hiding, scale)
+        if s > start:
+            before = s - TILE
+            if not weighed:
+                softmax_tile(other, TILE, VECTORS, top, total, shrink, scale)
+                drop_tile(other, TILE, VECTORS, words + 4 * t, words + 4 * (p.T + 2 * TILE + before), p.threshold, keep)
+                split_right(pattern, other, ROW, TILE, TILE, scale, pieces)
+            first, last = tile_band(p, b, t, before, queries, min(TILE, s_end - before))
+            multiply(added, ROW, values + (place - per_column) * p.V_padded, pattern, p.V_padded, TILE, 2, first, last, True,
+                     pieces)
+            shrink_and_add(acc, added, p.V_padded, shrink, scale)
+        tile, other = other, tile
     unpack_transposed(scratch, acc, p.V_padded, scale)
     write_rows(p, b, h, t, queries, scratch, top, total, scale)
     return fine
@@ -148,7 +171,7 @@ def forward_task(task, thread, p, scale, keep, pieces):
     room = (p.S // TILE + 2) * per_column
     keys = p.work + thread * p.work_bytes
     values, work = keys + room * p.K_padded, keys + room * (p.K_padded + p.V_padded)
-    words = work + max(p.K_padded, p.V_padded) * (3 * per_column + 3 * ROW) + TILE * (per_column + 3 * ROW) + 8192
+    words = work + max(p.K_padded, p.V_padded) * (3 * per_column + 3 * ROW) + TILE * (per_column + 4 * ROW) + 8256
     fine = True
     if s_lo < s_hi and t_lo < t_end:
         fine = split_keys(keys, p.k + b * p.k_b + shared * p.k_h + s_lo * p.k_t, p.k_t, p.k_c, s_hi - s_lo, p.K, p.K_padded,

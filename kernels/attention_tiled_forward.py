@@ -68,7 +68,7 @@ def hide_and_bias(p, tile, b, h, t, s, queries, rows, height, vectors, scratch, 
         hide_masked(tile, p.mask + b * p.mask_b + h * p.mask_h + t * p.mask_t + s * p.mask_c, p.mask_t, p.mask_c,
                     rows, queries, scratch, like)
     if p.holes != 0:
-        hide_masked(tile, p.holes + b * p.S + s, 0, 1, rows, queries, scratch, like)
+        hide_masked(tile, p.holes + b * p.S + s, np.int64(0), np.int64(1), rows, queries, scratch, like)
     first, last = tile_band(p, b, t, s, queries, rows)
     if last < FAR or rows < height:
         hide_band(tile, height, vectors, rows, first, last, like)

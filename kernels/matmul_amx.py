@@ -302,20 +302,19 @@ def make_amx(plain_address, pieces):
         poke(scratch + 8 * W_FIELDS, peek_i64(plan + 8 * (2 * FIELDS)))
         amx.open_tiles(peek_i64(plan + 8 * (2 * FIELDS + 1)))
         task, last = draw(args + 8 * P_COUNTER, blocks * chunks, thread), -1
+        whole, unpacked = np.int64(-1), np.bool_(False)       # constants would have `block_amx` compiled once more for each
         while task >= 0:
             chunk, block = divmod(task, blocks)
             has_b = one_step and task // tasks_m == last
             last = task // tasks_m
-            if chunks == 1:
-                block_amx(plan, args, block, -1, has_b, scratch, np.float32(0), pieces)
-            else:
-                tame = block_amx(plan, args, block, chunk, has_b, scratch, np.float32(0), pieces)
+            tame = block_amx(plan, args, block, whole if chunks == 1 else chunk, has_b, scratch, np.float32(0), pieces)
+            if chunks > 1:
                 done = fetch_add(args + 8 * (P_DONE + block), 1 if tame else 1 + SPOILT)
                 if done % SPOILT == chunks - 1:
                     if tame and done < SPOILT:
                         add_chunks(plan, args, block, scratch, np.float32(0))
                     else:                             # in the order in which one thread would do it
-                        block_amx(plan, args, block, -1, False, scratch, np.float32(0), pieces)
+                        block_amx(plan, args, block, whole, unpacked, scratch, np.float32(0), pieces)
                         last = -1
             task = draw(args + 8 * P_COUNTER, blocks * chunks, thread)
         amx.close_tiles()

@@ -272,6 +272,7 @@ class _Problem:
             self.worker, tail = tiles(pieces)
             plan = make_plan_amx(self.plan, (m, n, depth), work // (m * n * depth), self.threads, pieces)
             self.plan = np.concatenate([plan, tail])
+            self.plan.flags.writeable = False         # as all plans are: `launch` is compiled for one kind of array
         else:
             self.worker = worker_address(a.itemsize, skinny)
         self.simple = self.direct and self.pre_direct and not self.by_slices and not self.rounds_first
