@@ -201,7 +201,7 @@ def multiply_beside(C, ldc, A, B, steps, low, high, beside, record, first, last,
 
     A third of a step of 32 keeps the tile unit busy for 128 cycles with few instructions: there is room for others.
     """
-    step, n, part, parts = steps * len(pieces) * TILE_BYTES, first, 0, 12 * steps
+    step, n, due, parts = steps * len(pieces) * TILE_BYTES, first, 0, 12 * steps
     for i in range(0, 64, 32):
         for j in range(0, 64, 32):
             needed = j + 31 >= i + low and j <= i + 31 + high
@@ -216,9 +216,8 @@ def multiply_beside(C, ldc, A, B, steps, low, high, beside, record, first, last,
                         add_second_third(a, step, b, step, pieces)
                     elif needed:
                         add_last_third(a, step, b, step, pieces)
-                    part += 1
-                    stop = first + (last - first) * part // parts
-                    while n < stop:
+                    due += last - first
+                    while (n - first) * parts < due:
                         beside(record, n, like, pieces)
                         n += 1
             store_block(C + i * ldc + j * 4, ldc)

@@ -141,13 +141,16 @@ def form_tile(p, b, h, t, s, queries, rows, hiding, words, record, like, keep, p
 def score_tile(p, b, h, t, s, queries, rows, keys, values, form, tile, hiding, record, steps, like, pieces):
     """Scores of 64 keys × 64 queries into `tile`, what is hidden at -inf, and dP behind them; and `steps` of `form_rows` for the
     tile before, which the vector units take while the tile unit multiplies. No rows: those steps alone."""
-    first, last = tile_band(p, b, t, s, queries, rows) if rows > 0 else (TILE, -TILE)
+    if rows == 0:
+        for n in range(steps):
+            form_rows(record, n, like, pieces)
+        return
+    first, last = tile_band(p, b, t, s, queries, rows)
     for n in range(2):
         A, width, columns = (keys, p.K_padded, form) if n == 0 else (values, p.V_padded, form + 2 * FORM * len(pieces) * p.K_padded)
         multiply_beside(tile + n * TILE * ROW, ROW, A, columns, width // 32, -last, -first, form_rows, record, n * steps // 2,
                         (n + 1) * steps // 2, like, pieces)
-    if rows > 0:
-        hide_and_bias(p, tile, b, h, t, s, queries, rows, TILE, VECTORS, hiding, like)
+    hide_and_bias(p, tile, b, h, t, s, queries, rows, TILE, VECTORS, hiding, like)
 
 
 @jit

@@ -134,13 +134,16 @@ def query_tile(p, b, h, t, queries, s_base, s_end, keys, values, work, words, sc
             if weighed:
                 raise_tops(other, TILE, VECTORS, top, total, shrink, scale)
         steps = WEIGH_STEPS if s > start and weighed else 0
-        rows = min(TILE, s_end - s) if s < stop else 0
-        first, last = tile_band(p, b, t, s, queries, rows) if rows > 0 else (TILE, -TILE)
         place = (s - s_base) // TILE * per_column
-        multiply_beside(tile, ROW, keys + place * p.K_padded, columns_q, p.K_padded // 32, -last, -first, weigh_rows, record, 0,
-                        steps, scale, pieces)
-        if rows > 0:
+        if s < stop:
+            rows = min(TILE, s_end - s)
+            first, last = tile_band(p, b, t, s, queries, rows)
+            multiply_beside(tile, ROW, keys + place * p.K_padded, columns_q, p.K_padded // 32, -last, -first, weigh_rows, record, 0,
+                            steps, scale, pieces)
             hide_and_bias(p, tile, b, h, t, s, queries, rows, TILE, VECTORS, hiding, scale)
+        else:
+            for n in range(steps):
+                weigh_rows(record, n, scale, pieces)
         if s > start:
             before = s - TILE
             if not weighed:
