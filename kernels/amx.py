@@ -181,8 +181,8 @@ def multiply_block(C, ldc, A, a_step, B, b_step, k0, k1, start, pieces):
 
 
 @jit
-def multiply(C, ldc, A, B, height, width, steps, low, high, by_column, pieces):
-    """C (height × width float32, multiples of 32, row stride ldc bytes) = A B over `steps` · 32.
+def multiply(C, ldc, A, B, height, width, steps, low, high, by_column, start, pieces):
+    """C (height × width float32, multiples of 32, row stride ldc bytes) = start · C + A B over `steps` · 32, start 0 or 1.
 
     `low`, `high` cut the sum where a mask follows the diagonal: row i, or column i, needs only k in [i + low, i + high].
     """
@@ -191,7 +191,7 @@ def multiply(C, ldc, A, B, height, width, steps, low, high, by_column, pieces):
         for j in range(0, width, 32):
             origin = j if by_column else i
             k0, k1 = max(0, (origin + low) // 32), min(steps, (origin + 31 + high) // 32 + 1)
-            multiply_block(C + i * ldc + j * 4, ldc, A + i // 16 * step, step, B + j // 16 * step, step, k0, k1, 0, pieces)
+            multiply_block(C + i * ldc + j * 4, ldc, A + i // 16 * step, step, B + j // 16 * step, step, k0, k1, start, pieces)
 
 
 @jit

@@ -60,7 +60,7 @@ def backward_bytes(p, K_padded, V_padded, chunk):
     tiles, width = p.S // TILE + 2, max(K_padded, V_padded)
     keys = tiles * ((2 * per_column + ROW) * K_padded + (per_column + ROW) * V_padded)
     span = SPAN // TILE * ((2 * per_column + ROW) * K_padded + 2 * per_column * V_padded + 2 * ROW)
-    return keys + span + width * (per_column + 2 * ROW) + TILE * (3 * per_column + 6 * ROW) + 8256 + 4 * (p.T + p.S + 4 * TILE)
+    return keys + span + width * (per_column + 3 * ROW) + TILE * (3 * per_column + 6 * ROW) + 8256 + 4 * (p.T + p.S + 4 * TILE)
 
 
 @jit
@@ -154,17 +154,23 @@ def score_tile(p, b, h, t, s, queries, rows, keys, values, form, tile, hiding, r
 
 
 @jit
-def sum_tile(p, b, t, s, queries, rows, keys, dk, dv, form, added, record, like, pieces):
-    """What one tile adds to dK, dV and dQᵀ, from the forms of its pattern and of dscores."""
+def sum_tile(p, b, t, s, queries, rows, keys, dk, dv, form, added, goes_on, ends, record, like, pieces):
+    """What one tile adds to dK, dV and dQᵀ, from the forms of its pattern and of dscores.
+
+    The sums of up to 256 queries stay with the tile unit: `goes_on`, the tile before had the same keys; `ends`, the next has not.
+    """
     q_form, g_form = FORM * len(pieces) * p.K_padded, FORM * len(pieces) * p.V_padded
     rows_q, rows_g, dq = form + q_form, form + 2 * q_form + g_form, form + 2 * q_form + 2 * g_form
+    added_v, added_q = added + ROW * p.K_padded, added + ROW * (p.K_padded + p.V_padded)
     first, last = tile_band(p, b, t, s, queries, rows)
-    multiply(added, 4 * p.V_padded, peek_i64(record + R_PATTERN), rows_g, TILE, p.V_padded, 2, -last, -first, False, pieces)
-    add_tile(dv, added, TILE, p.V_padded, like)
-    multiply(added, 4 * p.K_padded, peek_i64(record + R_LEFT), rows_q, TILE, p.K_padded, 2, -last, -first, False, pieces)
-    add_tile(dk, added, TILE, p.K_padded, like)
-    multiply(added, ROW, keys + q_form, peek_i64(record + R_RIGHT), p.K_padded, TILE, 2, first, last, True, pieces)
-    add_tile(dq, added, p.K_padded, TILE, like)
+    pattern, left, right = peek_i64(record + R_PATTERN), peek_i64(record + R_LEFT), peek_i64(record + R_RIGHT)
+    multiply(added_v, 4 * p.V_padded, pattern, rows_g, TILE, p.V_padded, 2, -last, -first, False, goes_on, pieces)
+    multiply(added, 4 * p.K_padded, left, rows_q, TILE, p.K_padded, 2, -last, -first, False, goes_on, pieces)
+    multiply(added_q, ROW, keys + q_form, right, p.K_padded, TILE, 2, first, last, True, 0, pieces)
+    add_tile(dq, added_q, p.K_padded, TILE, like)
+    if ends:
+        add_tile(dv, added_v, TILE, p.V_padded, like)
+        add_tile(dk, added, TILE, p.K_padded, like)
 
 
 @jit
@@ -190,14 +196,14 @@ def span_gradients(p, b, h, t_lo, t_end, s_lo, s_hi, keys, values, dk, dv, work,
     delta = lse + 4 * SPAN
     room = delta + 4 * SPAN
     fine = prepare_span(p, b, h, t_lo, t_end, forms, lse, delta, room, scale, pieces)
-    added, tile = room, room + ROW * max(p.K_padded, p.V_padded)
+    added, tile = room, room + ROW * (2 * p.K_padded + p.V_padded)
     hiding, record = tile + 4 * TILE * ROW, tile + 6 * TILE * ROW + 8192
     for n in range(3):
         poke(record + R_PATTERN + 8 * n, record + 64 + n * TILE * per_column)
     plain = p.words == 0 and p.dbias == 0
     position, other, steps = peek_i64(p.offset + 8 * b), tile + 2 * TILE * ROW, np.int64(0)
     s, t = next_tile(p, position, s_lo if fine else s_hi, t_lo, s_hi, t_lo, t_end)
-    before_s, before_t = s_hi, t
+    before_s, before_t, summed_s = s_hi, t, s_hi
     while s < s_hi or before_s < s_hi:                   # the scores of one tile, the sums of the one before
         place, form = (s - s_lo) // TILE * per_column, forms + (t - t_lo) // TILE * each
         score_tile(p, b, h, t, s, min(TILE, t_end - t), min(TILE, s_hi - s), keys + place * 2 * p.K_padded,
@@ -208,7 +214,8 @@ def span_gradients(p, b, h, t_lo, t_end, s_lo, s_hi, keys, values, dk, dv, work,
             if not plain:
                 form_tile(p, b, h, before_t, before_s, queries, rows, hiding, words, record, like, keep, pieces)
             sum_tile(p, b, before_t, before_s, queries, rows, keys + n * 2 * per_column * p.K_padded, dk + n * ROW * p.K_padded,
-                     dv + n * ROW * p.V_padded, form, added, record, like, pieces)
+                     dv + n * ROW * p.V_padded, form, added, np.int64(summed_s == before_s), s != before_s, record, like, pieces)
+            summed_s = before_s
         poke(record + R_TILE, tile)
         poke(record + R_DTILE, tile + TILE * ROW)
         poke(record + R_LSE, lse + 4 * (t - t_lo))
@@ -256,7 +263,7 @@ def pair_gradients(p, b, shared, chunk, base, scale, keep, pieces):
     dv = dk + tiles * ROW * p.K_padded
     work = dv + tiles * ROW * p.V_padded
     words = (work + SPAN // TILE * ((2 * per_column + ROW) * p.K_padded + 2 * per_column * p.V_padded + 2 * ROW)
-             + max(p.K_padded, p.V_padded) * (per_column + 2 * ROW) + TILE * (3 * per_column + 6 * ROW) + 8256)
+             + max(p.K_padded, p.V_padded) * (per_column + 3 * ROW) + TILE * (3 * per_column + 6 * ROW) + 8256)
     fine = split_pair(p, b, shared, s_lo, s_hi, keys, values, dk, dv, work, like, pieces)
     for h in range(shared * group, (shared + 1) * group):
         if p.words != 0:

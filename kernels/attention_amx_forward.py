@@ -152,7 +152,7 @@ def query_tile(p, b, h, t, queries, s_base, s_end, keys, values, work, words, sc
                 split_right(pattern, other, ROW, TILE, TILE, scale, pieces)
             first, last = tile_band(p, b, t, before, queries, min(TILE, s_end - before))
             multiply(added, ROW, values + (place - per_column) * p.V_padded, pattern, p.V_padded, TILE, 2, first, last, True,
-                     pieces)
+                     0, pieces)
             shrink_and_add(acc, added, p.V_padded, shrink, scale)
         tile, other = other, tile
     unpack_transposed(scratch, acc, p.V_padded, scale)
