@@ -194,33 +194,36 @@ def multiply(C, ldc, A, B, height, width, steps, low, high, by_column, start, pi
             multiply_block(C + i * ldc + j * 4, ldc, A + i // 16 * step, step, B + j // 16 * step, step, k0, k1, start, pieces)
 
 
-@jit
-def multiply_beside(C, ldc, A, B, steps, low, high, beside, record, first, last, like, pieces):
+def make_multiply_beside(beside):
     """`multiply` of a 64 × 64 tile, uncut, but 0 in the blocks that hold no element with i + low <= j <= i + high; and meanwhile
     beside(record, n, like, pieces) for first <= n < last, on the vector units.
 
     A third of a step of 32 keeps the tile unit busy for 128 cycles with few instructions: there is room for others.
     """
-    step, n, due, parts = steps * len(pieces) * TILE_BYTES, first, 0, 12 * steps
-    for i in range(0, 64, 32):
-        for j in range(0, 64, 32):
-            needed = j + 31 >= i + low and j <= i + 31 + high
-            clear_block()
-            for k in range(steps):
-                here = k * len(pieces) * TILE_BYTES
-                a, b = A + i // 16 * step + here, B + j // 16 * step + here
-                for third in range(3):
-                    if needed and third == 0:
-                        add_first_third(a, step, b, step, pieces)
-                    elif needed and third == 1:
-                        add_second_third(a, step, b, step, pieces)
-                    elif needed:
-                        add_last_third(a, step, b, step, pieces)
-                    due += last - first
-                    while (n - first) * parts < due:
-                        beside(record, n, like, pieces)
-                        n += 1
-            store_block(C + i * ldc + j * 4, ldc)
+    @jit
+    def multiply_beside(C, ldc, A, B, steps, low, high, record, first, last, like, pieces):
+        step, n, due, parts = steps * len(pieces) * TILE_BYTES, first, 0, 12 * steps
+        for i in range(0, 64, 32):
+            for j in range(0, 64, 32):
+                needed = j + 31 >= i + low and j <= i + 31 + high
+                clear_block()
+                for k in range(steps):
+                    here = k * len(pieces) * TILE_BYTES
+                    a, b = A + i // 16 * step + here, B + j // 16 * step + here
+                    for third in range(3):
+                        if needed and third == 0:
+                            add_first_third(a, step, b, step, pieces)
+                        elif needed and third == 1:
+                            add_second_third(a, step, b, step, pieces)
+                        elif needed:
+                            add_last_third(a, step, b, step, pieces)
+                        due += last - first
+                        while (n - first) * parts < due:
+                            beside(record, n, like, pieces)
+                            n += 1
+                store_block(C + i * ldc + j * 4, ldc)
+
+    return multiply_beside
 
 
 # -- splitting ------------------------------------------------------------------------------------

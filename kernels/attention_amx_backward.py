@@ -18,8 +18,8 @@ from kernels.amx import (
     add_tile,
     all_finite,
     close_tiles,
+    make_multiply_beside,
     multiply,
-    multiply_beside,
     open_tiles,
     pieces_for,
     split_in_turn,
@@ -118,6 +118,9 @@ def form_rows(record, n, like, pieces):
     split_in_turn(right + 2 * step, d01, d11, pieces)
 
 
+score_and_form = make_multiply_beside(form_rows)
+
+
 @jit
 def form_tile(p, b, h, t, s, queries, rows, hiding, words, record, like, keep, pieces):
     """All of `form_rows`, where dropout comes between or the gradient of a bias is asked for."""
@@ -148,8 +151,8 @@ def score_tile(p, b, h, t, s, queries, rows, keys, values, form, tile, hiding, r
     first, last = tile_band(p, b, t, s, queries, rows)
     for n in range(2):
         A, width, columns = (keys, p.K_padded, form) if n == 0 else (values, p.V_padded, form + 2 * FORM * len(pieces) * p.K_padded)
-        multiply_beside(tile + n * TILE * ROW, ROW, A, columns, width // 32, -last, -first, form_rows, record, n * steps // 2,
-                        (n + 1) * steps // 2, like, pieces)
+        score_and_form(tile + n * TILE * ROW, ROW, A, columns, width // 32, -last, -first, record, n * steps // 2,
+                       (n + 1) * steps // 2, like, pieces)
     hide_and_bias(p, tile, b, h, t, s, queries, rows, TILE, VECTORS, hiding, like)
 
 

@@ -12,8 +12,8 @@ from kernels.amx import (
     TILE_BYTES,
     all_finite,
     close_tiles,
+    make_multiply_beside,
     multiply,
-    multiply_beside,
     open_tiles,
     pieces_for,
     split_in_turn,
@@ -101,6 +101,9 @@ def weigh_rows(record, n, like, pieces):
     store(total, vload(total, like) + (even + odd))
 
 
+score_and_weigh = make_multiply_beside(weigh_rows)
+
+
 @jit
 def query_tile(p, b, h, t, queries, s_base, s_end, keys, values, work, words, scale, keep, pieces):
     """The forward pass of one tile of queries against split keys and values that start at position s_base.
@@ -138,8 +141,8 @@ def query_tile(p, b, h, t, queries, s_base, s_end, keys, values, work, words, sc
         if s < stop:
             rows = min(TILE, s_end - s)
             first, last = tile_band(p, b, t, s, queries, rows)
-            multiply_beside(tile, ROW, keys + place * p.K_padded, columns_q, p.K_padded // 32, -last, -first, weigh_rows, record, 0,
-                            steps, scale, pieces)
+            score_and_weigh(tile, ROW, keys + place * p.K_padded, columns_q, p.K_padded // 32, -last, -first, record, 0, steps,
+                            scale, pieces)
             hide_and_bias(p, tile, b, h, t, s, queries, rows, TILE, VECTORS, hiding, scale)
         else:
             for n in range(steps):

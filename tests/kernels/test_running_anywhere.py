@@ -157,6 +157,25 @@ def test_cache_serves_the_next_process(tmp_path):
     assert len(entries) == 1 and not list((tmp_path / "cache").rglob("*.tmp"))
 
 
+def test_no_process_compiles_what_another_has_compiled():
+    run = """
+        import kernels
+        from numba.core import event
+        names = []
+        class Listener(event.Listener):
+            def on_start(self, event):
+                names.append(event.data["dispatcher"].py_func.__qualname__)
+            def on_end(self, event):
+                pass
+        event.register("numba:compile", Listener())
+        kernels.warmup()
+        kernels.warmup(("float64",))
+        print("compiled", *names)
+    """
+    python(run)
+    assert python(run) == "compiled"
+
+
 def test_a_called_function_is_part_of_its_caller_and_no_entry_of_its_own(tmp_path):
     script = tmp_path / "calls.py"
     script.write_text(textwrap.dedent("""
