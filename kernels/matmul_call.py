@@ -60,8 +60,11 @@ if COMPILED:
         return address_of(make_epilogue(simd.f32 if size == 4 else simd.f64), *[int64] * 4)
 
     _LANES = {4: simd.LANES32, 8: simd.LANES64}
+    _TILES = amx.AVAILABLE
 else:
     from .reference_matmul import round_bfloat16
+
+    _TILES = False
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _problems = {}
@@ -208,6 +211,9 @@ class _Problem:
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation: expected one of {list(ACTIVATIONS)}, got {activation!r}")
         check_precision(precision, a)
+        self.rounds_first = precision is not None and not _TILES
+        if self.rounds_first:                 # as `run` does: the loops walk the copies, by their strides
+            a, b = round_bfloat16(a), round_bfloat16(b)
         lead_a, (m, depth), strides_a = _operand_shape("a", a, transpose_a)
         lead_b, (depth_b, n), strides_b = _operand_shape("b", b, transpose_b)
         self.size = a.itemsize
@@ -229,7 +235,6 @@ class _Problem:
             raise ValueError(f"residual: expected a shape that broadcasts to {self.shape}, got {residual.shape}")
         self.empty = 0 in (*self.lead, m, n)
         self.naive = depth == 0 or not COMPILED
-        self.rounds_first = precision is not None and (self.naive or not amx.AVAILABLE)
         self.simple = False
         if self.empty or self.naive:
             return

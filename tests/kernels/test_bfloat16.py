@@ -159,7 +159,12 @@ rng = np.random.default_rng(5)
 for m, n, k in ((5, 6, 7), (40, 33, 70)):
     a, b = rng.standard_normal((m, k)).astype(np.float32), rng.standard_normal((k, n)).astype(np.float32)
     got = kernels.matmul(a, b, precision="bfloat16")
-    np.testing.assert_allclose(got, reference.matmul(a, b, precision="bfloat16"), rtol=1e-5, atol=1e-5)
+    want = reference.matmul(a, b, precision="bfloat16")
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    wide_a, wide_b = np.zeros((2 * m, k + 3), np.float32), np.zeros((n + 5, 3 * k), np.float32)      # parts of something wider
+    wide_a[::2, :k], wide_b[:n, ::3] = a, b.T
+    got = kernels.matmul(wide_a[::2, :k], wide_b[:n, ::3], transpose_b=True, precision="bfloat16")
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 print("all")
 """
 
