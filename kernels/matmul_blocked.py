@@ -26,7 +26,7 @@ from .matmul_plan import (  # isort: skip
     PIECE, ROW_A, ROW_B, ROW_C, SCRATCH, STEP_A, STRIP, TASKS_M, TASKS_N,
 )
 from .matmul_tile import PANEL, ROWS, make_tile
-from .simd import draw, peek_f64, peek_i64
+from .simd import draw, peek_f64, peek_i64, prefetch_second
 
 
 def make_matmul(vector):
@@ -114,6 +114,15 @@ def make_matmul(vector):
             pack_a(k, ROWS, min(ROWS, rows - i), pa + i * row_a, step_a, row_a, to + i * k * size)
 
     @jit
+    def ask_for_rows(plan, k, rows, pa):
+        """Have memory bring the next rows of A while these are multiplied: few numbers of each, so that nothing else asks ahead."""
+        row_a, step_a = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * STEP_A)
+        lines, line, length = (rows, row_a, k) if step_a == size else (k, step_a, rows)
+        for n in range(lines):
+            for address in range(pa + n * line, pa + n * line + length * size, 64):
+                prefetch_second(address)
+
+    @jit
     def strips(plan, k, rows, cols, pa, step_a, pb, packed_b, pc, alpha, beta, scratch):
         """`rows` rows of A against every panel of a block of B."""
         row_b = peek_i64(plan + 8 * ROW_B)
@@ -147,6 +156,7 @@ def make_matmul(vector):
                 from_a, to_c = a + i * peek_i64(plan + 8 * ROW_A), pc + i * peek_i64(plan + 8 * ROW_C)
                 if not peek_i64(plan + 8 * DIRECT_A):
                     pack_block_a(plan, k, here, from_a, packed_a)
+                    ask_for_rows(plan, k, min(here, rows - i - here), from_a + here * peek_i64(plan + 8 * ROW_A))
                     from_a, step_a = packed_a, ROWS * size
                 strips(plan, k, here, cols, from_a, step_a, b, packed_b, to_c, alpha, keep, scratch)
 

@@ -88,21 +88,32 @@ def k_step(depth, panel_bytes):
 
 
 def blocks(m, n, kc_bytes, batch, work, width, rows, threads):
-    """(block_m, block_n): B's packed block takes two fifths of the second cache; enough blocks to go round."""
+    """(block_m, block_n): B's packed block takes two fifths of the second cache; enough blocks to go round, no smaller than that.
+
+    Of the ways to cut C into so many blocks the one whose fullest thread has least to do: to multiply, and to pack an operand's
+    number costs as much as PACKING multiply-adds.
+    """
     most_n = max(4 * width, host_caches()[1] * 2 // 5 // kc_bytes // width * width)
-    block_m = round_up(ceil_div(m, ceil_div(m, 2048)), rows)
-    block_n = round_up(ceil_div(n, ceil_div(n, most_n)), width)
+    fewest_m, fewest_n = ceil_div(m, 2048), ceil_div(n, most_n)
     if threads == 1:
-        return block_m, block_n
-    wanted = threads * (4 if work > 1 << 25 else 1)
-    while ceil_div(m, block_m) * ceil_div(n, block_n) * batch < wanted:
-        if block_n > 8 * width or (block_n > width and block_m <= 16 * rows):
-            block_n = round_up(ceil_div(block_n, 2), width)
-        elif block_m > 4 * rows:
-            block_m = round_up(ceil_div(block_m, 2), rows)
-        else:
-            break
-    return block_m, block_n
+        return cut(m, fewest_m, rows), cut(n, fewest_n, width)
+    wanted = threads * (2 if work > 1 << 25 else 1)
+
+    def cost(sizes):
+        block_m, block_n = sizes
+        rounds = ceil_div(ceil_div(m, block_m) * ceil_div(n, block_n) * batch, threads)
+        return rounds * (block_m * block_n + PACKING * (block_m + block_n))
+
+    ways = [(max(fewest_m, ceil_div(wanted, parts_n * batch)), parts_n) for parts_n in range(fewest_n, fewest_n + wanted)]
+    return min(((cut(m, parts_m, rows), cut(n, parts_n, width)) for parts_m, parts_n in ways), key=cost)
+
+
+PACKING = 20
+
+
+def cut(length, parts, unit):
+    """The length of a part, in whole units."""
+    return round_up(ceil_div(length, parts), unit)
 
 
 def is_skinny(dims, strides, size):
