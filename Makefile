@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint oracles clean
+.PHONY: help demo test test-numpy bench lint oracles clean
 
 # The first interpreter on PATH that is new enough; override with `make PYTHON=/path/to/python test`.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
@@ -22,12 +22,13 @@ BENCH ?=
 PYTEST_ARGS ?=
 
 help:
-	@echo "make demo     install, train a small model on real text, let it write, make a report (about five minutes)"
-	@echo "make test     install and run the tests"
-	@echo "make bench    side-by-side benchmarks; BENCH=\"rows overhead\" AGAINST=torch,numpy"
-	@echo "make lint     ruff and mypy"
-	@echo "make oracles  the checks against PyTorch, transformers and TransformerLens (installs them)"
-	@echo "make clean    remove .venv, caches and build leftovers"
+	@echo "make demo        install, train a small model on real text, let it write, make a report (about five minutes)"
+	@echo "make test        install and run the tests"
+	@echo "make bench       side-by-side benchmarks; BENCH=\"rows overhead\" AGAINST=torch,numpy"
+	@echo "make lint        ruff and mypy"
+	@echo "make test-numpy  the same tests on the plain NumPy kernels"
+	@echo "make oracles     the checks against PyTorch, transformers and TransformerLens (installs them)"
+	@echo "make clean       remove .venv, caches and build leftovers"
 
 $(VENV)/.made:
 	@if [ -z "$(PYTHON)" ]; then echo "tinygrad_llm needs Python 3.11 or newer on PATH; found none. Install it, or: make PYTHON=/path/to/python" >&2; exit 2; fi
@@ -59,6 +60,9 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest tests --ignore=tests/oracles $(PYTEST_ARGS)
+
+test-numpy: $(VENV)/.test
+	TINYGRAD_LLM_KERNELS=numpy $(BIN)/python -m pytest tests --ignore=tests/oracles $(PYTEST_ARGS)
 
 bench: $(VENV)/.demo
 	$(BIN)/tinygrad-llm bench $(BENCH) --against $(AGAINST) --json bench-results/latest.json --plots bench-results/plots

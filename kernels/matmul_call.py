@@ -27,7 +27,7 @@ from .matmul_plan import (
     return_scratch,
 )
 from .matmul_portable import matmul_naive
-from .reference_matmul import check_precision, sum_to
+from .reference_matmul import check_precision, check_residual, product_shape, sum_to
 
 if COMPILED:
     from numba import int64
@@ -176,16 +176,11 @@ def _check_operands(a, b):
     check.same_dtype("b", b, a)
 
 
-def _operand_shape(name, x, transpose):
-    """(leading axes, rows, columns) and byte strides of the last two, after the transpose asked for."""
-    if x.ndim == 0:
-        raise ValueError(f"matmul: {name} has no axes; expected a vector, a matrix or a batch of matrices")
+def _matrix_strides(name, x, transpose):
+    """Byte strides of the rows and columns of op(x), of a vector as the matrix that it stands for."""
     if x.ndim == 1:
-        lone = (1, x.shape[0]) if name == "a" else (x.shape[0], 1)
-        strides = (0, x.strides[0]) if name == "a" else (x.strides[0], x.itemsize)
-        return (), lone, strides
-    shape, strides = x.shape[-2:], x.strides[-2:]
-    return x.shape[:-2], shape[::-1] if transpose else shape, strides[::-1] if transpose else strides
+        return (0, x.strides[0]) if name == "a" else (x.strides[0], x.itemsize)
+    return x.strides[:-3:-1] if transpose else x.strides[-2:]
 
 
 def _lead_strides(x, lead):
@@ -214,16 +209,9 @@ class _Problem:
         self.rounds_first = precision is not None and not _TILES
         if self.rounds_first:                 # as `run` does: the loops walk the copies, by their strides
             a, b = round_bfloat16(a), round_bfloat16(b)
-        lead_a, (m, depth), strides_a = _operand_shape("a", a, transpose_a)
-        lead_b, (depth_b, n), strides_b = _operand_shape("b", b, transpose_b)
+        self.lead, m, depth, n = product_shape(a, b, transpose_a, transpose_b)
+        strides_a, strides_b = _matrix_strides("a", a, transpose_a), _matrix_strides("b", b, transpose_b)
         self.size = a.itemsize
-        asked = f"a {a.shape}{' transposed' if transpose_a else ''} @ b {b.shape}{' transposed' if transpose_b else ''}"
-        if depth != depth_b:
-            raise ValueError(f"matmul: {asked}: expected as many columns in a as rows in b, got {depth} and {depth_b}")
-        try:
-            self.lead = np.broadcast_shapes(lead_a, lead_b)
-        except ValueError:
-            raise ValueError(f"matmul: {asked}: the leading axes do not broadcast together") from None
         self.vector_a, self.vector_b = a.ndim == 1, b.ndim == 1
         self.shape = (*self.lead, *(() if self.vector_a else (m,)), *(() if self.vector_b else (n,)))
         self.full = (*self.lead, m, n)
@@ -231,8 +219,8 @@ class _Problem:
         self.precision = precision
         if bias is not None and np.shape(bias) != (n,):
             raise ValueError(f"bias: expected shape ({n},), one number per column of the result, got {np.shape(bias)}")
-        if residual is not None and not _broadcasts_to(residual.shape, self.shape):
-            raise ValueError(f"residual: expected a shape that broadcasts to {self.shape}, got {residual.shape}")
+        if residual is not None:
+            check_residual(residual, self.shape)
         self.empty = 0 in (*self.lead, m, n)
         self.naive = depth == 0 or not COMPILED
         self.simple = False
@@ -320,10 +308,6 @@ class _Problem:
             matmul(a[i] if a.ndim > 1 else a, b[i] if b.ndim > 1 else b, out[i], alpha=alpha, beta=beta, bias=bias,
                    residual=None if residual is None else residual[i], pre=None if pre is None else pre[i],
                    precision=None if self.rounds_first else self.precision, **self.options)
-
-
-def _broadcasts_to(shape, target):
-    return len(shape) <= len(target) and all(s in (1, t) for s, t in zip(reversed(shape), reversed(target)))
 
 
 def warmup(dtypes=("float32",)):

@@ -36,6 +36,7 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, b
         raise ValueError(f"activation: expected one of {list(ACTIVATIONS)}, got {activation!r}")
     if beta != 0.0 and out is None:
         raise ValueError("beta: accumulating needs an `out` to accumulate into")
+    product_shape(a, b, transpose_a, transpose_b)
     y = np.matmul(_op(a, transpose_a), _op(b, transpose_b))
     scalar = a.dtype.type
     for name, array in (("out", out), ("pre", pre)):
@@ -51,7 +52,7 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, b
         pre[...] = y
     y = ACTIVATIONS[activation](np.asarray(y))
     if residual is not None:
-        y = y + check.same_dtype("residual", check.float_array("residual", residual), a)
+        y = y + check_residual(check.same_dtype("residual", check.float_array("residual", residual), a), y.shape)
     if out is None:
         return y
     out[...] = y
@@ -111,6 +112,35 @@ def check_precision(precision, a):
     if precision is not None:
         check_float32("a", a)
     return precision
+
+
+def product_shape(a, b, transpose_a, transpose_b):
+    """(leading axes, rows, depth, columns) of op(a) op(b), a vector operand as a matrix; an error where they do not fit."""
+    (*lead_a, m, depth), (*lead_b, depth_b, n) = _as_matrix("a", a, transpose_a), _as_matrix("b", b, transpose_b)
+    asked = f"a {a.shape}{' transposed' if transpose_a else ''} @ b {b.shape}{' transposed' if transpose_b else ''}"
+    if depth != depth_b:
+        raise ValueError(f"matmul: {asked}: expected as many columns in a as rows in b, got {depth} and {depth_b}")
+    try:
+        return np.broadcast_shapes(tuple(lead_a), tuple(lead_b)), m, depth, n
+    except ValueError:
+        raise ValueError(f"matmul: {asked}: the leading axes do not broadcast together") from None
+
+
+def _as_matrix(name, x, transpose):
+    """The shape of op(x), of a vector as the matrix that it stands for."""
+    if x.ndim == 0:
+        raise ValueError(f"matmul: {name} has no axes; expected a vector, a matrix or a batch of matrices")
+    if x.ndim == 1:
+        return (1, *x.shape) if name == "a" else (*x.shape, 1)
+    return (*x.shape[:-2], x.shape[-1], x.shape[-2]) if transpose else x.shape
+
+
+def check_residual(residual, shape):
+    """`residual` itself, or an error where it does not broadcast to the result's shape."""
+    pairs = zip(reversed(residual.shape), reversed(shape))
+    if residual.ndim > len(shape) or not all(have in (1, want) for have, want in pairs):
+        raise ValueError(f"residual: expected a shape that broadcasts to {shape}, got {residual.shape}")
+    return residual
 
 
 def _op(x, transpose):

@@ -23,6 +23,7 @@ def test_zeros_are_zero_and_two_arrays_share_nothing():
     assert not y.any()
 
 
+@pytest.mark.numba_side
 def test_results_of_kernels_begin_on_a_line():
     import kernels
 

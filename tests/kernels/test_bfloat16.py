@@ -236,6 +236,7 @@ def test_attention_is_rounded_where_the_host_has_tiles(options):
         assert (off > 1e-5) == amx.AVAILABLE
 
 
+@pytest.mark.numba_side
 def test_attention_with_infinities_and_hidden_rows_is_float32s():
     rng = np.random.default_rng(8)
     q, k, v, g = (rng.standard_normal((1, 2, 70, 32)).astype(np.float32) for _ in range(4))

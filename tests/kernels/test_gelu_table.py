@@ -11,7 +11,8 @@ from kernels._jit import COMPILED
 
 if COMPILED:
     from kernels import gelu_table
-pytestmark = pytest.mark.skipif(not (COMPILED and gelu_table.AVAILABLE), reason="this host's vectors hold no tables")
+pytestmark = [pytest.mark.numba_side,
+              pytest.mark.skipif(not (COMPILED and gelu_table.AVAILABLE), reason="this host's vectors hold no tables")]
 
 JOINTS = (np.arange(-40, 41) / np.float32(5) + np.float32(0.1)).astype(np.float32)
 AROUND = np.concatenate([JOINTS, np.nextafter(JOINTS, np.float32(-9)), np.nextafter(JOINTS, np.float32(9)), JOINTS - np.float32(0.1)])

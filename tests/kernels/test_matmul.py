@@ -268,6 +268,7 @@ def test_same_bits_with_any_number_of_threads(problem, threads):
     np.testing.assert_array_equal(*results)
 
 
+@pytest.mark.numba_side
 @pytest.mark.skipif(not COMPILED, reason="plans belong to compiled kernels")
 @pytest.mark.parametrize("depth, n", [(1536, 192), (777, 1029), (1024, 4200), (8192, 65)])
 @pytest.mark.parametrize("rows", [1, 3, 8])

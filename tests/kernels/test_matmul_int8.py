@@ -105,6 +105,7 @@ def test_empty_axes(rows, n, k):
     np.testing.assert_array_equal(got, np.ones((rows, n)))
 
 
+@pytest.mark.numba_side
 @pytest.mark.parametrize("rows", [1, 5])
 def test_any_memory_layout(rows):
     x, q, scale, bias = drawn(2, rows, 45, 50)
@@ -127,6 +128,7 @@ def test_bits_do_not_depend_on_threads(rows):
         kernels.set_num_threads(before)
 
 
+@pytest.mark.numba_side
 def test_bits_of_a_row_do_not_depend_on_the_rows_beside_it():
     x, q, scale, bias = drawn(4, 16, 83, 150)
     together = kernels.matmul_int8(x, q, scale, bias)

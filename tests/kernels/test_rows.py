@@ -83,7 +83,8 @@ def test_strided_inputs_give_the_same_numbers(name):
     for layout in (_inside_wider_rows, _from_columns, _reversed, _read_only):
         strided = {key: layout(x) for key, x in problem.inputs.items()}
         for output, y in problem.solve(kernels, inputs=strided).items():
-            rtol = 1e-5 if name.startswith("linear") else 0                     # a product may take another path
+            # a product may take another path; NumPy adds along other axes in another order
+            rtol = 1e-5 if name.startswith("linear") or kernels._side.get() == "numpy" else 0
             np.testing.assert_allclose(y, expected[output], rtol, rtol, err_msg=f"{layout.__name__} {output}")
 
 

@@ -58,7 +58,7 @@ TWICE = """
 
 def python(code, /, **environment):
     """What a fresh Python prints, run from the repository's root."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    env = {**os.environ, "TINYGRAD_LLM_KERNELS": "numba", "PYTHONPATH": str(ROOT), **environment}
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env=env, cwd=ROOT, capture_output=True, text=True,
                           timeout=300)
     assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -112,8 +112,8 @@ def test_without_numba_the_loops_run_as_plain_python():
 @pytest.mark.parametrize("name, value", [("TINYGRAD_LLM_KERNELS", "cuda"), ("TINYGRAD_LLM_VECTORS", "7")])
 def test_a_wrong_setting_is_explained(name, value):
     code = "import kernels, numpy as np; kernels.matmul(np.ones((2, 2)), np.ones((2, 2)))"
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT), name: value}, cwd=ROOT,
-                          capture_output=True, text=True, timeout=300)
+    env = {**os.environ, "TINYGRAD_LLM_KERNELS": "numba", "PYTHONPATH": str(ROOT), name: value}
+    done = subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1 and value in done.stderr and name in done.stderr
 
 
