@@ -17,10 +17,8 @@ from kernels.amx import (
     TILE_BYTES,
     add_tile,
     all_finite,
-    close_tiles,
     make_multiply_beside,
     multiply,
-    open_tiles,
     pieces_for,
     split_in_turn,
     split_left,
@@ -28,8 +26,7 @@ from kernels.amx import (
     split_side_by_side,
     transpose_words,
 )
-from kernels.attention_amx_forward import FORM, ROW, VECTORS, WIDTH_MULTIPLE, split_keys, split_transposed
-from kernels.attention_launch import plan_at
+from kernels.attention_amx_forward import FORM, ROW, VECTORS, WIDTH_MULTIPLE, make_drain, split_keys, split_transposed
 from kernels.attention_tiled_backward import prepare_row, write_rows
 from kernels.attention_tiled_forward import hide_and_bias, task_span, tile_band
 from kernels.attention_tiles import (
@@ -45,7 +42,7 @@ from kernels.attention_tiles import (
     unpack_transposed,
 )
 from kernels.attention_vectors import vload
-from kernels.simd import draw, peek_i64, poke
+from kernels.simd import peek_i64, poke
 
 SPAN = 256               # queries whose forms are in use at a time
 # what `form_rows` reads: addresses of a tile of scores and of dP, of lse and delta, and of the three forms to be made
@@ -296,19 +293,7 @@ def backward_task(task, thread, p, scale, keep, pieces):
     return fine
 
 
-@jit
-def drain(plan, thread, pieces):
-    """As `drain` of the vector kernel; a task that meets infinity or NaN says so at `unfit`, and all stop."""
-    p = plan_at(plan)
-    scale, keep = np.float32(p.scale), np.float32(p.keep)
-    open_tiles(p.config)
-    while peek_i64(p.unfit) == 0:
-        task = draw(p.counter, p.tasks, thread)
-        if task < 0:
-            break
-        if not backward_task(task, thread, p, scale, keep, pieces):
-            poke(p.unfit, 1)
-    close_tiles()
+drain = make_drain(backward_task)
 
 
 @jit

@@ -200,19 +200,25 @@ def forward_task(task, thread, p, scale, keep, pieces):
     return fine
 
 
-@jit
-def drain(plan, thread, pieces):
-    """As `drain` of the vector kernel; a task that meets infinity or NaN says so at `unfit`, and all stop."""
-    p = plan_at(plan)
-    scale, keep = np.float32(p.scale), np.float32(p.keep)
-    open_tiles(p.config)
-    while peek_i64(p.unfit) == 0:
-        task = draw(p.counter, p.tasks, thread)
-        if task < 0:
-            break
-        if not forward_task(task, thread, p, scale, keep, pieces):
-            poke(p.unfit, 1)
-    close_tiles()
+def make_drain(run):
+    """drain(address, thread, pieces), as on vectors; a task that meets infinity or NaN says so at `unfit`, and all stop."""
+    @jit
+    def drain(address, thread, pieces):
+        p = plan_at(address)
+        scale, keep = np.float32(p.scale), np.float32(p.keep)
+        open_tiles(p.config)
+        while peek_i64(p.unfit) == 0:
+            task = draw(p.counter, p.tasks, thread)
+            if task < 0:
+                break
+            if not run(task, thread, p, scale, keep, pieces):
+                poke(p.unfit, 1)
+        close_tiles()
+
+    return drain
+
+
+drain = make_drain(forward_task)
 
 
 @jit

@@ -12,8 +12,9 @@ from numba.extending import intrinsic
 from kernels import _pool
 from kernels._jit import address_of, jit
 from kernels.attention_plan import PLAN
+from kernels.simd import draw
 
-__all__ = ["launch", "plan_at", "pointer_to", "worker_address"]
+__all__ = ["launch", "make_drain", "plan_at", "pointer_to", "worker_address"]
 
 
 @intrinsic
@@ -28,6 +29,23 @@ def pointer_to(typingctx, address):
 def plan_at(address):
     """The plan that lies at an address."""
     return numba.carray(pointer_to(address), (1,), PLAN)[0]
+
+
+def make_drain(run):
+    """drain(address, thread, like): run(task, thread, plan, scale, keep) for tasks drawn from the counter until none is left.
+
+    Unequal tasks and a disturbed core balance out so; what a task computes does not depend on who drew it.
+    """
+    @jit
+    def drain(address, thread, like):
+        p = plan_at(address)
+        scale, keep = type(like)(p.scale), type(like)(p.keep)
+        task = draw(p.counter, p.tasks, thread)
+        while task >= 0:
+            run(task, thread, p, scale, keep)
+            task = draw(p.counter, p.tasks, thread)
+
+    return drain
 
 
 def launch(threads, worker, argument):

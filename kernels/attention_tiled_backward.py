@@ -10,7 +10,7 @@ several chunks each has its own dK and dV, which the caller adds up in order.
 import numpy as np
 
 from kernels._jit import jit
-from kernels.attention_launch import plan_at
+from kernels.attention_launch import make_drain
 from kernels.attention_products import product_by_columns, product_by_rows
 from kernels.attention_tiled_forward import hide_and_bias, task_span, tile_band
 from kernels.attention_tiles import (
@@ -26,7 +26,7 @@ from kernels.attention_tiles import (
     pack_transposed,
 )
 from kernels.attention_vectors import constant, lanes, peek, sizeof, splat, vload, vload_part
-from kernels.simd import draw, peek_i64, poke, store_part, sum_lanes
+from kernels.simd import peek_i64, poke, store_part, sum_lanes
 
 WIDTH_MULTIPLE = None           # widths are padded to whole vectors
 
@@ -178,16 +178,7 @@ def backward_task(task, thread, p, scale, keep):
             pair_gradients(p, b + i, shared + j, chunk, p.work + thread * p.work_bytes, scale, keep)
 
 
-@jit
-def drain(address, thread, like):
-    """Draw tasks from the counter until none is left: unequal tasks and a disturbed core balance out, the results stay the same."""
-    p = plan_at(address)
-    scale, keep = type(like)(p.scale), type(like)(p.keep)
-    while True:
-        task = draw(p.counter, p.tasks, thread)
-        if task < 0:
-            break
-        backward_task(task, thread, p, scale, keep)
+drain = make_drain(backward_task)
 
 
 @jit

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from kernels._jit import jit
-from kernels.attention_launch import plan_at
+from kernels.attention_launch import make_drain
 from kernels.attention_products import product_by_columns, product_by_rows
 from kernels.attention_tiles import (
     FAR,
@@ -28,7 +28,7 @@ from kernels.attention_tiles import (
     softmax_tile,
 )
 from kernels.attention_vectors import lanes, peek, sizeof, splat, vload
-from kernels.simd import draw, peek_i64, poke, store_part
+from kernels.simd import peek_i64, poke, store_part
 
 WIDTH_MULTIPLE = None           # widths are padded to whole vectors
 
@@ -166,16 +166,7 @@ def forward_task(task, thread, p, scale, keep):
         empty_rows(p, b, h, t_end, t_hi, scale)
 
 
-@jit
-def drain(address, thread, like):
-    """Draw tasks from the counter until none is left: unequal tasks and a disturbed core balance out, the results stay the same."""
-    p = plan_at(address)
-    scale, keep = type(like)(p.scale), type(like)(p.keep)
-    while True:
-        task = draw(p.counter, p.tasks, thread)
-        if task < 0:
-            break
-        forward_task(task, thread, p, scale, keep)
+drain = make_drain(forward_task)
 
 
 @jit
