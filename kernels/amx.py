@@ -235,31 +235,31 @@ def _cut(builder, x):
     return bits, high, builder.fsub(x, builder.bitcast(high, _FLOATS))
 
 
-class _BFloat(ir.types.HalfType):
+class BFloat(ir.types.HalfType):
     """LLVM's bfloat16, which llvmlite has no type for."""
 
     def __str__(self):
         return "bfloat"
 
 
-_BFloat._create_instance()
+BFloat._create_instance()
 
 
-def _rounded(builder, x, y):
+def rounded(builder, x, y):
     """The nearest bfloat16, ties to even, of the 16 numbers of x, then those of y: 32 halves."""
-    kind = ir.VectorType(_BFloat(), 32)
+    kind = ir.VectorType(BFloat(), 32)
     return builder.bitcast(simd._call(builder, "llvm.x86.avx512bf16.cvtne2ps2bf16.512", kind, [y, x]), _HALVES)
 
 
-def _order(lanes):
+def order(lanes):
     return ir.Constant(ir.VectorType(ir.IntType(32), 32), list(lanes))
 
 
 def _rows_side_by_side(builder, x, y, pieces):
     """For each piece 32 bfloat16: those of x, then those of y."""
     if pieces == 1:
-        return [_rounded(builder, x, y)]
-    rows, odd = [], _order([*range(1, 32, 2), *range(33, 64, 2)])
+        return [rounded(builder, x, y)]
+    rows, odd = [], order([*range(1, 32, 2), *range(33, 64, 2)])
     for _ in range(pieces):
         (x_bits, _, x), (y_bits, _, y) = _cut(builder, x), _cut(builder, y)
         rows.append(builder.shuffle_vector(builder.bitcast(x_bits, _HALVES), builder.bitcast(y_bits, _HALVES), odd))
@@ -269,8 +269,8 @@ def _rows_side_by_side(builder, x, y, pieces):
 def _rows_in_turn(builder, x, y, pieces):
     """For each piece 16 words: (x[0], y[0]), (x[1], y[1]), ..."""
     if pieces == 1:
-        halves = _rounded(builder, x, y)
-        return [builder.shuffle_vector(halves, halves, _order(lane // 2 + lane % 2 * 16 for lane in range(32)))]
+        halves = rounded(builder, x, y)
+        return [builder.shuffle_vector(halves, halves, order(lane // 2 + lane % 2 * 16 for lane in range(32)))]
     rows, half = [], ir.Constant(_WORDS, [16] * 16)
     for _ in range(pieces):
         (x_bits, _, x), (_, y_high, y) = _cut(builder, x), _cut(builder, y)

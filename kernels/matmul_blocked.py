@@ -19,6 +19,7 @@ from ._jit import address_of, jit
 from .arrays import HEAD
 from .matmul_epilogue import finish_block
 from .matmul_pack import make_pack
+from .matmul_pairs import add_pairs, leave, make_pairs
 
 from .matmul_plan import (  # isort: skip
     A1, A2, B1, B2, BLOCK_M, BLOCK_N, C1, C2, CHUNKS, COL_B, DIRECT_A, DIRECT_B, HIGH_A, HIGH_B, HIGH_C, HUGE_PAGE, K, KC, LOW_A,
@@ -29,17 +30,21 @@ from .matmul_tile import PANEL, ROWS, make_tile
 from .simd import draw, peek_f64, peek_i64, prefetch_second
 
 
-def make_matmul(vector):
-    """`worker(plan, args, thread, scratch)` for a vector type: the addresses of what one thread needs; and `plain_block`."""
+def make_matmul(vector, pairs=False):
+    """`worker(plan, args, thread, scratch)` for a vector type: the addresses of what one thread needs; and `plain_block`.
+
+    pairs: float32 is packed as bfloat16, two neighbours of k in a word (`matmul_pairs`); the plan has both operands packed.
+    """
     single = vector.dtype == float32
     size = 4 if single else 8
     lanes = vector.lanes
     width = PANEL * lanes
-    tile_1, tile_2, tile_3 = (make_tile(vector, n) for n in (1, 2, 3))
+    tile_1, tile_2, tile_3 = (make_tile(vector, n, add_product=add_pairs if pairs else None) for n in (1, 2, 3))
     peek = simd.peek_f32 if single else simd.peek_f64
     scalar = np.float32 if single else np.float64
     pack_a, gather_a = make_pack(simd.Vector(vector.dtype, ROWS))
     pack_b, gather_b = make_pack(vector)
+    convert = make_pairs if pairs else leave
 
     @jit
     def tile(nvec, k, pa, row_a, step_a, pb, step_b, pc, row_c, alpha, beta):
@@ -76,7 +81,7 @@ def make_matmul(vector):
     def strip(plan, k, rows, cols, pa, step_a, pb, step_b, pc, alpha, beta, scratch):
         """`rows` rows of A against one panel of B: the tiles, top to bottom. step_a = 0: A is read in place."""
         row_c = peek_i64(plan + 8 * ROW_C)
-        nvec = (cols + lanes - 1) // lanes
+        nvec, steps = (cols + lanes - 1) // lanes, (k + 1) // 2 if pairs else k
         row_a, in_place = size, step_a == 0
         if in_place:
             row_a, step_a = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * STEP_A)
@@ -84,14 +89,14 @@ def make_matmul(vector):
             tile_rows = min(ROWS, rows - i)
             a = pa + i * row_a if in_place else pa + i * size * k
             if tile_rows == ROWS and cols == nvec * lanes:
-                tile(nvec, k, a, row_a, step_a, pb, step_b, pc + i * row_c, row_c, alpha, beta)
+                tile(nvec, steps, a, row_a, step_a, pb, step_b, pc + i * row_c, row_c, alpha, beta)
                 continue
             spare, row, step = scratch, row_a, step_a
             if in_place and tile_rows < ROWS:
                 few = scratch + ROWS * width * size
                 gather_a(k, ROWS, tile_rows, a, step_a, row_a, few)
                 a, row, step = few, size, ROWS * size
-            edge_tile(nvec, k, tile_rows, cols, a, row, step, pb, step_b, pc + i * row_c, row_c, alpha, beta, spare)
+            edge_tile(nvec, steps, tile_rows, cols, a, row, step, pb, step_b, pc + i * row_c, row_c, alpha, beta, spare)
 
     @jit
     def pack_block_b(plan, k, cols, pb, to):
@@ -105,6 +110,11 @@ def make_matmul(vector):
                 count = (here + lanes - 1) // lanes * lanes
                 pack_b(deep, count, here, pb + r * row_b + j * col_b, row_b, col_b, to + (j * k + r * count) * size)
                 j += here
+        j = 0
+        while j < cols:
+            here = panel_width(cols - j)
+            convert(k, (here + lanes - 1) // lanes * lanes, to + j * k * size)
+            j += here
 
     @jit
     def pack_block_a(plan, k, rows, pa, to):
@@ -112,6 +122,7 @@ def make_matmul(vector):
         row_a, step_a = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * STEP_A)
         for i in range(0, rows, ROWS):
             pack_a(k, ROWS, min(ROWS, rows - i), pa + i * row_a, step_a, row_a, to + i * k * size)
+            convert(k, ROWS, to + i * k * size)
 
     @jit
     def ask_for_rows(plan, k, rows, pa):

@@ -32,7 +32,7 @@ from .reference_matmul import check_precision, check_residual, product_shape, su
 if COMPILED:
     from numba import int64
 
-    from . import amx, simd
+    from . import amx, matmul_pairs, simd
     from ._jit import address_of
     from ._pool import ready
     from .bfloat16 import round_bfloat16
@@ -43,10 +43,10 @@ if COMPILED:
     from .matmul_tile import ROWS
 
     @functools.cache
-    def worker_address(size, skinny):
-        """The compiled loops for float32 (4) or float64 (8)."""
+    def worker_address(size, skinny, pairs):
+        """The compiled loops for float32 (4) or float64 (8), or for float32 rounded to pairs of bfloat16."""
         vector = simd.f32 if size == 4 else simd.f64
-        return address_of(make_skinny(vector) if skinny else make_matmul(vector)[0], *[int64] * 4)
+        return address_of(make_skinny(vector) if skinny else make_matmul(vector, pairs)[0], *[int64] * 4)
 
     @functools.cache
     def tiles(pieces):
@@ -61,10 +61,11 @@ if COMPILED:
 
     _LANES = {4: simd.LANES32, 8: simd.LANES64}
     _TILES = amx.AVAILABLE
+    _PAIRS = matmul_pairs.AVAILABLE and not _TILES
 else:
     from .reference_matmul import round_bfloat16
 
-    _TILES = False
+    _TILES = _PAIRS = False
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _problems = {}
@@ -206,7 +207,8 @@ class _Problem:
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation: expected one of {list(ACTIVATIONS)}, got {activation!r}")
         check_precision(precision, a)
-        self.rounds_first = precision is not None and not _TILES
+        self.pairs = precision is not None and _PAIRS
+        self.rounds_first = precision is not None and not _TILES and not _PAIRS
         if self.rounds_first:                 # as `run` does: the loops walk the copies, by their strides
             a, b = round_bfloat16(a), round_bfloat16(b)
         self.lead, m, depth, n = product_shape(a, b, transpose_a, transpose_b)
@@ -255,19 +257,19 @@ class _Problem:
         more = bias is not None or residual is not None or pre is not None or self.options["activation"] is not None
         self.finish = finish_address(a.itemsize) if more else 0
         strides = (*strides_a, *strides_b, c[-2], r[-2], r[-1], p[-2], bias.strides[0] if bias is not None else 0)
-        skinny = is_skinny((m, n, depth), strides, a.itemsize)
+        skinny = is_skinny((m, n, depth), strides, a.itemsize) and not self.pairs
         self.threads = 1 if work < (SERIAL_SKINNY if skinny else SERIAL_WORK) else _threads.allowed
         self.part = part_address()
         self.plan = make_plan((m, n, depth), strides, axes[-2:], a.itemsize, _LANES[a.itemsize], ROWS,
-                              self.options["activation"], self.threads, self._extents(a, b, c))
-        if not self.rounds_first and (self.precision or suits((m, n, depth), a.itemsize, skinny)):
+                              self.options["activation"], self.threads, self._extents(a, b, c), self.pairs)
+        if _TILES and (self.precision or suits((m, n, depth), a.itemsize, skinny)):
             pieces = amx.pieces_for(self.precision)
             self.worker, tail = tiles(pieces)
             plan = make_plan_amx(self.plan, (m, n, depth), work // (m * n * depth), self.threads, pieces)
             self.plan = np.concatenate([plan, tail])
             self.plan.flags.writeable = False         # as all plans are: `launch` is compiled for one kind of array
         else:
-            self.worker = worker_address(a.itemsize, skinny)
+            self.worker = worker_address(a.itemsize, skinny, self.pairs)
         self.simple = self.direct and self.pre_direct and not self.by_slices and not self.rounds_first
         self.scratch = int(self.plan[SCRATCH]) * self.threads + int(self.plan[SHARED])
 

@@ -143,8 +143,11 @@ def strips_and_chunks(n, depth, size, lanes):
     return strip, round_up(ceil_div(depth, chunks), AT_ONCE)
 
 
-def make_plan(dims, strides, batch, size, lanes, rows, activation, threads, extents):
-    """The int64 plan. dims = (m, n, k); strides = (row_a, step_a, row_b, col_b, row_c, row_r, col_r, row_p, step_bias)."""
+def make_plan(dims, strides, batch, size, lanes, rows, activation, threads, extents, packed=False):
+    """The int64 plan. dims = (m, n, k); strides = (row_a, step_a, row_b, col_b, row_c, row_r, col_r, row_p, step_bias).
+
+    packed: both operands are packed whatever the shape, because they change as they are.
+    """
     m, n, depth = dims
     width = 3 * lanes
     (n1, *strides_1), (n2, *strides_2) = ([(1, 0, 0, 0, 0, 0)] * 2 + batch)[-2:]
@@ -152,7 +155,7 @@ def make_plan(dims, strides, batch, size, lanes, rows, activation, threads, exte
     block_m, block_n = blocks(m, n, kc * size, n1 * n2, m * n * depth * n1 * n2, width, rows, threads)
     strip = min(block_m, 4 * rows)
     chunk, piece = depth, 0
-    if is_skinny(dims, strides, size):
+    if is_skinny(dims, strides, size) and not packed:
         block_m, kc = m, min(depth, AT_ONCE)
         block_n = n if threads == 1 else max(8 * lanes, round_up(ceil_div(n, 4 * threads), 8 * lanes))
         if m == 1:                            # short enough that a thread that found much of its share in its cache can take more
@@ -161,8 +164,8 @@ def make_plan(dims, strides, batch, size, lanes, rows, activation, threads, exte
         if strides[3] == size and n1 * n2 == 1:
             block_n, chunk = strips_and_chunks(n, depth, size, lanes)
             piece = chunk * strides[2] if block_n == n and m == 1 else 0
-    direct_a = n <= 2 * width or m * depth * size <= 128 << 10
-    direct_b = strides[3] == size and (m <= 4 * rows or (depth * strides[2] <= 96 << 10 and m <= 128))
+    direct_a = not packed and (n <= 2 * width or m * depth * size <= 128 << 10)
+    direct_b = not packed and strides[3] == size and (m <= 4 * rows or (depth * strides[2] <= 96 << 10 and m <= 128))
     plan = np.zeros(FIELDS, np.int64)
     plan[[M, N, K]] = dims
     plan[[ROW_A, STEP_A, ROW_B, COL_B, ROW_C, ROW_R, COL_R, ROW_P, STEP_BIAS]] = strides

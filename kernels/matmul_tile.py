@@ -13,6 +13,8 @@ them at once (24) to cover the latency of two units. Each element of C is one ch
 its bits depend neither on the tile it fell in nor on the number of threads.
 """
 
+import functools
+
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -42,11 +44,16 @@ def _row_offset(builder, stride, multiples, row):
     return builder.shl(multiples[odd], _const(shift))
 
 
-def make_tile(vector, nvec, rows=ROWS, ahead=0):
+def _add_product(vector, builder, a, b, total):
+    return simd._call(builder, f"llvm.fmuladd.{simd._name(vector)}", total.type, [a, b, total])
+
+
+def make_tile(vector, nvec, rows=ROWS, ahead=0, add_product=None):
     """The intrinsic `tile` for a vector type, a width of `nvec` vectors and a height of `rows`.
 
-    ahead: B is asked for so many rows before it is needed."""
+    ahead: B is asked for so many rows before it is needed. add_product(builder, a, b, sum): a * b + sum, if it is not that."""
     kind, scalar = simd._llvm(vector), simd._SCALAR[vector.dtype]
+    add_product = add_product or functools.partial(_add_product, vector)
     align = simd._align(vector)
     size = align * vector.lanes
 
@@ -66,7 +73,7 @@ def make_tile(vector, nvec, rows=ROWS, ahead=0):
             a = simd._splat(builder, a, vector)
             for v in range(nvec):
                 n = r * nvec + v
-                sums[n] = simd._call(builder, f"llvm.fmuladd.{simd._name(vector)}", kind, [a, row_b[v], sums[n]])
+                sums[n] = add_product(builder, a, row_b[v], sums[n])
 
     def write(builder, sums, pc, row_c, alpha, beta):
         """C = alpha · sums + beta · C; `beta` is None where C is not read."""

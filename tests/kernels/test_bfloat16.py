@@ -156,7 +156,7 @@ import kernels
 from kernels import reference
 
 rng = np.random.default_rng(5)
-for m, n, k in ((5, 6, 7), (40, 33, 70)):
+for m, n, k in ((1, 1, 1), (5, 6, 7), (9, 48, 2), (40, 33, 70), (65, 100, 333), (70, 50, 0)):
     a, b = rng.standard_normal((m, k)).astype(np.float32), rng.standard_normal((k, n)).astype(np.float32)
     got = kernels.matmul(a, b, precision="bfloat16")
     want = reference.matmul(a, b, precision="bfloat16")
@@ -164,6 +164,13 @@ for m, n, k in ((5, 6, 7), (40, 33, 70)):
     wide_a, wide_b = np.zeros((2 * m, k + 3), np.float32), np.zeros((n + 5, 3 * k), np.float32)      # parts of something wider
     wide_a[::2, :k], wide_b[:n, ::3] = a, b.T
     got = kernels.matmul(wide_a[::2, :k], wide_b[:n, ::3], transpose_b=True, precision="bfloat16")
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    turned = kernels.matmul(np.ascontiguousarray(a.T), b, transpose_a=True, bias=b[0] if k else None, precision="bfloat16")
+    np.testing.assert_allclose(turned, want + b[0] if k else want, rtol=1e-5, atol=1e-5)
+    special = a.copy()
+    special[:1, :1] = np.inf
+    special[1:2, :1] = 1e-40
+    got, want = (side.matmul(special, b, precision="bfloat16") for side in (kernels, reference))
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 print("all")
 """
@@ -176,12 +183,17 @@ def run(script, **variables):
     assert result.stdout.startswith("all")
 
 
+PAIRS = {"TINYGRAD_LLM_AMX": "0", "TINYGRAD_LLM_PAIRS": "1"}        # where the host has no such instruction, numbers are rounded first
+
+
 @pytest.mark.skipif(not COMPILED, reason="threads belong to compiled kernels")
-def test_equal_bits_at_any_number_of_threads():
-    run(SAME_BITS, NUMBA_NUM_THREADS="8")
+@pytest.mark.parametrize("variables", [{}, {"TINYGRAD_LLM_AMX": "0"}, PAIRS], ids=str)
+def test_equal_bits_at_any_number_of_threads(variables):
+    run(SAME_BITS, NUMBA_NUM_THREADS="8", **variables)
 
 
-@pytest.mark.parametrize("variables", [{"TINYGRAD_LLM_AMX": "0"}, {"NUMBA_DISABLE_JIT": "1"}, {"TINYGRAD_LLM_KERNELS": "numpy"}])
+@pytest.mark.parametrize("variables", [{"TINYGRAD_LLM_AMX": "0"}, PAIRS, {"NUMBA_DISABLE_JIT": "1"},
+                                       {"TINYGRAD_LLM_KERNELS": "numpy"}], ids=str)
 def test_hosts_without_tiles_or_compiler_give_the_same_numbers(variables):
     run(AGAINST_REFERENCE, **variables)
 
