@@ -12,13 +12,14 @@ def cross_entropy_forward(logits, targets, ignore_index=-100, label_smoothing=0.
     """
     _classes(logits, targets, ignore_index, label_smoothing)
     with np.errstate(invalid="ignore", divide="ignore"):
-        top = logits.max(axis=-1, keepdims=True, initial=-np.inf)
-        lse = (top + np.log(np.exp(logits - top).sum(axis=-1, keepdims=True)))[..., 0]
+        top = logits.max(axis=-1, initial=-np.inf)
+        log_sum = np.log(np.exp(logits - top[..., None]).sum(axis=-1))      # kept apart: top may be so large that it swallows it
     valid = targets != ignore_index
     picked = np.take_along_axis(logits, np.where(valid, targets, 0)[..., None], axis=-1)[..., 0]
     eps = logits.dtype.type(label_smoothing)
-    losses = lse - picked if eps == 0 else lse - (1 - eps) * picked - eps * logits.mean(axis=-1)
-    return np.where(valid, losses, logits.dtype.type(0)), lse
+    with np.errstate(invalid="ignore"):
+        losses = top - picked if eps == 0 else top - (1 - eps) * picked - eps * logits.mean(axis=-1)
+        return np.where(valid, losses + log_sum, logits.dtype.type(0)), top + log_sum
 
 
 def cross_entropy_backward(g, logits, targets, lse, ignore_index=-100, label_smoothing=0.0, out=None):
