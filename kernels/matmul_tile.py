@@ -13,8 +13,6 @@ them at once (24) to cover the latency of two units. Each element of C is one ch
 its bits depend neither on the tile it fell in nor on the number of threads.
 """
 
-import functools
-
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -44,8 +42,13 @@ def _row_offset(builder, stride, multiples, row):
     return builder.shl(multiples[odd], _const(shift))
 
 
-def _add_product(vector, builder, a, b, total):
-    return simd._call(builder, f"llvm.fmuladd.{simd._name(vector)}", total.type, [a, b, total])
+def _multiply_adder(vector):
+    name = f"llvm.fmuladd.{simd._name(vector)}"
+
+    def add_product(builder, a, b, total):
+        return simd._call(builder, name, total.type, [a, b, total])
+
+    return add_product
 
 
 def make_tile(vector, nvec, rows=ROWS, ahead=0, add_product=None):
@@ -53,7 +56,7 @@ def make_tile(vector, nvec, rows=ROWS, ahead=0, add_product=None):
 
     ahead: B is asked for so many rows before it is needed. add_product(builder, a, b, sum): a * b + sum, if it is not that."""
     kind, scalar = simd._llvm(vector), simd._SCALAR[vector.dtype]
-    add_product = add_product or functools.partial(_add_product, vector)
+    add_product = add_product or _multiply_adder(vector)
     align = simd._align(vector)
     size = align * vector.lanes
 

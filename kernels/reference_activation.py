@@ -94,7 +94,7 @@ def _gelu_gate(x, approximate):
     if approximate != "tanh":
         raise ValueError(f"approximate: expected 'none' or 'tanh', got {approximate!r}")
     with np.errstate(over="ignore", invalid="ignore"):
-        return 0.5 * (1 + np.tanh(TANH_SCALE * (x + TANH_CUBIC * x * x * x)))
+        return _sigmoid(2 * TANH_SCALE * (x + TANH_CUBIC * x * x * x))     # (1 + tanh z) / 2, and no digits lost near tanh z = -1
 
 
 def _gelu_slope(x, approximate):
