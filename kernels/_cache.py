@@ -61,7 +61,11 @@ def _describe(value):
         cells = function.__closure__ or ()
         return (function.__module__, function.__qualname__, function.__code__.co_firstlineno,
                 [_describe(cell.cell_contents) for cell in cells], repr(function.__defaults__))
-    return repr(function)
+    text = repr(function)
+    if " at 0x" in text:
+        raise TypeError(f"a kernel's closure holds {text}: its name is another one in each process, so no entry is ever found; "
+                        "let it hold functions, types and numbers")
+    return text
 
 
 class KernelCache(_Cache):

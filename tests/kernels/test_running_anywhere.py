@@ -1,4 +1,5 @@
 """Kernels wherever they land: no Numba code, checked indices, damaged caches, other vectors, threads, forks."""
+import functools
 import os
 import platform
 import subprocess
@@ -274,6 +275,17 @@ def test_the_key_changes_with_any_source_and_any_switch(tmp_path, monkeypatch):
     assert len(set(stamps)) == 5
     monkeypatch.undo()
     _cache.build_stamp.cache_clear()
+
+
+def test_a_closure_that_no_other_process_would_name_so_is_refused():
+    def scale(by):
+        def kernel(x):
+            return by(x)
+
+        return kernel
+
+    with pytest.raises(TypeError, match="another one in each process"):
+        _cache.KernelCache(scale(functools.partial(scale, 2)), {})
 
 
 def test_the_key_changes_with_a_closure():
