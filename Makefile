@@ -58,11 +58,9 @@ demo: $(VENV)/.demo
 	$(BIN)/tinygrad-llm inspect $(DEMO_OUT) --text "def add(a, b):" --out $(DEMO_OUT)/inspect.html --force
 	@echo "model and training report: $(DEMO_OUT)   a look inside: $(DEMO_OUT)/inspect.html"
 
-test: $(VENV)/.test
+test-numpy: export TINYGRAD_LLM_KERNELS = numpy
+test test-numpy: $(VENV)/.test
 	$(BIN)/python -m pytest tests --ignore=tests/oracles $(PYTEST_ARGS)
-
-test-numpy: $(VENV)/.test
-	TINYGRAD_LLM_KERNELS=numpy $(BIN)/python -m pytest tests --ignore=tests/oracles $(PYTEST_ARGS)
 
 bench: $(VENV)/.demo
 	$(BIN)/tinygrad-llm bench $(BENCH) --against $(AGAINST) --json bench-results/latest.json --plots bench-results/plots

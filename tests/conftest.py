@@ -17,7 +17,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 def pytest_collection_modifyitems(items):
-    if os.environ.get("TINYGRAD_LLM_KERNELS") == "numpy":
+    import kernels
+
+    if kernels._side.get() == "numpy":
         for item in items:
             if item.get_closest_marker("numba_side"):
                 item.add_marker(pytest.mark.skip(reason="holds for compiled kernels only"))

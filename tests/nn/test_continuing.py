@@ -149,7 +149,8 @@ def test_beams_that_share_their_source_get_the_numbers_of_rows_with_one_each(nam
     alone, _ = steps(False)
     for watched in (False, True):
         together, cache = steps(True, watched)
-        np.testing.assert_allclose(together, alone, rtol=5e-5, atol=5e-5)
+        tolerance = 5e-5 if kernels._side.get() == "numpy" else 2e-5
+        np.testing.assert_allclose(together, alone, rtol=tolerance, atol=tolerance)
         assert [len(layer.cross[0].data) for layer in cache.layers] == [2] * len(cache.layers)
     cache.reorder(np.array([3, 3, 5, 0, 1, 2]))
     with pytest.raises(ValueError, match="one source each"):
