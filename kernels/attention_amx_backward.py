@@ -54,10 +54,15 @@ __all__ = ["WIDTH_MULTIPLE", "backward_bfloat16", "backward_bytes", "backward_fl
 def backward_bytes(p, K_padded, V_padded, chunk):
     """Workspace of one thread, in the order in which `pair_gradients` and `span_gradients` lay it out."""
     per_column = FORM * len(pieces_for(p.precision))
-    tiles, width = p.S // TILE + 2, max(K_padded, V_padded)
-    keys = tiles * ((2 * per_column + ROW) * K_padded + (per_column + ROW) * V_padded)
-    span = SPAN // TILE * ((2 * per_column + ROW) * K_padded + 2 * per_column * V_padded + 2 * ROW)
-    return keys + span + width * (per_column + 3 * ROW) + TILE * (3 * per_column + 6 * ROW) + 8256 + 4 * (p.T + p.S + 4 * TILE)
+    keys = (p.S // TILE + 2) * ((2 * per_column + ROW) * K_padded + (per_column + ROW) * V_padded)
+    return keys + span_room.py_func(K_padded, V_padded, per_column) + 4 * (p.T + p.S + 4 * TILE)
+
+
+@jit
+def span_room(K_padded, V_padded, per_column):
+    """Bytes that `span_gradients` lays out."""
+    forms = SPAN // TILE * ((2 * per_column + ROW) * K_padded + 2 * per_column * V_padded + 2 * ROW)
+    return forms + max(K_padded, V_padded) * (per_column + 3 * ROW) + TILE * (3 * per_column + 6 * ROW) + 8256
 
 
 @jit
@@ -262,8 +267,7 @@ def pair_gradients(p, b, shared, chunk, base, scale, keep, pieces):
     dk = values + tiles * per_column * p.V_padded
     dv = dk + tiles * ROW * p.K_padded
     work = dv + tiles * ROW * p.V_padded
-    words = (work + SPAN // TILE * ((2 * per_column + ROW) * p.K_padded + 2 * per_column * p.V_padded + 2 * ROW)
-             + max(p.K_padded, p.V_padded) * (per_column + 3 * ROW) + TILE * (3 * per_column + 6 * ROW) + 8256)
+    words = work + span_room(p.K_padded, p.V_padded, per_column)
     fine = split_pair(p, b, shared, s_lo, s_hi, keys, values, dk, dv, work, like, pieces)
     for h in range(shared * group, (shared + 1) * group):
         if p.words != 0:

@@ -52,10 +52,14 @@ WEIGH_STEPS = 8 * VECTORS
 def forward_bytes(p, K_padded, V_padded):
     """Workspace of one thread, in the order in which `forward_task` lays it out."""
     per_column = FORM * len(pieces_for(p.precision))
-    tiles = p.S // TILE + 2
-    width = max(K_padded, V_padded)
-    queries = width * (3 * per_column + 3 * ROW) + TILE * (per_column + 4 * ROW) + 8256
-    return tiles * per_column * (K_padded + V_padded) + queries + 4 * (p.T + p.S + 4 * TILE)
+    queries = query_room.py_func(max(K_padded, V_padded), per_column)
+    return (p.S // TILE + 2) * per_column * (K_padded + V_padded) + queries + 4 * (p.T + p.S + 4 * TILE)
+
+
+@jit
+def query_room(width, per_column):
+    """Bytes that `query_tile` lays out."""
+    return width * (3 * per_column + 3 * ROW) + TILE * (per_column + 4 * ROW) + 8256
 
 
 @jit
@@ -177,7 +181,7 @@ def forward_task(task, thread, p, scale, keep, pieces):
     room = (p.S // TILE + 2) * per_column
     keys = p.work + thread * p.work_bytes
     values, work = keys + room * p.K_padded, keys + room * (p.K_padded + p.V_padded)
-    words = work + max(p.K_padded, p.V_padded) * (3 * per_column + 3 * ROW) + TILE * (per_column + 4 * ROW) + 8256
+    words = work + query_room(max(p.K_padded, p.V_padded), per_column)
     fine = True
     if s_lo < s_hi and t_lo < t_end:
         fine = split_keys(keys, p.k + b * p.k_b + shared * p.k_h + s_lo * p.k_t, p.k_t, p.k_c, s_hi - s_lo, p.K, p.K_padded,
