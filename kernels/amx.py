@@ -245,21 +245,25 @@ class BFloat(ir.types.HalfType):
 BFloat._create_instance()
 
 
-def rounded(builder, x, y):
-    """The nearest bfloat16, ties to even, of the 16 numbers of x, then those of y: 32 halves."""
+def rounded(builder, x, y, order=range(32)):
+    """The nearest bfloat16, ties to even, of the 16 numbers of x, then those of y: 32 halves, in another order if one is given."""
     kind = ir.VectorType(BFloat(), 32)
-    return builder.bitcast(simd._call(builder, "llvm.x86.avx512bf16.cvtne2ps2bf16.512", kind, [y, x]), _HALVES)
+    halves = builder.bitcast(simd._call(builder, "llvm.x86.avx512bf16.cvtne2ps2bf16.512", kind, [y, x]), _HALVES)
+    return builder.shuffle_vector(halves, halves, _lanes(order))
 
 
-def order(lanes):
-    return ir.Constant(ir.VectorType(ir.IntType(32), 32), list(lanes))
+def _lanes(order):
+    return ir.Constant(ir.VectorType(ir.IntType(32), 32), list(order))
+
+
+IN_TURN = [lane // 2 + lane % 2 * 16 for lane in range(32)]         # x[0], y[0], x[1], y[1], ...
 
 
 def _rows_side_by_side(builder, x, y, pieces):
     """For each piece 32 bfloat16: those of x, then those of y."""
     if pieces == 1:
         return [rounded(builder, x, y)]
-    rows, odd = [], order([*range(1, 32, 2), *range(33, 64, 2)])
+    rows, odd = [], _lanes([*range(1, 32, 2), *range(33, 64, 2)])
     for _ in range(pieces):
         (x_bits, _, x), (y_bits, _, y) = _cut(builder, x), _cut(builder, y)
         rows.append(builder.shuffle_vector(builder.bitcast(x_bits, _HALVES), builder.bitcast(y_bits, _HALVES), odd))
@@ -269,8 +273,7 @@ def _rows_side_by_side(builder, x, y, pieces):
 def _rows_in_turn(builder, x, y, pieces):
     """For each piece 16 words: (x[0], y[0]), (x[1], y[1]), ..."""
     if pieces == 1:
-        halves = rounded(builder, x, y)
-        return [builder.shuffle_vector(halves, halves, order(lane // 2 + lane % 2 * 16 for lane in range(32)))]
+        return [rounded(builder, x, y, IN_TURN)]
     rows, half = [], ir.Constant(_WORDS, [16] * 16)
     for _ in range(pieces):
         (x_bits, _, x), (_, y_high, y) = _cut(builder, x), _cut(builder, y)

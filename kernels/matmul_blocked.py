@@ -108,21 +108,19 @@ def make_matmul(vector, pairs=False):
             while j < cols:
                 here = panel_width(cols - j)
                 count = (here + lanes - 1) // lanes * lanes
-                pack_b(deep, count, here, pb + r * row_b + j * col_b, row_b, col_b, to + (j * k + r * count) * size)
+                lines = to + (j * k + r * count) * size
+                pack_b(deep, count, here, pb + r * row_b + j * col_b, row_b, col_b, lines)
+                convert(deep, count, lines, to + (j * k + r // 2 * count) * size)
                 j += here
-        j = 0
-        while j < cols:
-            here = panel_width(cols - j)
-            convert(k, (here + lanes - 1) // lanes * lanes, to + j * k * size)
-            j += here
 
     @jit
     def pack_block_a(plan, k, rows, pa, to):
         """All tiles of rows of a block of A, one behind the other."""
         row_a, step_a = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * STEP_A)
         for i in range(0, rows, ROWS):
-            pack_a(k, ROWS, min(ROWS, rows - i), pa + i * row_a, step_a, row_a, to + i * k * size)
-            convert(k, ROWS, to + i * k * size)
+            lines = to + i * k * size
+            pack_a(k, ROWS, min(ROWS, rows - i), pa + i * row_a, step_a, row_a, lines)
+            convert(k, ROWS, lines, lines)
 
     @jit
     def ask_for_rows(plan, k, rows, pa):

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from . import simd
 from ._jit import jit
-from .amx import BFloat, order, rounded
+from .amx import IN_TURN, BFloat, rounded
 from .simd import load_f32, load_part_f32, splat_f32, store, store_part
 
 FAST_ON = ("znver4", "znver5", "cooperlake")          # LLVM's names
@@ -42,25 +42,24 @@ def add_pairs(builder, a, b, total):
                       [total, builder.bitcast(a, pairs), builder.bitcast(b, pairs)])
 
 
-def _pairer(halves_in_order):
+def _pairer(order):
     @intrinsic
     def pair(typingctx, x, y):
         def codegen(context, builder, sig, args):
-            halves = rounded(builder, *args)
-            return builder.bitcast(builder.shuffle_vector(halves, halves, order(halves_in_order)), simd._llvm(simd.f32))
+            return builder.bitcast(rounded(builder, *args, order), simd._llvm(simd.f32))
         return simd.f32(simd.f32, simd.f32), codegen
     return pair
 
 
 # of two lines, x and y: words (x[i], y[i]). Of four short ones, x[:8], x[8:], y[:8], y[8:]: (x[i], x[8 + i]), then (y[i], y[8 + i])
-pair_lines = _pairer([i // 2 + i % 2 * 16 for i in range(32)])
+pair_lines = _pairer(IN_TURN)
 pair_short_lines = _pairer([first + i + 8 * second for first in (0, 16) for i in range(8) for second in (0, 1)])
 
 
 @jit
-def make_pairs(k, count, at):
-    """k packed lines of `count` float32 become (k + 1) // 2 lines of words, in their place; what is missing counts as zero."""
-    size, to = 4 * count, at
+def make_pairs(k, count, at, to):
+    """k packed lines of `count` float32 become (k + 1) // 2 lines of words, in place or before them; what is missing is zero."""
+    size = 4 * count
     if count == NARROW:
         for n in range(0, k, 4):
             x = load_part_f32(at + n * size, min(k - n, 2) * NARROW)
@@ -77,5 +76,5 @@ def make_pairs(k, count, at):
 
 
 @jit
-def leave(k, count, at):
+def leave(k, count, at, to):
     """Packed lines stay as they are: what other products do in its place."""
