@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 CACHE_LINE = 64
-WORTH_IT = 1 << 16                     # bytes; finding the line takes most of a microsecond
+WORTH_IT = 1 << 16                      # bytes; finding the line takes most of a microsecond
 HEAD = object.__basicsize__             # an ndarray's data pointer is the first field after the object's head
 
 

@@ -208,9 +208,7 @@ class _Problem:
             raise ValueError(f"activation: expected one of {list(ACTIVATIONS)}, got {activation!r}")
         check_precision(precision, a)
         self.pairs = precision is not None and _PAIRS
-        self.rounds_first = precision is not None and not _TILES and not _PAIRS
-        if self.rounds_first:                 # as `run` does: the loops walk the copies, by their strides
-            a, b = round_bfloat16(a), round_bfloat16(b)
+        self.rounds_first = precision is not None and not (_TILES or _PAIRS)
         self.lead, m, depth, n = product_shape(a, b, transpose_a, transpose_b)
         strides_a, strides_b = _matrix_strides("a", a, transpose_a), _matrix_strides("b", b, transpose_b)
         self.size = a.itemsize
@@ -226,7 +224,7 @@ class _Problem:
         self.empty = 0 in (*self.lead, m, n)
         self.naive = depth == 0 or not COMPILED
         self.simple = False
-        if self.empty or self.naive:
+        if self.empty or self.naive or self.rounds_first:
             return
         # the loops write rows of numbers that lie together; other arrays are filled by a copy at the end
         self.direct = out is None or self._strides(out)[-1] == a.itemsize
@@ -270,7 +268,7 @@ class _Problem:
             self.plan.flags.writeable = False         # as all plans are: `launch` is compiled for one kind of array
         else:
             self.worker = worker_address(a.itemsize, skinny, self.pairs)
-        self.simple = self.direct and self.pre_direct and not self.by_slices and not self.rounds_first
+        self.simple = self.direct and self.pre_direct and not self.by_slices
         self.scratch = int(self.plan[SCRATCH]) * self.threads + int(self.plan[SHARED])
 
     def _extents(self, a, b, c):
@@ -284,9 +282,10 @@ class _Problem:
     def run(self, a, b, out, bias, residual, pre, alpha, beta):
         if self.empty:
             return
-        if self.rounds_first:
-            a, b = round_bfloat16(a), round_bfloat16(b)
-        if self.naive:
+        if self.rounds_first:                 # the copies are a problem of their own: their strides are others
+            matmul(round_bfloat16(a), round_bfloat16(b), out, alpha=alpha, beta=beta, bias=bias, residual=residual, pre=pre,
+                   **self.options)
+        elif self.naive:
             matmul_naive(a, b, out, alpha, beta, bias, residual, pre, **self.options)
         elif self.by_slices:
             self._run_slices(a, b, out, bias, residual, pre, alpha, beta)
@@ -309,7 +308,7 @@ class _Problem:
         for i in range(self.lead[0]):
             matmul(a[i] if a.ndim > 1 else a, b[i] if b.ndim > 1 else b, out[i], alpha=alpha, beta=beta, bias=bias,
                    residual=None if residual is None else residual[i], pre=None if pre is None else pre[i],
-                   precision=None if self.rounds_first else self.precision, **self.options)
+                   precision=self.precision, **self.options)
 
 
 def warmup(dtypes=("float32",)):
