@@ -220,30 +220,44 @@ def part_address():
 @jit
 def launch(pool, threads, part, worker, finish, plan, a, b, c, bias, residual, pre, alpha, beta, scratch, careful):
     """Addresses of loops, ids of arrays, 0 for none; a plan of `matmul_plan`. True, and nothing done, if C may overlap A or B."""
-    args = np.zeros(P_FIELDS, np.int64)
-    args[P_A], args[P_B], args[P_C] = peek_i64(a + HEAD), peek_i64(b + HEAD), peek_i64(c + HEAD)
-    low, high = args[P_C] + plan[LOW_C], args[P_C] + plan[HIGH_C]
-    if careful and ((low < args[P_A] + plan[HIGH_A] and args[P_A] + plan[LOW_A] < high)
-                    or (low < args[P_B] + plan[HIGH_B] and args[P_B] + plan[LOW_B] < high)):
+    pa, pb, pc = data_of(a), data_of(b), data_of(c)
+    low, high = pc + plan[LOW_C], pc + plan[HIGH_C]
+    if careful and ((low < pa + plan[HIGH_A] and pa + plan[LOW_A] < high) or (low < pb + plan[HIGH_B] and pb + plan[LOW_B] < high)):
         return True
-    args[P_FINISH] = finish
-    if bias:
-        args[P_BIAS] = peek_i64(bias + HEAD)
-    if residual:
-        args[P_RES] = peek_i64(residual + HEAD)
-    if pre:
-        args[P_PRE] = peek_i64(pre + HEAD)
+    start(pool, threads, part, worker, finish, plan.ctypes.data, pa, pb, pc, data_of(bias), data_of(residual), data_of(pre), alpha,
+          beta, first_page(scratch.ctypes.data))
+    return False
+
+
+@jit
+def data_of(identity):
+    """The address of an array's numbers; 0 for no array."""
+    return peek_i64(identity + HEAD) if identity else 0
+
+
+@jit
+def first_page(scratch):
+    """Where the first huge page begins."""
+    return (scratch + HUGE_PAGE - 1) // HUGE_PAGE * HUGE_PAGE
+
+
+@jit
+def start(pool, threads, part, worker, finish, plan, pa, pb, pc, bias, residual, pre, alpha, beta, scratch):
+    """Run a plan's loops. All arguments but the factors and the number of threads are addresses, 0 for none."""
+    args = np.zeros(P_FIELDS, np.int64)
+    args[P_A], args[P_B], args[P_C], args[P_FINISH] = pa, pb, pc, finish
+    args[P_BIAS], args[P_RES], args[P_PRE] = bias, residual, pre
     simd.poke(args.ctypes.data + 8 * P_ALPHA, np.float64(alpha))
     simd.poke(args.ctypes.data + 8 * P_BETA, np.float64(beta))
-    start = (scratch.ctypes.data + HUGE_PAGE - 1) // HUGE_PAGE * HUGE_PAGE
-    args[P_SHARED] = start + threads * plan[SCRATCH]
+    each = peek_i64(plan + 8 * SCRATCH)
+    args[P_SHARED] = scratch + threads * each
     if threads == 1:
-        simd.call_address(worker, plan.ctypes.data, args.ctypes.data, 0, start)
-        return False
-    if plan[PIECE] != 0:
-        _pool.expect(pool, args[P_B], plan[PIECE], plan[TASKS_N] * plan[CHUNKS])
+        simd.call_address(worker, plan, args.ctypes.data, 0, scratch)
+        return
+    piece = peek_i64(plan + 8 * PIECE)
+    if piece != 0:
+        _pool.expect(pool, pb, piece, peek_i64(plan + 8 * TASKS_N) * peek_i64(plan + 8 * CHUNKS))
     block = np.empty(L_FIELDS, np.int64)
-    block[L_WORKER], block[L_PLAN], block[L_ARGS] = worker, plan.ctypes.data, args.ctypes.data
-    block[L_START], block[L_STEP] = start, plan[SCRATCH]
+    block[L_WORKER], block[L_PLAN], block[L_ARGS] = worker, plan, args.ctypes.data
+    block[L_START], block[L_STEP] = scratch, each
     _pool.launch(pool, threads, part, block.ctypes.data)
-    return False
