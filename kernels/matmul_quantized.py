@@ -1,14 +1,12 @@
 """out = x (q · scale)ᵀ + bias with weights of eight bits, for decoding.
 
-With one row a product reads each weight once, so it takes the time that memory takes to deliver the weights; with a quarter of
-the bytes it takes about a third of the time (one thread, 768 -> 50257: 10.8 ms in float32, 3.4 here). The plain loop took 4.4:
-asking for lines ahead of time made the difference (the hardware's own prefetching seems to lose its way among several short
-rows of one page). Weights become float32 in registers, on their way to the multiply-add: nothing is lost but
-what `quantize_int8` rounded off. The row's scale is a factor of the finished sum. A sum runs over k alone, in an order fixed by k,
-so neither the number of threads nor the other rows change its bits.
+With one row a product reads each weight once, so it takes the time that memory takes to deliver the weights, and with a quarter
+of the bytes about a third of the time. A row's scale is a factor of the finished sum, and a sum runs over k alone, so that neither
+the number of threads nor the other rows change its bits. Nothing is lost but what `quantize_int8` rounded off:
 
-Up to FEW rows of x: dot products, 8 rows of q side by side, as in `matmul_skinny`. More rows: q is turned into float32 a block at
-a time for `matmul`, since then arithmetic counts and not memory.
+    on matrix tiles     x is cut into digits of eight bits, and products and sums are whole numbers (`matmul_int8_tiles`)
+    on vectors          weights become float32 in registers, on their way to the multiply-add: dot products, 8 rows of q side by
+                        side, as in `matmul_skinny`; from MANY rows of x on a block of q at a time is turned into float32 for `matmul`
 """
 
 import functools
@@ -18,27 +16,29 @@ import numpy as np
 from . import _check as check
 from . import _threads
 from ._jit import COMPILED
+from .arrays import address
 from .matmul_call import matmul
 from .matmul_plan import FIELDS, SERIAL_SKINNY, borrow_scratch, ceil_div, return_scratch, round_up
 from .reference_matmul import check_int8
 
 from .matmul_plan import (  # isort: skip
-    BLOCK_N, CHUNKS, COL_B, K, M, N, P_A, P_B, P_BIAS, P_C, P_COUNTER, P_RES, PIECE, ROW_A, ROW_C, SCRATCH, TASKS_N,
+    BLOCK_N, CHUNKS, COL_B, K, M, N, P_A, P_B, P_BIAS, P_C, P_COUNTER, P_RES, PIECE, ROW_A, ROW_C, SCRATCH, SHARED, TASKS_N,
 )
 
-FEW = 16                                      # rows of x up to which reading q is what counts
+MANY = 1024                                   # rows of x from which the dot products (150 GFLOP/s) are slower than `matmul` (200 to 250)
 TASK_BYTES = 1 << 17                          # of q, for one task: the cut, and so the bits, do not depend on the threads
 BLOCK_NUMBERS = 1 << 18                       # of q that are turned into float32 at a time: 1 MB
 
 if COMPILED:
     from numba import int64, types
 
+    from . import matmul_int8_tiles as tiles
     from . import simd
     from ._jit import address_of, jit
     from ._pool import ready
-    from .matmul_blocked import launch, part_address
+    from .matmul_blocked import data_of, first_page, part_address, start
     from .matmul_tile import make_dots
-    from .simd import draw, peek_f32, peek_i64, poke
+    from .simd import draw, peek_f32, peek_f64, peek_i64, poke
 
     LANES = simd.LANES32
     _EIGHT_BITS = simd.Vector(types.int8, LANES)
@@ -110,6 +110,54 @@ if COMPILED:
         return plan
 
 
+    @functools.cache
+    def tiles_address():
+        return address_of(tiles.worker, *[int64] * 4) if tiles.AVAILABLE else 0
+
+    def make_multiply(on_tiles):
+        @jit
+        def multiply(pool, threads, part, tile_worker, tile_plan, worker, plan, row_plan, x, q, out, bias, scale, scratch):
+            """A product by addresses of loops and plans, ids of arrays: on tiles where the host has them, but for wild rows."""
+            page, rows = first_page(scratch), peek_i64(plan + 8 * M)
+            px, pq, py, bias, scale = data_of(x), data_of(q), data_of(out), data_of(bias), data_of(scale)
+            if not on_tiles:
+                start(pool, threads, part, worker, 0, plan, px, pq, py, bias, scale, 0, 1.0, 0.0, page)
+                return
+            digits, depth = page + threads * peek_i64(tile_plan + 8 * SCRATCH), peek_i64(plan + 8 * K)
+            steps = tiles.ceil_of(depth, tiles.DEPTH)
+            wild = tiles.put_rows(px, rows, depth, digits, steps, np.float32(0))
+            values = digits + tiles.ceil_of(rows, tiles.ROWS) * steps * tiles.TILE_BYTES
+            if wild < rows:
+                start(pool, threads, part, tile_worker, 0, tile_plan, digits, pq, py, bias, scale, 0, 1.0, 0.0, page)
+            for i in range(rows if wild else 0):
+                if peek_f64(values + 8 * i) == 0:
+                    start(pool, threads, part, worker, 0, row_plan, px + i * 4 * depth, pq, py + i * peek_i64(plan + 8 * ROW_C), bias,
+                          scale, 0, 1.0, 0.0, page)
+
+        return multiply
+
+    multiply = make_multiply(tiles.AVAILABLE)
+
+    class _Prepared:
+        """What `multiply` needs besides the arrays, for one shape."""
+
+        def __init__(self, rows, n, depth, allowed):
+            self.threads = 1 if rows * n * depth < SERIAL_SKINNY else allowed
+            plan, row_plan = _plan(rows, n, depth), _plan(1, n, depth)
+            tile_plan = tiles.make_plan(rows, n, depth) if tiles.AVAILABLE else plan
+            self.plans = plan, tile_plan, row_plan
+            self.addresses = (part_address(), tiles_address(), tile_plan.ctypes.data, worker_address(), plan.ctypes.data,
+                              row_plan.ctypes.data)
+            self.scratch = max(int(p[SCRATCH]) * self.threads + int(p[SHARED]) for p in self.plans)
+
+    @functools.lru_cache(1024)
+    def _prepared(rows, n, depth, allowed):
+        return _Prepared(rows, n, depth, allowed)
+
+    def prepare(rows, n, depth):
+        return _prepared(rows, n, depth, _threads.allowed)
+
+
 def matmul_int8(x, q, scale, bias=None, out=None):
     """out = x (q · scale)ᵀ + bias   x float32 (..., K); q int8 (N, K) and scale float32 (N,) of `quantize_int8`; bias (N,)
 
@@ -122,25 +170,25 @@ def matmul_int8(x, q, scale, bias=None, out=None):
     y = out if out is not None and out.flags.c_contiguous else np.empty(shape, np.float32)
     if y.size:
         rows = np.ascontiguousarray(x).reshape(y.size // q.shape[0], q.shape[1])
-        few = COMPILED and len(rows) <= FEW and q.shape[1]
-        (_few_rows if few else _many_rows)(rows, q, scale, bias, y.reshape(len(rows), q.shape[0]))
+        in_place = COMPILED and (len(rows) < MANY or tiles.AVAILABLE) and q.shape[1]
+        (_read_in_place if in_place else _by_blocks)(rows, q, scale, bias, y.reshape(len(rows), q.shape[0]))
     if out is None or out is y:
         return y
     out[...] = y
     return out
 
 
-def _few_rows(x, q, scale, bias, y):
+def _read_in_place(x, q, scale, bias, y):
     q, scale = np.ascontiguousarray(q), np.ascontiguousarray(scale)
     bias = None if bias is None else np.ascontiguousarray(bias)
-    threads = 1 if len(x) * q.size < SERIAL_SKINNY else _threads.allowed
-    scratch = borrow_scratch(256 * threads)
-    launch(ready(threads), threads, part_address(), worker_address(), 0, _plan(len(x), *q.shape), id(x), id(q), id(y),
-           0 if bias is None else id(bias), id(scale), 0, 1.0, 0.0, scratch, False)
+    p = prepare(len(x), *q.shape)
+    scratch = borrow_scratch(p.scratch)
+    multiply(ready(p.threads), p.threads, *p.addresses, id(x), id(q), id(y), 0 if bias is None else id(bias), id(scale),
+             address(scratch))
     return_scratch(scratch)
 
 
-def _many_rows(x, q, scale, bias, y):
+def _by_blocks(x, q, scale, bias, y):
     step = max(64, BLOCK_NUMBERS // max(1, q.shape[1]))
     for j in range(0, q.shape[0], step):
         block = slice(j, j + step)

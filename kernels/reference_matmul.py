@@ -2,6 +2,7 @@
 import numpy as np
 
 from . import _check as check
+from .arrays import empty
 from .reference_activation import gelu_backward, gelu_forward, relu_backward, relu_forward, silu_backward, silu_forward
 
 ACTIVATIONS = {
@@ -163,7 +164,7 @@ def quantize_int8(w):
     """
     if check.float_array("w", w).ndim != 2:
         raise ValueError(f"w: expected a matrix (N, K), one row for each output, got shape {w.shape}")
-    q, scale = np.empty(w.shape, np.int8), np.ones(w.shape[0], np.float32)
+    q, scale = empty(w.shape, np.int8), np.ones(w.shape[0], np.float32)
     step = max(1, (1 << 20) // max(1, w.shape[1]))            # rows at a time: no second copy of the whole matrix
     for i in range(0, w.shape[0], step):
         block = w[i:i + step].astype(np.float64)

@@ -205,7 +205,7 @@ def _pointer_maker(scalar):
     return pointer
 
 
-pointer_f32, pointer_f64 = _pointer_maker(types.float32), _pointer_maker(types.float64)
+pointer_f32, pointer_f64, pointer_i32 = (_pointer_maker(s) for s in (types.float32, types.float64, types.int32))
 
 
 @intrinsic

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 import kernels
 
-ROWS = st.one_of(st.integers(1, 9), st.sampled_from([15, 16, 17, 33]))
+ROWS = st.one_of(st.integers(1, 9), st.sampled_from([15, 16, 17, 33, 140]))
 SIZES = st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 130, 200]))
 
 
@@ -90,7 +90,7 @@ def test_error_is_at_most_twice_that_of_plain_float32(rows):
     assert np.sqrt(np.mean(ours**2)) <= 2 * np.sqrt(np.mean(theirs**2))
 
 
-@pytest.mark.parametrize("lead", [(), (1,), (2, 3), (4, 5, 1), (0,), (2, 0)])
+@pytest.mark.parametrize("lead", [(), (1,), (2, 3), (4, 5, 1), (0,), (2, 0), (1100,)])
 def test_leading_axes_are_kept(lead):
     _, q, scale, bias = drawn(1, 1, 21, 34)
     x = np.random.default_rng(1).standard_normal((*lead, 34)).astype(np.float32)
@@ -142,6 +142,38 @@ def test_infinity_and_nan_pass_through():
     x[0, 32], x[1, 32] = np.inf, np.nan
     got = kernels.matmul_int8(x, q, scale)
     assert (got[0] == np.inf).all() and np.isnan(got[1]).all() and np.isfinite(got[2]).all()
+
+
+def test_a_sum_beside_outliers_with_weights_of_zero_keeps_its_digits():
+    """In eight-bit digits of the largest number the others would have none left."""
+    rng = np.random.default_rng(6)
+    x, q = rng.standard_normal((9, 400)).astype(np.float32), rng.integers(-127, 128, (70, 400)).astype(np.int8)
+    for i in range(9):
+        x[i, :10 * i] *= 10.0 ** (4 * i)
+        q[:, :10 * i] = 0
+    x[3], x[5, 1:] = 0, 0
+    exact, allowed = wide(x, q, np.ones(70, np.float32))
+    assert (np.abs(kernels.matmul_int8(x, q, np.ones(70, np.float32)) - exact) <= allowed).all()
+
+
+@pytest.mark.parametrize("exponent", [-149, -140, -126, -60, 100, 110])
+def test_numbers_of_any_size(exponent):
+    x, q, scale, _ = drawn(7, 5, 33, 130)
+    x = np.ldexp(x, exponent).astype(np.float32)
+    exact, allowed = wide(x, q, np.ones_like(scale))
+    assert (np.abs(kernels.matmul_int8(x, q, np.ones_like(scale)) - exact) <= allowed + 1e-44).all()
+
+
+@pytest.mark.numba_side
+def test_a_wild_row_leaves_the_others_their_bits():
+    x, q, scale, bias = drawn(8, 12, 90, 200)
+    before = kernels.matmul_int8(x, q, scale, bias)
+    x[4, 7], x[9, 0], x[11] = np.nan, 1e30, np.inf
+    after = kernels.matmul_int8(x, q, scale, bias)
+    rest = [0, 1, 2, 3, 5, 6, 7, 8, 10]
+    np.testing.assert_array_equal(after[rest], before[rest])
+    assert np.isnan(after[4]).all()
+    np.testing.assert_array_equal(after[9], kernels.matmul_int8(x[9], q, scale, bias))
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------
