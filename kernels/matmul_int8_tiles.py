@@ -25,10 +25,30 @@ from ._jit import jit
 from .amx import TILE_BYTES, clear_block, close_tiles, open_tiles, store_block
 from .attention_vectors import transpose_block, vload, vload_part
 from .matmul_plan import (
-    BLOCK_M, BLOCK_N, CHUNKS, FIELDS, K, M, N, P_A, P_B, P_BIAS, P_C, P_COUNTER, P_RES, PIECE, ROW_C, SCRATCH, SHARED, TASKS_M,
-    TASKS_N, ceil_div, host_caches, round_up,
+    BLOCK_M,
+    BLOCK_N,
+    CHUNKS,
+    FIELDS,
+    P_A,
+    P_B,
+    P_BIAS,
+    P_C,
+    P_COUNTER,
+    P_RES,
+    PIECE,
+    ROW_C,
+    SCRATCH,
+    SHARED,
+    TASKS_M,
+    TASKS_N,
+    K,
+    M,
+    N,
+    ceil_div,
+    host_caches,
+    round_up,
 )  # fmt: skip
-from .simd import draw, peek_f32, peek_f64, peek_i64, pointer_f32, pointer_i32, poke, prefetch_second
+from .simd import draw, peek_f64, peek_i64, pointer_f32, pointer_i32, poke, prefetch_second
 
 AVAILABLE = amx.AVAILABLE and bool(simd.cpu_features().get("amx-int8"))
 DEPTH, ROWS, TOGETHER = 64, 4, 64             # k of a step; rows of x in a tile; most rows of q at a time
@@ -74,8 +94,9 @@ def put_digits(typingctx, target, x, factor):
     def codegen(context, builder, sig, args):
         target, x, factor = args
         wide, words, octets = (ir.VectorType(kind, 16) for kind in (ir.DoubleType(), ir.IntType(32), ir.IntType(8)))
-        factors = builder.shuffle_vector(builder.insert_element(ir.Constant(wide, ir.Undefined), factor, ir.Constant(ir.IntType(32), 0)),
-                                         ir.Constant(wide, ir.Undefined), ir.Constant(words, [0] * 16))
+        nothing = ir.Constant(wide, ir.Undefined)
+        factors = builder.insert_element(nothing, factor, ir.Constant(ir.IntType(32), 0))
+        factors = builder.shuffle_vector(factors, nothing, ir.Constant(words, [0] * 16))
         whole = simd._call(builder, "llvm.rint.v16f64", wide, [builder.fmul(builder.fpext(x, wide), factors)])
         balance = ir.Constant(words, [BALANCE] * 16)
         digits = builder.xor(builder.add(builder.fptosi(whole, words), balance), balance)
@@ -139,11 +160,9 @@ def put_together(sums, values, rows, scale, bias, out, row_out, count):
     scales = carray(pointer_f32(scale), (count,))
     for r in range(rows):
         value = peek_f64(values + 8 * r)
-        d0, d1, d2, d3 = (carray(pointer_i32(sums + 64 * (4 * r)), (count,)), carray(pointer_i32(sums + 64 * (4 * r + 1)), (count,)),
-                          carray(pointer_i32(sums + 64 * (4 * r + 2)), (count,)), carray(pointer_i32(sums + 64 * (4 * r + 3)), (count,)))
-        y = carray(pointer_f32(out + r * row_out), (count,))
+        digits, y = carray(pointer_i32(sums + 256 * r), (4, 16)), carray(pointer_f32(out + r * row_out), (count,))
         for j in range(count):
-            total = np.float64(d0[j]) + 256.0 * d1[j] + 65536.0 * d2[j] + 16777216.0 * d3[j]
+            total = np.float64(digits[0, j]) + 256.0 * digits[1, j] + 65536.0 * digits[2, j] + 16777216.0 * digits[3, j]
             y[j] = np.float32(total * (value * scales[j]))
         if bias != 0:
             added = carray(pointer_f32(bias), (count,))

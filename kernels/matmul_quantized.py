@@ -6,7 +6,7 @@ the number of threads nor the other rows change its bits. Nothing is lost but wh
 
     on matrix tiles     x is cut into digits of eight bits, and products and sums are whole numbers (`matmul_int8_tiles`)
     on vectors          weights become float32 in registers, on their way to the multiply-add: dot products, 8 rows of q side by
-                        side, as in `matmul_skinny`; from MANY rows of x on a block of q at a time is turned into float32 for `matmul`
+                        side, as in `matmul_skinny`; for MANY rows of x a block of q at a time is turned into float32 for `matmul`
 """
 
 import functools
@@ -25,7 +25,7 @@ from .matmul_plan import (  # isort: skip
     BLOCK_N, CHUNKS, COL_B, K, M, N, P_A, P_B, P_BIAS, P_C, P_COUNTER, P_RES, PIECE, ROW_A, ROW_C, SCRATCH, SHARED, TASKS_N,
 )
 
-MANY = 1024                                   # rows of x from which the dot products (150 GFLOP/s) are slower than `matmul` (200 to 250)
+MANY = 1024                                   # rows of x: dot products reach 150 GFLOP/s here, `matmul` 200 to 250
 TASK_BYTES = 1 << 17                          # of q, for one task: the cut, and so the bits, do not depend on the threads
 BLOCK_NUMBERS = 1 << 18                       # of q that are turned into float32 at a time: 1 MB
 
@@ -131,8 +131,8 @@ if COMPILED:
                 start(pool, threads, part, tile_worker, 0, tile_plan, digits, pq, py, bias, scale, 0, 1.0, 0.0, page)
             for i in range(rows if wild else 0):
                 if peek_f64(values + 8 * i) == 0:
-                    start(pool, threads, part, worker, 0, row_plan, px + i * 4 * depth, pq, py + i * peek_i64(plan + 8 * ROW_C), bias,
-                          scale, 0, 1.0, 0.0, page)
+                    row, y = px + i * 4 * depth, py + i * peek_i64(plan + 8 * ROW_C)
+                    start(pool, threads, part, worker, 0, row_plan, row, pq, y, bias, scale, 0, 1.0, 0.0, page)
 
         return multiply
 
