@@ -134,6 +134,13 @@ def warmup(dtypes=("float32",)):
         importlib.import_module("." + module, __name__).warmup(dtypes)
 
 
+def can_chain():
+    """Whether several kernels can be run as one call (`kernels.chain`): where the compiled ones are in use."""
+    from ._jit import COMPILED
+
+    return COMPILED and _side.get() == "numba"
+
+
 def set_num_threads(n):
     """Let kernels use up to `n` threads (never more than Numba's pool, see NUMBA_NUM_THREADS)."""
     from ._threads import set_num_threads as set_n

@@ -97,6 +97,11 @@ class _Tasks:
         self.py_func = function
         self._entry = None
 
+    @functools.cached_property
+    def part(self):
+        """The function itself, compiled, for loops that run a task where they are."""
+        return jit(self.py_func)
+
     def _make_entry(self):
         from ._spread import spread
 
@@ -107,7 +112,7 @@ class _Tasks:
              f"    def {self.__name__}(parts, tasks, pool, {names}):\n"
              f"        spread(part, parts, tasks, pool, ({names},))\n"
              f"    return {self.__name__}", made)
-        self._entry = jit(made["make"](spread, jit(self.py_func)))
+        self._entry = jit(made["make"](spread, self.part))
         return self._entry
 
     def __call__(self, threads, tasks, *arguments):

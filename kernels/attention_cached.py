@@ -3,7 +3,7 @@
 Here the lanes lie along the head width, as the cache lies in memory: 16 keys at a time are multiplied into 16 sums, which one
 transpose in registers turns into a vector of scores. Keys go by in blocks of 512, each read once for all queries that share it;
 a long cache with few heads is cut into splits of 1,024 keys, whose partial results are put together in order by the thread that
-finishes the last of them. What does not change from call to call is kept (`_Layout`), and the loops read the arrays' addresses
+finishes the last of them. What does not change from call to call is kept (`Layout`), and the loops read the arrays' addresses
 themselves: between two products over all weights nothing is in the cache, and each step in Python costs several times more.
 Paper for the splits: Dao et al. 2023, "Flash-Decoding for long-context inference".
 """
@@ -32,10 +32,11 @@ SPLIT = 1024             # keys per split
 BLOCK = 512              # keys per step: long enough that the hardware sees streams
 SERIAL_WORK = 1 << 18    # multiply-adds below which a second thread costs more than it brings
 MOST_LAYOUTS = 256       # of which the caches of one model take a few
-# fields of the int64 array that describes a call; Q, KEYS, VALUES, BIAS, OUT, LENGTHS and WORK are arrays by their identity
+# fields of the int64 array that describes a call; Q, KEYS, VALUES, BIAS, OUT, LENGTHS, STARTS
+# (0: none) and WORK are arrays by their identity
 (B, H, HKV, T, K, V, K_PADDED, V_PADDED, Q, Q_B, Q_H, Q_T, Q_C, KEYS, K_B, K_H, K_S, K_C, VALUES, V_B, V_H, V_S, V_C,
- BIAS, BIAS_B, BIAS_H, BIAS_T, BIAS_S, OUT, OUT_B, OUT_H, OUT_T, LENGTHS, LEFT, SPLITS, TASKS, WORK, WORK_BYTES, THREADS, SCALE,
- FIELDS) = range(41)
+ BIAS, BIAS_B, BIAS_H, BIAS_T, BIAS_S, OUT, OUT_B, OUT_H, OUT_T, LENGTHS, STARTS, LEFT, CAUSAL, SPLITS, TASKS, WORK, WORK_BYTES,
+ THREADS, SCALE, FIELDS) = range(43)
 COUNTER = round_up(FIELDS, 8)            # after the fields: the counter of tasks, then one of finished splits for each pair
 
 _ROW = {width: _micro_kernel(False, 1, width) for width in (4, 2, 1)}
@@ -142,6 +143,8 @@ def decode_task(task, thread, d, work, scale):
     partial = work + d[THREADS] * d[WORK_BYTES] + task * rows * (d[V_PADDED] + 2 * step) * size
     length = peek_i64(data(d[LENGTHS]) + 8 * b)
     first = max(split * SPLIT if d[SPLITS] > 1 else 0, length - d[T] - d[LEFT])
+    if d[STARTS] != 0:
+        first = max(first, peek_i64(data(d[STARTS]) + 8 * b))
     last = min(length, (split + 1) * SPLIT) if d[SPLITS] > 1 else length
     for r in range(rows):
         h, t = shared * group + r // d[T], r % d[T]
@@ -181,7 +184,7 @@ def hide_and_add(d, scores, b, h, t, s, count, length, like):
         bias = data(d[BIAS]) + b * d[BIAS_B] + h * d[BIAS_H] + t * d[BIAS_T] + s * d[BIAS_S]
         for i in range(count):
             poke(scores + i * size, peek(scores + i * size, like) + peek(bias + i * d[BIAS_S], like))
-    position = length - d[T] + t - s
+    position = length - 1 - (d[T] - 1 - t) * d[CAUSAL] - s
     for i in range(max(0, position + 1), count):
         poke(scores + i * size, type(like)(-INF))
     for i in range(0, min(count, position - d[LEFT])):
@@ -248,7 +251,7 @@ def decode_float64(plan, thread, unused, unused_too):
     drain(plan, thread, np.float64(1))
 
 
-class _Layout:
+class Layout:
     """What calls with equal shapes, strides and options share: the plan but for the arrays, and the memory it takes."""
 
     def __init__(self, p, q, k, v):
@@ -264,9 +267,27 @@ class _Layout:
         self.plan = np.zeros(COUNTER + 8 + pairs, np.int64)
         self.plan[:Q] = p.B, p.H, p.Hkv, p.T, p.K, p.V, K_padded, V_padded
         self.plan[Q:OUT] = 0, *q.strides, 0, *k.strides, 0, *v.strides, 0, *bias
-        self.plan[[LEFT, SPLITS, TASKS, WORK_BYTES]] = p.left, splits, self.tasks, self.each
+        self.plan[[LEFT, CAUSAL, SPLITS, TASKS, WORK_BYTES]] = p.left, p.right == 0, splits, self.tasks, self.each
         self.plan[SCALE:SCALE + 1].view(np.float64)[0] = p.scale
         self.worker = worker_address(sys.modules[__name__], "decode", p.dtype)
+
+    def bytes(self, threads):
+        """Of the memory that the loops work in."""
+        return threads * self.each + self.partial + CACHE_LINE
+
+    def describe(self, q, k, v, bias, out, lengths, work, threads, starts=None):
+        """The int64 array that `drain` reads; it counts there which tasks are done. Keys before a batch's start are not seen."""
+        d = self.plan.copy()
+        d[Q], d[KEYS], d[VALUES], d[BIAS], d[OUT] = id(q), id(k), id(v), 0 if bias is None else id(bias), id(out)
+        d[OUT_B], d[OUT_H], d[OUT_T], _ = out.strides
+        d[LENGTHS], d[STARTS], d[WORK], d[THREADS] = id(lengths), 0 if starts is None else id(starts), id(work), threads
+        return d
+
+
+@jit
+def threads_for(longest, work, tasks, allowed):
+    """How many threads pay for so many keys, `work` multiply-adds for each."""
+    return min(allowed, max(1, tasks)) if work * longest > SERIAL_WORK else 1
 
 
 _layouts = {}
@@ -290,14 +311,11 @@ def decode(q, k, v, lengths, out, scale, window, bias):
     if layout is None or min(counts, default=0) < 0 or max(counts, default=0) > k.shape[2]:
         p = make_problem(q, k, v, bias=bias, scale=scale, window=window, is_causal=True, query_offset=lengths - q.shape[2],
                          kv_lengths=lengths)
-        layout, lengths, counts = _keep(key, _Layout(p, q, k, v)), p.k_hi, p.k_hi.tolist()
+        layout, lengths, counts = _keep(key, Layout(p, q, k, v)), p.k_hi, p.k_hi.tolist()
     out = output_buffer(out, (*q.shape[:3], v.shape[3]), q.dtype, {"q": q, "k_cache": k, "v_cache": v})
-    threads = min(_threads.allowed, max(1, layout.tasks)) if layout.work * max(counts, default=0) > SERIAL_WORK else 1
-    scratch = borrow_scratch(threads * layout.each + layout.partial + CACHE_LINE)
-    d = layout.plan.copy()
-    d[Q], d[KEYS], d[VALUES], d[BIAS], d[OUT] = id(q), id(k), id(v), 0 if bias is None else id(bias), id(out)
-    d[OUT_B], d[OUT_H], d[OUT_T], _ = out.strides
-    d[LENGTHS], d[WORK], d[THREADS] = id(lengths), id(scratch), threads
+    threads = threads_for(max(counts, default=0), layout.work, layout.tasks, _threads.allowed)
+    scratch = borrow_scratch(layout.bytes(threads))
+    d = layout.describe(q, k, v, bias, out, lengths, scratch, threads)
     launch(threads, layout.worker, id(d))
     return_scratch(scratch)
     return out

@@ -122,6 +122,11 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, b
     return out
 
 
+def prepare(a, b, out, bias, activation, residual):
+    """The `_Problem` of activation(a bᵀ + bias) + residual for contiguous arrays, checked, without a call."""
+    return _Problem(a, b, out, False, True, bias, activation, residual, None, None)
+
+
 def matmul_backward(g, a, b, *, transpose_a=False, transpose_b=False, alpha=1.0, bias=False, activation=None, pre=None,
                     precision=None, needs=(True, True)):
     """dz = g · activation'(pre),  d op(a) = alpha · dz op(b)ᵀ,  d op(b) = alpha · op(a)ᵀ dz,  dbias = Σ_rows dz

@@ -1,4 +1,4 @@
-"""Attention that continues from a cache in one call gives the numbers of the readable path, and always reads the parameters as they are."""
+"""Attention that continues from a cache in one call (a prompt, and what `test_prepared.py`'s chain does not take) gives the numbers of the readable path, and always reads the parameters as they are."""
 
 import copy
 
@@ -7,7 +7,14 @@ import pytest
 
 import kernels
 import tinygrad_llm as tg
+from tinygrad_llm import nn
 from tinygrad_llm.nn import MultiHeadAttention
+
+
+@pytest.fixture(autouse=True)
+def layer_by_layer(monkeypatch):
+    monkeypatch.setattr(nn, "run_prepared", lambda *args, **kwargs: None)
+
 
 SMALL = {
     "gpt2": dict(n_embd=192, n_head=4, n_layer=2, vocab_size=50, n_positions=64),

@@ -185,6 +185,10 @@ def run_blocks(
 ) -> Tensor:
     """x (B, T, D) through all blocks; block i sees `mask_of(i)`. `recompute`: keep only the blocks' inputs for backward."""
     wants = record.attentions is not None
+    if cache is not None and not wants and record.hidden is None:
+        out = nn.run_prepared(blocks, x, [mask_of(i) for i in range(len(blocks))], cache, **kwargs)
+        if out is not None:
+            return out
     for i, block in enumerate(blocks):
         if block._name != f"layers.{i}":  # a block that serves as several layers says which one it is now
             object.__setattr__(block, "_name", f"layers.{i}")

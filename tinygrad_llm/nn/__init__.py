@@ -13,6 +13,7 @@ from .layers import Dropout, Embedding, LayerNorm, Linear, RMSNorm, linear
 from .mask import Mask, Packed, from_attention_mask
 from .module import Module
 from .positions import LearnedPositions, RelativeBias, Rotary, relative_buckets, sinusoidal
+from .prepared import run_prepared
 from .quantized import Int8Weight
 from .tap import NAMES as TAPS
 from .tap import Lens, looking_through, tap
@@ -21,5 +22,5 @@ __all__ = [
     "ACTIVATIONS", "DecoderBlock", "Dropout", "Embedding", "EncoderBlock", "FeedForward", "Int8Weight", "KVCache", "LayerCache",
     "LayerNorm", "LearnedPositions", "Lens", "Linear", "Mask", "Module", "MultiHeadAttention", "Packed", "RMSNorm",
     "RelativeBias", "Rotary", "TAPS", "activation", "from_attention_mask", "init", "linear", "looking_through",
-    "relative_buckets", "sinusoidal", "tap",
+    "relative_buckets", "run_prepared", "sinusoidal", "tap",
 ]  # fmt: skip

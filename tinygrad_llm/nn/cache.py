@@ -68,6 +68,7 @@ class KVCache:
         self.capacity = max(int(capacity), 1)
         self.length = 0
         self.copies = 1
+        self.prepared: dict[tuple[int, int], Any] = {}  # the layers as one call, see prepared.py
         self.layers = [LayerCache(self) for _ in range(layers)]
 
     def __getitem__(self, i: int) -> LayerCache:

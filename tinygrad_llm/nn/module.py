@@ -18,6 +18,15 @@ from ..autograd.state import local as engine
 from .tap import active as taps
 
 
+class _Structure:
+    """How often any module was changed: what was found out about one holds while this number stays."""
+
+    version = 0
+
+
+structure = _Structure()
+
+
 class Module:
     """Base of all layers and models. Subclasses set attributes in `__init__` and define `forward`."""
 
@@ -59,6 +68,7 @@ class Module:
                 if isinstance(item, Module):
                     object.__setattr__(item, "_name", f"{name}.{i}")
         object.__setattr__(self, name, value)
+        structure.version += 1
 
     # -- what it consists of -----------------------------------------------------------------------------------------
 
@@ -118,6 +128,7 @@ class Module:
         """Training mode: dropout is on. Returns self."""
         for module in self.modules():
             object.__setattr__(module, "training", bool(mode))
+        structure.version += 1
         return self
 
     def eval(self) -> Module:
@@ -155,6 +166,7 @@ class Module:
         """Call `hook(module, args, output)` after each forward; what it returns, if not None, replaces the output."""
         if self._forward_hooks is None:
             object.__setattr__(self, "_forward_hooks", {})
+        structure.version += 1
         return HookHandle(self._forward_hooks, hook)  # type: ignore[arg-type]
 
     # -- state -------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Weights in eight bits, for generation: each row of a matrix as int8 and one float32 scale.
 
 Decoding one token reads every weight once and does little else, so with a quarter of the bytes
-products of one row run 2.4 to 3 times as fast.
+GPT-2 writes three times as fast (`benchmarks/generation.py`).
 The rounding, at most 1/254 of a row's largest weight, has no useful gradient: such a weight is for inference alone.
 """
 

@@ -1,0 +1,267 @@
+"""A decoder's layers as one chain give the numbers of the layers one by one, and no change of the model goes unseen."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import kernels
+import tinygrad_llm as tg
+from tinygrad_llm import nn
+
+pytestmark = [pytest.mark.numba_side, pytest.mark.skipif(not kernels.can_chain(), reason="kernels are not compiled here")]
+
+LLAMA = dict(hidden_size=96, intermediate_size=130, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, vocab_size=50,
+             max_position_embeddings=64)
+BOTH = dict(d_model=96, vocab_size=50)
+SMALL = {
+    "gpt2": dict(n_embd=96, n_head=4, n_layer=2, vocab_size=50, n_positions=64),
+    "gpt": dict(n_embd=96, n_head=4, n_layer=2, vocab_size=50, n_positions=64),
+    "llama-7b": LLAMA,
+    "mistral-7b": LLAMA | dict(sliding_window=5),
+    "qwen2-0.5b": LLAMA,
+    "qwen3-0.6b": LLAMA | dict(head_dim=40),
+    "transformer-base": BOTH | dict(encoder_layers=1, decoder_layers=2, num_heads=4, d_ff=48, max_position_embeddings=64),
+    "bart-base": BOTH | dict(encoder_layers=1, decoder_layers=3, encoder_attention_heads=2, decoder_attention_heads=4, encoder_ffn_dim=48,
+                             decoder_ffn_dim=48, max_position_embeddings=64),
+    "t5-small": BOTH | dict(d_kv=24, d_ff=48, num_layers=1, num_decoder_layers=2, num_heads=4),
+    "t5-v1_1-small": BOTH | dict(d_kv=24, d_ff=48, num_layers=1, num_decoder_layers=2, num_heads=4),
+}  # fmt: skip
+IDS = np.random.default_rng(0).integers(4, 50, (3, 20))
+
+
+def model(name, **more):
+    made = tg.models.create(name, rng=np.random.default_rng(1), **SMALL[name] | more).eval()
+    for p in made.parameters():  # initial weights are so small that attention hardly matters
+        p.data[...] += 0.2 * np.random.default_rng(p.size).standard_normal(p.shape).astype(np.float32)
+    return made
+
+
+def start(made, batch=1, padded=False, copies=1):
+    """`step(ids)`, the logits of the ids that follow, and its cache, after a prompt (of decoders) or a source (of encoder-decoders)."""
+    ids, mask = IDS[:batch, :6], np.ones((batch, 6), np.int64)
+    with tg.no_grad():
+        if made.is_encoder_decoder:
+            mask[-1, 4:] = 0 if padded else 1
+            encoded, cache = made.encode(ids, mask), made.make_cache(64)
+            encoded.last_hidden_state = tg.Tensor(np.repeat(encoded.last_hidden_state.data, copies, axis=0))
+            cache.copies, mask = copies, np.repeat(mask, copies, axis=0)
+            call = lambda ids: made(encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=ids, past_key_values=cache)
+            call(np.repeat(ids[:, :1], copies, axis=0))
+        else:
+            cache = made.make_cache(64)
+            mask[0, :3] = 0 if padded else 1
+            seen = lambda ids: np.concatenate([mask, np.ones((batch, cache.length + ids.shape[1] - 6), np.int64)], axis=1)
+            call = lambda ids: made(ids, seen(ids), past_key_values=cache)
+            call(ids)
+    return tg.no_grad()(lambda ids: call(ids).logits.data), cache
+
+
+def chains(cache):
+    return [held.chain is not None for held in cache.prepared.values()]
+
+
+def compare(made, monkeypatch, widths=(1, 1, 1), **options):
+    """Steps of so many ids with the chain and without; whether the chain was made for each kind of step."""
+    results = []
+    for on in (True, False):
+        with monkeypatch.context() as patch:
+            if not on:
+                patch.setattr(nn, "run_prepared", lambda *args, **kwargs: None)
+            step, cache = start(made, **options)
+            rows = options.get("batch", 1) * options.get("copies", 1)
+            ids = np.random.default_rng(5).integers(4, 50, (rows, sum(widths)))
+            results.append([step(part) for part in np.split(ids, np.cumsum(widths)[:-1], axis=1)])
+        if on:
+            used = chains(cache)
+        else:
+            assert not cache.prepared
+    for ours, plain in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-5 * np.abs(plain).max())
+    return used
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+@pytest.mark.parametrize("batch, padded", [(1, False), (3, False), (3, True)])
+@pytest.mark.parametrize("name", SMALL)
+def test_same_numbers_as_layer_by_layer(name, batch, padded, quantized, monkeypatch):
+    made = model(name)
+    if quantized:
+        made.quantize()
+    assert compare(made, monkeypatch, batch=batch, padded=padded) == [True]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama-7b", "mistral-7b"])
+def test_several_positions_at_once(name, monkeypatch):
+    assert compare(model(name), monkeypatch, widths=(3, 1, 3, 5, 1)) == [True] * 3
+    assert compare(model(name), monkeypatch, widths=(17, 1)) == [True]  # 17 rows go layer by layer
+
+
+@pytest.mark.parametrize("name", ["transformer-base", "bart-base", "t5-small"])
+def test_beams_share_their_source(name, monkeypatch):
+    assert compare(model(name), monkeypatch, batch=2, padded=True, copies=3) == [True]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_generation_writes_the_same_tokens(name, monkeypatch):
+    made = model(name)
+    runs = []
+    for on in (True, False):
+        with monkeypatch.context() as patch:
+            if not on:
+                patch.setattr(nn, "run_prepared", lambda *args, **kwargs: None)
+            runs.append([made.generate(IDS[:2, :6], max_new_tokens=12, num_beams=beams, eos_token_id=-1) for beams in (1, 3)])
+    for ours, plain in zip(*runs, strict=True):
+        np.testing.assert_array_equal(ours, plain)
+
+
+# -- what must be seen -------------------------------------------------------------------------------------------------
+
+
+def replace_weight(made):
+    weight = made.transformer.layers[1].mlp.up.weight
+    weight.requires_grad_(False)
+    weight.data = weight.data * 2
+
+
+def replace_feed_forward(made):
+    layer = made.transformer.layers[0]
+    held, layer.mlp = layer.mlp, nn.FeedForward(96, 384, "relu")
+    layer.mlp.up, layer.mlp.down = held.up, held.down
+
+
+def patch_forward(made):
+    mlp = made.transformer.layers[0].mlp
+    plain = mlp.forward
+    mlp.forward = lambda x, residual=None: plain(x, residual) * 2.0
+
+
+def add_hook(made):
+    made.transformer.layers[1].attn.register_forward_hook(lambda module, args, out: (out[0] * 2.0, out[1]))
+
+
+CHANGES = {
+    "a number in place": (lambda m: m.transformer.layers[0].attn.k.weight.data.__imul__(2), True),
+    "another array": (replace_weight, True),
+    "another scale of scores": (lambda m: setattr(m.transformer.layers[0].attn, "scale", 1.0), True),
+    "another feed-forward": (replace_feed_forward, True),
+    "another layer in the list": (lambda m: m.transformer.layers.__setitem__(0, m.transformer.layers[1]), True),
+    "a hook": (add_hook, False),
+    "another forward": (patch_forward, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_between_two_tokens_is_seen(change, monkeypatch):
+    """The chain of the changed model, or none; in either case what a model says that was changed before the first token."""
+    make, still_a_chain = CHANGES[change]
+    made = model("gpt2")
+    step, cache = start(made)
+    step(IDS[:1, :1])
+    assert chains(cache) == [True]
+    monkeypatch.setattr(nn, "run_prepared", lambda *args, **kwargs: None)
+    changed = model("gpt2")
+    other, _ = start(changed)
+    other(IDS[:1, :1])
+    make(changed)
+    expected = other(IDS[:1, 1:2])
+    monkeypatch.undo()
+    before = copy.deepcopy(made)
+    make(made)
+    np.testing.assert_allclose(step(IDS[:1, 1:2]), expected, rtol=1e-4, atol=1e-4)
+    assert chains(cache) == [still_a_chain]
+    del before
+
+
+def test_dropout_and_gradients_and_a_lens_go_layer_by_layer():
+    made = model("gpt2")
+    step, cache = start(made)
+    step(IDS[:1, :1])
+    made.train()
+    step(IDS[:1, :1])
+    assert chains(cache) == [False]
+    made.eval()
+    step(IDS[:1, :1])
+    assert chains(cache) == [True]
+    with pytest.raises(RuntimeError, match="gradients do not flow into cached positions"):
+        made(IDS[:1, :1], past_key_values=cache)
+    seen = []
+
+    class Lens:
+        wants = staticmethod(lambda name: name == "z")
+        see = staticmethod(lambda path, name, value: seen.append(path) or value)
+
+    with nn.looking_through(Lens()):
+        step(IDS[:1, :1])
+    assert len(seen) == 2
+
+
+def test_a_class_with_another_forward_goes_layer_by_layer(monkeypatch):
+    step, cache = start(model("gpt2"))
+    plain = nn.LayerNorm.forward
+    monkeypatch.setattr(nn.LayerNorm, "forward", lambda self, x: plain(self, x) * 2.0)
+    doubled = step(IDS[:1, :1])
+    assert not cache.prepared
+    monkeypatch.undo()
+    cache.truncate(6)
+    assert np.abs(step(IDS[:1, :1]) - doubled).max() > 0.1
+
+
+def test_float64_and_the_numpy_side_go_layer_by_layer():
+    step, cache = start(model("gpt2").astype(np.float64))
+    step(IDS[:1, :1])
+    assert not cache.prepared
+    step, cache = start(model("gpt2"))
+    with kernels.use("numpy"):
+        step(IDS[:1, :1])
+    assert not cache.prepared
+
+
+def test_a_cache_that_grows_shrinks_or_changes_its_rows(monkeypatch):
+    made = model("gpt2")
+
+    def logits():
+        cache = nn.KVCache(2, 8)
+        call = tg.no_grad()(lambda ids: made(ids, past_key_values=cache).logits.data[:, -1])
+        parts = [call(IDS[:2, :6])]
+        parts += [call(IDS[:2, i : i + 1]) for i in range(6, 11)]  # more than 8
+        cache.truncate(7)
+        parts += [call(IDS[:2, :1]), call(IDS[:2, 1:2])]
+        cache.reorder([1, 0])
+        parts.append(call(IDS[:2, :1]))
+        cache.reorder([1, 1, 0])
+        parts.append(call(IDS[:3, :1]))
+        return np.concatenate(parts)
+
+    ours = logits()
+    monkeypatch.setattr(nn, "run_prepared", lambda *args, **kwargs: None)
+    np.testing.assert_allclose(ours, logits(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda cache: pickle.loads(pickle.dumps(cache))])
+def test_a_copied_cache_has_a_chain_of_its_own(duplicate):
+    made = model("llama-7b")
+    step, cache = start(made)
+    step(IDS[:1, :1])
+    other = duplicate(cache)
+    before = [layer.k.copy() for layer in cache.layers]
+    with tg.no_grad():
+        first = made(IDS[:1, 2:3], past_key_values=other).logits.data
+    for layer, k in zip(cache.layers, before, strict=True):
+        np.testing.assert_array_equal(layer.k, k)
+    np.testing.assert_allclose(step(IDS[:1, 2:3]), first, rtol=1e-5, atol=1e-5)
+    assert chains(cache) == chains(other) == [True]
+
+
+def test_an_error_leaves_the_cache_as_it_was():
+    made = model("gpt2")
+    step, cache = start(made)
+    expected = None
+    for _ in range(2):
+        with pytest.raises(ValueError, match="50"):
+            step(np.array([[50]]))
+        cache.truncate(6)
+        got = step(IDS[:1, :1])
+        assert expected is None or np.array_equal(got, expected)
+        expected = got
