@@ -316,7 +316,7 @@ def _tile_splitter(across, left_form):
             def vector(half, number):
                 row, offset = (16 * half + number, 0) if across else (number, 64 * half)
                 start = builder.add(builder.add(source, builder.mul(line, _number(row))), _number(offset))
-                simd._prefetch(builder, builder.add(start, ahead))
+                simd._prefetch(builder, builder.add(start, ahead), level=2)
                 return builder.load(builder.inttoptr(start, _FLOATS.as_pointer()), align=4)
 
             squares = [[vector(half, number) for number in range(16)] for half in range(2)]

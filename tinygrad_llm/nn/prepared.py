@@ -9,6 +9,7 @@ chain is written anew.
 
 from __future__ import annotations
 
+from operator import attrgetter, is_
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from .module import structure
 from .quantized import Int8Weight
 from .tap import active as taps
 
+array_of = attrgetter("_data")
 MOST_ROWS = 16  # positions of all sequences together up to which products are dot products, and Python's time counts
 
 #: the classes whose forward a chain stands for, and that forward
@@ -104,7 +106,8 @@ class Prepared:
         B, T, D = self.shape = shape
         self.blocks, self.windows = list(blocks), [mask.window for mask in masks]
         self.version, self.threads = structure.version, kernels.get_num_threads()
-        self.parameters: list[tuple[Tensor, np.ndarray]] = []
+        self.parameters: list[Tensor] = []
+        self.arrays: list[np.ndarray] = []  # theirs
         self.caches = [(layer.k, layer.v, layer.cross) for layer in cache.layers]
         self.capacity = 0 if self.caches[0][0] is None else self.caches[0][0].shape[2]
         self.copies = cache.copies
@@ -126,7 +129,7 @@ class Prepared:
             self.version == structure.version and self.threads == kernels.get_num_threads() and self.blocks == blocks
             and self.windows == [mask.window for mask in masks]
             and (self.bias is None) == (masks[0].bias is None) and self.copies == cache.copies
-            and all(p.data is array for p, array in self.parameters)
+            and all(map(is_, map(array_of, self.parameters), self.arrays))  # a hundred of them: no Python for each
             and all(layer.k is k and layer.v is v and layer.cross is cross
                     for layer, (k, v, cross) in zip(cache.layers, self.caches, strict=True))
         )  # fmt: skip
@@ -271,7 +274,8 @@ class Prepared:
             return None
         array = parameter.data
         require(type(parameter) is Tensor and array.dtype == np.float32 and array.flags.c_contiguous)
-        self.parameters.append((parameter, array))
+        self.parameters.append(parameter)
+        self.arrays.append(array)
         return array
 
 
