@@ -16,6 +16,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..nn.feedforward import FUSED
+from ..nn.layers import LEAST_WIDTH
 from .registry import head_of
 
 WIDTH = 4  # bytes of a float32
@@ -84,7 +86,8 @@ def block_numbers(block: Any) -> int:
     total = attention_numbers(block.attn) + 2 * block.attn.kv_heads * block.attn.head_width
     if block_cross(block) is not None:
         total += attention_numbers(block.cross)
-    return total + 2 * D + F * (3 if block.mlp.gate is not None else 2)
+    in_one = block.mlp.gate is None and block.mlp.act_name in FUSED and min(F, D) >= LEAST_WIDTH  # keeps its inside once
+    return total + 2 * D + F * (3 if block.mlp.gate is not None else 1 if in_one else 2)
 
 
 def cross_numbers(block: Any) -> int:

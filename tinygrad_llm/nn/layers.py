@@ -18,7 +18,7 @@ from . import init
 from .module import Module
 from .quantized import Int8Weight
 
-FUSED_WORK = 1 << 21  # multiply-adds; below, kernels choose their way by the size
+LEAST_WIDTH, FUSED_WORK = 64, 1 << 21  # of a weight, and multiply-adds; below, kernels choose their way by the size
 
 
 class Linear(Module):
@@ -49,7 +49,7 @@ def are_fusible(x: Tensor, *layers: Linear) -> bool:
         if type(layer) is not Linear or layer._forward_hooks or type(weight) is not Tensor or weight.data.dtype != array.dtype:
             return False
         size = weight.data.size
-        if not (is_for_kernels(rows, size) if decoding else min(weight.data.shape) >= 64 and rows * size >= FUSED_WORK):
+        if not (is_for_kernels(rows, size) if decoding else min(weight.data.shape) >= LEAST_WIDTH and rows * size >= FUSED_WORK):
             return False
     return True
 
