@@ -189,14 +189,42 @@ def test_a_shared_block_says_which_layer_it_is_now():
     assert [path for path, name, _ in lens.seen if name == "resid_post"] == ["layers.0", "layers.1", "layers.2"]
 
 
-def test_recomputing_gives_the_same_bits():
-    sizes = dict(n_embd=8, n_layer=3, n_head=2, vocab_size=11, n_positions=6, dropout=0.3)
-    grads = []
+SHALLOW = {
+    "gpt2": dict(n_embd=8, n_layer=3, n_head=2, n_positions=6),
+    "bert-base": dict(head="masked_lm", hidden_size=8, num_hidden_layers=3, num_attention_heads=2, intermediate_size=9,
+                      max_position_embeddings=8),
+    "llama-7b": dict(hidden_size=8, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=2, intermediate_size=9),
+    "t5-small": dict(d_model=8, d_kv=4, d_ff=9, num_layers=3, num_decoder_layers=3, num_heads=2),
+    "bart-base": dict(d_model=8, encoder_layers=3, decoder_layers=3, encoder_attention_heads=2, decoder_attention_heads=2,
+                      encoder_ffn_dim=9, decoder_ffn_dim=9, max_position_embeddings=8),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHALLOW)
+def test_recomputing_gives_the_same_bits_and_keeps_less(name):
+    grads, kept = [], []
     for recompute in (False, True):
-        model = tg.models.create("gpt2", rng=np.random.default_rng(0), **sizes).train()
-        model.transformer.recompute = recompute
+        model = tg.models.create(name, rng=np.random.default_rng(0), vocab_size=11, **SHALLOW[name]).train()
+        model.recompute = recompute
+        assert model.recompute == recompute
         tg.manual_seed(4)
-        model(np.array([[1, 2, 3, 4]]), labels=np.array([[1, 2, 3, 4]])).loss.backward()
-        grads.append([p.grad.data for p in model.parameters()])
+        loss = model(np.array([[1, 2, 3, 4]]), labels=np.array([[1, 2, 3, 4]])).loss
+        kept.append(numbers_kept(loss))
+        loss.backward()
+        grads.append([None if p.grad is None else p.grad.data for p in model.parameters()])
+    assert kept[1] < 0.5 * kept[0]
     for a, b in zip(*grads, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def numbers_kept(loss):
+    """Of the arrays that the loss's graph holds for backward."""
+    found, seen, waiting = {}, set(), [loss.node]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and id(node) not in seen:
+            seen.add(id(node))
+            saved = node.saved if isinstance(node.saved, tuple) else ()
+            found |= {id(x): x.size for x in saved if isinstance(x, np.ndarray)}
+            waiting += node.inputs
+    return sum(found.values())

@@ -53,12 +53,25 @@ class Model(nn.Module, metaclass=_Building):
     tied: ClassVar[dict[str, str]] = {}  # published names that repeat a tied parameter -> that parameter of ours
     unused: ClassVar[tuple[str, ...]] = ()  # published names (regular expressions) that this model has no use for
     is_encoder_decoder: ClassVar[bool] = False
-    recompute: bool = False  # activation checkpointing: keep only the blocks' inputs for backward
+    _recompute: bool = False
 
     def __init__(self, config: Config) -> None:
         if not isinstance(config, self.config_class):
             raise TypeError(f"{type(self).__name__}: expected a {self.config_class.__name__}, got {type(config).__name__}")
         self.config = config
+
+    @property
+    def recompute(self) -> bool:
+        """Activation checkpointing, off at first: keep only the blocks' inputs for backward, and run each block once more there.
+
+        Set it on any model; the models and stacks inside follow.
+        """
+        return self._recompute
+
+    @recompute.setter
+    def recompute(self, wanted: bool) -> None:
+        for module in self.modules():
+            object.__setattr__(module, "_recompute", bool(wanted))
 
     # -- parameters --------------------------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ class Stack(nn.Module):
     """One side: what happens to the embeddings before the blocks (`enter`), the blocks, and what happens after (`leave`)."""
 
     layers: list[nn.Module]
+    _recompute: bool = False  # see Model.recompute
 
     def enter(self, x: Tensor, mask: nn.Mask) -> tuple[Tensor, nn.Mask]:
         """Positions, norms, dropout on x (B, T, D); a family that biases the scores adds that to the mask."""
@@ -51,7 +52,7 @@ class Stack(nn.Module):
         """x (B, T, D) -> (B, T, D); a decoder attends to `context` (B, S, D)."""
         x, mask = self.enter(x, mask)
         cross = {} if context is None else {"context": context, "context_mask": context_mask}
-        return nn.tap("final_norm", self.leave(run_blocks(self.layers, x, lambda i: mask, record, cache, **cross)))
+        return nn.tap("final_norm", self.leave(run_blocks(self.layers, x, lambda i: mask, record, cache, self._recompute, **cross)))
 
 
 class EncoderDecoder(Model):

@@ -72,7 +72,7 @@ class Encoder(Model):
         if skip_padding and mask.keys is not None:
             mask = dataclasses.replace(mask, packed=nn.Packed(mask.keys))
             x = mask.packed.pack(x)
-        x = run_blocks(self.blocks(), x, lambda i: mask, record, recompute=self.recompute)
+        x = run_blocks(self.blocks(), x, lambda i: mask, record, recompute=self._recompute)
         if mask.packed is not None:
             x = mask.packed.spread(x)
             record.hidden = record.hidden and [mask.packed.spread(h) for h in record.hidden]
@@ -142,7 +142,7 @@ class Decoder(Model):
         x = tap("embed", self.embed(ids, positions))
         record = Record(output_hidden_states, output_attentions)
         seen = lambda i: mask.with_window(self.window(i))
-        x = run_blocks(self.layers, x, seen, record, cache, self.recompute, **self.turn(positions, x.dtype))
+        x = run_blocks(self.layers, x, seen, record, cache, self._recompute, **self.turn(positions, x.dtype))
         x = tap("final_norm", x if self.final_norm is None else self.final_norm(x))
         if cache is not None:
             cache.advance(T)
