@@ -24,35 +24,17 @@ from . import amx, simd
 from ._jit import jit
 from .amx import TILE_BYTES, clear_block, close_tiles, open_tiles, store_block
 from .attention_vectors import transpose_block, vload, vload_part
-from .matmul_plan import (
-    BLOCK_M,
-    BLOCK_N,
-    CHUNKS,
-    FIELDS,
-    P_A,
-    P_B,
-    P_BIAS,
-    P_C,
-    P_COUNTER,
-    P_RES,
-    PIECE,
-    ROW_C,
-    SCRATCH,
-    SHARED,
-    TASKS_M,
-    TASKS_N,
-    K,
-    M,
-    N,
-    ceil_div,
-    host_caches,
-    round_up,
-)  # fmt: skip
 from .simd import draw, peek_f64, peek_i64, pointer_f32, pointer_i32, poke, prefetch_second
+
+from .matmul_plan import (  # isort: skip
+    BLOCK_M, BLOCK_N, CHUNKS, FIELDS, K, M, N, P_A, P_B, P_BIAS, P_C, P_COUNTER, P_RES, PIECE, ROW_C, SCRATCH, SHARED, TASKS_M,
+    TASKS_N, ceil_div, host_caches, round_up,
+)
 
 AVAILABLE = amx.AVAILABLE and bool(simd.cpu_features().get("amx-int8"))
 DEPTH, ROWS, TOGETHER = 64, 4, 64             # k of a step; rows of x in a tile; most rows of q at a time
 BITS, BALANCE = 30, 0x00808080                # of the largest number; adding it and taking it off by bits makes digits signed
+MOST_DEPTH = 1 << 16                          # sums of so many products of eight bits fit in 32
 TASK_BYTES = 1 << 17                          # of q, for one task
 AHEAD = 48 << 10                              # bytes from what is read to what is asked for, line by line
 SIZE, INFINITY = np.int32(0x7FFFFFFF), 0x7F800000             # the bits of a number but for its sign; of infinity
@@ -172,7 +154,7 @@ def put_together(sums, values, rows, scale, bias, out, row_out, count):
 
 @jit
 def copy_rows(q, row_q, rows, depth, to, row_to):
-    """Up to 32 rows of q, zeros where there is none."""
+    """So many rows of q, zeros after them."""
     for i in range(TOGETHER):
         for k in range(0, row_to, 8):
             poke(to + i * row_to + k, np.int64(0))
@@ -186,6 +168,24 @@ def peek_octet(typingctx, address):
     def codegen(context, builder, sig, args):
         return builder.load(builder.inttoptr(args[0], ir.IntType(8).as_pointer()))
     return types.int8(types.int64), codegen
+
+
+@jit
+def add_up(tall, wide, steps, q, row_q, x, line, ask, sums):
+    """Sums of up to 4 tiles, those of 32 × 32 if wide; what will be read after this is asked for, where `ask` is not 0."""
+    clear_block()
+    for s in range(steps):
+        if ask != 0:
+            for ahead in range(0, 16 * (4 if tall else 2) * DEPTH, 64):
+                prefetch_second(ask + ahead)
+            ask += 16 * (4 if tall else 2) * DEPTH
+        if tall:
+            add_tall(q + s * DEPTH, row_q, x + s * TILE_BYTES, line)
+        elif wide:
+            add_wide(q + s * DEPTH, row_q, x + s * TILE_BYTES, line)
+        else:
+            add_half(q + s * DEPTH, row_q, x + s * TILE_BYTES, line)
+    store_block(sums, 128)
 
 
 @jit
@@ -205,31 +205,20 @@ def worker(plan, args, thread, scratch):
     while task >= 0:
         first, start = task // tasks_n * block_m, task % tasks_n * block_n
         for j in range(start, min(start + block_n, n), together):
-            q, row_q, here, ask = pq + j * depth, depth, min(together, n - j), pq + j * depth + AHEAD
+            q, row_q, here = pq + j * depth, depth, min(together, n - j)
             if here < together or (depth % DEPTH != 0 and j + together >= n):       # nothing past the array is read
                 copy_rows(q, row_q, here, depth, aside, steps * DEPTH)
                 q, row_q = aside, steps * DEPTH
             for t in range(first // ROWS, min((first + block_m) // ROWS, tiles), 2):
-                x, wide = px + t * line, t + 1 < tiles
-                clear_block()
-                for s in range(steps):
-                    if t == 0:
-                        for ahead in range(0, together * DEPTH, 64):
-                            prefetch_second(ask + s * together * DEPTH + ahead)
-                    if tall:
-                        add_tall(q + s * DEPTH, row_q, x + s * TILE_BYTES, line)
-                    elif wide:
-                        add_wide(q + s * DEPTH, row_q, x + s * TILE_BYTES, line)
-                    else:
-                        add_half(q + s * DEPTH, row_q, x + s * TILE_BYTES, line)
-                store_block(sums, 128)
+                wide = t + 1 < tiles
+                add_up(tall, wide, steps, q, row_q, px + t * line, line, pq + j * depth + AHEAD if t == 0 else 0, sums)
                 for tile in range(4 if tall or wide else 2):
-                    i, r = (tile, t) if tall else (tile // 2, t + tile % 2) if wide else (tile, t)
+                    i, r = (tile // 2, t + tile % 2) if wide else (tile, t)
+                    c = j + 16 * i
                     if 16 * i < here:
                         transpose_block(sums + tile // 2 * 2048 + tile % 2 * 64, 128, turned, 64, np.float32(0))
-                        put_together(turned, values + 8 * ROWS * r, min(ROWS, rows - ROWS * r), scale + 4 * (j + 16 * i),
-                                     bias + 4 * (j + 16 * i) if bias != 0 else 0, out + ROWS * r * row_out + 4 * (j + 16 * i),
-                                     row_out, min(16, here - 16 * i))
+                        put_together(turned, values + 8 * ROWS * r, min(ROWS, rows - ROWS * r), scale + 4 * c,
+                                     bias + 4 * c if bias != 0 else 0, out + ROWS * r * row_out + 4 * c, row_out, min(16, n - c))
         task = draw(args + 8 * P_COUNTER, tasks_n * peek_i64(plan + 8 * TASKS_M), thread)
     close_tiles()
 

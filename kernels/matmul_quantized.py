@@ -112,27 +112,32 @@ if COMPILED:
 
     @functools.cache
     def tiles_address():
-        return address_of(tiles.worker, *[int64] * 4) if tiles.AVAILABLE else 0
+        return address_of(tiles.worker, *[int64] * 4)
 
-    def make_multiply(on_tiles):
+    @jit
+    def _multiply_on_tiles(pool, threads, part, tile_worker, tile_plan, worker, row_plan, px, pq, py, bias, scale, page):
+        """Addresses throughout. Wild rows one by one on vectors."""
+        rows, depth = peek_i64(tile_plan + 8 * M), peek_i64(tile_plan + 8 * K)
+        digits, steps = page + threads * peek_i64(tile_plan + 8 * SCRATCH), tiles.ceil_of(depth, tiles.DEPTH)
+        wild = tiles.put_rows(px, rows, depth, digits, steps, np.float32(0))
+        values = digits + tiles.ceil_of(rows, tiles.ROWS) * steps * tiles.TILE_BYTES
+        if wild < rows:
+            start(pool, threads, part, tile_worker, 0, tile_plan, digits, pq, py, bias, scale, 0, 1.0, 0.0, page)
+        for i in range(rows if wild else 0):
+            if peek_f64(values + 8 * i) == 0:
+                x, y = px + i * 4 * depth, py + i * peek_i64(tile_plan + 8 * ROW_C)
+                start(pool, threads, part, worker, 0, row_plan, x, pq, y, bias, scale, 0, 1.0, 0.0, page)
+
+    def make_multiply(have_tiles):
         @jit
         def multiply(pool, threads, part, tile_worker, tile_plan, worker, plan, row_plan, x, q, out, bias, scale, scratch):
-            """A product by addresses of loops and plans, ids of arrays: on tiles where the host has them, but for wild rows."""
-            page, rows = first_page(scratch), peek_i64(plan + 8 * M)
-            px, pq, py, bias, scale = data_of(x), data_of(q), data_of(out), data_of(bias), data_of(scale)
-            if not on_tiles:
-                start(pool, threads, part, worker, 0, plan, px, pq, py, bias, scale, 0, 1.0, 0.0, page)
-                return
-            digits, depth = page + threads * peek_i64(tile_plan + 8 * SCRATCH), peek_i64(plan + 8 * K)
-            steps = tiles.ceil_of(depth, tiles.DEPTH)
-            wild = tiles.put_rows(px, rows, depth, digits, steps, np.float32(0))
-            values = digits + tiles.ceil_of(rows, tiles.ROWS) * steps * tiles.TILE_BYTES
-            if wild < rows:
-                start(pool, threads, part, tile_worker, 0, tile_plan, digits, pq, py, bias, scale, 0, 1.0, 0.0, page)
-            for i in range(rows if wild else 0):
-                if peek_f64(values + 8 * i) == 0:
-                    row, y = px + i * 4 * depth, py + i * peek_i64(plan + 8 * ROW_C)
-                    start(pool, threads, part, worker, 0, row_plan, row, pq, y, bias, scale, 0, 1.0, 0.0, page)
+            """A product by addresses of loops and plans, 0 for a tile_worker that is not wanted, and ids of arrays."""
+            px, pq, py, pb, ps, page = data_of(x), data_of(q), data_of(out), data_of(bias), data_of(scale), first_page(scratch)
+            if have_tiles:                            # known when this is compiled: other hosts have no such instructions
+                if tile_worker != 0:
+                    _multiply_on_tiles(pool, threads, part, tile_worker, tile_plan, worker, row_plan, px, pq, py, pb, ps, page)
+                    return
+            start(pool, threads, part, worker, 0, plan, px, pq, py, pb, ps, 0, 1.0, 0.0, page)
 
         return multiply
 
@@ -144,10 +149,11 @@ if COMPILED:
         def __init__(self, rows, n, depth, allowed):
             self.threads = 1 if rows * n * depth < SERIAL_SKINNY else allowed
             plan, row_plan = _plan(rows, n, depth), _plan(1, n, depth)
-            tile_plan = tiles.make_plan(rows, n, depth) if tiles.AVAILABLE else plan
+            on_tiles = tiles.AVAILABLE and depth <= tiles.MOST_DEPTH
+            tile_plan = tiles.make_plan(rows, n, depth) if on_tiles else plan
             self.plans = plan, tile_plan, row_plan
-            self.addresses = (part_address(), tiles_address(), tile_plan.ctypes.data, worker_address(), plan.ctypes.data,
-                              row_plan.ctypes.data)
+            self.addresses = (part_address(), tiles_address() if on_tiles else 0, tile_plan.ctypes.data, worker_address(),
+                              plan.ctypes.data, row_plan.ctypes.data)
             self.scratch = max(int(p[SCRATCH]) * self.threads + int(p[SHARED]) for p in self.plans)
 
     @functools.lru_cache(1024)

@@ -176,6 +176,12 @@ def test_a_wild_row_leaves_the_others_their_bits():
     np.testing.assert_array_equal(after[9], kernels.matmul_int8(x[9], q, scale, bias))
 
 
+@pytest.mark.parametrize("k", [65_536, 140_000])
+def test_sums_of_many_numbers_do_not_overflow(k):
+    x, q = np.ones((1, k), np.float32), np.full((2, k), -128, np.int8)
+    np.testing.assert_array_equal(kernels.matmul_int8(x, q, np.ones(2, np.float32)), np.full((1, 2), -128.0 * k))
+
+
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
 X, Q, S = np.ones((2, 4), np.float32), np.ones((3, 4), np.int8), np.ones(3, np.float32)

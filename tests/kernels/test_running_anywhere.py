@@ -171,6 +171,14 @@ def test_no_process_compiles_what_another_has_compiled():
         event.register("numba:compile", Listener())
         kernels.warmup()
         kernels.warmup(("float64",))
+        import numpy as np
+        import tinygrad_llm as tg
+        for name, sizes in {
+            "gpt2": dict(n_embd=16, n_head=2, n_layer=1, vocab_size=20), "llama-7b": dict(hidden_size=16, intermediate_size=24,
+            num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, vocab_size=20),
+        }.items():
+            for prepare in (lambda model: model, lambda model: model.quantize()):
+                prepare(tg.models.create(name, **sizes)).generate(np.array([[3, 4]]), max_new_tokens=3)
         print("compiled", *names)
     """
     python(run)
