@@ -10,8 +10,7 @@ TINYGRAD_LLM_PAIRS=1 takes the instruction wherever it exists, 0 nowhere.
 import os
 
 import numpy as np
-from llvmlite import binding, ir
-from numba import config
+from llvmlite import ir
 from numba.extending import intrinsic
 
 from . import simd
@@ -29,7 +28,7 @@ def _pays():
     if asked not in ("", "0", "1"):
         raise ValueError(f"TINYGRAD_LLM_PAIRS: expected 0 or 1, got {asked!r}")
     there = simd.LANES32 == 16 and bool(simd.cpu_features().get("avx512bf16"))
-    return there and asked != "0" and (asked == "1" or (config.CPU_NAME or binding.get_host_cpu_name()) in FAST_ON)
+    return there and asked != "0" and (asked == "1" or simd.cpu_name() in FAST_ON)
 
 
 AVAILABLE = _pays()

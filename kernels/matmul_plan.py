@@ -81,19 +81,26 @@ def merge_into_rows(rows, row_strides, batch, shared_b):
 
 
 def k_step(depth, panel_bytes):
-    """Steps of k of equal length: a panel of B fills three quarters of the first cache at most, or twice that in a single step."""
+    """Steps of k of equal length, or all of it where that is no more than 4/3 steps: one step spares C a second visit.
+
+    A panel of B fills three quarters of the first cache at most. Of three vectors of 64 bytes it may be LONG_STEP lines long and come
+    from the second: 24 multiply-adds leave the time for three lines, and C is visited less often.
+    """
     most = max(64, host_caches()[0] * 3 // 4 // panel_bytes // 32 * 32)
-    steps = 1 if depth <= 2 * most else ceil_div(depth, most)         # one step spares C a second visit
+    if panel_bytes == 3 * 64:
+        most = max(most, LONG_STEP)
+    steps = 1 if 3 * depth <= 4 * most else ceil_div(depth, most)
     return min(depth, round_up(ceil_div(depth, steps), 16)) or 1
 
 
 def blocks(m, n, kc_bytes, batch, work, width, rows, threads):
-    """(block_m, block_n): B's packed block takes two fifths of the second cache; enough blocks to go round, no smaller than that.
+    """(block_m, block_n): B's packed block takes two fifths of the second cache, or BLOCK_BYTES, since it is read once for every
+    strip of A; enough blocks to go round, no smaller than that.
 
     Of the ways to cut C into so many blocks the one whose fullest thread has least to do: to multiply, and to pack an operand's
     number costs as much as PACKING multiply-adds.
     """
-    most_n = max(4 * width, host_caches()[1] * 2 // 5 // kc_bytes // width * width)
+    most_n = max(4 * width, max(host_caches()[1] * 2 // 5, BLOCK_BYTES) // kc_bytes // width * width)
     fewest_m, fewest_n = ceil_div(m, 2048), ceil_div(n, most_n)
     if threads == 1:
         return cut(m, fewest_m, rows), cut(n, fewest_n, width)
@@ -108,6 +115,7 @@ def blocks(m, n, kc_bytes, batch, work, width, rows, threads):
     return min(((cut(m, parts_m, rows), cut(n, parts_n, width)) for parts_m, parts_n in ways), key=cost)
 
 
+LONG_STEP, BLOCK_BYTES = 384, 1 << 20
 PACKING = 20
 
 
@@ -125,22 +133,27 @@ def is_skinny(dims, strides, size):
     return col_b == size and m <= 8 and n >= 64
 
 
-AT_ONCE = 8                                   # rows of B, or vectors of a row, that few rows of A meet side by side
+AT_ONCE = 8                                   # rows of B, at least, that few rows of A meet side by side
 PIECE_BYTES = 192 << 10                       # of B in a task, about, with one row
-STRIP_BYTES, CHUNK_BYTES, TASKS = 16 << 10, 512 << 10, 8          # of a row of B at a time; of B at least in a task; tasks wanted
+RUN_BYTES, CHUNK_BYTES, TASKS = 16 << 10, 512 << 10, 8            # of a row of B at a time; of B at least in a task; tasks wanted
 
 
-def strips_and_chunks(n, depth, size, lanes):
+def k_at_once(m):
+    """Rows of B that m rows of A meet before the outputs go back to the cache: the more sums there are, the longer they stay."""
+    return AT_ONCE * min(max(m // 2, 1), 4)
+
+
+def strips_and_chunks(m, n, depth, size, lanes):
     """(columns of a strip, rows of B in a chunk of it), for few rows of A and a B whose rows lie in memory as they are.
 
     Memory likes long reads: a chunk reads whole rows of B, or four pages of each. The cuts do not depend on the number of
     threads, nor do the bits.
     """
-    strip = max(STRIP_BYTES // size, round_up(ceil_div(n, STRIPS), 8 * lanes))
+    strip = max(RUN_BYTES // size, round_up(ceil_div(n, STRIPS), 8 * lanes))
     strip = n if n <= strip else round_up(ceil_div(n, ceil_div(n, strip)), 8 * lanes)
     strips = ceil_div(n, strip)
     chunks = max(1, min(depth * n * size // CHUNK_BYTES // strips, ceil_div(TASKS, strips)))
-    return strip, round_up(ceil_div(depth, chunks), AT_ONCE)
+    return strip, round_up(ceil_div(depth, chunks), k_at_once(m))
 
 
 def make_plan(dims, strides, batch, size, lanes, rows, activation, threads, extents, packed=False):
@@ -153,16 +166,16 @@ def make_plan(dims, strides, batch, size, lanes, rows, activation, threads, exte
     (n1, *strides_1), (n2, *strides_2) = ([(1, 0, 0, 0, 0, 0)] * 2 + batch)[-2:]
     kc = k_step(depth, width * size)
     block_m, block_n = blocks(m, n, kc * size, n1 * n2, m * n * depth * n1 * n2, width, rows, threads)
-    strip = min(block_m, 4 * rows)
+    strip = min(block_m, max(4 * rows, host_caches()[1] * 2 // 7 // (kc * size) // rows * rows))
     chunk, piece = depth, 0
     if is_skinny(dims, strides, size) and not packed:
-        block_m, kc = m, min(depth, AT_ONCE)
+        block_m, kc = m, min(depth, k_at_once(m))
         block_n = n if threads == 1 else max(8 * lanes, round_up(ceil_div(n, 4 * threads), 8 * lanes))
         if m == 1:                            # short enough that a thread that found much of its share in its cache can take more
             block_n = min(block_n, round_up(ceil_div(PIECE_BYTES, depth * size), lanes))
             piece = block_n * strides[3]
         if strides[3] == size and n1 * n2 == 1:
-            block_n, chunk = strips_and_chunks(n, depth, size, lanes)
+            block_n, chunk = strips_and_chunks(m, n, depth, size, lanes)
             piece = chunk * strides[2] if block_n == n and m == 1 else 0
     direct_a = not packed and (n <= 2 * width or m * depth * size <= 128 << 10)
     direct_b = not packed and strides[3] == size and (m <= 4 * rows or (depth * strides[2] <= 96 << 10 and m <= 128))

@@ -1,6 +1,6 @@
 """Matmul with few rows (decoding: one new token for each sequence), at the speed at which B can be read.
 
-B stored [out, in] (transpose_b): its rows lie along k, so each output is a dot product; 8 rows of B are read at once, as 8
+B stored [out, in] (transpose_b): its rows lie along k, so each output is a dot product; some rows of B are read at once, as so many
 streams, against all rows of A before they leave the cache. B stored [in, out]: 8 rows of B at a time are walked from
 left to right, each added to the outputs, which stay in the cache; walking down a column instead reads a few lines of every
 memory page, at half the speed. Threads share such a product along k, so that each reads whole rows; who finishes a strip's last
@@ -15,13 +15,16 @@ from ._jit import jit
 from .matmul_epilogue import finish_block
 
 from .matmul_plan import (  # isort: skip
-    A1, A2, AT_ONCE, B1, B2, BLOCK_N, C1, C2, CHUNK, CHUNKS, COL_B, K, KC, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_C, P_COUNTER,
+    A1, A2, B1, B2, BLOCK_N, C1, C2, CHUNK, CHUNKS, COL_B, K, KC, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_C, P_COUNTER,
     P_DONE, P_FINISH, P_SHARED, ROW_A, ROW_B, ROW_C, STEP_A, TASKS_N,
 )
+from .matmul_plan import k_at_once
 from .matmul_tile import make_dots, make_tile
 from .simd import draw, fetch_add, peek_f64, peek_i64
 from .vecmath import wide_vectors
 
+# Zen reads ahead best along one row at a time: 768 x 50257 from memory 18 -> 25 GB/s with one thread, 25 -> 36 with two
+ONE_STREAM = simd.cpu_name().startswith("znver")
 COLUMNS = 48                          # of the result that all rows of A meet while B's rows for them are in the cache
 
 
@@ -34,10 +37,12 @@ def make_skinny(vector):
     pointer = simd.pointer_f32 if single else simd.pointer_f64
     dots_1x8, dots_2x4, dots_4x4, dots_8x2, dots_8x3 = (make_dots(vector, r, c)
                                                         for r, c in ((1, 8), (2, 4), (4, 4), (8, 2), (8, 3)))
-    dots_1x1, dots_2x1, dots_4x1, dots_8x1 = (make_dots(vector, r, 1) for r in (1, 2, 4, 8))
-    # one row waits for memory either way; with more, the next rows of B are asked for early: 8 rows at 22 GB/s, not 11
-    tile_1, tile_2, tile_4, tile_8 = (make_tile(vector, n, r, ahead) for n, r, ahead in
-                                      ((8, 1, 0), (4, 2, AT_ONCE), (4, 4, AT_ONCE), (2, 8, AT_ONCE)))
+    dots_1x1 = make_dots(vector, 1, 1, chains=4 if ONE_STREAM else 1)
+    dots_2x1, dots_4x1, dots_8x1 = (make_dots(vector, r, 1) for r in (2, 4, 8))
+    # one row waits for memory either way; with more, the next rows of B are asked for early, into the second cache: rows a multiple
+    # of 4 KB apart fall into the same sets of the first
+    tile_1, tile_2, tile_4, tile_8 = (make_tile(vector, n, r, k_at_once(r) if r > 1 else 0)
+                                      for n, r in ((8, 1), (4, 2), (4, 4), (3, 8)))
 
     @jit
     def rows_next(left):
@@ -48,7 +53,7 @@ def make_skinny(vector):
     def dots(rows, columns, vectors, pa, row_a, pb, col_b, tail, to):
         """How many of `columns` columns were done."""
         if rows == 1:
-            if columns >= 8:
+            if columns >= 8 and not ONE_STREAM:
                 dots_1x8(vectors, pa, row_a, pb, col_b, tail, to)
                 return 8
             dots_1x1(vectors, pa, row_a, pb, col_b, tail, to)
@@ -113,7 +118,7 @@ def make_skinny(vector):
     @jit
     def sweep(k, rows, cols, pa, row_a, step_a, pb, row_b, pc, row_c, alpha, beta):
         """`rows` (8, 4, 2 or 1) rows of C += k rows of B, from left to right."""
-        width = (8 if rows == 1 else 4 if rows < 8 else 2) * lanes
+        width = (8 if rows == 1 else 4 if rows < 8 else 3) * lanes
         j = 0
         while j + width <= cols:
             b, c = pb + j * size, pc + j * size

@@ -54,7 +54,9 @@ def _multiply_adder(vector):
 def make_tile(vector, nvec, rows=ROWS, ahead=0, add_product=None):
     """The intrinsic `tile` for a vector type, a width of `nvec` vectors and a height of `rows`.
 
-    ahead: B is asked for so many rows before it is needed. add_product(builder, a, b, sum): a * b + sum, if it is not that."""
+    ahead: B is asked for so many rows before it is needed, into the second cache. add_product(builder, a, b, sum): a * b + sum, if
+    it is not that.
+    """
     kind, scalar = simd._llvm(vector), simd._SCALAR[vector.dtype]
     add_product = add_product or _multiply_adder(vector)
     align = simd._align(vector)
@@ -108,7 +110,7 @@ def make_tile(vector, nvec, rows=ROWS, ahead=0, add_product=None):
         if ahead:
             below = builder.add(b, builder.mul(step_b, _const(ahead)))
             for v in range(0, size * nvec, 64):
-                simd._prefetch(builder, builder.add(below, _const(v)))
+                simd._prefetch(builder, builder.add(below, _const(v)), level=2)
         new = list(sums)
         multiply_add(builder, new, a, offsets, b)
         for phi, value in zip((left, a, b, *sums), (builder.sub(left, _const(1)), builder.add(a, step_a),
@@ -131,14 +133,16 @@ def make_tile(vector, nvec, rows=ROWS, ahead=0, add_product=None):
     return tile
 
 
-def make_dots(vector, rows, columns, right=None):
+def make_dots(vector, rows, columns, right=None, chains=1):
     """The intrinsic `dots(vectors, pa, row_a, pb, col_b, tail, to)`: rows x columns dot products along k.
 
     A's rows and B's columns lie along k: whole `vectors` of it, then `tail` (< lanes) numbers. The products are written to `to`,
     one after the other, row by row. Each is summed lane by lane and then across lanes, in an order fixed by k alone.
     `right` is the vector type in which B is stored, where it is stored in integers: they are converted as they are read.
+    chains: each product is so many sums of every so many-th vector, where there are too few products to cover the latency of one.
     """
     right = vector if right is None else right
+    products = rows * columns
     kind = simd._llvm(vector)
     align = simd._align(vector)
     name = simd._name(vector)
@@ -157,12 +161,12 @@ def make_dots(vector, rows, columns, right=None):
         whole = builder.sext(numbers, ir.VectorType(ir.IntType(32), vector.lanes))
         return builder.sitofp(whole, kind)
 
-    def multiply_add(builder, sums, read, pa, row_a, pb, col_b):
+    def multiply_add(builder, sums, first, read, pa, row_a, pb, col_b):
         columns_of_b = [read_right(builder, read, builder.add(pb, builder.mul(col_b, _const(c)))) for c in range(columns)]
         for r in range(rows):
             left = read(builder.add(pa, builder.mul(row_a, _const(r))), vector)
             for c in range(columns):
-                n = r * columns + c
+                n = first + r * columns + c
                 sums[n] = simd._call(builder, f"llvm.fmuladd.{name}", kind, [left, columns_of_b[c], sums[n]])
 
     def steps(builder, count, each, read, pa, row_a, pb, col_b, sums):
@@ -177,8 +181,8 @@ def make_dots(vector, rows, columns, right=None):
         if rows > 1 or right != vector:       # one row of floats waits for memory either way
             fetch_ahead(builder, b, col_b)
         new, next_a, next_b = list(totals), a, b
-        for _ in range(each):
-            multiply_add(builder, new, read, next_a, row_a, next_b, col_b)
+        for n in range(each):
+            multiply_add(builder, new, n % chains * products, read, next_a, row_a, next_b, col_b)
             next_a = builder.add(next_a, _const(align * vector.lanes))
             next_b = builder.add(next_b, _const(simd._align(right) * vector.lanes))
         for phi, start, value in zip(phis, (count, pa, pb, *sums), (builder.sub(left, _const(1)), next_a, next_b, *new)):
@@ -194,11 +198,12 @@ def make_dots(vector, rows, columns, right=None):
         def whole(address, stored):
             return builder.load(simd._pointer(builder, address, simd._llvm(stored)), align=simd._align(stored))
 
-        a, b, sums = pa, pb, [ir.Constant(kind, None)] * (rows * columns)
-        if right != vector:                         # a cache line of B at a time: it is asked for once
-            line = 64 // (simd._align(right) * vector.lanes)
-            a, b, sums = steps(builder, builder.sdiv(vectors, _const(line)), line, whole, a, row_a, b, col_b, sums)
-            vectors = builder.srem(vectors, _const(line))
+        a, b, sums = pa, pb, [ir.Constant(kind, None)] * (products * chains)
+        # at a time a cache line of integers, so that it is asked for once, and a vector for each chain
+        together = max(chains, 64 // (simd._align(right) * vector.lanes))
+        if together > 1:
+            a, b, sums = steps(builder, builder.sdiv(vectors, _const(together)), together, whole, a, row_a, b, col_b, sums)
+            vectors = builder.srem(vectors, _const(together))
         a, b, sums = steps(builder, vectors, 1, whole, a, row_a, b, col_b, sums)
         live = simd._first_lanes(builder, tail, vector)
 
@@ -209,7 +214,10 @@ def make_dots(vector, rows, columns, right=None):
                               [pointer, ir.Constant(ir.IntType(32), simd._align(stored)), live, ir.Constant(held, None)])
 
         some_left = builder.zext(builder.icmp_signed(">", tail, _const(0)), _I64)
-        _, _, totals = steps(builder, some_left, 1, part, a, row_a, b, col_b, sums)
+        _, _, sums = steps(builder, some_left, 1, part, a, row_a, b, col_b, sums)
+        totals = sums[:products]
+        for n in range(products, len(sums)):
+            totals[n % products] = builder.fadd(totals[n % products], sums[n])
         for first in range(0, len(totals), vector.lanes):
             together = simd._fold(builder, totals[first : first + vector.lanes], vector.lanes, simd._add)
             place = builder.inttoptr(builder.add(to, _const(first * align)), together.type.as_pointer())

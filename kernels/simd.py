@@ -23,6 +23,7 @@ import os
 
 import numpy as np
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_name
 from numba import config, types
 from numba.core import cgutils
 from numba.core.codegen import get_host_cpu_features
@@ -37,6 +38,11 @@ def cpu_features():
     """{name: whether it is there} of the processor that Numba compiles for: this host, or what NUMBA_CPU_FEATURES says."""
     stated = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
     return {name[1:]: name[0] == "+" for name in stated.split(",") if name}
+
+
+def cpu_name():
+    """LLVM's name of that processor."""
+    return config.CPU_NAME or get_host_cpu_name()
 
 
 def _lanes():
