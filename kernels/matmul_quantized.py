@@ -26,7 +26,7 @@ from .matmul_plan import (  # isort: skip
 )
 
 MANY = 1024                                   # rows of x: dot products reach 150 GFLOP/s here, `matmul` 200 to 250
-TASK_BYTES = 1 << 17                          # of q, for one task: the cut, and so the bits, do not depend on the threads
+TASK_BYTES = 1 << 16                          # of q, for one task: the cut, and so the bits, do not depend on the threads
 BLOCK_NUMBERS = 1 << 18                       # of q that are turned into float32 at a time: 1 MB
 
 if COMPILED:

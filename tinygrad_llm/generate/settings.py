@@ -80,7 +80,9 @@ class Settings:
 
     def ended(self, ids: np.ndarray, prompt_length: int) -> np.ndarray:
         """(B,) True where the last token of ids (B, T) ends its sequence."""
-        over = np.isin(ids[:, -1], self.eos)
+        over = np.zeros(len(ids), bool)
+        for end in self.eos:
+            over |= ids[:, -1] == end
         if self.stop_strings:
             texts = (self.tokenizer.decode(row[prompt_length:]) for row in ids)
             over |= np.array([any(stop in text for stop in self.stop_strings) for text in texts])
