@@ -83,8 +83,8 @@ def merge_into_rows(rows, row_strides, batch, shared_b):
 def k_step(depth, panel_bytes):
     """Steps of k of equal length, or all of it where that is no more than 4/3 steps: one step spares C a second visit.
 
-    A panel of B fills three quarters of the first cache at most. Of three vectors of 64 bytes it may be LONG_STEP lines long and come
-    from the second: 24 multiply-adds leave the time for three lines, and C is visited less often.
+    A panel of B fills three quarters of the first cache at most. Of three vectors of 64 bytes it may be LONG_STEP lines long and
+    come from the second: 24 multiply-adds leave the time for three lines, and C is visited less often.
     """
     most = max(64, host_caches()[0] * 3 // 4 // panel_bytes // 32 * 32)
     if panel_bytes == 3 * 64:

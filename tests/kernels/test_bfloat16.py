@@ -236,6 +236,7 @@ def attend(precision, rng, **options):
     return attention_problems.solve(kernels, q, k, v, g, {"is_causal": True, "precision": precision, **options})
 
 
+@pytest.mark.numba_side
 @pytest.mark.skipif(not COMPILED, reason="the tiles belong to compiled kernels")
 @pytest.mark.parametrize("options", [{}, {"dropout_p": 0.2, "seed": 3}])
 def test_attention_is_rounded_where_the_host_has_tiles(options):
