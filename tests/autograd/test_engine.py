@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import time
 import tracemalloc
 import weakref
 
@@ -41,13 +40,12 @@ def test_a_fan_out_of_10_000():
 
 
 def test_forty_doublings_are_forty_additions_not_2_to_the_forty():
+    """Were each path walked by itself, this would not end."""
     x = leaf(1)
     y = x
-    start = time.perf_counter()
     for _ in range(40):
         y = y + y
     y.sum().backward()
-    assert time.perf_counter() - start < 5
     assert x.grad.item() == 2.0**40
 
 
