@@ -1,9 +1,10 @@
 """Matmul for all but the thinnest shapes: C in blocks, A and B packed next to themselves, tiles of C in registers.
 
 A task is one block of C. Within it k runs in steps of KC. For each step B's block is copied into panels of 3 vectors by KC
-(36 KB: one panel stays in the first cache while all rows of A pass over it), and A's into groups of rows, STRIP rows
-at a time. Packed, they lie on few memory pages and in no pattern that fills the same cache lines twice: reading A in
-place costs 10 to 30% from 512 rows up. Small problems are read in place (DIRECT_A, DIRECT_B): there packing costs more.
+(one panel stays in the first or second cache while a strip of A passes over it: `matmul_plan.k_step`), and A's into groups
+of rows, STRIP rows at a time. Packed, they lie on few memory pages and in no pattern that fills the same cache lines twice:
+reading A in place costs 10 to 30% from 512 rows up. Small problems are read in place (DIRECT_A, DIRECT_B): there packing
+costs more.
 
 Tasks are handed out by a counter, from both ends, and a task's result does not depend on who computed it: the bits are the same
 for every number of threads.

@@ -115,7 +115,7 @@ def blocks(m, n, kc_bytes, batch, work, width, rows, threads):
     return min(((cut(m, parts_m, rows), cut(n, parts_n, width)) for parts_m, parts_n in ways), key=cost)
 
 
-LONG_STEP, BLOCK_BYTES = 384, 1 << 20
+LONG_STEP, BLOCK_BYTES = 384, 1 << 20         # lines of a panel from the second cache; of packed B in a block, at least
 PACKING = 20
 
 
@@ -166,7 +166,8 @@ def make_plan(dims, strides, batch, size, lanes, rows, activation, threads, exte
     (n1, *strides_1), (n2, *strides_2) = ([(1, 0, 0, 0, 0, 0)] * 2 + batch)[-2:]
     kc = k_step(depth, width * size)
     block_m, block_n = blocks(m, n, kc * size, n1 * n2, m * n * depth * n1 * n2, width, rows, threads)
-    strip = min(block_m, max(4 * rows, host_caches()[1] * 2 // 7 // (kc * size) // rows * rows))
+    strip_bytes = host_caches()[1] * 2 // 7       # packed A stays in the second cache while B's panels pass
+    strip = min(block_m, max(4 * rows, strip_bytes // (kc * size) // rows * rows))
     chunk, piece = depth, 0
     if is_skinny(dims, strides, size) and not packed:
         block_m, kc = m, min(depth, k_at_once(m))

@@ -1,10 +1,11 @@
 """Matmul with few rows (decoding: one new token for each sequence), at the speed at which B can be read.
 
-B stored [out, in] (transpose_b): its rows lie along k, so each output is a dot product; some rows of B are read at once, as so many
-streams, against all rows of A before they leave the cache. B stored [in, out]: 8 rows of B at a time are walked from
-left to right, each added to the outputs, which stay in the cache; walking down a column instead reads a few lines of every
-memory page, at half the speed. Threads share such a product along k, so that each reads whole rows; who finishes a strip's last
-chunk adds up what the chunks gave. (Sharing the columns cuts rows into pieces of half a page: 18 GB/s where this has 26.)
+B stored [out, in] (transpose_b): its rows lie along k, so each output is a dot product; a few rows of B are read at once,
+as so many streams, against all rows of A before they leave the cache. B stored [in, out]: 8 to 32 rows of B at a time are
+walked from left to right, each added to the outputs, which stay in the cache; walking down a column instead reads a few lines
+of every memory page, at half the speed. Threads share such a product along k, so that each reads whole rows; who finishes a
+strip's last chunk adds up what the chunks gave. (Sharing the columns cuts rows into pieces of half a page: 18 GB/s where
+this has 26.)
 """
 
 import numpy as np
@@ -16,9 +17,8 @@ from .matmul_epilogue import finish_block
 
 from .matmul_plan import (  # isort: skip
     A1, A2, B1, B2, BLOCK_N, C1, C2, CHUNK, CHUNKS, COL_B, K, KC, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_C, P_COUNTER,
-    P_DONE, P_FINISH, P_SHARED, ROW_A, ROW_B, ROW_C, STEP_A, TASKS_N,
+    P_DONE, P_FINISH, P_SHARED, ROW_A, ROW_B, ROW_C, STEP_A, TASKS_N, k_at_once,
 )
-from .matmul_plan import k_at_once
 from .matmul_tile import make_dots, make_tile
 from .simd import draw, fetch_add, peek_f64, peek_i64
 from .vecmath import wide_vectors

