@@ -44,6 +44,7 @@ class AlbertConfig(Config):
     attention_probs_dropout_prob: float = rate(0.0)
     classifier_dropout_prob: float = rate(0.1)
     layer_norm_eps: float = small(1e-12)
+    initializer_range: float = small(0.02)
 
     def validate(self) -> None:
         self.divides("hidden_size", "num_attention_heads")

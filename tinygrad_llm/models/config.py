@@ -101,9 +101,10 @@ IGNORED = frozenset(
     """_name_or_path _attn_implementation _commit_hash architectures auto_map bad_words_ids begin_suppress_tokens bos_token
     chunk_size_feed_forward custom_pipelines decoder diversity_penalty do_sample dtype early_stopping
     encoder_no_repeat_ngram_size eos_token exponential_decay_length_penalty finetuning_task forced_bos_token_id
-    forced_eos_token_id generation_config gradient_checkpointing id2label initializer_factor keys_to_ignore_at_inference
-    label2id language length_penalty max_length min_length model_type n_ctx name_or_path no_repeat_ngram_size num_beam_groups
-    num_beams num_labels num_return_sequences output_attentions output_hidden_states output_past output_scores pad_token
+    forced_eos_token_id generation_config gradient_checkpointing id2label initializer_factor initializer_range
+    keys_to_ignore_at_inference label2id language length_penalty max_length min_length model_type n_ctx name_or_path
+    no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences output_attentions
+    output_hidden_states output_past output_scores pad_token
     predict_special_tokens prefix pretraining_tp problem_type remove_invalid_values repetition_penalty return_dict
     return_dict_in_generate sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss
     tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript transformers_version transformers.js_config
@@ -129,7 +130,6 @@ class Config:
     tie_word_embeddings: bool = flag(True)
     num_labels: int = size(2)
     problem_type: Any = anything()
-    initializer_range: float = small(0.02)
     extra: dict[str, Any] = dataclasses.field(default_factory=dict, kw_only=True, repr=False)  # ignored keys, written back by save
 
     def __post_init__(self) -> None:

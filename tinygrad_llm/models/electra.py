@@ -44,6 +44,7 @@ class ElectraConfig(Config):
     attention_probs_dropout_prob: float = rate(0.1)
     classifier_dropout: Any = rate(None)
     layer_norm_eps: float = small(1e-12)
+    initializer_range: float = small(0.02)
     generator_size: float = small(0.25)  # the generator's width, heads and feed-forward as a share of the discriminator's
     discriminator_weight: float = small(50.0)  # λ of the joint loss
 

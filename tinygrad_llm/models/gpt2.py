@@ -44,6 +44,7 @@ class GPT2Config(Config):
     attn_pdrop: float = rate(0.1)
     resid_pdrop: float = rate(0.1)
     layer_norm_epsilon: float = small(1e-5)
+    initializer_range: float = small(0.02)
 
     def validate(self) -> None:
         self.divides("n_embd", "n_head")

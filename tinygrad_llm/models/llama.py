@@ -43,6 +43,7 @@ class LlamaConfig(Config):
     max_position_embeddings: int = size()
     hidden_act: str = choice("silu", *nn.ACTIVATIONS)
     rms_norm_eps: float = small(1e-6)
+    initializer_range: float = small(0.02)
     attention_bias: bool = flag(False)
     mlp_bias: bool = flag(False)
     attention_dropout: float = rate(0.0)

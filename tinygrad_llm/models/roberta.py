@@ -39,6 +39,7 @@ class RobertaConfig(Config):
     attention_probs_dropout_prob: float = rate(0.1)
     classifier_dropout: Any = rate(None)
     layer_norm_eps: float = small(1e-5)
+    initializer_range: float = small(0.02)
     pad_token_id: Any = token(1)
     bos_token_id: Any = token(0)
     eos_token_id: Any = token(2)
