@@ -15,7 +15,7 @@ import torch
 from _torch_gpt import GPT
 from torch import Tensor
 
-CONTEXT, BATCH, RATE, LEAST, WARMUP = 64, 12, 1e-3, 1e-4, 100
+CONTEXT, WIDTH, BATCH, RATE, LEAST, WARMUP = 64, 128, 12, 1e-3, 1e-4, 100
 
 
 def rate_at(step: int, steps: int) -> float:
@@ -26,10 +26,11 @@ def rate_at(step: int, steps: int) -> float:
 
 
 def initialise(model: GPT) -> None:
-    """GPT-2's: normal with 0.02, residual projections divided by sqrt(2 layers)."""
+    """GPT-2's, residual projections divided by sqrt(2 layers), with the deviation `tinygrad-llm train` takes for the width."""
+    deviation = math.sqrt(2 / (5 * WIDTH))
     for name, p in model.named_parameters():
         if p.ndim >= 2:
-            scale = 0.02 / math.sqrt(2 * len(model.h)) if name.endswith("c_proj.weight") else 0.02
+            scale = deviation / math.sqrt(2 * len(model.h)) if name.endswith("c_proj.weight") else deviation
             torch.nn.init.normal_(p, std=scale)
 
 
@@ -49,7 +50,7 @@ def main(path: str, steps: int, compiled: bool) -> None:
     index = {c: i for i, c in enumerate(characters)}
     ids = torch.tensor([index[c] for c in text])
     train, held = ids[: int(0.9 * len(ids))], ids[int(0.9 * len(ids)) :]
-    model = GPT(len(characters), CONTEXT, 128, 4, 4, bias=False)
+    model = GPT(len(characters), CONTEXT, WIDTH, 4, 4, bias=False)
     initialise(model)
     parameters = list(model.parameters())
     groups = [

@@ -16,6 +16,7 @@ from tests.cli.conftest import SMALL
 from tests.training.small import TEXT
 from tinygrad_llm import models
 from tinygrad_llm.training import checkpoint
+from tinygrad_llm.training.families import small_init
 
 
 def short(err):
@@ -38,6 +39,7 @@ def test_train_writes_everything(train, corpus, tmp_path):
         assert (run / name).is_file(), name
     model = models.load(run)
     assert type(model).__name__ == "GPT2LMHeadModel" and model.config.n_embd == 16
+    assert model.config.initializer_range == small_init(16)
     page = (run / "report.html").read_text()
     assert "<svg" in page and "http" not in page.replace("http-equiv", "") and "loss" in page
     assert "step 6/6" in err and "evaluation loss" in err and "\r" not in err, "plain lines, because this is no terminal"
@@ -223,6 +225,8 @@ def test_bad_files(train, tmp_path, content, message):
         (["--steps", 0], "--steps: expected at least 1"),
         (["--dropout", 1.5], "--dropout"),
         (["--lr", -1], "--lr"),
+        (["--init", 0], "--init: expected a number above 0"),
+        (["--init", 0.1, "--model", "t5"], "t5-small gives each matrix a deviation of its own"),
         (["--batch", 0], "--batch"),
         (["--model", "gpt9"], "--model: expected one of"),
         (["--objective", "guess"], "--objective: expected one of"),

@@ -6,7 +6,7 @@ from tinygrad_llm import models, text, training
 
 TEXT = ("the quick brown fox jumps over the lazy dog. pack my box with five dozen jugs! how vexingly quick\n"
         "daft zebras jump; the five boxing wizards jump quickly.\n\n") * 40  # fmt: skip
-SIZES = {"layers": 1, "heads": 2, "width": 16, "context": 16, "dropout": 0.1}
+SIZES = {"layers": 1, "heads": 2, "width": 16, "context": 16, "dropout": 0.1, "init": None}
 
 
 def prepared(family="gpt2", sample=TEXT, tmp_path=None, context=16, **choices):

@@ -23,6 +23,18 @@ def test_it_learns_more_than_token_frequencies():
     assert not result["interrupted"] and result["steps"] == 300
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama", "bert", "bart", "albert", "electra"])
+def test_weights_start_as_wide_as_asked(family, tmp_path):
+    """All of a family's matrices but GPT-2's way back to the residual stream, whose deviation is smaller by sqrt(2 layers)."""
+    for asked, expected in ((None, (2 / (5 * 16)) ** 0.5), (0.3, 0.3)):
+        _, model = prepared(family, tmp_path=tmp_path, init=asked)
+        drawn = {n: p.data for n, p in model.named_parameters() if p.data.ndim == 2}
+        scale = {n: 2**-0.5 if family == "gpt2" and n.endswith(("o.weight", "down.weight")) else 1.0 for n in drawn}
+        for name, array in drawn.items():
+            if array.size >= 256:
+                assert array.std() == pytest.approx(expected * scale[name], rel=0.25), name
+
+
 @settings(max_examples=5)
 @given(st.integers(2, 4), st.integers(0, 1000))
 def test_accumulation_is_exact_for_different_lengths(parts, seed):

@@ -72,6 +72,12 @@ def add_parser(subparsers):
     for name, (kind, default, text) in NUMBERS.items():
         parser.add_argument(f"--{name}", type=kind, metavar="N" if kind is int else "X", help=f"{text} (default {default})")
     parser.add_argument(
+        "--init",
+        type=float,
+        metavar="X",
+        help="standard deviation of the weights at the start (default sqrt(2 / (5 width)); GPT-2's at its own width is 0.02)",
+    )
+    parser.add_argument(
         "--schedule", choices=["cosine", "linear", "inverse_sqrt", "constant"], help="of the learning rate (default cosine)"
     )
     parser.add_argument("--optimizer", choices=["adamw", "adam", "sgd"], help="(default adamw)")
@@ -120,8 +126,8 @@ def fresh_settings(args) -> dict:
     from tinygrad_llm.cli import UsageError
 
     defaults = {k.replace("-", "_"): d for k, (_, d, _) in NUMBERS.items()}
-    names = ("model", "objective", "tokenizer", "schedule", "optimizer", "precision", "no_bias", "file", "target")
-    defaults |= dict(zip(names, ("gpt2", None, None, "cosine", "adamw", "float32", False, None, None)))
+    names = ("model", "objective", "tokenizer", "init", "schedule", "optimizer", "precision", "no_bias", "file", "target")
+    defaults |= dict(zip(names, ("gpt2", None, None, None, "cosine", "adamw", "float32", False, None, None)))
     settings = defaults | given(args)
     check_numbers(settings)
     if args.out is None:
@@ -146,6 +152,8 @@ def check_numbers(settings: dict) -> None:
             raise UsageError(f"--{name.replace('_', '-')}: expected at least {least.get(name, 0)}, got {settings[name]}")
     if not settings["dropout"] < 1:
         raise UsageError(f"--dropout: expected a probability below 1, got {settings['dropout']}")
+    if settings["init"] is not None and not settings["init"] > 0:
+        raise UsageError(f"--init: expected a number above 0, got {settings['init']}")
     if not settings["lr"] > 0:
         raise UsageError(f"--lr: expected a number above 0, got {settings['lr']}")
 
@@ -260,7 +268,7 @@ def build(settings: dict, out: Path, resume: bool):
     prepared = prepare(settings["file"], settings["target"], choices, tokenizer=tokenizer, scratch=out)
     sizes = {k: settings[k] for k in ("layers", "heads", "width", "context", "dropout")}
     model = small_model(recipe, objective, prepared.tokenizer, labels=len(prepared.info.get("labels", "ab")),
-                        rng=np.random.default_rng(settings["seed"]), **sizes)  # fmt: skip
+                        init=settings.get("init"), rng=np.random.default_rng(settings["seed"]), **sizes)  # fmt: skip
     if settings["no_bias"]:
         for name, p in model.named_parameters():
             if name.endswith("bias"):
