@@ -85,7 +85,8 @@ def test_post_norm_and_a_trained_bias_too():
                 y = y.last_hidden_state if y.logits is None else y.logits
                 (y * y).mean().backward()
             results.append((y.data, {n: p.grad.data for n, p in family.named_parameters() if p.grad is not None}))
-        assert np.array_equal(results[0][0], results[1][0])
+        tolerance = 1e-5 if kernels._side.get() == "numpy" else 0  # there the joined product is another call of BLAS
+        np.testing.assert_allclose(results[0][0], results[1][0], rtol=tolerance, atol=tolerance)
         for name, g in results[1][1].items():
             if not name.endswith("k.bias"):
                 np.testing.assert_allclose(results[0][1][name], g, atol=3e-5 * np.abs(g).max(), err_msg=name)
