@@ -6,6 +6,8 @@
 B's rows are vectors, A is read as scalars and broadcast. Nothing is packed: attention's operands are packed once per head.
 `low` and `high` cut the sum for masks that follow the diagonal: row i takes k in [i + low, i + height + high).
 """
+import math
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -15,7 +17,8 @@ from kernels import simd
 from kernels._jit import jit
 from kernels.attention_vectors import _INT, _WORD, _vector, lanes, sizeof
 
-WIDE = 4 if simd.LANES32 == 16 else 2        # vectors per register tile: 4 × 4 of 32 registers, 4 × 2 of 16
+# rows and vectors of the largest register tile: 4 × 4 of 32 registers, 6 × 2 of 16
+TALL, WIDE = (4, 4) if simd.LANES32 == 16 else (6, 2)
 
 
 def _micro_kernel(by_column, height, width):
@@ -100,32 +103,40 @@ def _micro_kernel(by_column, height, width):
     return micro
 
 
+def _strip(by_column, rows, width):
+    """The rows from `first` to before `last`, so many whole tiles, of a strip of `width` vectors."""
+    micro = _micro_kernel(by_column, rows, width)
+
+    @jit
+    def strip(C, ldc, A, lda, B, ldb, first, last, depth, low, high, start, like):
+        size = sizeof(like)
+        next_row = size if by_column else lda
+        for i in range(first, last, rows):
+            scale = start + i * size if start > 1 else start
+            micro(C + i * ldc, ldc, A + i * next_row, lda, B, ldb, max(0, i + low), min(depth, i + rows + high), scale, like)
+
+    return strip
+
+
 def _product(by_column):
     """The whole product: strips of vectors, from left to right, cut into the micro-kernel's tiles."""
-    wide, pair, one = (_micro_kernel(by_column, rows, width) for rows, width in ((4, WIDE), (4, 2), (8, 1)))
+    wide, pair, one = (_strip(by_column, rows, width) for rows, width in ((TALL, WIDE), (4, 2), (8, 1)))
+    unit = math.lcm(TALL, 4)                     # rows that leave whole tiles of 4
 
     @jit
     def product(C, ldc, A, lda, B, ldb, height, vectors, depth, low, high, start, like):
-        size = sizeof(like)
-        step, next_row = lanes(like) * size, size if by_column else lda
+        step, tall = lanes(like) * sizeof(like), height // unit * unit
         j = 0
         while j + WIDE <= vectors:
-            for i in range(0, height, 4):
-                scale = start + i * size if start > 1 else start
-                wide(C + i * ldc + j * step, ldc, A + i * next_row, lda, B + j * step, ldb,
-                     max(0, i + low), min(depth, i + 4 + high), scale, like)
+            wide(C + j * step, ldc, A, lda, B + j * step, ldb, 0, tall, depth, low, high, start, like)
+            for left in range(j, j + WIDE, 2):
+                pair(C + left * step, ldc, A, lda, B + left * step, ldb, tall, height, depth, low, high, start, like)
             j += WIDE
         while j + 2 <= vectors:
-            for i in range(0, height, 4):
-                scale = start + i * size if start > 1 else start
-                pair(C + i * ldc + j * step, ldc, A + i * next_row, lda, B + j * step, ldb,
-                     max(0, i + low), min(depth, i + 4 + high), scale, like)
+            pair(C + j * step, ldc, A, lda, B + j * step, ldb, 0, height, depth, low, high, start, like)
             j += 2
         if j < vectors:
-            for i in range(0, height, 8):
-                scale = start + i * size if start > 1 else start
-                one(C + i * ldc + j * step, ldc, A + i * next_row, lda, B + j * step, ldb,
-                    max(0, i + low), min(depth, i + 8 + high), scale, like)
+            one(C + j * step, ldc, A, lda, B + j * step, ldb, 0, height, depth, low, high, start, like)
 
     return product
 

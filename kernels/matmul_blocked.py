@@ -1,6 +1,6 @@
 """Matmul for all but the thinnest shapes: C in blocks, A and B packed next to themselves, tiles of C in registers.
 
-A task is one block of C. Within it k runs in steps of KC. For each step B's block is copied into panels of 3 vectors by KC
+A task is one block of C. Within it k runs in steps of KC. For each step B's block is copied into panels of PANEL vectors by KC
 (one panel stays in the first or second cache while a strip of A passes over it: `matmul_plan.k_step`), and A's into groups
 of rows, STRIP rows at a time. Packed, they lie on few memory pages and in no pattern that fills the same cache lines twice:
 reading A in place costs 10 to 30% from 512 rows up. Small problems are read in place (DIRECT_A, DIRECT_B): there packing
@@ -40,7 +40,10 @@ def make_matmul(vector, pairs=False):
     size = 4 if single else 8
     lanes = vector.lanes
     width = PANEL * lanes
-    tile_1, tile_2, tile_3 = (make_tile(vector, n, add_product=add_pairs if pairs else None) for n in (1, 2, 3))
+    add_product = add_pairs if pairs else None
+    tile_1, tile_2, tile_3 = (make_tile(vector, n, add_product=add_product) for n in (1, 2, 3))
+    low_4, low_2 = (make_tile(vector, PANEL, rows, add_product=add_product) for rows in (4, 2))
+    low_tiles = ROWS == 6                     # the powers of two that most sizes are leave 4 rows or 2 of them
     peek = simd.peek_f32 if single else simd.peek_f64
     scalar = np.float32 if single else np.float64
     pack_a, gather_a = make_pack(simd.Vector(vector.dtype, ROWS))
@@ -49,12 +52,20 @@ def make_matmul(vector, pairs=False):
 
     @jit
     def tile(nvec, k, pa, row_a, step_a, pb, step_b, pc, row_c, alpha, beta):
-        if nvec == 3:
+        if nvec == 3 and PANEL == 3:
             tile_3(k, pa, row_a, step_a, pb, step_b, pc, row_c, alpha, beta)
         elif nvec == 2:
             tile_2(k, pa, row_a, step_a, pb, step_b, pc, row_c, alpha, beta)
         else:
             tile_1(k, pa, row_a, step_a, pb, step_b, pc, row_c, alpha, beta)
+
+    @jit
+    def low_tile(rows, k, pa, row_a, step_a, pb, step_b, pc, row_c, alpha, beta):
+        """The last rows, 4 or 2."""
+        if rows == 4:
+            low_4(k, pa, row_a, step_a, pb, step_b, pc, row_c, alpha, beta)
+        else:
+            low_2(k, pa, row_a, step_a, pb, step_b, pc, row_c, alpha, beta)
 
     @jit
     def edge_tile(nvec, k, rows, cols, pa, row_a, step_a, pb, step_b, pc, row_c, alpha, beta, spare):
@@ -74,7 +85,7 @@ def make_matmul(vector, pairs=False):
     @jit
     def panel_width(left):
         """Columns of the next panel: full ones, but 2 + 2 vectors rather than 3 + 1."""
-        if left > 4 * lanes or left <= width:
+        if left > width + lanes or left <= width:
             return min(width, left)
         return 2 * lanes
 
@@ -91,6 +102,9 @@ def make_matmul(vector, pairs=False):
             a = pa + i * row_a if in_place else pa + i * size * k
             if tile_rows == ROWS and cols == nvec * lanes:
                 tile(nvec, steps, a, row_a, step_a, pb, step_b, pc + i * row_c, row_c, alpha, beta)
+                continue
+            if low_tiles and (tile_rows == 4 or tile_rows == 2) and cols == width:
+                low_tile(tile_rows, steps, a, row_a, step_a, pb, step_b, pc + i * row_c, row_c, alpha, beta)
                 continue
             spare, row, step = scratch, row_a, step_a
             if in_place and tile_rows < ROWS:
@@ -118,10 +132,13 @@ def make_matmul(vector, pairs=False):
     def pack_block_a(plan, k, rows, pa, to):
         """All tiles of rows of a block of A, one behind the other."""
         row_a, step_a = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * STEP_A)
-        for i in range(0, rows, ROWS):
-            lines = to + i * k * size
-            pack_a(k, ROWS, min(ROWS, rows - i), pa + i * row_a, step_a, row_a, lines)
-            convert(k, ROWS, lines, lines)
+        deep = 8 if row_a == size else k      # of k at once, as in `pack_block_b`
+        for first in range(0, k, deep):
+            here = min(deep, k - first)
+            for i in range(0, rows, ROWS):
+                lines = to + (i * k + first * ROWS) * size
+                pack_a(here, ROWS, min(ROWS, rows - i), pa + i * row_a + first * step_a, step_a, row_a, lines)
+                convert(here, ROWS, lines, to + (i * k + first // 2 * ROWS) * size)
 
     @jit
     def ask_for_rows(plan, k, rows, pa):

@@ -40,7 +40,7 @@ if COMPILED:
     from .matmul_blocked import launch, make_matmul, part_address
     from .matmul_epilogue import make_epilogue
     from .matmul_skinny import make_skinny
-    from .matmul_tile import ROWS
+    from .matmul_tile import PANEL, ROWS
 
     @functools.cache
     def worker_address(size, skinny, pairs):
@@ -263,7 +263,7 @@ class _Problem:
         skinny = is_skinny((m, n, depth), strides, a.itemsize) and not self.pairs
         self.threads = 1 if work < (SERIAL_SKINNY if skinny else SERIAL_WORK) else _threads.allowed
         self.part = part_address()
-        self.plan = make_plan((m, n, depth), strides, axes[-2:], a.itemsize, _LANES[a.itemsize], ROWS,
+        self.plan = make_plan((m, n, depth), strides, axes[-2:], a.itemsize, _LANES[a.itemsize], (ROWS, PANEL),
                               self.options["activation"], self.threads, self._extents(a, b, c), self.pairs)
         if _TILES and (self.precision or suits((m, n, depth), a.itemsize, skinny)):
             pieces = amx.pieces_for(self.precision)

@@ -13,7 +13,7 @@ from .simd import store
 def make_pack(vector):
     """`pack` and `gather_lines` for lines made of this kind of vector."""
     single = str(vector.dtype) == "float32"
-    size, lanes = (4 if single else 8), vector.lanes
+    size, lanes, side = (4 if single else 8), vector.lanes, simd.square_side(vector.lanes)
     peek = simd.peek_f32 if single else simd.peek_f64
     scalar = np.float32 if single else np.float64
     load, transpose = simd._loader(vector), simd._transposer(vector)
@@ -30,10 +30,10 @@ def make_pack(vector):
     @jit
     def turn_lines(k, vectors, src, step, dst, step_dst):
         """vectors · lanes lines that run along k: square blocks turned in registers, so that k lines come out."""
-        whole = k - k % lanes
+        whole = k - k % side
         for v in range(vectors):
             from_v, to_v = src + v * lanes * step, dst + v * lanes * size
-            for i in range(0, whole, lanes):
+            for i in range(0, whole, side):
                 transpose(from_v + i * size, step, to_v + i * step_dst, step_dst)
             for i in range(whole, k):
                 for c in range(lanes):

@@ -139,11 +139,14 @@ RUN_BYTES, CHUNK_BYTES, TASKS = 16 << 10, 512 << 10, 8            # of a row of 
 
 
 def k_at_once(m):
-    """Rows of B that m rows of A meet before the outputs go back to the cache: the more sums there are, the longer they stay."""
+    """Rows of B that m rows of A meet before the outputs go back to the cache: the more sums there are, the longer they stay.
+
+    With AVX2's few sums AT_ONCE for any m: a first cache holds 8 rows that lie a multiple of 4 KB apart.
+    """
     return AT_ONCE * min(max(m // 2, 1), 4)
 
 
-def strips_and_chunks(m, n, depth, size, lanes):
+def strips_and_chunks(n, depth, size, lanes, at_once):
     """(columns of a strip, rows of B in a chunk of it), for few rows of A and a B whose rows lie in memory as they are.
 
     Memory likes long reads: a chunk reads whole rows of B, or four pages of each. The cuts do not depend on the number of
@@ -153,16 +156,17 @@ def strips_and_chunks(m, n, depth, size, lanes):
     strip = n if n <= strip else round_up(ceil_div(n, ceil_div(n, strip)), 8 * lanes)
     strips = ceil_div(n, strip)
     chunks = max(1, min(depth * n * size // CHUNK_BYTES // strips, ceil_div(TASKS, strips)))
-    return strip, round_up(ceil_div(depth, chunks), k_at_once(m))
+    return strip, round_up(ceil_div(depth, chunks), at_once)
 
 
-def make_plan(dims, strides, batch, size, lanes, rows, activation, threads, extents, packed=False):
-    """The int64 plan. dims = (m, n, k); strides = (row_a, step_a, row_b, col_b, row_c, row_r, col_r, row_p, step_bias).
+def make_plan(dims, strides, batch, size, lanes, tile, activation, threads, extents, packed=False):
+    """The int64 plan. dims = (m, n, k); tile = (rows, vectors) of the largest; strides = (row_a, step_a, row_b, col_b, row_c, row_r,
+    col_r, row_p, step_bias).
 
     packed: both operands are packed whatever the shape, because they change as they are.
     """
     m, n, depth = dims
-    width = 3 * lanes
+    rows, width = tile[0], tile[1] * lanes
     (n1, *strides_1), (n2, *strides_2) = ([(1, 0, 0, 0, 0, 0)] * 2 + batch)[-2:]
     kc = k_step(depth, width * size)
     block_m, block_n = blocks(m, n, kc * size, n1 * n2, m * n * depth * n1 * n2, width, rows, threads)
@@ -170,16 +174,19 @@ def make_plan(dims, strides, batch, size, lanes, rows, activation, threads, exte
     strip = min(block_m, max(4 * rows, strip_bytes // (kc * size) // rows * rows))
     chunk, piece = depth, 0
     if is_skinny(dims, strides, size) and not packed:
-        block_m, kc = m, min(depth, k_at_once(m))
+        at_once = k_at_once(m) if tile[1] == 3 else AT_ONCE
+        block_m, kc = m, min(depth, at_once)
         block_n = n if threads == 1 else max(8 * lanes, round_up(ceil_div(n, 4 * threads), 8 * lanes))
         if m == 1:                            # short enough that a thread that found much of its share in its cache can take more
             block_n = min(block_n, round_up(ceil_div(PIECE_BYTES, depth * size), lanes))
             piece = block_n * strides[3]
         if strides[3] == size and n1 * n2 == 1:
-            block_n, chunk = strips_and_chunks(m, n, depth, size, lanes)
+            block_n, chunk = strips_and_chunks(n, depth, size, lanes, at_once)
             piece = chunk * strides[2] if block_n == n and m == 1 else 0
     direct_a = not packed and (n <= 2 * width or m * depth * size <= 128 << 10)
-    direct_b = not packed and strides[3] == size and (m <= 4 * rows or (depth * strides[2] <= 96 << 10 and m <= 128))
+    b_bytes = depth * strides[2]
+    few = m <= 4 * rows and (tile[1] == 3 or b_bytes <= 1 << 20)          # AVX2's two vectors are too little of a line of B
+    direct_b = not packed and strides[3] == size and (few or (b_bytes <= 96 << 10 and m <= 128))
     plan = np.zeros(FIELDS, np.int64)
     plan[[M, N, K]] = dims
     plan[[ROW_A, STEP_A, ROW_B, COL_B, ROW_C, ROW_R, COL_R, ROW_P, STEP_BIAS]] = strides

@@ -25,6 +25,8 @@ from .vecmath import wide_vectors
 
 # Zen reads ahead best along one row at a time: 768 x 50257 from memory 18 -> 25 GB/s with one thread, 25 -> 36 with two
 ONE_STREAM = simd.cpu_name().startswith("znver")
+# of A taken together at most, and what 4 of them meet at once: their sums stay in 32 registers or in AVX2's 16
+MOST_ROWS, BESIDE_4 = (4, 3) if simd.LANES32 == 8 else (8, 4)
 COLUMNS = 48                          # of the result that all rows of A meet while B's rows for them are in the cache
 
 
@@ -35,19 +37,19 @@ def make_skinny(vector):
     peek = simd.peek_f32 if single else simd.peek_f64
     scalar = np.float32 if single else np.float64
     pointer = simd.pointer_f32 if single else simd.pointer_f64
-    dots_1x8, dots_2x4, dots_4x4, dots_8x2, dots_8x3 = (make_dots(vector, r, c)
-                                                        for r, c in ((1, 8), (2, 4), (4, 4), (8, 2), (8, 3)))
+    dots_1x8, dots_2x4, dots_4, dots_8x2, dots_8x3 = (make_dots(vector, r, c)
+                                                      for r, c in ((1, 8), (2, 4), (4, BESIDE_4), (8, 2), (8, 3)))
     dots_1x1 = make_dots(vector, 1, 1, chains=4 if ONE_STREAM else 1)
     dots_2x1, dots_4x1, dots_8x1 = (make_dots(vector, r, 1) for r in (2, 4, 8))
     # one row waits for memory either way; with more, the next rows of B are asked for early, into the second cache: rows a multiple
-    # of 4 KB apart fall into the same sets of the first
-    tile_1, tile_2, tile_4, tile_8 = (make_tile(vector, n, r, k_at_once(r) if r > 1 else 0)
-                                      for n, r in ((8, 1), (4, 2), (4, 4), (3, 8)))
+    # of 4 KB apart fall into the same sets of the first. Not with AVX2: its tiles are narrow, and asking costs them a third
+    tile_1, tile_2, tile_4, tile_8 = (make_tile(vector, n, r, k_at_once(r) if r > 1 and MOST_ROWS == 8 else 0)
+                                      for n, r in ((8, 1), (4, 2), (BESIDE_4, 4), (3, 8)))
 
     @jit
     def rows_next(left):
         """Rows taken together: 8, 4, 2 or 1."""
-        return 8 if left >= 8 else 4 if left >= 4 else 2 if left >= 2 else 1
+        return 8 if left >= 8 and MOST_ROWS == 8 else 4 if left >= 4 else 2 if left >= 2 else 1
 
     @jit
     def dots(rows, columns, vectors, pa, row_a, pb, col_b, tail, to):
@@ -63,11 +65,11 @@ def make_skinny(vector):
                 return 4
             dots_2x1(vectors, pa, row_a, pb, col_b, tail, to)
         elif rows == 4:
-            if columns >= 4:
-                dots_4x4(vectors, pa, row_a, pb, col_b, tail, to)
-                return 4
+            if columns >= BESIDE_4:
+                dots_4(vectors, pa, row_a, pb, col_b, tail, to)
+                return BESIDE_4
             dots_4x1(vectors, pa, row_a, pb, col_b, tail, to)
-        else:
+        elif MOST_ROWS == 8:
             if columns >= 3:
                 dots_8x3(vectors, pa, row_a, pb, col_b, tail, to)
                 return 3
@@ -118,7 +120,7 @@ def make_skinny(vector):
     @jit
     def sweep(k, rows, cols, pa, row_a, step_a, pb, row_b, pc, row_c, alpha, beta):
         """`rows` (8, 4, 2 or 1) rows of C += k rows of B, from left to right."""
-        width = (8 if rows == 1 else 4 if rows < 8 else 3) * lanes
+        width = (8 if rows == 1 else 4 if rows == 2 else BESIDE_4 if rows == 4 else 3) * lanes
         j = 0
         while j + width <= cols:
             b, c = pb + j * size, pc + j * size
@@ -128,7 +130,7 @@ def make_skinny(vector):
                 tile_2(k, pa, row_a, step_a, b, row_b, c, row_c, alpha, beta)
             elif rows == 4:
                 tile_4(k, pa, row_a, step_a, b, row_b, c, row_c, alpha, beta)
-            else:
+            elif MOST_ROWS == 8:
                 tile_8(k, pa, row_a, step_a, b, row_b, c, row_c, alpha, beta)
             j += width
         if j < cols:

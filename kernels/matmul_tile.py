@@ -9,7 +9,7 @@ int64 bytes: A[i, k] lies at pa + i·row_a + k·step_a, so A is read where it is
 nvec whole vectors at pb + k·step_b. beta = 0 does not read C.
 
 Per step of k it loads nvec vectors of B, broadcasts ROWS numbers of A and does ROWS · nvec multiply-adds, enough of
-them at once (24) to cover the latency of two units. Each element of C is one chain of multiply-adds in the order of k, so
+them at once (24, with AVX2 12) to cover the latency of two units. Each element of C is one chain of multiply-adds in the order of k, so
 its bits depend neither on the tile it fell in nor on the number of threads.
 """
 
@@ -19,9 +19,9 @@ from numba.extending import intrinsic
 
 from . import simd
 
-# 32 registers hold 8 x 3 sums, 3 of B and one of A; AVX2's 16 hold 4 x 3
-ROWS = 4 if simd.LANES32 == 8 else 8
-PANEL = 3                                     # vectors of B side by side in the largest tile
+# Rows of the largest tile, and vectors of B side by side in it: 32 registers hold 8 x 3 sums, 3 of B and one of A; AVX2's 16 hold
+# 6 x 2, which reads less of B than 4 x 3 and divides more widths
+ROWS, PANEL = (6, 2) if simd.LANES32 == 8 else (8, 3)
 _I64 = ir.IntType(64)
 
 

@@ -169,11 +169,26 @@ def store(typingctx, address, value):
 
 @intrinsic
 def store_part(typingctx, address, value, count):
-    """Write the first `count` lanes of a vector."""
+    """Write the first `count` lanes of a vector.
+
+    A whole vector is written as one where masks are not the host's habit: AVX2's masked store takes dozens of cycles on some.
+    """
     def codegen(context, builder, sig, args):
-        pointer = _pointer(builder, args[0], args[1].type)
-        _call(builder, f"llvm.masked.store.{_name(value)}.p0", ir.VoidType(),
-              [args[1], pointer, ir.Constant(ir.IntType(32), _align(value)), _first_lanes(builder, args[2], value)])
+        address, vector, count = args
+        pointer = _pointer(builder, address, vector.type)
+
+        def masked():
+            _call(builder, f"llvm.masked.store.{_name(value)}.p0", ir.VoidType(),
+                  [vector, pointer, ir.Constant(ir.IntType(32), _align(value)), _first_lanes(builder, count, value)])
+
+        if LANES32 == 16:
+            masked()
+        else:
+            with builder.if_else(builder.icmp_signed(">=", count, ir.Constant(count.type, value.lanes))) as (whole, part):
+                with whole:
+                    builder.store(vector, pointer, align=_align(value))
+                with part:
+                    masked()
         return context.get_dummy_value()
     return types.void(types.int64, value, types.int64), codegen
 
@@ -518,20 +533,34 @@ max_lanes, min_lanes = _folder(_larger), _folder(_smaller)
 or_lanes = _folder(lambda builder, x, y: builder.or_(x, y))
 
 
+def square_side(rows):
+    """The power of two from `rows` on."""
+    return 1 << (rows - 1).bit_length()
+
+
 def _transposer(vector):
-    """rows × rows block, rows = lanes: `dst[j, i] = src[i, j]`, strides in bytes, in log2(lanes) rounds of shuffles."""
+    """`dst[j, i] = src[i, j]` for as many rows as the vector has lanes and square_side(lanes) columns; strides in bytes.
+
+    Squares of vectors, turned in log2(side) rounds of shuffles; the rows that are missing to a square are not read, nor written.
+    """
+    rows, side = vector.lanes, square_side(vector.lanes)
+    line = Vector(vector.dtype, side)
+
     @intrinsic
     def transpose(typingctx, src, src_stride, dst, dst_stride):
         def codegen(context, builder, sig, args):
-            kind, lanes = _llvm(vector), vector.lanes
             source, source_stride, target, target_stride = args
 
-            def at(start, stride, row):
+            def at(start, stride, row, kind):
                 return _pointer(builder, builder.add(start, builder.mul(stride, ir.Constant(stride.type, row))), kind)
 
-            rows = [builder.load(at(source, source_stride, r), align=_align(vector)) for r in range(lanes)]
-            for r, row in enumerate(_transposed(builder, rows)):
-                builder.store(row, at(target, target_stride, r), align=_align(vector))
+            lines = [builder.load(at(source, source_stride, r, _llvm(line)), align=_align(vector)) for r in range(rows)]
+            lines += [ir.Constant(_llvm(line), ir.Undefined)] * (side - rows)
+            first = ir.Constant(ir.VectorType(ir.IntType(32), rows), list(range(rows)))
+            for r, turned in enumerate(_transposed(builder, lines)):
+                if rows < side:
+                    turned = builder.shuffle_vector(turned, turned, first)
+                builder.store(turned, at(target, target_stride, r, _llvm(vector)), align=_align(vector))
             return context.get_dummy_value()
         return types.void(types.int64, types.int64, types.int64, types.int64), codegen
     return transpose
