@@ -160,8 +160,8 @@ def strips_and_chunks(n, depth, size, lanes, at_once):
 
 
 def make_plan(dims, strides, batch, size, lanes, tile, activation, threads, extents, packed=False):
-    """The int64 plan. dims = (m, n, k); tile = (rows, vectors) of the largest; strides = (row_a, step_a, row_b, col_b, row_c, row_r,
-    col_r, row_p, step_bias).
+    """The int64 plan. dims = (m, n, k); tile = (rows, vectors) of the largest one; strides = (row_a, step_a, row_b, col_b, row_c,
+    row_r, col_r, row_p, step_bias).
 
     packed: both operands are packed whatever the shape, because they change as they are.
     """

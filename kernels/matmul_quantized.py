@@ -37,13 +37,13 @@ if COMPILED:
     from ._jit import address_of, jit
     from ._pool import ready
     from .matmul_blocked import data_of, first_page, part_address, start
-    from .matmul_tile import make_dots
+    from .matmul_tile import BESIDE_4, make_dots
     from .simd import draw, peek_f32, peek_f64, peek_i64, poke
 
     LANES = simd.LANES32
     _EIGHT_BITS = simd.Vector(types.int8, LANES)
-    _dots_1x8, _dots_1x1, _dots_4x4, _dots_4x1 = (make_dots(simd.f32, r, c, _EIGHT_BITS)
-                                                  for r, c in ((1, 8), (1, 1), (4, 4), (4, 1)))
+    _dots_1x8, _dots_1x1, _dots_4, _dots_4x1 = (make_dots(simd.f32, r, c, _EIGHT_BITS)
+                                                for r, c in ((1, 8), (1, 1), (4, BESIDE_4), (4, 1)))
 
     @jit
     def _dots(rows, columns, depth, px, row_x, pq, spare):
@@ -55,9 +55,9 @@ if COMPILED:
                 return 8
             _dots_1x1(vectors, px, row_x, pq, depth, tail, spare)
             return 1
-        if columns >= 4:
-            _dots_4x4(vectors, px, row_x, pq, depth, tail, spare)
-            return 4
+        if columns >= BESIDE_4:
+            _dots_4(vectors, px, row_x, pq, depth, tail, spare)
+            return BESIDE_4
         _dots_4x1(vectors, px, row_x, pq, depth, tail, spare)
         return 1
 

@@ -19,14 +19,12 @@ from .matmul_plan import (  # isort: skip
     A1, A2, B1, B2, BLOCK_N, C1, C2, CHUNK, CHUNKS, COL_B, K, KC, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_C, P_COUNTER,
     P_DONE, P_FINISH, P_SHARED, ROW_A, ROW_B, ROW_C, STEP_A, TASKS_N, k_at_once,
 )
-from .matmul_tile import make_dots, make_tile
+from .matmul_tile import BESIDE_4, MOST_ROWS, make_dots, make_tile
 from .simd import draw, fetch_add, peek_f64, peek_i64
 from .vecmath import wide_vectors
 
 # Zen reads ahead best along one row at a time: 768 x 50257 from memory 18 -> 25 GB/s with one thread, 25 -> 36 with two
 ONE_STREAM = simd.cpu_name().startswith("znver")
-# of A taken together at most, and what 4 of them meet at once: their sums stay in 32 registers or in AVX2's 16
-MOST_ROWS, BESIDE_4 = (4, 3) if simd.LANES32 == 8 else (8, 4)
 COLUMNS = 48                          # of the result that all rows of A meet while B's rows for them are in the cache
 
 

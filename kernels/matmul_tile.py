@@ -9,8 +9,8 @@ int64 bytes: A[i, k] lies at pa + i·row_a + k·step_a, so A is read where it is
 nvec whole vectors at pb + k·step_b. beta = 0 does not read C.
 
 Per step of k it loads nvec vectors of B, broadcasts ROWS numbers of A and does ROWS · nvec multiply-adds, enough of
-them at once (24, with AVX2 12) to cover the latency of two units. Each element of C is one chain of multiply-adds in the order of k, so
-its bits depend neither on the tile it fell in nor on the number of threads.
+them at once (24, with AVX2 12) to cover the latency of two units. Each element of C is one chain of multiply-adds in the order
+of k, so its bits depend neither on the tile it fell in nor on the number of threads.
 """
 
 from llvmlite import ir
@@ -22,6 +22,8 @@ from . import simd
 # Rows of the largest tile, and vectors of B side by side in it: 32 registers hold 8 x 3 sums, 3 of B and one of A; AVX2's 16 hold
 # 6 x 2, which reads less of B than 4 x 3 and divides more widths
 ROWS, PANEL = (6, 2) if simd.LANES32 == 8 else (8, 3)
+# Where there are few rows: so many at most are taken together, and 4 of them meet so many columns or vectors of B at once
+MOST_ROWS, BESIDE_4 = (4, 3) if simd.LANES32 == 8 else (8, 4)
 _I64 = ir.IntType(64)
 
 
