@@ -9,7 +9,8 @@ part is taken by replacing that word with one that has it no more, if it is stil
 whoever succeeds holds a part of the call that he read. The caller takes from the front and the first helper from the back, so
 that two threads have the same rows in kernel after kernel, in their own caches, and still share the rest where one is late.
 Threads look at the word for about a millisecond, then go to sleep; the next call rings for them but does not wait. A second
-Python thread that calls meanwhile works alone.
+Python thread that calls meanwhile works alone. A helper whose core another program took in the middle of a part is given the
+caller's (`_rescue`).
 """
 import ctypes
 import functools
@@ -22,17 +23,18 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from . import _ahead, _threads
+from . import _ahead, _rescue, _threads
 from ._jit import address_of, jit
 from .simd import call_address, peek_i64, poke
 
 # bytes from the start; what different threads write stands on lines of its own
 TICKET, DONE, BUSY, WORKER, ARGUMENT, LIMIT, LAUNCH, YIELD, ASLEEP, AHEAD = 0, 128, 256, 384, 392, 400, 408, 416, 512, 640
-SIZE = AHEAD + _ahead.SIZE
+RESCUE = (AHEAD + _ahead.SIZE + 127) // 128 * 128             # and more for each thread: `_rescue.size`
 PARTS_BITS = 12
 MOST_PARTS = (1 << PARTS_BITS) - 1
 SPINS, PATIENCE = 60000, 2000                 # looks before a thread sleeps; before the caller offers its core to who has a part
 LAST_LOOKS = 4000                             # after it said so: some 100 microseconds
+OFFERS = 100                                  # of the core, before the caller sees after who has a part
 _I64 = ir.IntType(64)
 
 
@@ -139,12 +141,16 @@ def launch(pool, parts, worker, argument):
         call_address(worker, argument, part, 0, 0)
         mine += 1
         part = take_part(pool, 0)
-    waited = 0
+    waited, brought = 0, False
     while look(pool + DONE) + mine < parts:
         pause()
         waited += 1
         if waited > PATIENCE and peek_i64(pool + YIELD) != 0:
+            if waited % OFFERS == 1 and peek_i64(pool + RESCUE) != 0:
+                brought |= _rescue.look_after(pool + RESCUE, look(pool + LIMIT))
             offer_core(peek_i64(pool + YIELD))
+    if brought:
+        _rescue.send_off(pool + RESCUE, look(pool + LIMIT))
     put(pool + BUSY, 0)
 
 
@@ -161,9 +167,20 @@ def expect(pool, matrix, piece, pieces):
 
 
 @jit
+def return_core(pool, thread):
+    """Offer the caller the core that he has lent, until he has moved this thread off it."""
+    for _ in range(10 * OFFERS):
+        if peek_i64(thread + _rescue.STATE) != _rescue.BROUGHT:
+            break
+        offer_core(peek_i64(pool + YIELD))
+    _rescue.come_home(pool + RESCUE, thread)
+
+
+@jit
 def serve(pool, index):
     """Take parts until there was nothing to do for a while."""
     idle, note, fetched = 0, 0, np.int64(0)         # a constant would have `fetch` compiled once more
+    here = pool + RESCUE + _rescue.THREADS + _rescue.EACH * index
     while idle < SPINS and index < look(pool + LIMIT):
         part = take_part(pool, (index + 1) % 2)
         if part < 0:
@@ -177,9 +194,15 @@ def serve(pool, index):
             if fetched == before:
                 pause()
         else:
+            poke(here + _rescue.WORKS, 1)
             call_address(peek_i64(pool + WORKER), peek_i64(pool + ARGUMENT), part, 0, 0)
+            poke(here + _rescue.WORKS, 0)
             add(pool + DONE, 1)
             idle = 0
+            if peek_i64(here + _rescue.STATE) != _rescue.AT_HOME:
+                return_core(pool, here)
+    if peek_i64(here + _rescue.STATE) != _rescue.AT_HOME:
+        return_core(pool, here)
 
 
 @jit
@@ -206,12 +229,13 @@ class _Pool:
 
     def __init__(self, threads):
         launcher = _compiled()
-        self.memory = np.zeros(SIZE + 128, np.uint8)
+        self.memory = np.zeros(RESCUE + _rescue.size(threads) + 128, np.uint8)
         self.address = (self.memory.ctypes.data + 127) // 128 * 128
         self.asleep = ctypes.c_int64.from_address(self.address + ASLEEP)      # how many of those that may work
         self.limit = ctypes.c_int64.from_address(self.address + LIMIT)
         ctypes.c_int64.from_address(self.address + LAUNCH).value = launcher
         ctypes.c_int64.from_address(self.address + YIELD).value = _yield_address()
+        _rescue.fill_in(self.address + RESCUE)
         self.guard = threading.Lock()
         self.bells = [threading.Lock() for _ in range(threads)]
         self.dozing = [False] * threads
@@ -224,6 +248,7 @@ class _Pool:
 
     def _work(self, index, bell):
         self.names[index] = threading.get_native_id()
+        _rescue.name(self.address + RESCUE, index, self.names[index])
         while True:
             serve(self.address, index)
             self._say_asleep(index, True)
