@@ -23,13 +23,16 @@ CHAINS = 12  # independent accumulators: two ports of four-cycle latency need ei
 READ_BYTES = 1 << 28
 
 
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text("utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name, with x86's family and model: virtual machines give several generations one name."""
+    if not cpuinfo.is_file():
+        return platform.processor() or platform.machine()
+    first = cpuinfo.read_text("utf-8", errors="replace").split("\n\n")[0]
+    fields = {name.strip(): text.strip() for name, _, text in (line.partition(":") for line in first.splitlines())}
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    if {"cpu family", "model"} <= fields.keys():
+        name += f" (family {fields['cpu family']}, model {fields['model']})"
+    return name
 
 
 def total_memory() -> int | None:
