@@ -121,7 +121,7 @@ def _strip(by_column, rows, width):
 def _product(by_column):
     """The whole product: strips of vectors, from left to right, cut into the micro-kernel's tiles."""
     wide, pair, one = (_strip(by_column, rows, width) for rows, width in ((TALL, WIDE), (4, 2), (8, 1)))
-    unit = math.lcm(TALL, 4)                     # rows that leave whole tiles of 4
+    unit = math.lcm(TALL, 4)                     # rows that leave whole tiles of 4, none where TALL is 4
 
     @jit
     def product(C, ldc, A, lda, B, ldb, height, vectors, depth, low, high, start, like):
@@ -129,8 +129,8 @@ def _product(by_column):
         j = 0
         while j + WIDE <= vectors:
             wide(C + j * step, ldc, A, lda, B + j * step, ldb, 0, tall, depth, low, high, start, like)
-            for left in range(j, j + WIDE, 2):
-                pair(C + left * step, ldc, A, lda, B + left * step, ldb, tall, height, depth, low, high, start, like)
+            if WIDE == 2:
+                pair(C + j * step, ldc, A, lda, B + j * step, ldb, tall, height, depth, low, high, start, like)
             j += WIDE
         while j + 2 <= vectors:
             pair(C + j * step, ldc, A, lda, B + j * step, ldb, 0, height, depth, low, high, start, like)

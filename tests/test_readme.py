@@ -112,7 +112,7 @@ def test_the_benchmark_table_is_the_committed_results():
     assert block[1] == report.summary(report.read(ROOT / "docs" / "benchmarks.json"))
 
 
-@pytest.mark.parametrize("machine", ["", "_amx"])
+@pytest.mark.parametrize("machine", ["", "_amx", "_avx2"])
 def test_the_tables_of_results_are_the_committed_results(machine):
     results = report.read(ROOT / "docs" / f"benchmarks{machine}.json")
     assert (ROOT / "docs" / f"results{machine}.md").read_text("utf-8") == report.markdown(results) + "\n"
