@@ -167,6 +167,7 @@ def make_plan(dims, strides, batch, size, lanes, tile, activation, threads, exte
     """
     m, n, depth = dims
     rows, width = tile[0], tile[1] * lanes
+    few_registers = tile[1] < 3                   # AVX2's
     (n1, *strides_1), (n2, *strides_2) = ([(1, 0, 0, 0, 0, 0)] * 2 + batch)[-2:]
     kc = k_step(depth, width * size)
     block_m, block_n = blocks(m, n, kc * size, n1 * n2, m * n * depth * n1 * n2, width, rows, threads)
@@ -174,7 +175,7 @@ def make_plan(dims, strides, batch, size, lanes, tile, activation, threads, exte
     strip = min(block_m, max(4 * rows, strip_bytes // (kc * size) // rows * rows))
     chunk, piece = depth, 0
     if is_skinny(dims, strides, size) and not packed:
-        at_once = k_at_once(m) if tile[1] == 3 else AT_ONCE
+        at_once = AT_ONCE if few_registers else k_at_once(m)
         block_m, kc = m, min(depth, at_once)
         block_n = n if threads == 1 else max(8 * lanes, round_up(ceil_div(n, 4 * threads), 8 * lanes))
         if m == 1:                            # short enough that a thread that found much of its share in its cache can take more
@@ -185,7 +186,7 @@ def make_plan(dims, strides, batch, size, lanes, tile, activation, threads, exte
             piece = chunk * strides[2] if block_n == n and m == 1 else 0
     direct_a = not packed and (n <= 2 * width or m * depth * size <= 128 << 10)
     b_bytes = depth * strides[2]
-    few = m <= 4 * rows and (tile[1] == 3 or b_bytes <= 1 << 20)          # AVX2's two vectors are too little of a line of B
+    few = m <= 4 * rows and (not few_registers or b_bytes <= 1 << 20)     # two vectors are too little of a line of a large B
     direct_b = not packed and strides[3] == size and (few or (b_bytes <= 96 << 10 and m <= 128))
     plan = np.zeros(FIELDS, np.int64)
     plan[[M, N, K]] = dims
