@@ -5,8 +5,8 @@ of the bytes about a third of the time. A row's scale is a factor of the finishe
 the number of threads nor the other rows change its bits. Nothing is lost but what `quantize_int8` rounded off:
 
     on matrix tiles     x is cut into digits of eight bits, and products and sums are whole numbers (`matmul_int8_tiles`)
-    on vectors          weights become float32 in registers, on their way to the multiply-add: dot products, 8 rows of q side by
-                        side, as in `matmul_skinny`; for MANY rows of x a block of q at a time is turned into float32 for `matmul`
+    on vectors          weights become float32 in registers, on their way to the multiply-add: dot products as in `matmul_skinny`;
+                        for MANY rows of x a block of q at a time is turned into float32 for `matmul`
 """
 
 import functools
@@ -37,20 +37,21 @@ if COMPILED:
     from ._jit import address_of, jit
     from ._pool import ready
     from .matmul_blocked import data_of, first_page, part_address, start
+    from .matmul_skinny import ONE_STREAM
     from .matmul_tile import BESIDE_4, make_dots
     from .simd import draw, peek_f32, peek_f64, peek_i64, poke
 
     LANES = simd.LANES32
     _EIGHT_BITS = simd.Vector(types.int8, LANES)
-    _dots_1x8, _dots_1x1, _dots_4, _dots_4x1 = (make_dots(simd.f32, r, c, _EIGHT_BITS)
-                                                for r, c in ((1, 8), (1, 1), (4, BESIDE_4), (4, 1)))
+    _dots_1x8, _dots_4, _dots_4x1 = (make_dots(simd.f32, r, c, _EIGHT_BITS) for r, c in ((1, 8), (4, BESIDE_4), (4, 1)))
+    _dots_1x1 = make_dots(simd.f32, 1, 1, _EIGHT_BITS, chains=4 if ONE_STREAM else 1)
 
     @jit
     def _dots(rows, columns, depth, px, row_x, pq, spare):
         """How many of `columns` rows of q were multiplied with `rows` (4 or 1) rows of x."""
         vectors, tail = depth // LANES, depth % LANES
         if rows == 1:
-            if columns >= 8:
+            if columns >= 8 and not ONE_STREAM:
                 _dots_1x8(vectors, px, row_x, pq, depth, tail, spare)
                 return 8
             _dots_1x1(vectors, px, row_x, pq, depth, tail, spare)

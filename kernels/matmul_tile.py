@@ -151,8 +151,9 @@ def make_dots(vector, rows, columns, right=None, chains=1):
 
     def fetch_ahead(builder, pb, col_b):
         """Ask for B further on, into the second cache, where the hardware's own prefetching loses its way among several rows: with
-        8 rows of A 21 to 25 GB/s became 27 to 30. Rows of int8 are short, several lie in a page."""
-        ahead = (8 if right == vector else 12) * 4096
+        8 rows of A 21 to 25 GB/s became 27 to 30. Rows of int8 are short, several lie in a page; one alone is read at half the pace
+        of a float's, so that 4 pages are as long a time as 12 among several."""
+        ahead = (8 if right == vector else 12 if columns > 1 else 4) * 4096
         for c in range(columns):
             simd._prefetch(builder, builder.add(builder.add(pb, builder.mul(col_b, _const(c))), _const(ahead)), level=2)
 
