@@ -37,39 +37,42 @@ if COMPILED:
     from ._jit import address_of, jit
     from ._pool import ready
     from .matmul_blocked import data_of, first_page, part_address, start
-    from .matmul_skinny import ONE_STREAM
     from .matmul_tile import BESIDE_4, make_dots
     from .simd import draw, peek_f32, peek_f64, peek_i64, poke
 
     LANES = simd.LANES32
     _EIGHT_BITS = simd.Vector(types.int8, LANES)
-    _dots_1x8, _dots_4, _dots_4x1 = (make_dots(simd.f32, r, c, _EIGHT_BITS) for r, c in ((1, 8), (4, BESIDE_4), (4, 1)))
-    _dots_1x1 = make_dots(simd.f32, 1, 1, _EIGHT_BITS, chains=4 if ONE_STREAM else 1)
+    _dots_1x4, _dots_1x1, _dots_4, _dots_4x1 = (make_dots(simd.f32, r, c, _EIGHT_BITS)
+                                                for r, c in ((1, 4), (1, 1), (4, BESIDE_4), (4, 1)))
 
     @jit
-    def _dots(rows, columns, depth, px, row_x, pq, spare):
-        """How many of `columns` rows of q were multiplied with `rows` (4 or 1) rows of x."""
+    def _most_beside(rows, columns):
+        """Of how many rows of q `_dots` takes the products with 4 rows of x, or with 1."""
+        most = 4 if rows == 1 else BESIDE_4
+        return most if columns >= most else 1
+
+    @jit
+    def _dots(rows, columns, depth, px, row_x, pq, row_q, spare):
         vectors, tail = depth // LANES, depth % LANES
         if rows == 1:
-            if columns >= 8 and not ONE_STREAM:
-                _dots_1x8(vectors, px, row_x, pq, depth, tail, spare)
-                return 8
-            _dots_1x1(vectors, px, row_x, pq, depth, tail, spare)
-            return 1
-        if columns >= BESIDE_4:
-            _dots_4(vectors, px, row_x, pq, depth, tail, spare)
-            return BESIDE_4
-        _dots_4x1(vectors, px, row_x, pq, depth, tail, spare)
-        return 1
+            if columns == 4:
+                _dots_1x4(vectors, px, row_x, pq, row_q, tail, spare)
+            else:
+                _dots_1x1(vectors, px, row_x, pq, row_q, tail, spare)
+        elif columns == BESIDE_4:
+            _dots_4(vectors, px, row_x, pq, row_q, tail, spare)
+        else:
+            _dots_4x1(vectors, px, row_x, pq, row_q, tail, spare)
 
     @jit
-    def _put(src, rows, columns, to, row_to, scale, bias):
+    def _put(src, rows, columns, to, row_to, first, apart, scale, bias):
         for r in range(rows):
             for c in range(columns):
-                value = peek_f32(src) * peek_f32(scale + 4 * c)
+                at = 4 * (first + c * apart)
+                value = peek_f32(src) * peek_f32(scale + at)
                 if bias != 0:
-                    value += peek_f32(bias + 4 * c)
-                poke(to + r * row_to + 4 * c, value)
+                    value += peek_f32(bias + at)
+                poke(to + r * row_to + at, value)
                 src += 4
 
     @jit
@@ -81,19 +84,18 @@ if COMPILED:
         scale, bias = peek_i64(args + 8 * P_RES), peek_i64(args + 8 * P_BIAS)
         task = draw(args + 8 * P_COUNTER, tasks, thread)
         while task >= 0:
-            start = task * peek_i64(plan + 8 * BLOCK_N)
-            last = min(start + peek_i64(plan + 8 * BLOCK_N), peek_i64(plan + 8 * N))
-            while start < last:
-                end, i = min(start + 8, last), 0
-                while i < rows:
-                    together, j = (4 if rows - i >= 4 else 1), start
-                    while j < end:
-                        done = _dots(together, end - j, depth, px + i * row_x, row_x, pq + j * depth, spare)
-                        _put(spare, together, done, out + i * row_out + 4 * j, row_out, scale + 4 * j,
-                             bias + 4 * j if bias != 0 else 0)
-                        j += done
-                    i += together
-                start = end
+            start, i = task * peek_i64(plan + 8 * BLOCK_N), 0
+            end = min(start + peek_i64(plan + 8 * BLOCK_N), peek_i64(plan + 8 * N))
+            while i < rows:
+                together, j = (4 if rows - i >= 4 else 1), start
+                while j < end:
+                    beside = _most_beside(together, end - j)
+                    apart = (end - j) // beside               # so that each is a stream of many rows of q, one after the other
+                    for first in range(j, j + apart):
+                        _dots(together, beside, depth, px + i * row_x, row_x, pq + first * depth, apart * depth, spare)
+                        _put(spare, together, beside, out + i * row_out, row_out, first, apart, scale, bias)
+                    j += apart * beside
+                i += together
             task = draw(args + 8 * P_COUNTER, tasks, thread)
 
     @functools.cache

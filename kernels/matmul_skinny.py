@@ -1,11 +1,11 @@
 """Matmul with few rows (decoding: one new token for each sequence), at the speed at which B can be read.
 
 B stored [out, in] (transpose_b): its rows lie along k, so each output is a dot product; a few rows of B are read at once,
-as so many streams, against all rows of A before they leave the cache. B stored [in, out]: 8 to 32 rows of B at a time are
-walked from left to right, each added to the outputs, which stay in the cache; walking down a column instead reads a few lines
-of every memory page, at half the speed. Threads share such a product along k, so that each reads whole rows; who finishes a
-strip's last chunk adds up what the chunks gave. (Sharing the columns cuts rows into pieces of half a page: 18 GB/s where
-this has 26.)
+against all rows of A before they leave the cache. Those few lie far apart: each is the start of a stream of many rows, which
+memory reads ahead of us. B stored [in, out]: 8 to 32 rows of B at a time are walked from left to right, each added to the
+outputs, which stay in the cache; walking down a column instead reads a few lines of every memory page, at half the speed.
+Threads share such a product along k, so that each reads whole rows; who finishes a strip's last chunk adds up what the chunks
+gave. (Sharing the columns cuts rows into pieces of half a page: 18 GB/s where this has 26.)
 """
 
 import numpy as np
@@ -23,8 +23,6 @@ from .matmul_tile import BESIDE_4, MOST_ROWS, make_dots, make_tile
 from .simd import draw, fetch_add, peek_f64, peek_i64
 from .vecmath import wide_vectors
 
-# Zen reads ahead best along one row at a time: 768 x 50257 from memory 18 -> 25 GB/s with one thread, 25 -> 36 with two
-ONE_STREAM = simd.cpu_name().startswith("znver")
 COLUMNS = 48                          # of the result that all rows of A meet while B's rows for them are in the cache
 
 
@@ -35,10 +33,9 @@ def make_skinny(vector):
     peek = simd.peek_f32 if single else simd.peek_f64
     scalar = np.float32 if single else np.float64
     pointer = simd.pointer_f32 if single else simd.pointer_f64
-    dots_1x8, dots_2x4, dots_4, dots_8x2, dots_8x3 = (make_dots(vector, r, c)
-                                                      for r, c in ((1, 8), (2, 4), (4, BESIDE_4), (8, 2), (8, 3)))
-    dots_1x1 = make_dots(vector, 1, 1, chains=4 if ONE_STREAM else 1)
-    dots_2x1, dots_4x1, dots_8x1 = (make_dots(vector, r, 1) for r in (2, 4, 8))
+    dots_1x4, dots_2x4, dots_4, dots_8x2, dots_8x3 = (make_dots(vector, r, c)
+                                                      for r, c in ((1, 4), (2, 4), (4, BESIDE_4), (8, 2), (8, 3)))
+    dots_1x1, dots_2x1, dots_4x1, dots_8x1 = (make_dots(vector, r, 1) for r in (1, 2, 4, 8))
     # one row waits for memory either way; with more, the next rows of B are asked for early, into the second cache: rows a multiple
     # of 4 KB apart fall into the same sets of the first. Not with AVX2: its tiles are narrow, and asking costs them a third
     tile_1, tile_2, tile_4, tile_8 = (make_tile(vector, n, r, k_at_once(r) if r > 1 and MOST_ROWS == 8 else 0)
@@ -50,39 +47,44 @@ def make_skinny(vector):
         return 8 if left >= 8 and MOST_ROWS == 8 else 4 if left >= 4 else 2 if left >= 2 else 1
 
     @jit
-    def dots(rows, columns, vectors, pa, row_a, pb, col_b, tail, to):
-        """How many of `columns` columns were done."""
-        if rows == 1:
-            if columns >= 8 and not ONE_STREAM:
-                dots_1x8(vectors, pa, row_a, pb, col_b, tail, to)
-                return 8
-            dots_1x1(vectors, pa, row_a, pb, col_b, tail, to)
-        elif rows == 2:
-            if columns >= 4:
-                dots_2x4(vectors, pa, row_a, pb, col_b, tail, to)
-                return 4
-            dots_2x1(vectors, pa, row_a, pb, col_b, tail, to)
-        elif rows == 4:
-            if columns >= BESIDE_4:
-                dots_4(vectors, pa, row_a, pb, col_b, tail, to)
-                return BESIDE_4
-            dots_4x1(vectors, pa, row_a, pb, col_b, tail, to)
-        elif MOST_ROWS == 8:
-            if columns >= 3:
-                dots_8x3(vectors, pa, row_a, pb, col_b, tail, to)
-                return 3
-            if columns >= 2:
-                dots_8x2(vectors, pa, row_a, pb, col_b, tail, to)
-                return 2
-            dots_8x1(vectors, pa, row_a, pb, col_b, tail, to)
-        return 1
+    def most_beside(rows, columns):
+        """Of how many columns `dots` takes the products with 8, 4, 2 or 1 rows together."""
+        if rows == 8:
+            return min(columns, 3)
+        most = BESIDE_4 if rows == 4 else 4
+        return most if columns >= most else 1
 
     @jit
-    def put(src, rows, columns, pc, row_c, alpha, beta):
+    def dots(rows, columns, vectors, pa, row_a, pb, col_b, tail, to):
+        if rows == 1:
+            if columns == 4:
+                dots_1x4(vectors, pa, row_a, pb, col_b, tail, to)
+            else:
+                dots_1x1(vectors, pa, row_a, pb, col_b, tail, to)
+        elif rows == 2:
+            if columns == 4:
+                dots_2x4(vectors, pa, row_a, pb, col_b, tail, to)
+            else:
+                dots_2x1(vectors, pa, row_a, pb, col_b, tail, to)
+        elif rows == 4:
+            if columns == BESIDE_4:
+                dots_4(vectors, pa, row_a, pb, col_b, tail, to)
+            else:
+                dots_4x1(vectors, pa, row_a, pb, col_b, tail, to)
+        elif MOST_ROWS == 8:
+            if columns == 3:
+                dots_8x3(vectors, pa, row_a, pb, col_b, tail, to)
+            elif columns == 2:
+                dots_8x2(vectors, pa, row_a, pb, col_b, tail, to)
+            else:
+                dots_8x1(vectors, pa, row_a, pb, col_b, tail, to)
+
+    @jit
+    def put(src, rows, columns, pc, row_c, col_c, alpha, beta):
         """C = alpha · products + beta · C for a few finished products."""
         for r in range(rows):
             for c in range(columns):
-                to = pc + r * row_c + c * size
+                to = pc + r * row_c + c * col_c
                 value = alpha * peek(src)
                 if beta != 0:
                     value += beta * peek(to)
@@ -91,17 +93,21 @@ def make_skinny(vector):
 
     @jit
     def by_dots(plan, cols, pa, pb, pc, alpha, beta, spare):
+        """Columns that are taken together lie `apart`, so that each is a stream of many rows of B, one after the other."""
         rows, depth = peek_i64(plan + 8 * M), peek_i64(plan + 8 * K)
         row_a, col_b, row_c = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * COL_B), peek_i64(plan + 8 * ROW_C)
         for j in range(0, cols, COLUMNS):
-            i = 0
+            i, end = 0, min(j + COLUMNS, cols)
             while i < rows:
-                together, c, end = rows_next(rows - i), j, min(j + COLUMNS, cols)
+                together, c = rows_next(rows - i), j
                 while c < end:
-                    done = dots(together, end - c, depth // lanes, pa + i * row_a, row_a, pb + c * col_b, col_b,
-                                depth % lanes, spare)
-                    put(spare, together, done, pc + i * row_c + c * size, row_c, alpha, beta)
-                    c += done
+                    beside = most_beside(together, end - c)
+                    apart = (end - c) // beside
+                    for first in range(c, c + apart):
+                        dots(together, beside, depth // lanes, pa + i * row_a, row_a, pb + first * col_b, apart * col_b,
+                             depth % lanes, spare)
+                        put(spare, together, beside, pc + i * row_c + first * size, row_c, apart * size, alpha, beta)
+                    c += apart * beside
                 i += together
 
     @jit

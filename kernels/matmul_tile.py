@@ -135,27 +135,17 @@ def make_tile(vector, nvec, rows=ROWS, ahead=0, add_product=None):
     return tile
 
 
-def make_dots(vector, rows, columns, right=None, chains=1):
+def make_dots(vector, rows, columns, right=None):
     """The intrinsic `dots(vectors, pa, row_a, pb, col_b, tail, to)`: rows x columns dot products along k.
 
     A's rows and B's columns lie along k: whole `vectors` of it, then `tail` (< lanes) numbers. The products are written to `to`,
     one after the other, row by row. Each is summed lane by lane and then across lanes, in an order fixed by k alone.
     `right` is the vector type in which B is stored, where it is stored in integers: they are converted as they are read.
-    chains: each product is so many sums of every so many-th vector, where there are too few products to cover the latency of one.
     """
     right = vector if right is None else right
-    products = rows * columns
     kind = simd._llvm(vector)
     align = simd._align(vector)
     name = simd._name(vector)
-
-    def fetch_ahead(builder, pb, col_b):
-        """Ask for B further on, into the second cache, where the hardware's own prefetching loses its way among several rows: with
-        8 rows of A 21 to 25 GB/s became 27 to 30. Rows of int8 are short, several lie in a page; one alone is read at half the pace
-        of a float's, so that 4 pages are as long a time as 12 among several."""
-        ahead = (8 if right == vector else 12 if columns > 1 else 4) * 4096
-        for c in range(columns):
-            simd._prefetch(builder, builder.add(builder.add(pb, builder.mul(col_b, _const(c))), _const(ahead)), level=2)
 
     def read_right(builder, read, address):
         numbers = read(address, right)
@@ -164,12 +154,12 @@ def make_dots(vector, rows, columns, right=None, chains=1):
         whole = builder.sext(numbers, ir.VectorType(ir.IntType(32), vector.lanes))
         return builder.sitofp(whole, kind)
 
-    def multiply_add(builder, sums, first, read, pa, row_a, pb, col_b):
+    def multiply_add(builder, sums, read, pa, row_a, pb, col_b):
         columns_of_b = [read_right(builder, read, builder.add(pb, builder.mul(col_b, _const(c)))) for c in range(columns)]
         for r in range(rows):
             left = read(builder.add(pa, builder.mul(row_a, _const(r))), vector)
             for c in range(columns):
-                n = first + r * columns + c
+                n = r * columns + c
                 sums[n] = simd._call(builder, f"llvm.fmuladd.{name}", kind, [left, columns_of_b[c], sums[n]])
 
     def steps(builder, count, each, read, pa, row_a, pb, col_b, sums):
@@ -181,11 +171,9 @@ def make_dots(vector, rows, columns, right=None, chains=1):
         phis = left, a, b, *totals = [builder.phi(_I64) for _ in range(3)] + [builder.phi(kind) for _ in sums]
         builder.cbranch(builder.icmp_signed(">", left, _const(0)), loop, done)
         builder.position_at_end(loop)
-        if rows > 1 or right != vector:       # one row of floats waits for memory either way
-            fetch_ahead(builder, b, col_b)
         new, next_a, next_b = list(totals), a, b
-        for n in range(each):
-            multiply_add(builder, new, n % chains * products, read, next_a, row_a, next_b, col_b)
+        for _ in range(each):
+            multiply_add(builder, new, read, next_a, row_a, next_b, col_b)
             next_a = builder.add(next_a, _const(align * vector.lanes))
             next_b = builder.add(next_b, _const(simd._align(right) * vector.lanes))
         for phi, start, value in zip(phis, (count, pa, pb, *sums), (builder.sub(left, _const(1)), next_a, next_b, *new)):
@@ -201,9 +189,8 @@ def make_dots(vector, rows, columns, right=None, chains=1):
         def whole(address, stored):
             return builder.load(simd._pointer(builder, address, simd._llvm(stored)), align=simd._align(stored))
 
-        a, b, sums = pa, pb, [ir.Constant(kind, None)] * (products * chains)
-        # at a time a cache line of integers, so that it is asked for once, and a vector for each chain
-        together = max(chains, 64 // (simd._align(right) * vector.lanes))
+        a, b, sums = pa, pb, [ir.Constant(kind, None)] * (rows * columns)
+        together = 64 // (simd._align(right) * vector.lanes)          # a cache line at a time
         if together > 1:
             a, b, sums = steps(builder, builder.sdiv(vectors, _const(together)), together, whole, a, row_a, b, col_b, sums)
             vectors = builder.srem(vectors, _const(together))
@@ -218,11 +205,8 @@ def make_dots(vector, rows, columns, right=None, chains=1):
 
         some_left = builder.zext(builder.icmp_signed(">", tail, _const(0)), _I64)
         _, _, sums = steps(builder, some_left, 1, part, a, row_a, b, col_b, sums)
-        totals = sums[:products]
-        for n in range(products, len(sums)):
-            totals[n % products] = builder.fadd(totals[n % products], sums[n])
-        for first in range(0, len(totals), vector.lanes):
-            together = simd._fold(builder, totals[first : first + vector.lanes], vector.lanes, simd._add)
+        for first in range(0, len(sums), vector.lanes):
+            together = simd._fold(builder, sums[first : first + vector.lanes], vector.lanes, simd._add)
             place = builder.inttoptr(builder.add(to, _const(first * align)), together.type.as_pointer())
             builder.store(together, place, align=align)
         return context.get_dummy_value()
