@@ -9,9 +9,14 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import kernels as _kernels
+
+if TYPE_CHECKING:
+    from . import autograd as autograd
+    from .autograd import *  # noqa: F403
+    from .autograd import random as random
 
 if not any((Path(place) / "reference.py").is_file() for place in _kernels.__path__):
     raise ImportError(
@@ -19,13 +24,10 @@ if not any((Path(place) / "reference.py").is_file() for place in _kernels.__path
         "uninstall that one (pip uninstall kernels) and reinstall tinygrad_llm, or use separate environments"
     )
 
-from . import autograd as autograd
-from .autograd import *  # noqa: F403
-from .autograd import random as random
-
 __version__ = "0.1.0"
 
 _ROOMS = (
+    "autograd",
     "bench",
     "cli",
     "data",
@@ -43,11 +45,27 @@ _ROOMS = (
 
 
 def __getattr__(name: str) -> Any:
-    """`tg.nn`, `tg.models`, ...: imported when first used, so that `import tinygrad_llm` stays quick."""
+    """`tg.nn`, `tg.models`, ... and all that `tinygrad_llm.autograd` exports, imported when first asked for.
+
+    So `import tinygrad_llm` and the command line start before NumPy has been read.
+    """
     if name in _ROOMS:
         return importlib.import_module(f".{name}", __name__)
+    if name.startswith("__") and name != "__all__":
+        raise AttributeError(f"module 'tinygrad_llm' has no attribute {name!r}")
+    engine = _engine()
+    if name in engine:
+        return engine[name]
     raise AttributeError(f"module 'tinygrad_llm' has no attribute {name!r}")
 
 
+def _engine() -> dict[str, Any]:
+    """What `tinygrad_llm.autograd` exports, from now on attributes of this module too."""
+    autograd = importlib.import_module(".autograd", __name__)
+    exported = {name: getattr(autograd, name) for name in [*autograd.__all__, "random"]}
+    globals().update(exported, autograd=autograd, __all__=[*exported, "autograd"])
+    return globals()
+
+
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_ROOMS])
+    return sorted({*_engine(), *_ROOMS})
