@@ -1,7 +1,8 @@
 """Decoding: one or a few new queries against a long cache of keys and values, at the speed of memory.
 
-Here the lanes lie along the head width, as the cache lies in memory: 16 keys at a time are multiplied into 16 sums, which one
-transpose in registers turns into a vector of scores. Keys go by in blocks of 512, each read once for all queries that share it;
+Here the lanes lie along the head width, as the cache lies in memory: as many keys as a vector has lanes are multiplied into
+that many sums, which one transpose in registers turns into their scores. Keys go by in blocks of 512, each read once for all
+queries that share it; the keys and the values taken together lie far apart, so that memory reads several streams ahead of us;
 a long cache with few heads is cut into splits of 1,024 keys, whose partial results are put together in order by the thread that
 finishes the last of them. What does not change from call to call is kept (`Layout`), and the loops read the arrays' addresses
 themselves: between two products over all weights nothing is in the cache, and each step in Python costs several times more.
@@ -21,7 +22,6 @@ from kernels.arrays import CACHE_LINE, HEAD
 from kernels.attention_launch import launch, pointer_to, worker_address
 from kernels.attention_plan import WANTED_TASKS
 from kernels.attention_problem import make_problem
-from kernels.attention_products import _micro_kernel
 from kernels.attention_tiles import INF, LOG2E, TILE, pack_rows
 from kernels.attention_vectors import _INT, _WORD, _vector, constant, exp2, lanes, peek, sizeof, splat, vload
 from kernels.matmul_plan import borrow_scratch, return_scratch, round_up
@@ -30,6 +30,7 @@ from kernels.simd import draw, fetch_add, max_lanes, peek_f64, peek_i64, poke, s
 
 SPLIT = 1024             # keys per split
 BLOCK = 512              # keys per step: long enough that the hardware sees streams
+STREAMS = 4              # of values, read side by side
 SERIAL_WORK = 1 << 18    # multiply-adds below which a second thread costs more than it brings
 MOST_LAYOUTS = 256       # of which the caches of one model take a few
 # fields of the int64 array that describes a call; Q, KEYS, VALUES, BIAS, OUT, LENGTHS, STARTS
@@ -39,18 +40,16 @@ MOST_LAYOUTS = 256       # of which the caches of one model take a few
  THREADS, SCALE, FIELDS) = range(43)
 COUNTER = round_up(FIELDS, 8)            # after the fields: the counter of tasks, then one of finished splits for each pair
 
-_ROW = {width: _micro_kernel(False, 1, width) for width in (4, 2, 1)}
-_row_four, _row_two, _row_one = _ROW[4], _ROW[2], _ROW[1]
 
 
 @intrinsic
-def dot_rows(typingctx, scores, keys, stride, query, vectors, like):
-    """scores[i] = query · keys[i] for as many rows as a vector has lanes; `vectors` vectors per row, stride in bytes."""
+def dot_rows(typingctx, scores, apart, keys, stride, query, vectors, like):
+    """scores[i · apart] = query · keys[i] for as many rows as a vector has lanes; `vectors` vectors per row, strides in bytes."""
     vector, word = _vector(like), _WORD[like]
     kind, count = simd._llvm(vector), vector.lanes
 
     def codegen(context, builder, sig, args):
-        scores, keys, stride, query, vectors = args[:-1]
+        scores, apart, keys, stride, query, vectors = args[:-1]
 
         def load(address):
             return builder.load(simd._pointer(builder, address, kind), align=word)
@@ -76,9 +75,72 @@ def dot_rows(typingctx, scores, keys, stride, query, vectors, like):
         columns = simd._transposed(builder, summed)
         while len(columns) > 1:                                 # pairwise, in a fixed order
             columns = [builder.fadd(columns[i], columns[i + 1]) for i in range(0, len(columns), 2)]
-        builder.store(columns[0], simd._pointer(builder, scores, kind), align=word)
+        for i in range(count):
+            score = builder.extract_element(columns[0], ir.Constant(ir.IntType(32), i))
+            place = builder.add(scores, builder.mul(apart, ir.Constant(_INT, i)))
+            builder.store(score, simd._pointer(builder, place, score.type), align=word)
         return context.get_dummy_value()
-    return types.void(*[types.int64] * 5, like), codegen
+    return types.void(*[types.int64] * 6, like), codegen
+
+
+def _row_adder(width):
+    """acc = factor · acc + Σ_s weights[s] values[s], `width` vectors, all sums in registers.
+
+    STREAMS rows at a time, which lie a quarter of all apart: each goes on from row to row, so that memory reads it ahead.
+    """
+    @intrinsic
+    def add(typingctx, acc, weights, values, stride, count, factor, like):
+        vector, word = _vector(like), _WORD[like]
+        kind, scalar = simd._llvm(vector), simd._SCALAR[like]
+
+        def codegen(context, builder, sig, args):
+            acc, weights, values, stride, count, factor = args[:-1]
+
+            def place(address, j):
+                return simd._pointer(builder, builder.add(address, ir.Constant(_INT, j * vector.lanes * word)), kind)
+
+            def walk(first, last, apart, streams, start):
+                """The sums, from `start` on, over `streams` rows for each row of first <= row < last."""
+                begin = builder.block
+                loop, done = builder.append_basic_block("loop"), builder.append_basic_block("done")
+                builder.cbranch(builder.icmp_signed("<", first, last), loop, done)
+                builder.position_at_end(loop)
+                row, totals = builder.phi(_INT), [builder.phi(kind) for _ in start]
+                summed = list(totals)
+                for n in range(streams):
+                    s = builder.add(row, builder.mul(apart, ir.Constant(_INT, n)))
+                    weight = builder.add(weights, builder.mul(s, ir.Constant(_INT, word)))
+                    weight = simd._splat(builder, builder.load(simd._pointer(builder, weight, scalar), align=word), vector)
+                    value = builder.add(values, builder.mul(s, stride))
+                    for j in range(width):
+                        summed[j] = simd._call(builder, f"llvm.fma.{simd._name(vector)}", kind,
+                                               [builder.load(place(value, j), align=word), weight, summed[j]])
+                following = builder.add(row, ir.Constant(_INT, 1))
+                for phi, before, later in zip([row, *totals], [first, *start], [following, *summed], strict=True):
+                    phi.add_incoming(before, begin)
+                    phi.add_incoming(later, loop)
+                builder.cbranch(builder.icmp_signed("<", following, last), loop, done)
+                builder.position_at_end(done)
+                results = [builder.phi(kind) for _ in start]
+                for result, before, later in zip(results, start, summed, strict=True):
+                    result.add_incoming(before, begin)
+                    result.add_incoming(later, loop)
+                return results
+
+            factor = simd._splat(builder, factor, vector)
+            sums = [builder.fmul(builder.load(place(acc, j), align=word), factor) for j in range(width)]
+            apart = builder.sdiv(count, ir.Constant(_INT, STREAMS))
+            sums = walk(ir.Constant(_INT, 0), apart, apart, STREAMS, sums)
+            sums = walk(builder.mul(apart, ir.Constant(_INT, STREAMS)), count, apart, 1, sums)
+            for j in range(width):
+                builder.store(sums[j], place(acc, j), align=word)
+            return context.get_dummy_value()
+        return types.void(*[types.int64] * 5, like, like), codegen
+
+    return add
+
+
+_add_8, _add_4, _add_2, _add_1 = (_row_adder(width) for width in (8, 4, 2, 1))
 
 
 @jit
@@ -109,17 +171,18 @@ def softmax_row(scores, count, top, total, like):
 @jit
 def add_values(acc, weights, values, stride, vectors, count, factor, like):
     """acc = factor · acc + Σ_s weights[s] values[s]."""
-    size, step = sizeof(like), lanes(like) * sizeof(like)
-    poke(weights + BLOCK * size, factor)
-    scale, j = weights + BLOCK * size, 0
-    while j + 4 <= vectors:
-        _row_four(acc + j * step, 0, weights, 0, values + j * step, stride, 0, count, scale, like)
+    step, j = lanes(like) * sizeof(like), 0
+    while j + 8 <= vectors:
+        _add_8(acc + j * step, weights, values + j * step, stride, count, factor, like)
+        j += 8
+    if j + 4 <= vectors:
+        _add_4(acc + j * step, weights, values + j * step, stride, count, factor, like)
         j += 4
-    while j + 2 <= vectors:
-        _row_two(acc + j * step, 0, weights, 0, values + j * step, stride, 0, count, scale, like)
+    if j + 2 <= vectors:
+        _add_2(acc + j * step, weights, values + j * step, stride, count, factor, like)
         j += 2
     if j < vectors:
-        _row_one(acc + j * step, 0, weights, 0, values + j * step, stride, 0, count, scale, like)
+        _add_1(acc + j * step, weights, values + j * step, stride, count, factor, like)
 
 
 @jit
@@ -165,10 +228,13 @@ def decode_task(task, thread, d, work, scale):
             pack_rows(v_block, d[V_PADDED], values, d[V_S], d[V_C], count, d[V], like)
             values, v_stride = v_block, v_row
         for r in range(rows):
-            for i in range(0, whole, step):
-                dot_rows(scores + i * size, keys + i * k_stride, k_stride, queries + r * k_row, d[K_PADDED] // step, scale)
+            apart = whole // step                               # as many streams of keys as a vector has lanes
+            for i in range(apart):
+                dot_rows(scores + i * size, apart * size, keys + i * k_stride, apart * k_stride, queries + r * k_row,
+                         d[K_PADDED] // step, scale)
             for i in range(whole, count, step):
-                dot_rows(scores + i * size, k_block + (i - whole) * k_row, k_row, queries + r * k_row, d[K_PADDED] // step, scale)
+                dot_rows(scores + i * size, size, k_block + (i - whole) * k_row, k_row, queries + r * k_row,
+                         d[K_PADDED] // step, scale)
             hide_and_add(d, scores, b, shared * group + r // d[T], r % d[T], s, count, length, scale)
             acc = partial + r * (d[V_PADDED] + 2 * step) * size
             top = acc + d[V_PADDED] * size
@@ -262,7 +328,7 @@ class Layout:
         splits = max(1, -(-p.S // SPLIT)) if pairs < WANTED_TASKS else 1
         bias = (0,) * 4 if p.bias is None else p.bias.strides
         self.tasks, self.work = pairs * splits, p.B * p.H * p.T * (p.K + p.V)
-        self.each = round_up(((rows + TILE + BLOCK) * K_padded + BLOCK * (V_padded + 2)) * item + CACHE_LINE, CACHE_LINE)
+        self.each = round_up(((rows + TILE + BLOCK) * K_padded + BLOCK * (V_padded + 1)) * item + CACHE_LINE, CACHE_LINE)
         self.partial = self.tasks * rows * (V_padded + 2 * step) * item
         self.plan = np.zeros(COUNTER + 8 + pairs, np.int64)
         self.plan[:Q] = p.B, p.H, p.Hkv, p.T, p.K, p.V, K_padded, V_padded
