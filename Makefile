@@ -20,6 +20,9 @@ DEMO_ARGS ?=
 AGAINST ?= numpy,torch,compile,autograd,mygrad
 BENCH ?=
 PYTEST_ARGS ?=
+# processes that share the tests; 0 runs them in one
+WORKERS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 help:
 	@echo "make demo        install, train a small model on real text, let it write, make a report (about five minutes)"
@@ -60,7 +63,7 @@ demo: $(VENV)/.demo
 
 test-numpy: export TINYGRAD_LLM_KERNELS = numpy
 test test-numpy: $(VENV)/.test
-	$(BIN)/python -m pytest tests --ignore=tests/oracles $(PYTEST_ARGS)
+	$(PYTEST) tests --ignore=tests/oracles $(PYTEST_ARGS)
 
 bench: $(VENV)/.demo
 	$(BIN)/tinygrad-llm bench $(BENCH) --against $(AGAINST) --json bench-results/latest.json --plots bench-results/plots
@@ -70,7 +73,7 @@ lint: $(VENV)/.lint
 	$(BIN)/mypy
 
 oracles: $(VENV)/.oracles
-	$(BIN)/python -m pytest tests/oracles $(PYTEST_ARGS)
+	$(PYTEST) tests/oracles $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

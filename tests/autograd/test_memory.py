@@ -10,7 +10,7 @@ PROGRAM = """
 import resource
 import sys
 import numpy as np
-import tinygrad_llm
+import tinygrad_llm.autograd
 def use():
     size, count = int(sys.argv[1]), int(sys.argv[2])
     return [np.ones(size, dtype=np.float32) for _ in range(count)]
