@@ -33,8 +33,7 @@ def make_skinny(vector):
     peek = simd.peek_f32 if single else simd.peek_f64
     scalar = np.float32 if single else np.float64
     pointer = simd.pointer_f32 if single else simd.pointer_f64
-    dots_1x4, dots_2x4, dots_4, dots_8x2, dots_8x3 = (make_dots(vector, r, c)
-                                                      for r, c in ((1, 4), (2, 4), (4, BESIDE_4), (8, 2), (8, 3)))
+    dots_1x4, dots_2x4, dots_4, dots_8x3 = (make_dots(vector, r, c) for r, c in ((1, 4), (2, 4), (4, BESIDE_4), (8, 3)))
     dots_1x1, dots_2x1, dots_4x1, dots_8x1 = (make_dots(vector, r, 1) for r in (1, 2, 4, 8))
     # one row waits for memory either way; with more, the next rows of B are asked for early, into the second cache: rows a multiple
     # of 4 KB apart fall into the same sets of the first. Not with AVX2: its tiles are narrow, and asking costs them a third
@@ -49,13 +48,12 @@ def make_skinny(vector):
     @jit
     def most_beside(rows, columns):
         """Of how many columns `dots` takes the products with 8, 4, 2 or 1 rows together."""
-        if rows == 8:
-            return min(columns, 3)
-        most = BESIDE_4 if rows == 4 else 4
+        most = 3 if rows == 8 else BESIDE_4 if rows == 4 else 4
         return most if columns >= most else 1
 
     @jit
     def dots(rows, columns, vectors, pa, row_a, pb, col_b, tail, to):
+        """As `make_dots`, for so many rows and columns as `rows_next` and `most_beside` say."""
         if rows == 1:
             if columns == 4:
                 dots_1x4(vectors, pa, row_a, pb, col_b, tail, to)
@@ -74,8 +72,6 @@ def make_skinny(vector):
         elif MOST_ROWS == 8:
             if columns == 3:
                 dots_8x3(vectors, pa, row_a, pb, col_b, tail, to)
-            elif columns == 2:
-                dots_8x2(vectors, pa, row_a, pb, col_b, tail, to)
             else:
                 dots_8x1(vectors, pa, row_a, pb, col_b, tail, to)
 
