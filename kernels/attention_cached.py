@@ -22,6 +22,7 @@ from kernels.arrays import CACHE_LINE, HEAD
 from kernels.attention_launch import launch, pointer_to, worker_address
 from kernels.attention_plan import WANTED_TASKS
 from kernels.attention_problem import make_problem
+from kernels.attention_products import sum_over
 from kernels.attention_tiles import INF, LOG2E, TILE, pack_rows
 from kernels.attention_vectors import _INT, _WORD, _vector, constant, exp2, lanes, peek, sizeof, splat, vload
 from kernels.matmul_plan import borrow_scratch, return_scratch, round_up
@@ -41,7 +42,6 @@ MOST_LAYOUTS = 256       # of which the caches of one model take a few
 COUNTER = round_up(FIELDS, 8)            # after the fields: the counter of tasks, then one of finished splits for each pair
 
 
-
 @intrinsic
 def dot_rows(typingctx, scores, apart, keys, stride, query, vectors, like):
     """scores[i · apart] = query · keys[i] for as many rows as a vector has lanes; `vectors` vectors per row, strides in bytes."""
@@ -55,23 +55,14 @@ def dot_rows(typingctx, scores, apart, keys, stride, query, vectors, like):
             return builder.load(simd._pointer(builder, address, kind), align=word)
 
         rows = [builder.add(keys, builder.mul(stride, ir.Constant(_INT, i))) for i in range(count)]
-        begin = builder.block
-        loop, done = builder.append_basic_block("loop"), builder.append_basic_block("done")
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        offset = builder.phi(_INT)
-        total = [builder.phi(kind) for _ in range(count)]
-        part = load(builder.add(query, offset))
-        summed = [simd._call(builder, f"llvm.fma.{simd._name(vector)}", kind, [load(builder.add(row, offset)), part, old])
-                  for row, old in zip(rows, total, strict=True)]
-        following = builder.add(offset, ir.Constant(_INT, count * word))
-        for phi, first, later in ((offset, ir.Constant(_INT, 0), following),
-                                  *((old, ir.Constant(kind, None), new) for old, new in zip(total, summed, strict=True))):
-            phi.add_incoming(first, begin)
-            phi.add_incoming(later, loop)
-        end = builder.mul(vectors, ir.Constant(_INT, count * word))
-        builder.cbranch(builder.icmp_signed("<", following, end), loop, done)
-        builder.position_at_end(done)
+
+        def add(n, totals):
+            offset = builder.mul(n, ir.Constant(_INT, count * word))
+            part = load(builder.add(query, offset))
+            return [simd._call(builder, f"llvm.fma.{simd._name(vector)}", kind, [load(builder.add(row, offset)), part, total])
+                    for row, total in zip(rows, totals, strict=True)]
+
+        summed = sum_over(builder, ir.Constant(_INT, 0), vectors, [ir.Constant(kind, None)] * count, add)
         columns = simd._transposed(builder, summed)
         while len(columns) > 1:                                 # pairwise, in a fixed order
             columns = [builder.fadd(columns[i], columns[i + 1]) for i in range(0, len(columns), 2)]
@@ -99,39 +90,27 @@ def _row_adder(width):
             def place(address, j):
                 return simd._pointer(builder, builder.add(address, ir.Constant(_INT, j * vector.lanes * word)), kind)
 
-            def walk(first, last, apart, streams, start):
-                """The sums, from `start` on, over `streams` rows for each row of first <= row < last."""
-                begin = builder.block
-                loop, done = builder.append_basic_block("loop"), builder.append_basic_block("done")
-                builder.cbranch(builder.icmp_signed("<", first, last), loop, done)
-                builder.position_at_end(loop)
-                row, totals = builder.phi(_INT), [builder.phi(kind) for _ in start]
-                summed = list(totals)
-                for n in range(streams):
-                    s = builder.add(row, builder.mul(apart, ir.Constant(_INT, n)))
-                    weight = builder.add(weights, builder.mul(s, ir.Constant(_INT, word)))
-                    weight = simd._splat(builder, builder.load(simd._pointer(builder, weight, scalar), align=word), vector)
-                    value = builder.add(values, builder.mul(s, stride))
-                    for j in range(width):
-                        summed[j] = simd._call(builder, f"llvm.fma.{simd._name(vector)}", kind,
-                                               [builder.load(place(value, j), align=word), weight, summed[j]])
-                following = builder.add(row, ir.Constant(_INT, 1))
-                for phi, before, later in zip([row, *totals], [first, *start], [following, *summed], strict=True):
-                    phi.add_incoming(before, begin)
-                    phi.add_incoming(later, loop)
-                builder.cbranch(builder.icmp_signed("<", following, last), loop, done)
-                builder.position_at_end(done)
-                results = [builder.phi(kind) for _ in start]
-                for result, before, later in zip(results, start, summed, strict=True):
-                    result.add_incoming(before, begin)
-                    result.add_incoming(later, loop)
-                return results
+            apart = builder.sdiv(count, ir.Constant(_INT, STREAMS))
+
+            def adder(streams):
+                """Adds `streams` rows, from row n on and `apart`."""
+                def add(n, totals):
+                    for stream in range(streams):
+                        s = builder.add(n, builder.mul(apart, ir.Constant(_INT, stream)))
+                        weight = builder.add(weights, builder.mul(s, ir.Constant(_INT, word)))
+                        weight = simd._splat(builder, builder.load(simd._pointer(builder, weight, scalar), align=word), vector)
+                        value = builder.add(values, builder.mul(s, stride))
+                        totals = [simd._call(builder, f"llvm.fma.{simd._name(vector)}", kind,
+                                             [builder.load(place(value, j), align=word), weight, total])
+                                  for j, total in enumerate(totals)]
+                    return totals
+
+                return add
 
             factor = simd._splat(builder, factor, vector)
             sums = [builder.fmul(builder.load(place(acc, j), align=word), factor) for j in range(width)]
-            apart = builder.sdiv(count, ir.Constant(_INT, STREAMS))
-            sums = walk(ir.Constant(_INT, 0), apart, apart, STREAMS, sums)
-            sums = walk(builder.mul(apart, ir.Constant(_INT, STREAMS)), count, apart, 1, sums)
+            sums = sum_over(builder, ir.Constant(_INT, 0), apart, sums, adder(STREAMS))
+            sums = sum_over(builder, builder.mul(apart, ir.Constant(_INT, STREAMS)), count, sums, adder(1))
             for j in range(width):
                 builder.store(sums[j], place(acc, j), align=word)
             return context.get_dummy_value()

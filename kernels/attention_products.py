@@ -21,6 +21,27 @@ from kernels.attention_vectors import _INT, _WORD, _vector, lanes, sizeof
 TALL, WIDE = (4, 4) if simd.LANES32 == 16 else (6, 2)
 
 
+def sum_over(builder, first, last, start, add):
+    """A loop: `start`, a list of values, each replaced by what `add(n, values)` makes of them for first <= n < last."""
+    begin = builder.block
+    loop, done = builder.append_basic_block("loop"), builder.append_basic_block("done")
+    builder.cbranch(builder.icmp_signed("<", first, last), loop, done)
+    builder.position_at_end(loop)
+    n, totals = builder.phi(_INT), [builder.phi(value.type) for value in start]
+    summed = add(n, totals)
+    following = builder.add(n, ir.Constant(_INT, 1))
+    for phi, before, later in zip([n, *totals], [first, *start], [following, *summed], strict=True):
+        phi.add_incoming(before, begin)
+        phi.add_incoming(later, loop)
+    builder.cbranch(builder.icmp_signed("<", following, last), loop, done)
+    builder.position_at_end(done)
+    results = [builder.phi(value.type) for value in start]
+    for result, before, later in zip(results, start, summed, strict=True):
+        result.add_incoming(before, begin)
+        result.add_incoming(later, loop)
+    return results
+
+
 def _micro_kernel(by_column, height, width):
     """C[height × width vectors] = start + A B for k0 <= k < k1, all sums in registers; strides in bytes.
 
@@ -52,8 +73,7 @@ def _micro_kernel(by_column, height, width):
             places = {(i, j): (out_rows[i], j * vector.lanes * word) for i, j in cells}
             zero = ir.Constant(kind, None)
             entry = builder.block
-            continued, scaled, begin, loop, done = (builder.append_basic_block(n) for n in
-                                                    ("continued", "scaled", "begin", "loop", "done"))
+            continued, scaled, begin = (builder.append_basic_block(n) for n in ("continued", "scaled", "begin"))
             builder.cbranch(builder.icmp_unsigned("==", scales, number(0)), begin, continued)
             builder.position_at_end(continued)
             before = {c: builder.load(at(*places[c]), align=word) for c in cells}
@@ -64,40 +84,25 @@ def _micro_kernel(by_column, height, width):
             builder.branch(begin)
 
             builder.position_at_end(begin)
-            start = {c: builder.phi(kind) for c in cells}
-            for c in cells:
+            start = [builder.phi(kind) for _ in cells]
+            for c, phi in zip(cells, start, strict=True):
                 for value, block in ((zero, entry), (before[c], continued), (rescaled[c], scaled)):
-                    start[c].add_incoming(value, block)
-            builder.cbranch(builder.icmp_signed("<", k0, k1), loop, done)
+                    phi.add_incoming(value, block)
 
-            builder.position_at_end(loop)
-            k = builder.phi(_INT)
-            total = {c: builder.phi(kind) for c in cells}
-            b_row = builder.add(B, builder.mul(k, ldb))
-            b = [builder.load(at(b_row, j * vector.lanes * word), align=word) for j in range(width)]
-            summed = {}
-            for i in range(height):
-                if by_column:
-                    a = scalar(builder.add(A, builder.mul(k, lda)), i * word)
-                else:
-                    a = scalar(builder.add(in_rows[i], builder.mul(k, number(word))))
-                for j in range(width):
-                    summed[i, j] = builder.call(fma, [a, b[j], total[i, j]])
-            following = builder.add(k, number(1))
-            k.add_incoming(k0, begin)
-            k.add_incoming(following, loop)
-            for c in cells:
-                total[c].add_incoming(start[c], begin)
-                total[c].add_incoming(summed[c], loop)
-            builder.cbranch(builder.icmp_signed("<", following, k1), loop, done)
+            def add(k, totals):
+                b_row = builder.add(B, builder.mul(k, ldb))
+                b = [builder.load(at(b_row, j * vector.lanes * word), align=word) for j in range(width)]
+                summed = []
+                for i in range(height):
+                    if by_column:
+                        a = scalar(builder.add(A, builder.mul(k, lda)), i * word)
+                    else:
+                        a = scalar(builder.add(in_rows[i], builder.mul(k, number(word))))
+                    summed += [builder.call(fma, [a, b[j], totals[i * width + j]]) for j in range(width)]
+                return summed
 
-            builder.position_at_end(done)
-            results = {c: builder.phi(kind) for c in cells}
-            for c in cells:
-                results[c].add_incoming(start[c], begin)
-                results[c].add_incoming(summed[c], loop)
-            for c in cells:
-                builder.store(results[c], at(*places[c]), align=word)
+            for c, result in zip(cells, sum_over(builder, k0, k1, start, add), strict=True):
+                builder.store(result, at(*places[c]), align=word)
             return context.get_dummy_value()
         return types.void(*[types.int64] * 9, like), codegen
     return micro
