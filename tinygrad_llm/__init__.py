@@ -51,11 +51,10 @@ def __getattr__(name: str) -> Any:
     """
     if name in _ROOMS:
         return importlib.import_module(f".{name}", __name__)
-    if name.startswith("__") and name != "__all__":
-        raise AttributeError(f"module 'tinygrad_llm' has no attribute {name!r}")
-    engine = _engine()
-    if name in engine:
-        return engine[name]
+    if name == "__all__" or not name.startswith("__"):  # whoever asks for other such names wants no engine
+        engine = _engine()
+        if name in engine:
+            return engine[name]
     raise AttributeError(f"module 'tinygrad_llm' has no attribute {name!r}")
 
 
@@ -63,7 +62,7 @@ def _engine() -> dict[str, Any]:
     """What `tinygrad_llm.autograd` exports, from now on attributes of this module too."""
     autograd = importlib.import_module(".autograd", __name__)
     exported = {name: getattr(autograd, name) for name in [*autograd.__all__, "random"]}
-    globals().update(exported, autograd=autograd, __all__=[*exported, "autograd"])
+    globals().update(exported, __all__=[*exported, "autograd"])
     return globals()
 
 

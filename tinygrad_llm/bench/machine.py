@@ -25,9 +25,7 @@ READ_BYTES = 1 << 28
 
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """The processor's name, with x86's family and model: virtual machines give several generations one name."""
-    if not cpuinfo.is_file():
-        return platform.processor() or platform.machine()
-    first = cpuinfo.read_text("utf-8", errors="replace").split("\n\n")[0]
+    first = cpuinfo.read_text("utf-8", errors="replace").split("\n\n")[0] if cpuinfo.is_file() else ""
     fields = {name.strip(): text.strip() for name, _, text in (line.partition(":") for line in first.splitlines())}
     name = fields.get("model name") or platform.processor() or platform.machine()
     if {"cpu family", "model"} <= fields.keys():
