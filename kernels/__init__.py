@@ -15,6 +15,7 @@ This file imports neither Numba nor a kernel: each is loaded by its first call.
 import contextvars
 import importlib
 import os
+import sys
 
 SIDES = ("numba", "numpy")
 
@@ -44,7 +45,9 @@ _NUMBA_MODULES = {
     "adamw_step": "optimizer", "grad_norm": "optimizer",
 }
 
-__all__ = sorted([*_NUMBA_MODULES, "use", "warmup", "set_num_threads", "get_num_threads", "reference"])
+_REFERENCE_ONLY = ("erf", "quantize_int8")
+
+__all__ = sorted([*_NUMBA_MODULES, *_REFERENCE_ONLY, "use", "warmup", "set_num_threads", "get_num_threads", "reference"])
 
 
 def _checked_side(side):
@@ -116,22 +119,38 @@ globals().update({name: _public(name) for name in _NUMBA_MODULES})
 
 def __getattr__(name):
     """`kernels.reference`, and the kernels that have no version faster than the reference."""
-    if name.startswith("__"):
-        raise AttributeError(name)
+    if name != "reference" and name not in _REFERENCE_ONLY:
+        raise AttributeError(f"kernels has no kernel named {name!r}; it has {', '.join(__all__)}")
     reference = importlib.import_module(".reference", __name__)
-    if name == "reference":
-        return reference
-    if name in reference.__all__:
-        return getattr(reference, name)
-    raise AttributeError(f"kernels has no kernel named {name!r}; it has {', '.join(__all__)}")
+    return reference if name == "reference" else getattr(reference, name)
 
 
 def warmup(dtypes=("float32",)):
     """Compile, or load from the cache, every kernel of a training step, so that no later call pauses to do so."""
     if _side.get() == "numpy":
         return
-    for module in sorted(set(_NUMBA_MODULES.values())):
+    beside = ["attention", "cross_entropy"]                         # half of a cold start
+    helper = compile_beside(*[f"{module}.warmup" for module in beside], dtypes=dtypes)
+    for module in [*sorted(set(_NUMBA_MODULES.values()) - set(beside)), *beside]:
+        if helper and module == beside[0]:
+            helper.wait()
         importlib.import_module("." + module, __name__).warmup(dtypes)
+
+
+def compile_beside(*names, dtypes=("float32",)):
+    """If something has to be compiled from now on, let a second process call these functions meanwhile: "attention.warmup".
+
+    What it compiles is in the cache when this process asks for it. None where there is no core for it, no compiler, or no Python
+    interpreter to start (an application with Python inside).
+    """
+    from ._jit import COMPILED
+    from ._threads import cores
+
+    if _side.get() == "numpy" or not COMPILED or cores() < 2 or not sys.executable or getattr(sys, "frozen", False):
+        return None
+    from ._beside import Helper
+
+    return Helper(names, dtypes)
 
 
 def can_chain():

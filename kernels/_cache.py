@@ -68,6 +68,9 @@ def _describe(value):
     return text
 
 
+at_first_miss = []                            # what to call, once, when something has to be compiled
+
+
 class KernelCache(_Cache):
     """The part of Numba's cache protocol that a dispatcher calls."""
 
@@ -104,6 +107,8 @@ class KernelCache(_Cache):
             payload = _read(folder / name)
             if payload is not None:
                 return compiler.CompileResult._rebuild(target_context, *pickle.loads(payload))
+        while at_first_miss:
+            at_first_miss.pop()()
         return None
 
     def save_overload(self, signature, result):

@@ -13,15 +13,18 @@ from pathlib import Path
 import numpy as np
 
 
+def cores():
+    """How many cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @functools.cache
 def pool_size():
     """How many threads there may be. Numba's own rule: NUMBA_NUM_THREADS, or the cores this process may run on."""
     from_env = os.environ.get("NUMBA_NUM_THREADS", "")
-    if from_env:
-        return max(1, int(from_env))
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return max(1, int(from_env)) if from_env else cores()
 
 
 allowed = pool_size()                         # read directly where a call's overhead counts

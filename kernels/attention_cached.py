@@ -364,3 +364,10 @@ def decode(q, k, v, lengths, out, scale, window, bias):
     launch(threads, layout.worker, id(d))
     return_scratch(scratch)
     return out
+
+
+def warmup(dtypes=("float32",)):
+    """Compile, or load, a step of decoding."""
+    for dtype in dtypes:
+        q = np.zeros((1, 2, 1, 64), dtype)
+        decode(q, q, q, [1], None, None, None, None)

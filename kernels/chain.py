@@ -283,3 +283,10 @@ class Chain:
         record = layout.describe(q, k, v, bias, out, lengths, work, 1, starts)
         self.kept.append((q, k, v, bias, out, lengths, starts, work))
         self._add(attend_step, layout.worker, record, self.threads, layout.work, len(record) - COUNTER)
+
+
+def warmup(dtypes=("float32",)):
+    """Compile, or load, the steps of a decoded token, as GPT-2 and its like take them; chains know float32 alone."""
+    for step in (layer_norm_step, product_step, keep_step, attend_step):
+        _address(step)
+    Chain().run()

@@ -316,9 +316,14 @@ class _Problem:
                    precision=self.precision, **self.options)
 
 
+def warmup_few_rows(dtypes=("float32",), rows=1):
+    """Compile, or load, the skinny loops and the epilogue."""
+    for dtype in dtypes:
+        a, b = np.zeros((rows, 160), dtype), np.zeros((160, 160), dtype)
+        matmul(a, b, bias=b[0], activation="gelu")
+
+
 def warmup(dtypes=("float32",)):
     """Compile, or load, all of matmul: blocked and skinny loops, epilogue, with one thread and with several."""
-    for dtype in dtypes:
-        for rows in (1, 160):
-            a, b = np.zeros((rows, 160), dtype), np.zeros((160, 160), dtype)
-            matmul(a, b, bias=b[0], activation="gelu")
+    warmup_few_rows(dtypes)
+    warmup_few_rows(dtypes, 160)

@@ -55,6 +55,18 @@ TWICE = """
     assert twice(21) == 42
     print("loaded" if twice.stats.cache_hits else "compiled")
 """
+BESIDE = """
+    import sys, numpy as np, kernels
+    helper = kernels.compile_beside(*sys.argv[1:])
+    x = np.ones((3, 5), "f")
+    kernels.round_bfloat16(x)                            # nothing that a helper is asked for here
+    helper.wait()
+    kernels.dropout_forward(x, 0.5, seed=1)
+    from kernels import dropout
+    kernel = dropout._drop
+    print("started" if helper.process else "stayed away",
+          "loaded" if kernel._entry.stats.cache_hits else "compiled")
+"""
 
 
 def python(code, /, **environment):
@@ -68,6 +80,18 @@ def python(code, /, **environment):
 
 def test_import_loads_no_compiler():
     assert python("import sys, kernels; print('numba' in sys.modules, 'llvmlite' in sys.modules)") == "False False"
+
+
+def test_every_module_can_be_the_first_that_is_imported():
+    assert python("""
+        import importlib, pkgutil, sys, kernels
+        names = [m.name for m in pkgutil.iter_modules(kernels.__path__) if not m.name.startswith("_")]
+        for name in names:
+            for loaded in [m for m in sys.modules if m.split(".")[0] == "kernels"]:
+                del sys.modules[loaded]
+            importlib.import_module("kernels." + name)
+        print("reference_matmul" in names)
+    """) == "True"
 
 
 ALL = "DTYPES, FUSED = ('f', 'd'), True\n" + textwrap.dedent(SMALL_PRODUCTS)
@@ -202,6 +226,19 @@ def test_a_called_function_is_part_of_its_caller_and_no_entry_of_its_own(tmp_pat
         assert python(run, NUMBA_CACHE_DIR=str(tmp_path / "cache")) == "13 12"
     entries = sorted(path.name.split("-")[0] for path in (tmp_path / "cache").rglob("*.kernel"))
     assert entries == ["inner", "outer"]                # inner's is the call from Python
+
+
+@pytest.mark.skipif(_threads.cores() < 2, reason="a second process needs a core")
+def test_on_a_cold_start_a_second_process_compiles_what_comes_later(tmp_path):
+    argv = "import sys; sys.argv[1:] = [{}]\n"
+    def run(name):
+        return python(argv.format(f"'{name}'") + textwrap.dedent(BESIDE), NUMBA_CACHE_DIR=str(tmp_path))
+
+    assert run("dropout.warmup") == "started loaded"
+    assert run("dropout.warmup") == "stayed away loaded"
+    for entry in tmp_path.rglob("*.kernel"):
+        entry.unlink()
+    assert run("dropout.no_such_function") == "started compiled"             # its failure is nobody else's
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "one bit"])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+
+from kernels._threads import cores
 
 Timed = Callable[[], Any]
 SetUp = Callable[..., Timed]
@@ -35,7 +36,7 @@ class Skip(Exception):
 class Options:
     """What the person asked for; every question reads the same ones."""
 
-    threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    threads: int = field(default_factory=cores)
     dtype: str = "float32"
     size: tuple[int, ...] = ()
     seconds: float = 10.0  # per case, warm-up not counted

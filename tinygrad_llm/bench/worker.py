@@ -14,7 +14,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import resource
 import sys
 import time
 import traceback
@@ -52,8 +51,28 @@ def peak_memory() -> int:
     status = Path("/proc/self/status")
     if status.is_file():
         return 1024 * next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    if sys.platform == "win32":
+        return peak_working_set()
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def peak_working_set() -> int:
+    """The same on Windows: PeakWorkingSetSize of PROCESS_MEMORY_COUNTERS."""
+    import ctypes
+    from ctypes import wintypes
+
+    names = ("peak", "now", "paged_peak", "paged", "other_peak", "other", "file", "file_peak")
+    fields = [("size", wintypes.DWORD), ("faults", wintypes.DWORD), *((name, ctypes.c_size_t) for name in names)]
+    counters = type("Counters", (ctypes.Structure,), {"_fields_": fields})()
+    counters.size = ctypes.sizeof(counters)
+    kernel32 = ctypes.windll.kernel32  # type: ignore[attr-defined]
+    kernel32.GetCurrentProcess.restype = wintypes.HANDLE
+    if not kernel32.K32GetProcessMemoryInfo(wintypes.HANDLE(kernel32.GetCurrentProcess()), ctypes.byref(counters), counters.size):
+        raise OSError("GetProcessMemoryInfo failed")
+    return counters.peak
 
 
 def nothing() -> None:

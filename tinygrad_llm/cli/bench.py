@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from typing import Any
 
@@ -74,12 +73,12 @@ def run_questions(args: argparse.Namespace) -> int:
 
 
 def parse_options(args: argparse.Namespace) -> Any:
+    from kernels._threads import cores
     from tinygrad_llm.bench import Options
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = cores if args.threads is None else args.threads
-    if not 1 <= threads <= cores:
-        raise ValueError(f"--threads must be 1 to {cores} on this machine, got {threads}")
+    threads = cores() if args.threads is None else args.threads
+    if not 1 <= threads <= cores():
+        raise ValueError(f"--threads must be 1 to {cores()} on this machine, got {threads}")
     if not args.seconds > 0:
         raise ValueError(f"--seconds must be positive, got {args.seconds}")
     try:

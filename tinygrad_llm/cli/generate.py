@@ -48,9 +48,11 @@ def run(args) -> int:
                 f"--{name.replace('_', '-')}: expected a number above 0{'' if top is None else ', at most 1'}; got {value}"
             )
     check_lookup(args)
+    import kernels
     from tinygrad_llm import models, text
     from tinygrad_llm.training.checkpoint import model_directory
 
+    kernels.compile_beside("attention_cached.warmup", "chain.warmup")     # on a cold start, while the prompt's are compiled
     place = model_directory(args.directory)
     model, tokenizer = models.load(place), text.load(place)
     model.eval()

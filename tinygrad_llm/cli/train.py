@@ -31,6 +31,8 @@ NUMBERS = {
     "sample-every": (int, 500, "steps between samples of the model's writing; 0 for never"),
     "patience": (int, 0, "evaluations without progress before the run stops; 0 for never"),
 }
+#: Kernels that a run asks for last: on a cold start a second process compiles them while the first step's are compiled.
+LATER = ("attention.warmup_backward", "attention_cached.warmup", "matmul_call.warmup_few_rows", "chain.warmup")
 #: What may differ between a run and its continuation.
 CHANGEABLE = {
     "steps",
@@ -205,9 +207,11 @@ def resumed_settings(args) -> dict:
 
 
 def train(settings: dict, out: Path, resume: bool) -> dict:
+    import kernels
     from tinygrad_llm.training import Trainer, checkpoint, unigram_loss
     from tinygrad_llm.training.progress import Progress
 
+    kernels.compile_beside(*LATER)
     if settings.get("force") and not resume:
         for name in ("last", "best"):
             for end in ("", ".new", ".old", ".tmp"):
