@@ -21,6 +21,7 @@ import llvmlite
 import numba
 from numba.core import compiler, serialize
 from numba.core.caching import _Cache
+from numba.core.runtime import rtsys
 
 HERE = Path(__file__).parent
 # read when kernels are compiled: they change the code that comes out
@@ -101,7 +102,8 @@ class KernelCache(_Cache):
         """The compiled function, or None when there is no whole entry for it."""
         if not self._enabled:
             return None
-        target_context.refresh()
+        # enough for code that is compiled already; Numba's own cache loads all that a compiler knows, half a second
+        rtsys.initialize(target_context)
         name = self._file_name(signature, target_context.codegen())
         for folder in folders():
             payload = _read(folder / name)

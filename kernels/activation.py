@@ -156,6 +156,10 @@ def _from_tables():
     """GELU's lines for float32 where the host can read tables in registers."""
     if not COMPILED:
         return {}
+    from . import simd
+
+    if simd.LANES32 != 16:
+        return {}
     from . import gelu_table
 
     return gelu_table.LINES if gelu_table.AVAILABLE else {}
