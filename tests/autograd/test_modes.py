@@ -37,6 +37,38 @@ def test_modes_nest_decorate_and_survive_exceptions():
 
     assert not quiet().requires_grad and (x * 2).requires_grad
 
+    @tg.no_grad
+    def bare():
+        return x * 2
+
+    assert not bare().requires_grad and bare.__name__ == "bare"
+
+
+def test_a_decorated_generator_is_switched_while_it_runs_and_its_caller_is_not():
+    closed = []
+
+    @tg.no_grad()
+    def steps():
+        try:
+            got = yield tg.is_grad_enabled()
+            yield got, tg.is_grad_enabled()
+        except KeyError:
+            yield "caught", tg.is_grad_enabled()
+        finally:
+            closed.append(tg.is_grad_enabled())
+        return "end"
+
+    running = steps()
+    assert next(running) is False and tg.is_grad_enabled()
+    assert running.send(7) == (7, False) and tg.is_grad_enabled()
+    assert running.throw(KeyError()) == ("caught", False)
+    with pytest.raises(StopIteration, match="end"):
+        next(running)
+    running = steps()
+    next(running)
+    running.close()
+    assert closed == [False, False] and tg.is_grad_enabled()
+
 
 def test_modes_are_the_threads_own():
     seen = {}
@@ -143,6 +175,52 @@ def test_checkpoint_gives_the_same_gradients_bit_for_bit_dropout_included(own_rn
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("where", ["reseeded", "another thread"])
+def test_checkpoint_repeats_its_mask_whatever_the_generator_is_by_then(where):
+    def gradient(disturb):
+        tg.manual_seed(0)
+        x = tg.Tensor(np.ones(64), requires_grad=True)
+        y = tg.checkpoint(lambda x: F.dropout(x, 0.5) * x, x).sum()
+        if disturb and where == "reseeded":
+            tg.manual_seed(1)
+        if disturb and where == "another thread":
+            thread = threading.Thread(target=y.backward)
+            thread.start()
+            thread.join()
+        else:
+            y.backward()
+        return x.grad.data
+
+    np.testing.assert_array_equal(gradient(True), gradient(False))
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_checkpoint_refuses_what_was_changed_in_place(depth):
+    x, w = leaf(3), leaf(3, seed=1)
+
+    def region(x):
+        return (x * w).sum()
+
+    def nested(x):
+        return tg.checkpoint(region, x) if depth == 2 else region(x)
+
+    for changed in (x, w):
+        y = tg.checkpoint(nested, x)
+        changed.data += 1
+        with pytest.raises(RuntimeError, match="gradient of multiply needs was changed in place"):
+            y.backward()
+    tg.checkpoint(nested, x).backward()
+    np.testing.assert_array_equal(x.grad.data, w.data)
+
+
+def test_anomalies_are_found_in_checkpoints_and_nothing_else_is():
+    with tg.detect_anomaly():
+        x = leaf(3)
+        tg.checkpoint(lambda x: tg.exp(x) * x, x).sum().backward()
+        with pytest.raises(tg.AnomalyError, match="sqrt made a Inf in its backward"):
+            tg.checkpoint(tg.sqrt, tg.Tensor(np.array([1.0, 0.0]), requires_grad=True)).sum().backward()
+
+
 def test_checkpoint_keeps_no_activation():
     x = leaf(100, 100)
     y = tg.checkpoint(lambda x: x.exp().tanh().sin(), x)
@@ -175,6 +253,15 @@ def test_anomaly_names_op_and_line_backward():
     with pytest.raises(tg.AnomalyError, match=r"sqrt made a.*backward.*" + where):
         with np.errstate(divide="ignore"), tg.detect_anomaly():
             tg.sqrt(x).sum().backward()
+
+
+def test_anomaly_sees_a_write_behind_the_back_of_an_operation_with_any_number_of_inputs():
+    with tg.detect_anomaly():
+        x = leaf(3)
+        y = tg.einsum("i,i->i", x, x)
+        x.data[0] = 7
+        with pytest.raises(tg.AnomalyError, match="einsum: an array that its gradient needs was overwritten"):
+            y.sum().backward()
 
 
 def test_no_anomaly_no_error():
@@ -215,6 +302,26 @@ def test_jacobian_hessian_and_products_agree():
     a, b, c = x.data
     np.testing.assert_allclose(H.data, [[6 * a, c, b], [c, 6 * b, a], [b, a, 6 * c]])
     np.testing.assert_allclose(tg.hvp(cubic, x, tg.Tensor(v))[1].data, H.data @ v)
+
+
+def test_each_input_of_a_jacobian_stands_for_itself():
+    x = tg.Tensor(np.array([1.0, 2.0]), requires_grad=True)
+    for create_graph in (False, True):
+        twice = tg.autograd.jacobian(lambda a, b: a * b, (x, x), create_graph=create_graph)
+        np.testing.assert_array_equal(twice[0].data, np.diag(x.data))
+        enclosed = tg.autograd.jacobian(lambda a: a * x, x, create_graph=create_graph)
+        np.testing.assert_array_equal(enclosed.data, np.diag(x.data))
+        _, product = tg.autograd.hvp(lambda a: (a * a * x).sum(), x, np.ones(2), create_graph=create_graph)
+        np.testing.assert_array_equal(product.data, 2 * x.data)
+    cubes = tg.autograd.jacobian(lambda a: a**3, x, create_graph=True)
+    np.testing.assert_array_equal(tg.grad(cubes.sum(), x)[0].data, 6 * x.data)
+
+
+def test_derivatives_by_a_number():
+    for create_graph in (False, True):
+        x = tg.Tensor(3.0, requires_grad=True)
+        assert tg.autograd.hessian(lambda a: a * a, x, create_graph=create_graph).item() == 2
+        assert tg.autograd.jacobian(lambda a: a * a, x, create_graph=create_graph).item() == 6
 
 
 def test_the_jacobian_of_a_hessian_is_the_third_derivative():

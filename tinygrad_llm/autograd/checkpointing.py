@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from . import node as nodes
+from .node import tick
 from .random import generator
 from .state import Observer, autocast, enable_grad, local, observe
 from .tensor import Tensor, from_node
@@ -51,7 +53,8 @@ class _Strip(Observer):
 class _Collect(Observer):
     """Watches the second run: keeps the saved values in the order of the calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, time: int) -> None:
+        self.time = time  # when the region was recorded
         self.values: dict[int, Any] = {}
         self.ops: list[str] = []
 
@@ -72,6 +75,9 @@ class _Region:
         self.values: dict[int, Any] = {}
         self.count = 0
         self.precision = local.precision
+        self.generator = generator()  # this thread's
+        # a region inside another is recorded anew when the outer one runs again, of arrays as they were the first time
+        self.time = min((o.time for o in local.observers if isinstance(o, _Collect)), default=tick())
 
     def saved_of(self, index: int) -> tuple[Any, ...]:
         if index not in self.values:
@@ -81,15 +87,16 @@ class _Region:
 
     def _run_again(self) -> None:
         now = [(rng, rng.bit_generator.state) for rng, _ in self.generators.values()]
-        collect = _Collect()
+        collect = _Collect(self.time)
         outer, local.observers = local.observers, ()  # watchers saw these calls already
+        outer_generator, local.generator = local.generator, self.generator
         try:
             for rng, state in self.generators.values():
                 rng.bit_generator.state = state
             with enable_grad(), autocast(self.precision), observe(collect):
                 self.fn(*self.args, **self.kwargs)
         finally:
-            local.observers = outer
+            local.observers, local.generator = outer, outer_generator
             local.refresh()
             for rng, state in now:
                 rng.bit_generator.state = state
@@ -99,6 +106,13 @@ class _Region:
                 f"checkpoint: {name} recorded {self.count} operations the first time and {len(collect.ops)} the second; "
                 "it must do the same each time it is called with the same arguments"
             )
+        if nodes.last_write > self.time:
+            for index, saved in collect.values.items():
+                if nodes.overwritten(saved, self.time):
+                    raise RuntimeError(
+                        f"checkpoint: an array that the gradient of {collect.ops[index]} needs was changed in place after the "
+                        "forward; change a copy, or run backward first"
+                    )
         self.values = collect.values
 
 
@@ -118,7 +132,7 @@ def checkpoint(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     region = _Region(fn, args, kwargs)
     strip = _Strip(region)
     with observe(strip):
-        generator()  # makes this thread's, where there is none yet, and notes where it stands
+        generator()  # notes where this thread's stands
         result = fn(*args, **kwargs)
     region.count = strip.count
     return result

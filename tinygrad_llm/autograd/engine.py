@@ -353,7 +353,7 @@ def _through_composite(node: Node, g: Any, saved: tuple[Any, ...], useful: set[N
     inputs: list[Any] = list(by_name[op.inputs[0]]) if op.variadic else [by_name.get(name) for name in op.inputs]
     for i, parent in enumerate(node.inputs):
         if parent is not None:  # a node of its own, so that the inner gradient stops here and joins the outer graph
-            inputs[i] = _alias(inputs[i])
+            inputs[i] = alias(inputs[i])
     with autocast(by_name.get("precision")):  # as it was when the op ran
         outs = op.composite(*inputs, **(node.params or {}))
     chosen = [i for i, parent in enumerate(node.inputs) if parent in useful]
@@ -368,7 +368,7 @@ def _through_composite(node: Node, g: Any, saved: tuple[Any, ...], useful: set[N
     return tuple(result)
 
 
-def _alias(x: Tensor) -> Tensor:
+def alias(x: Tensor) -> Tensor:
     """`x` through one node of its own."""
     return from_node(x.data, make_node(_ALIAS, (x.node,), (), {}, x.shape, x.dtype))
 

@@ -6,6 +6,7 @@ Everything that can be switched hangs here and is scoped by ``with``; nothing in
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -47,10 +48,42 @@ class Local(threading.local):
 local = Local()
 
 
+def _within(enter: Callable[[], Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` run inside ``with enter():``; a generator each time that it goes on, for its caller's code stands between."""
+    if not inspect.isgeneratorfunction(function):
+
+        @functools.wraps(function)
+        def switched(*args: Any, **kwargs: Any) -> Any:
+            with enter():
+                return function(*args, **kwargs)
+
+        return switched
+
+    @functools.wraps(function)
+    def resumed(*args: Any, **kwargs: Any) -> Any:
+        running = function(*args, **kwargs)
+        go_on, value = running.send, None
+        while True:
+            try:
+                with enter():
+                    made = go_on(value)
+            except StopIteration as end:
+                return end.value
+            try:
+                go_on, value = running.send, (yield made)
+            except BaseException as error:  # thrown in by the caller, or GeneratorExit: the generator's to handle
+                go_on, value = running.throw, error
+
+    return resumed
+
+
 class _Switch:
     """A context manager that is also a decorator: sets `grad_enabled`, puts the old value back."""
 
     wanted: bool
+
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        return super().__new__(cls) if function is None else _within(cls, function)
 
     def __init__(self) -> None:
         self._before: list[bool] = []
@@ -65,22 +98,17 @@ class _Switch:
         local.refresh()
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        def switched(*args: Any, **kwargs: Any) -> Any:
-            with type(self)():
-                return function(*args, **kwargs)
-
-        return switched
+        return _within(type(self), function)
 
 
 class no_grad(_Switch):
-    """Operations inside record nothing for backward. ``with no_grad():`` or ``@no_grad()``; this thread only."""
+    """Operations inside record nothing for backward. ``with no_grad():``, ``@no_grad()`` or ``@no_grad``; this thread only."""
 
     wanted = False
 
 
 class enable_grad(_Switch):
-    """Undoes an outer `no_grad`. ``with enable_grad():`` or ``@enable_grad()``; this thread only."""
+    """Undoes an outer `no_grad`. ``with enable_grad():``, ``@enable_grad()`` or ``@enable_grad``; this thread only."""
 
     wanted = True
 
@@ -121,12 +149,7 @@ class autocast:
             switches.rounding -= 1
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        def switched(*args: Any, **kwargs: Any) -> Any:
-            with autocast(self.precision):
-                return function(*args, **kwargs)
-
-        return switched
+        return _within(lambda: autocast(self.precision), function)
 
 
 class observe:

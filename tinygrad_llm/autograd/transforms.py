@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .engine import grad
+from .engine import alias, grad
 from .state import enable_grad
 from .tensor import Tensor, from_node
 
@@ -23,9 +23,10 @@ def _listed(x: Any) -> tuple[list[Tensor], bool]:
 
 
 def _prepare(inputs: Any, create_graph: bool) -> tuple[list[Tensor], bool]:
-    """Inputs to differentiate by: fresh leaves, or with `create_graph` the caller's own where they require a gradient."""
+    """Inputs to differentiate by: fresh leaves, or with `create_graph` nodes on top of the caller's own, so that each stands for
+    itself alone, even where the same Tensor comes twice or `fn` also finds it elsewhere."""
     xs, many = _listed(inputs)
-    fresh = [x if create_graph and x.requires_grad else Tensor(x.data, requires_grad=True) for x in xs]
+    fresh = [alias(x) if create_graph and x.requires_grad else Tensor(x.data, requires_grad=True) for x in xs]
     return fresh, many
 
 
@@ -134,7 +135,7 @@ def _jacobian_of(out: Tensor, xs: list[Tensor], create_graph: bool) -> list[Tens
             columns.append(np.reshape(np.stack(column), (*out.shape, *x.shape)))  # type: ignore[call-overload,arg-type]
         else:
             stacked = np.stack([c.data for c in column]) if column else np.zeros(0, x.dtype)
-            columns.append(Tensor(stacked.reshape(*out.shape, *x.shape)))
+            columns.append(Tensor(stacked.reshape((*out.shape, *x.shape))))
     return columns
 
 
