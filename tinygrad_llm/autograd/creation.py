@@ -46,7 +46,7 @@ def empty(*shape: Any, dtype: Any = np.float32, requires_grad: bool = False) -> 
 def full(shape: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """All `fill_value`."""
     fill = Tensor(fill_value, dtype=dtype)
-    return Tensor(np.full(_shape((shape,) if isinstance(shape, int) else tuple(shape)), fill.data), requires_grad)
+    return Tensor(np.full(_shape((shape,)), fill.data), requires_grad)
 
 
 def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Tensor:
@@ -106,7 +106,7 @@ def randn(*shape: Any, dtype: Any = np.float32, requires_grad: bool = False, rng
 
 def randint(low: int, high: int | None = None, shape: Any = (), rng: np.random.Generator | None = None) -> Tensor:
     """Uniform integers in [low, high), or [0, low) where only one bound is given."""
-    return Tensor(np.asarray(generator(rng).integers(low, high, _shape((shape,) if isinstance(shape, int) else tuple(shape)))))
+    return Tensor(np.asarray(generator(rng).integers(low, high, _shape((shape,)))))
 
 
 def randperm(n: int, rng: np.random.Generator | None = None) -> Tensor:

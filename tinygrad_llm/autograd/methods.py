@@ -28,6 +28,11 @@ def attach(**methods: Any) -> None:
         setattr(Tensor, name, getattr(function, "operator", function) if name.startswith("__") else function)
 
 
+def _or_identity(comparison: Any) -> Any:
+    """`x == None` and `x != None` ask whether x is None, as everywhere in Python; all else is compared element by element."""
+    return lambda self, other: NotImplemented if other is None else comparison.operator(self, other)
+
+
 def swapped(operation: Any) -> Any:
     """The operator with its operands the other way round: `2 - x` calls `x.__rsub__(2)`."""
     return lambda self, other: operation(other, self)
@@ -55,9 +60,10 @@ attach(
     __floordiv__=ops.floor_divide, __rfloordiv__=swapped(ops.floor_divide),
     __mod__=ops.remainder, __rmod__=swapped(ops.remainder), __pow__=ops.power, __rpow__=swapped(ops.power),
     __matmul__=ops.matmul, __rmatmul__=swapped(ops.matmul), __neg__=ops.negative, __pos__=ops.positive,
-    __abs__=ops.absolute, __eq__=ops.equal, __ne__=ops.not_equal, __lt__=ops.less, __le__=ops.less_equal,
-    __gt__=ops.greater, __ge__=ops.greater_equal, __and__=ops.bitwise_and, __rand__=ops.bitwise_and,
-    __or__=ops.bitwise_or, __ror__=ops.bitwise_or, __xor__=ops.bitwise_xor, __rxor__=ops.bitwise_xor,
+    __abs__=ops.absolute, __eq__=_or_identity(ops.equal), __ne__=_or_identity(ops.not_equal),
+    __lt__=ops.less, __le__=ops.less_equal, __gt__=ops.greater, __ge__=ops.greater_equal,
+    __and__=ops.bitwise_and, __rand__=ops.bitwise_and, __or__=ops.bitwise_or, __ror__=ops.bitwise_or,
+    __xor__=ops.bitwise_xor, __rxor__=ops.bitwise_xor,
     __invert__=ops.invert, __getitem__=_getitem, __setitem__=_setitem, __iter__=_iter,
 )  # fmt: skip
 

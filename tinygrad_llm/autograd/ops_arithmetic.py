@@ -11,6 +11,7 @@ import numpy as np
 from .op import op
 from .ops_common import along, derived, errstate
 from .ops_elementary import sigmoid
+from .tensor import Tensor
 
 
 @op(elementwise=True, numpy=np.add)
@@ -58,7 +59,7 @@ def divide(a, b):
 def _(g, a, b): return g / b
 
 @divide.grad_of("b")
-def _(g, a, b): return -g * a / (b * b)
+def _(g, a, b): return -g * (a / b / b)  # b * b could overflow
 
 
 @op(elementwise=True, numpy=np.negative)
@@ -70,7 +71,7 @@ def negative(x):
 def _(g): return -g
 
 
-@op(numpy=(np.power, np.float_power))
+@op(numpy=np.power)
 def power(a, b):
     """y = aᵇ; dy/da is 0 where b = 0, and dy/db is 0 where a = 0 and b ≥ 0"""
     return a**b, (a, b)
@@ -81,13 +82,19 @@ def _(g, a, b):
         if b == 2:
             return g * a * 2
         return g * (a ** (b - 1) * b) if b else np.zeros_like(g)
-    lowered = np.where((a == 0) & (b == 0), 0, b - 1)  # 0·0⁻¹ would be NaN
+    lowered = np.where((a == 0) & (b == 0), 0, b - 1.0)  # 0·0⁻¹ would be NaN
     return g * (b * a**lowered)
 
 @power.grad_of("b")
 def _(g, a, b):
     flat = (a == 0) & (b >= 0)
     return g * np.where(flat, 0, a**b * np.log(np.where(flat, 1, a)))
+
+
+@derived(np.float_power)
+def float_power(a, b):
+    """y = aᵇ in float64"""
+    return power(*(x.astype(np.float64) if hasattr(x, "astype") else Tensor(x, dtype=np.float64) for x in (a, b)))
 
 
 @op(elementwise=True, numpy=np.remainder)
@@ -99,7 +106,7 @@ def remainder(a, b):
 def _(g, a, b): return g
 
 @remainder.grad_of("b")
-def _(g, a, b): return -g * np.floor(a / b)
+def _(g, a, b): return -g * np.floor_divide(a, b)
 
 
 @op(elementwise=True, numpy=np.fmod)
@@ -111,7 +118,7 @@ def fmod(a, b):
 def _(g, a, b): return g
 
 @fmod.grad_of("b")
-def _(g, a, b): return -g * np.trunc(a / b)
+def _(g, a, b): return -g * np.rint((a - np.fmod(a, b)) / b)
 
 
 @op(elementwise=True, numpy=np.floor_divide)

@@ -56,6 +56,11 @@ def one(x: Any) -> Any:
     return _ONES.get(x.dtype, 1)
 
 
+def as_floats(x: Any) -> Any:
+    """The ndarray x, integers and bools as float64, which is what NumPy's functions of floats make of them."""
+    return x if x.dtype.kind == "f" else x.astype(np.float64)
+
+
 def errstate() -> Any:
     """NumPy's warnings off, where an infinity or NaN is expected and dealt with."""
     return np.errstate(divide="ignore", invalid="ignore", over="ignore")
@@ -106,4 +111,9 @@ def as_index(x: Any, what: str) -> np.ndarray:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{what}: expected integers, got {array.dtype}")
-    return array
+    return wide_enough(array)
+
+
+def wide_enough(index: np.ndarray) -> np.ndarray:
+    """Integers to which an axis' length can be added: bytes and the like as int64."""
+    return index if index.dtype.itemsize >= 4 or index.dtype.kind == "b" else index.astype(np.int64)

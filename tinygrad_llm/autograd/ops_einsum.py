@@ -9,6 +9,7 @@ import numpy as np
 from .op import op
 from .ops_common import along, derived
 from .ops_index import scatter_to_zeros
+from .ops_shape import as_tensor
 
 OPTIMIZE_ABOVE = 4096  # multiply-adds from which looking for a good order of products pays
 
@@ -63,6 +64,8 @@ def einsum(subscripts, *operands, optimize=None):
         subscripts, operands = _from_lists((subscripts, *operands))
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = tuple(operands[0])
+    first = next((x for x in operands if hasattr(x, "dtype")), None)
+    operands = tuple(as_tensor(x, first) if isinstance(x, (bool, int, float)) else x for x in operands)
     ndims = [np.ndim(getattr(x, "data", x)) for x in operands]
     return _einsum(*operands, subscripts=explicit(subscripts, ndims))
 

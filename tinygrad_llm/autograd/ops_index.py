@@ -14,7 +14,7 @@ import numpy as np
 import kernels
 
 from .op import op
-from .ops_common import along, as_index, derived, normal_axis, value
+from .ops_common import along, as_index, derived, normal_axis, value, wide_enough
 from .ops_shape import as_tensor, moveaxis
 from .tensor import Tensor
 
@@ -33,7 +33,7 @@ def plain_index(index: Any) -> Any:
             index = index.astype(np.int64)
     if isinstance(index, np.ndarray) and index.dtype.kind not in "iub":
         raise IndexError(f"getitem: an index must be integers or bools, got {index.dtype}")
-    return index
+    return wide_enough(index) if isinstance(index, np.ndarray) else index
 
 
 def _parts(index): return index if isinstance(index, tuple) else (index,)

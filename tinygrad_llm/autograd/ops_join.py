@@ -96,7 +96,7 @@ def split_lengths(x, lengths, axis=0):
     """Pieces of the given lengths, or all of one length, the last perhaps shorter (PyTorch's split)."""
     x = as_tensor(x)
     n = x.shape[normal_axis(axis, x.ndim)]
-    if isinstance(lengths, int):
+    if isinstance(lengths, (int, np.integer)):
         if lengths <= 0:
             raise ValueError(f"split: expected a positive length, got {lengths}")
         lengths = [min(lengths, n - start) for start in range(0, n, lengths)] or [0]
@@ -162,7 +162,7 @@ def unstack(x, axis=0):
 def tile(x, reps):
     """x laid side by side `reps` times along each axis."""
     x = as_tensor(x)
-    reps = (reps,) if isinstance(reps, int) else tuple(reps)
+    reps = (reps,) if isinstance(reps, (int, np.integer)) else tuple(reps)
     ndim = max(x.ndim, len(reps))
     reps = (1,) * (ndim - len(reps)) + reps
     shape = (1,) * (ndim - x.ndim) + x.shape

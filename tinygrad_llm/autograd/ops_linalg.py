@@ -105,7 +105,7 @@ def _(g, a, b, precision):
 @derived(np.dot)
 def dot(a, b):
     """For vectors and matrices the product; else the sum over a's last axis and b's last but one."""
-    a, b = as_tensor(a), as_tensor(b)
+    a, b = as_tensor(a, b), as_tensor(b, a)
     if a.ndim == 0 or b.ndim == 0:
         return a * b
     return matmul(a, b) if b.ndim <= 2 else tensordot(a, b, axes=((a.ndim - 1,), (b.ndim - 2,)))
@@ -237,7 +237,7 @@ def matrix_norm(x, ord="fro", axis=(-2, -1), keepdims=False):
 def norm(x, ord=None, axis=None, keepdims=False):
     """A vector's length (one axis, or ord None) or a matrix norm (two axes, or a matrix with `ord`), as np.linalg.norm."""
     x = as_tensor(x)
-    axes = axis if axis is None or isinstance(axis, int) else tuple(axis)
+    axes = axis if axis is None or isinstance(axis, (int, np.integer)) else tuple(axis)
     two = (isinstance(axes, tuple) and len(axes) == 2) or (axes is None and x.ndim == 2)
     if ord is not None and two:
         return matrix_norm(x, ord, axes or (0, 1), keepdims)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .op import op
-from .ops_common import count_along, derived, errstate, kept_shape, normal_axes, tuple_axis, value
+from .ops_common import as_floats, count_along, derived, errstate, kept_shape, normal_axes, tuple_axis, value
 from .tensor import Tensor
 
 
@@ -30,9 +30,10 @@ def _(g, shape, axis, keepdims): return spread(g, shape, axis, keepdims)
 def mean(x, *, axis=None, keepdims=False):
     """y = Σ x / n"""
     axis = tuple_axis(axis)
-    total = np.add.reduce(x, axis=axis, keepdims=keepdims)
+    total = np.add.reduce(x, axis=axis, keepdims=keepdims, dtype=np.float32 if x.dtype == np.float16 else None)
     with errstate():  # an empty mean is NaN
-        return total / count_along(x.shape, axis), (x.shape, axis, keepdims)
+        y = total / count_along(x.shape, axis)
+    return y if x.dtype != np.float16 else y.astype(x.dtype), (x.shape, axis, keepdims)
 
 @mean.grad_of("x")
 def _(g, shape, axis, keepdims): return spread(g / max_of(count_along(shape, axis), 1), shape, axis, keepdims)
@@ -145,7 +146,7 @@ def _(g, x, out, axis, ddof, keepdims):
 @op
 def logsumexp(x, *, axis=None, keepdims=False):
     """y = log Σ eˣ, without overflow; -inf where every x is -inf, with the gradient 0"""
-    axis = tuple_axis(axis)
+    axis, x = tuple_axis(axis), as_floats(x)
     if count_along(x.shape, axis) == 0:
         out = np.full(np.add.reduce(x, axis=axis, keepdims=keepdims).shape, -np.inf, np.result_type(x, np.float32))
         return out, (x, out, axis, keepdims)
@@ -165,7 +166,7 @@ def _(g, x, out, axis, keepdims):
 @op
 def euclidean_norm(x, *, axis=None, keepdims=False):
     """y = √(Σ x²); the subgradient of the zero vector is 0"""
-    axis = tuple_axis(axis)
+    axis, x = tuple_axis(axis), as_floats(x)
     out = np.sqrt(np.add.reduce(x * x, axis=axis, keepdims=keepdims))
     return out, (x, out, axis, keepdims)
 
@@ -253,8 +254,10 @@ def nansum(x, axis=None, keepdims=False):
 @derived(np.nanmean)
 def nanmean(x, axis=None, keepdims=False):
     """The mean of what is not NaN"""
+    total = nansum(x, axis, keepdims)
+    count = np.add.reduce(~np.isnan(value(x)), axis=tuple_axis(axis), keepdims=keepdims)
     with errstate():
-        return nansum(x, axis, keepdims) / sum(~np.isnan(value(x)), axis=axis, keepdims=keepdims)
+        return total / (np.asarray(count, total.dtype) if total.dtype.kind == "f" else count)
 
 
 @derived(np.ptp)
@@ -269,7 +272,7 @@ def average(x, axis=None, weights=None, keepdims=False):
     if weights is None:
         return mean(x, axis=axis, keepdims=keepdims)
     x, weights = (v if isinstance(v, Tensor) else Tensor(v) for v in (x, weights))
-    if len(weights.shape) == 1 and isinstance(axis, int):
+    if len(weights.shape) == 1 and isinstance(axis, (int, np.integer)):
         weights = np.reshape(weights, tuple(-1 if (i,) == normal_axes(axis, x.ndim) else 1 for i in range(x.ndim)))
     total = sum(x * weights, axis=axis, keepdims=keepdims)
     return total / sum(np.broadcast_to(weights, x.shape), axis=axis, keepdims=keepdims)
@@ -284,9 +287,10 @@ def diff(x, n=1, axis=-1, prepend=None, append=None):
     if n < 0:
         raise ValueError(f"diff: expected n ≥ 0, got {n}")
     edge = lambda e: e if np.ndim(value(e)) else np.full(kept_shape(x.shape, axis), e, x.dtype)
-    parts = [edge(prepend)] * (prepend is not None) + [x] + [edge(append)] * (append is not None)
+    parts = [x if part is x else edge(part) for part in (prepend, x, append) if part is not None]
     x = np.concatenate(parts, axis) if len(parts) > 1 else x
     before = (slice(None),) * axis
     for _ in range(n):
-        x = x[(*before, slice(1, None))] - x[(*before, slice(None, -1))]
+        later, earlier = x[(*before, slice(1, None))], x[(*before, slice(None, -1))]
+        x = later - earlier if x.dtype.kind != "b" else later != earlier
     return x

@@ -12,8 +12,13 @@ from .ops_common import derived, normal_axes, normal_axis
 from .tensor import Tensor
 
 
-def as_tensor(x: Any) -> Tensor:
-    return x if isinstance(x, Tensor) else Tensor(x)
+def as_tensor(x: Any, beside: Any = None) -> Tensor:
+    """x itself, or a Tensor of it; a Python number takes the dtype that it would have with the array `beside` it."""
+    if isinstance(x, Tensor):
+        return x
+    if isinstance(x, (bool, int, float)) and isinstance(beside, (np.ndarray, Tensor)):
+        return Tensor(np.asarray(x, np.result_type(beside.dtype, x)))
+    return Tensor(x)
 
 
 @op
@@ -86,14 +91,14 @@ def reshape_to(x, *shape, order="C", **named):
 @derived(np.broadcast_to, name="broadcast_to")
 def broadcast(x, shape):
     """`x` repeated to `shape`."""
-    return broadcast_to(x, shape=(shape,) if isinstance(shape, int) else tuple(shape))
+    return broadcast_to(x, shape=(shape,) if isinstance(shape, (int, np.integer)) else tuple(shape))
 
 
 @derived(np.expand_dims)
 def expand_dims(x, axis):
     """New axes of length 1, at these positions of the result."""
     x = as_tensor(x)
-    count = 1 if isinstance(axis, int) else len(axis)
+    count = 1 if isinstance(axis, (int, np.integer)) else len(axis)
     new = normal_axes(axis, x.ndim + count)
     rest = iter(x.shape)
     return reshape(x, shape=tuple(1 if i in new else next(rest) for i in range(x.ndim + count)))

@@ -51,7 +51,7 @@ def logit(x, eps=None):
 @derived()
 def lerp(a, b, weight):
     """y = a + weight · (b - a)"""
-    a = as_tensor(a)
+    a = as_tensor(a, b)
     return a + weight * (b - a)
 
 
@@ -102,7 +102,7 @@ def trapezoid(y, x=None, dx=1.0, axis=-1):
 @derived(np.append)
 def append(x, values, axis=None):
     """x, then `values`, along an axis (None: both ravelled)"""
-    return concatenate([ravel(x), ravel(values)] if axis is None else [x, values], 0 if axis is None else axis)
+    return concatenate([ravel(x), ravel(as_tensor(values, x))] if axis is None else [x, values], 0 if axis is None else axis)
 
 
 @derived(*(f for f in (getattr(np, "matrix_transpose", None), getattr(np.linalg, "matrix_transpose", None)) if f))

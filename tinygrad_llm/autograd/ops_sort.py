@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .ops_common import derived, normal_axis, value
+from .ops_common import count_along, derived, errstate, kept_shape, normal_axes, normal_axis, value
 from .ops_index import take, take_along_axis
 from .ops_shape import as_tensor
 from .tensor import Tensor
@@ -122,37 +122,36 @@ def quantile(x, q, axis=None, keepdims=False, method="linear"):
     if method not in _BETWEEN:
         raise ValueError(f"quantile: method must be one of {list(_BETWEEN)}, got {method!r}")
     x = as_tensor(x)
+    x = x if x.dtype.kind == "f" else x.astype(np.float64)
     qs = np.asarray(value(q), np.float64)
     if np.any((qs < 0) | (qs > 1)):
         raise ValueError(f"quantile: q must lie in [0, 1], got {q}")
-    kept = tuple(1 for _ in x.shape) if axis is None else None
-    if axis is None:
-        rows, axis = x.reshape(-1), 0
-    else:
-        axis = normal_axis(axis, x.ndim)
-        rows = x
-    ordered = sort(rows, axis)
-    place = qs * (rows.shape[axis] - 1)
+    axes = normal_axes(axis, x.ndim)
+    rest = tuple(i for i in range(x.ndim) if i not in axes)
+    n = count_along(x.shape, axes)
+    if n == 0:
+        raise ValueError(f"quantile: of no elements, in axis {axis} of shape {x.shape}")
+    rows = sort(np.transpose(x, axes + rest).reshape((n, *(x.shape[i] for i in rest))), 0)
+    place = qs * (n - 1)
     below = np.floor(place).astype(np.int64)
     weight = _BETWEEN[method](place - below, below)
+    below, weight = np.where(weight == 1, below + 1, below), np.where(weight == 1, 0.0, weight)
     if isinstance(q, Tensor) and q.node is not None:  # the quantile moves with q, too
-        weight = weight + (q - qs) * (rows.shape[axis] - 1) if method == "linear" else weight + 0 * q
-    weight = weight.astype(x.dtype).reshape(qs.shape + (1,) * (rows.ndim - 1))
-    low = take(ordered, below.reshape(-1), axis)
-    high = take(ordered, np.minimum(below + 1, rows.shape[axis] - 1).reshape(-1), axis)
-    low, high = np.moveaxis(low, axis, 0), np.moveaxis(high, axis, 0)
-    rest = low.shape[1:]
-    low, high = low.reshape(qs.shape + rest), high.reshape(qs.shape + rest)
-    out = low + (high - low) * weight
-    if keepdims:
-        out = out.reshape(qs.shape + kept) if kept is not None else np.expand_dims(out, axis + qs.ndim)
-    return out
+        weight = weight + (q - qs) * (n - 1) if method == "linear" else weight + 0 * q
+    weight = weight.astype(x.dtype).reshape(qs.shape + (1,) * len(rest))
+    low, high = take(rows, below, 0), take(rows, np.minimum(below + 1, n - 1), 0)
+    equal = value(low) == value(high)  # infinities too, whose difference is NaN
+    unreached = (value(weight) == 0) & (np.isinf(value(low)) | np.isinf(value(high)))  # 0 · inf
+    with errstate():
+        out = low + np.where(equal | unreached, 0, high - low) * weight
+    out = np.where(np.isnan(value(rows[-1])), rows[-1], out)  # NaN stands last, and makes everything NaN
+    return out.reshape(qs.shape + kept_shape(x.shape, axes)) if keepdims else out
 
 
 @derived(np.percentile)
-def percentile(x, q, axis=None, keepdims=False):
+def percentile(x, q, axis=None, keepdims=False, method="linear"):
     """The q-th quantile, q in [0, 100]."""
-    return quantile(x, np.asarray(value(q)) / 100, axis, keepdims)
+    return quantile(x, q / 100 if isinstance(q, Tensor) else np.asarray(q) / 100, axis, keepdims, method)
 
 
 @derived(np.median)

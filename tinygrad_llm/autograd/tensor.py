@@ -40,7 +40,7 @@ def to_array(data: Any, dtype: Any = None) -> np.ndarray:
             array = np.asarray(data)
         except ValueError as error:
             raise ValueError(f"Tensor: cannot make an array of {type(data).__name__}: {error}") from error
-        if array.dtype.kind == "f" or (array.size == 0 and array.dtype == np.float64):
+        if array.dtype.kind == "f" and dtype is None:
             array = array.astype(np.float32)
     if dtype is not None:
         array = array.astype(dtype, copy=False)
@@ -260,7 +260,10 @@ class Tensor:
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if not self.is_leaf:
             raise TypeError("only leaves can be copied or pickled; use .detach() first")
-        return Tensor(self._data.copy(), self.requires_grad)
+        copied = Tensor(self._data.copy(), self.requires_grad)
+        if self.grad is not None:
+            copied.grad = from_node(self.grad._data.copy(), None)
+        return copied
 
     def overwrite(self, value: Any, index: Any = ...) -> Tensor:
         """Write `value` into this tensor's array (at `index`) in place. Not for a tensor whose history is recorded."""

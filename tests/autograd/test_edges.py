@@ -1,0 +1,119 @@
+"""Where arrays are small integers, infinite, empty, or not arrays at all: what NumPy and PyTorch agree on."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygrad_llm as tg
+
+
+def gradient(of, x):
+    x = tg.Tensor(x, requires_grad=True)
+    of(x).sum().backward()
+    return x.grad.data
+
+
+# -- numbers and dtypes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [tg.Tensor, tg.tensor, tg.asarray, lambda x, dtype: tg.full((), x, dtype=dtype)])
+@pytest.mark.parametrize("number", [0.1, 1e300])
+def test_a_dtype_that_is_asked_for_is_reached_in_one_step(make, number):
+    assert make(number, dtype=np.float64).item() == number
+    assert make(0.1, dtype=np.float16).item() == np.float16(0.1)
+
+
+def test_a_number_beside_an_array_takes_its_dtype():
+    x = np.array([1.0, 2.0])
+    for y in (tg.dot(x, 0.1), tg.append(x, 0.1), tg.lerp(0.1, x, 0.0), tg.einsum(",i->i", 0.1, x)):
+        assert y.dtype == np.float64 and 0.1 in y.data
+    assert tg.einsum(",i->i", 2.0, tg.ones(3)).dtype == np.float32
+
+
+def test_integers_become_floats_where_numpy_makes_them_floats():
+    assert tg.norm(np.array([100000, 100000], np.int32)).item() == np.hypot(1e5, 1e5)
+    assert np.isclose(tg.logsumexp(np.array([1, 3], np.uint8)).item(), np.logaddexp(1, 3))
+    assert np.float_power(tg.Tensor(np.array([100], np.int8)), 2).item() == 10000.0
+    assert tg.mean(np.full(1000, 100, np.float16)).item() == 100 and tg.mean(np.full(2, 1, np.float16)).dtype == np.float16
+    assert tg.nanmean(tg.Tensor([1.0, np.nan])).dtype == np.float32
+    np.testing.assert_array_equal(gradient(lambda x: x ** np.array([0, 1], np.uint8), [30.0, 30.0]), [0, 1])
+    np.testing.assert_array_equal(tg.diff(np.array([1, 3, 6])).data, [2, 3])
+    np.testing.assert_array_equal(tg.diff(np.array([True, False, False])).data, [True, False])
+
+
+def test_bytes_are_indices_like_any_other():
+    ids = np.array([1, 255, 255], np.uint8)
+    counts = np.bincount(ids, minlength=300)
+    np.testing.assert_array_equal(gradient(lambda x: x[ids], np.zeros((300, 2)))[:, 0], counts)
+    np.testing.assert_array_equal(gradient(lambda x: tg.take_along_axis(x, ids), np.zeros(300)), counts)
+    np.testing.assert_array_equal(gradient(lambda x: tg.gather(x, 0, ids), np.zeros(300)), counts)
+    np.testing.assert_array_equal(tg.take(np.arange(300), ids, mode="wrap").data, ids)
+    np.testing.assert_array_equal(gradient(lambda x: x[np.array([-1], np.int8)], np.zeros(200)), np.arange(200) == 199)
+
+
+# -- large, small, infinite --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("a, b, slope", [(1e25, 1e20, -1e-15), (1e-20, 1e-25, -1e30)])
+def test_the_slope_of_a_quotient_does_not_overflow_on_the_way(a, b, slope):
+    np.testing.assert_allclose(gradient(lambda x: np.float32(a) / x, np.float32([b])), [slope], rtol=1e-6)
+
+
+def test_the_slope_of_a_remainder_counts_as_the_remainder_does():
+    assert gradient(lambda b: tg.remainder(1.0, b), np.array(0.1)) == -9          # 1 / 0.1 rounds to 10
+    assert gradient(lambda b: tg.fmod(1.0, b), np.array(0.1)) == -9
+
+
+METHODS = st.sampled_from(["linear", "lower", "higher", "midpoint", "nearest"])
+
+
+@given(st.data(), METHODS, st.booleans())
+def test_quantiles_are_numpys(data, method, keepdims):
+    shape = tuple(data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=3)))
+    numbers = st.sampled_from([*range(-3, 4), 0.25, 7.5, np.nan]) if data.draw(st.booleans()) else st.integers(-3, 3)
+    flat = data.draw(st.lists(numbers, min_size=int(np.prod(shape)), max_size=int(np.prod(shape))))
+    x = np.array(flat).reshape(shape)
+    axes = st.sets(st.integers(0, len(shape) - 1), min_size=1)
+    axis = data.draw(st.none() | st.integers(0, len(shape) - 1).map(np.int64) | axes.map(tuple))
+    q = data.draw(st.sampled_from([0.0, 0.5, 1.0, 0.3, [0.25, 1.0], []]))
+    ours, expected = tg.quantile(x, q, axis, keepdims, method), np.quantile(x, q, axis=axis, keepdims=keepdims, method=method)
+    assert ours.shape == np.shape(expected)
+    np.testing.assert_allclose(ours.data, expected, atol=1e-12)
+
+
+def test_medians_of_infinities_and_the_slope_of_a_percentile():
+    inf = np.inf
+    assert [tg.median(np.array(x)).item() for x in ([1.0, 2, inf], [inf] * 3, [-inf, 1, 2])] == [2, inf, 1]
+    assert tg.quantile(np.array([1.0, inf]), 0).item() == 1
+    assert np.isclose(gradient(lambda q: tg.percentile(np.array([1.0, 5, 7]), q), np.array(30.0)), 4 * 2 / 100)
+    with pytest.raises(ValueError, match="median: .*no elements"):
+        tg.median(np.zeros((0, 2)))
+
+
+# -- Python's ways -----------------------------------------------------------------------------------------------------
+
+
+def test_none_equals_no_tensor():
+    x = tg.Tensor([1.0, 2.0])
+    assert (x == None) is False and (x != None) is True and None not in [x]  # noqa: E711
+    assert (x == [1.0, 3.0]).tolist() == [True, False]
+
+
+def test_axes_and_lengths_may_be_numpys_integers():
+    x, one = tg.ones(2, 3), np.int64(1)
+    assert tg.expand_dims(x, one).shape == (2, 1, 3) and tg.tile(x, one).shape == (2, 3)
+    assert tg.norm(x, axis=one).shape == (2,) and tg.median(x, axis=one, keepdims=True).shape == (2, 1)
+    assert tg.full(np.int64(3), 1.0).shape == (3,)
+
+
+def test_a_deep_copy_has_its_own_gradient():
+    x = tg.Tensor([1.0, 2.0], requires_grad=True)
+    (x * x).sum().backward()
+    twin = copy.deepcopy(x)
+    (x * x).sum().backward()
+    assert twin.requires_grad and twin.grad.tolist() == [2, 4] and x.grad.tolist() == [4, 8]
