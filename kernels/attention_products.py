@@ -18,7 +18,7 @@ from kernels._jit import jit
 from kernels.attention_vectors import _INT, _WORD, _vector, lanes, sizeof
 
 # rows and vectors of the largest register tile: 4 × 4 of 32 registers, 6 × 2 of 16
-TALL, WIDE = (4, 4) if simd.LANES32 == 16 else (6, 2)
+TALL, WIDE = (6, 2) if simd.FEW_REGISTERS else (4, 4)
 
 
 def sum_over(builder, first, last, start, add):

@@ -43,7 +43,7 @@ def make_matmul(vector, pairs=False):
     add_product = add_pairs if pairs else None
     tile_1, tile_2, tile_3 = (make_tile(vector, n, add_product=add_product) for n in (1, 2, 3))
     low_4, low_2 = (make_tile(vector, PANEL, rows, add_product=add_product) for rows in (4, 2))
-    low_tiles = ROWS == 6                     # the powers of two that most sizes are leave 4 rows or 2 of them
+    low_tiles = simd.FEW_REGISTERS            # 6 rows: the powers of two that most sizes are leave 4 rows or 2 of them
     peek = simd.peek_f32 if single else simd.peek_f64
     scalar = np.float32 if single else np.float64
     pack_a, gather_a = make_pack(simd.Vector(vector.dtype, ROWS))

@@ -19,11 +19,11 @@ from numba.extending import intrinsic
 
 from . import simd
 
-# Rows of the largest tile, and vectors of B side by side in it: 32 registers hold 8 x 3 sums, 3 of B and one of A; AVX2's 16 hold
-# 6 x 2, which reads less of B than 4 x 3 and divides more widths
-ROWS, PANEL = (6, 2) if simd.LANES32 == 8 else (8, 3)
+# Rows of the largest tile, and vectors of B side by side in it: 32 registers hold 8 x 3 sums, 3 of B and one of A; 16 hold 6 x 2,
+# which reads less of B than 4 x 3 and divides more widths
+ROWS, PANEL = (6, 2) if simd.FEW_REGISTERS else (8, 3)
 # Where there are few rows: so many at most are taken together, and 4 of them meet so many columns or vectors of B at once
-MOST_ROWS, BESIDE_4 = (4, 3) if simd.LANES32 == 8 else (8, 4)
+MOST_ROWS, BESIDE_4 = (4, 3) if simd.FEW_REGISTERS else (8, 4)
 _I64 = ir.IntType(64)
 
 

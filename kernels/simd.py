@@ -62,6 +62,7 @@ def _lanes():
 
 LANES32 = _lanes()
 LANES64 = LANES32 // 2
+FEW_REGISTERS = LANES32 == 8                   # AVX2 has 16 vectors, AVX-512 and NEON 32
 
 
 class Vector(types.Type):
