@@ -318,6 +318,53 @@ def test_cross_entropy_takes_classes_at_axis_1_and_says_what_is_wrong():
         F.cross_entropy(x, labels, reduction="average")
 
 
+def test_class_weights_belong_to_the_classes_and_ignored_rows_to_nobody():
+    hidden = np.array([[-np.inf, 1.0, 2.0], [1.0, 2.0, 3.0]])
+    weight = [1.0, 2.0, 3.0]
+    (w,) = leaves((3,))
+    for smoothing, want in ((0.0, np.log(1 + np.e + np.e**-1)), (0.1, None)):
+        loss = F.cross_entropy(tg.Tensor(hidden), [-100, 1], weight, label_smoothing=smoothing)
+        alone = F.cross_entropy(tg.Tensor(hidden[1:]), [1], weight, label_smoothing=smoothing)
+        assert loss.item() == pytest.approx(alone.item() if want is None else want)
+    for smoothing in (0.0, 0.1):
+        (x,) = leaves((2, 3))
+        with np.errstate(all="ignore"):
+            loss = F.cross_entropy(x, [-100, -100], w, label_smoothing=smoothing)
+            dx, dw = tg.grad(loss, (x, w))
+        assert np.isnan(loss.item()) and not dx.data.any() and not dw.data.any()
+    for loss in (F.cross_entropy, F.nll_loss):
+        with pytest.raises(IndexError, match=r"targets must lie in 0..2, got -1..1"):
+            loss(x, [-1, 1], weight)
+        for n in (1, 2, 4):
+            with pytest.raises(ValueError, match="one weight for each of 3 classes"):
+                loss(x, [0, 1], np.ones(n))
+    with pytest.raises(ValueError, match="one weight for each of 3 classes"):
+        F.cross_entropy(x, np.full((2, 3), 1 / 3), [2.0])
+
+
+def test_a_mean_keeps_float32_and_is_nan_over_nothing():
+    (x,) = leaves((4, 3), dtype=np.float32)
+    for target in (np.array([0, 1, 2, 0]), np.full((4, 3), 1 / 3, np.float32)):
+        for weight in (None, np.ones(3, np.float32)):
+            assert F.cross_entropy(x, target, weight).dtype == np.float32
+            with np.errstate(invalid="ignore"):
+                assert np.isnan(F.cross_entropy(x[:0], target[:0], weight).item())
+
+
+def test_a_certain_prediction_has_a_finite_loss_and_slope():
+    p = tg.Tensor(np.array([0.0, 1, 0, 1, 0.25]), requires_grad=True)
+    t = tg.Tensor(np.array([0.0, 1, 1, 0, 1]), requires_grad=True)
+    losses = F.binary_cross_entropy(p, t, reduction="none")
+    np.testing.assert_allclose(losses.data, [0, 0, 100, 100, np.log(4)], atol=1e-14)
+    dp, dt = tg.grad(losses.sum(), (p, t), create_graph=True)
+    np.testing.assert_allclose(dp.data, [0, 0, -1e12, 1e12, -4])
+    np.testing.assert_allclose(dt.data, [100, -100, 100, -100, np.log(3)])
+    assert all(np.isfinite(d.data).all() for d in tg.grad(dp.sum() + dt.sum(), (p, t)))
+    x = tg.Tensor([200.0, -200.0], requires_grad=True)
+    F.binary_cross_entropy(F.sigmoid(x), tg.Tensor([1.0, 0.0])).backward()
+    np.testing.assert_array_equal(x.grad.data, [0, 0])
+
+
 def test_linear_cross_entropy_with_and_without_a_graph():
     h, w = leaves((6, 3), (5, 3), seed=2)
     labels = np.array([0, 1, -100, 4, 3, 3])

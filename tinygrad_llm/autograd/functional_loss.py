@@ -60,6 +60,18 @@ def _labels(target: Any, shape: tuple[int, ...], who: str) -> np.ndarray:
     return labels
 
 
+def _class_weight(weight: Any, classes: int, who: str) -> Tensor:
+    weight = as_tensor(weight)
+    if weight.shape != (classes,):
+        raise ValueError(f"{who}: expected one weight for each of {classes} classes, got shape {weight.shape}")
+    return weight
+
+
+def _mean_of(losses: Tensor, count: int) -> Tensor:
+    """The sum over a Python number, which leaves the losses their dtype; NaN where nothing counts."""
+    return losses.sum() * (1.0 / count if count else float("nan"))
+
+
 def cross_entropy(
     input: Any, target: Any, weight: Any = None, ignore_index: int = MISSING, reduction: str = "mean",
     label_smoothing: float = 0.0,
@@ -78,12 +90,11 @@ def cross_entropy(
     rows = _classes_last(x, "cross_entropy")
     labels = _labels(target, rows.shape[:-1], "cross_entropy")
     if weight is not None:
-        return _weighed_cross_entropy(rows, labels, as_tensor(weight), ignore_index, reduction, label_smoothing)
+        return _weighed_cross_entropy(rows, labels, weight, ignore_index, reduction, label_smoothing)
     losses = fused.cross_entropy(rows, labels, ignore_index=ignore_index, label_smoothing=label_smoothing)
     if reduction != "mean":
         return _reduced(losses, reduction)
-    count = np.count_nonzero(labels != ignore_index)
-    return losses.sum() * (1.0 / count if count else float("nan"))
+    return _mean_of(losses, int(np.count_nonzero(labels != ignore_index)))
 
 
 def _probability_cross_entropy(x: Tensor, target: Tensor, weight: Any, reduction: str, smoothing: float) -> Tensor:
@@ -92,35 +103,43 @@ def _probability_cross_entropy(x: Tensor, target: Tensor, weight: Any, reduction
     x, target = _classes_last(x, "cross_entropy"), _classes_last(target, "cross_entropy")
     if smoothing:
         target = target * (1 - smoothing) + smoothing / x.shape[-1]
-    losses = -_weighed(log_softmax(x) * target, weight).sum(axis=-1)
-    return losses.sum() / max(losses.size, 1) if reduction == "mean" else _reduced(losses, reduction)
+    terms = log_softmax(x) * target
+    if weight is not None:
+        terms = terms * _class_weight(weight, x.shape[-1], "cross_entropy")
+    losses = -terms.sum(axis=-1)
+    return _mean_of(losses, losses.size) if reduction == "mean" else _reduced(losses, reduction)
 
 
 def _weighed_cross_entropy(
-    x: Tensor, labels: np.ndarray, weight: Tensor, ignore_index: int, reduction: str, smoothing: float
+    x: Tensor, labels: np.ndarray, weight: Any, ignore_index: int, reduction: str, smoothing: float
 ) -> Tensor:
-    logp = log_softmax(x)
-    counted = labels != ignore_index
-    safe = np.where(counted, labels, 0)
-    weights = np.where(counted, weight[safe], 0)
-    losses = -np.take_along_axis(logp, safe[..., None], -1)[..., 0] * weights
+    logp, weight = log_softmax(x), _class_weight(weight, x.shape[-1], "cross_entropy")
+    losses, weights, counted = _picked(logp, labels, weight, ignore_index, "cross_entropy")
     if smoothing:
         smooth = np.where(counted, -(logp * weight).sum(axis=-1), 0)
         losses = (1 - smoothing) * losses + smoothing / x.shape[-1] * smooth
     return losses.sum() / weights.sum() if reduction == "mean" else _reduced(losses, reduction)
 
 
+def _picked(
+    logp: Tensor, labels: np.ndarray, weight: Tensor | None, ignore_index: int, who: str
+) -> tuple[Tensor, Any, np.ndarray]:
+    """(weighed losses, their weights, which count); one that does not count is 0 whatever stands in its row."""
+    counted = labels != ignore_index
+    safe = np.where(counted, labels, 0)
+    if labels.size and (safe.min() < 0 or safe.max() >= logp.shape[-1]):
+        raise IndexError(f"{who}: targets must lie in 0..{logp.shape[-1] - 1}, got {safe.min()}..{safe.max()}")
+    weights = counted.astype(logp.dtype) if weight is None else np.where(counted, weight[safe], 0)
+    picked = np.where(counted, np.take_along_axis(logp, safe[..., None], -1)[..., 0], 0)
+    return -picked * weights, weights, counted
+
+
 def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = MISSING, reduction: str = "mean") -> Tensor:
     """-x[target], x log-probabilities of shape (C,), (N, C) or (N, C, d₁, ...); the mean is weighed by `weight`."""
     rows = _classes_last(as_tensor(input), "nll_loss")
     labels = _labels(target, rows.shape[:-1], "nll_loss")
-    counted = labels != ignore_index
-    safe = np.where(counted, labels, 0)
-    if labels.size and (safe.min() < 0 or safe.max() >= rows.shape[-1]):
-        raise IndexError(f"nll_loss: targets must lie in 0..{rows.shape[-1] - 1}, got {safe.min()}..{safe.max()}")
-    weights = counted.astype(rows.dtype) if weight is None else np.where(counted, as_tensor(weight)[safe], 0)
-    picked = np.where(counted, np.take_along_axis(rows, safe[..., None], -1)[..., 0], 0)
-    losses = -picked * weights
+    class_weight = None if weight is None else _class_weight(weight, rows.shape[-1], "nll_loss")
+    losses, weights, _ = _picked(rows, labels, class_weight, ignore_index, "nll_loss")
     return losses.sum() / weights.sum() if reduction == "mean" else _reduced(losses, reduction)
 
 
@@ -138,9 +157,7 @@ def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction:
     p, t = _pair("binary_cross_entropy", input, target)
     if p.size and (p.data.min() < 0 or p.data.max() > 1):
         raise ValueError("binary_cross_entropy: input must lie in [0, 1]; for logits there is binary_cross_entropy_with_logits")
-    with np.errstate(divide="ignore"):
-        losses = -(t * clip(np.log(p), -100) + (1 - t) * clip(np.log1p(-p), -100))
-    return _reduced(_weighed(losses, weight), reduction)
+    return _reduced(_weighed(fused.binary_cross_entropy(p, t), weight), reduction)
 
 
 def binary_cross_entropy_with_logits(

@@ -261,6 +261,26 @@ def _(logits, targets, *, ignore_index=-100, label_smoothing=0.0):
     return np.where(counted, losses, 0)
 
 
+LEAST_LOG, LEAST_VARIANCE = -100.0, 1e-12  # PyTorch's bounds, which keep a certain prediction's loss and slope finite
+
+
+def _floored(log, x, certain):
+    """log x (or log1p x), not below LEAST_LOG, which stands where the logarithm is infinite and has no slope."""
+    return np.where(certain, LEAST_LOG, np.maximum(log(np.where(certain, 0.5, x)), LEAST_LOG))
+
+
+@op
+def binary_cross_entropy(p, t):
+    """y = -(t log p + (1 - t) log(1 - p)), the logarithms not below -100, p in [0, 1]"""
+    return -(t * _floored(np.log, p, p == 0) + (1 - t) * _floored(np.log1p, -p, p == 1)), (p, t)
+
+@binary_cross_entropy.grad_of("p")
+def _(g, p, t): return g * (p - t) / np.maximum(p * (1 - p), LEAST_VARIANCE)
+
+@binary_cross_entropy.grad_of("t")
+def _(g, p, t): return g * (_floored(np.log1p, -p, p == 1) - _floored(np.log, p, p == 0))
+
+
 @op(fresh="freed")
 def linear_cross_entropy(hidden, weight, targets, bias=None, *, reduction="mean", ignore_index=-100, label_smoothing=0.0):
     """The cross-entropy of logits = hidden weightᵀ + bias, which are never all in memory: chunk by chunk, forward
@@ -282,4 +302,4 @@ def _(hidden, weight, targets, bias, *, reduction="mean", ignore_index=-100, lab
     losses = cross_entropy.op.composite(
         linear.op.composite(hidden, weight, bias), targets, ignore_index=ignore_index, label_smoothing=label_smoothing
     )
-    return losses.sum() if reduction == "sum" else losses.sum() / np.count_nonzero(value(targets) != ignore_index)
+    return losses.sum() if reduction == "sum" else losses.sum() / int(np.count_nonzero(value(targets) != ignore_index))

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from .forms import call, draw, general
+from .forms import binary, call, draw, general
 
 _erf = np.vectorize(math.erf, otypes=[float])
 
@@ -148,6 +148,9 @@ general(
     "linear_cross_entropy", _linear_cross_entropy, call((4, 3), (5, 3), _labels(4, classes=5), None),
     call((2, 3, 3), (5, 3), _labels(2, 3, classes=5, ignored=[(0, 1)]), (5,), label_smoothing=0.1),
     call((4, 3), (5, 3), _labels(4, classes=5), (5,), reduction="sum"), float32_error=1e-5,
+)
+binary(
+    "binary_cross_entropy", lambda p, t: -(t * np.log(p) + (1 - t) * np.log(1 - p)), a=(0.05, 0.95), b=(0.0, 1.0)
 )
 _MASK = np.array([[1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 0, 0]], bool)
 _KEYS = np.array([[1, 1, 1, 0], [0, 1, 1, 1]], bool)
