@@ -439,3 +439,21 @@ def test_large_products_agree_with_numpys_on_either_side():
         assert a.dtype == c.dtype == np.float32
         np.testing.assert_allclose(c, a, rtol=2e-4, atol=2e-5 * np.abs(a).max())
     np.testing.assert_allclose(results[1][0], x.data @ w.data.T + b.data, rtol=2e-4, atol=1e-4)
+
+
+def test_nan_comes_through_hard_activations_and_infinity_has_their_slope():
+    x = tg.Tensor(np.array([np.nan, np.inf, -np.inf]), requires_grad=True)
+    calls = {
+        "hardtanh": ((), [np.nan, 1, -1], [0, 0]), "relu6": ((), [np.nan, 6, 0], [0, 0]),
+        "hardsigmoid": ((), [np.nan, 1, 0], [0, 0]), "hardswish": ((), [np.nan, np.inf, 0], [1, 0]),
+        "threshold": ((0.0, 0.0), [np.nan, np.inf, 0], [1, 0]),
+        "softshrink": ((), [np.nan, np.inf, -np.inf], [1, 1]),
+    }  # fmt: skip
+    for name, (options, want, slopes) in calls.items():
+        y = getattr(F, name)(x, *options)
+        (d,) = tg.grad(y.sum(), x)
+        np.testing.assert_array_equal(y.data, want, err_msg=name)
+        np.testing.assert_array_equal(d.data[1:], slopes, err_msg=name)
+        assert d.data[0] != 0, name
+        assert getattr(F, name)(x.astype(np.float32), *options).dtype == np.float32
+    assert F.relu6(tg.Tensor([-1, 7])).tolist() == [0, 6] and F.relu6(tg.Tensor([-1, 7])).dtype == np.int64

@@ -8,6 +8,7 @@ import numpy as np
 
 from . import ops_neural as fused
 from .ops_arithmetic import logaddexp
+from .ops_common import derived, normal_axis
 from .ops_elementary import expm1, sigmoid, tanh
 from .ops_join import array_split
 from .ops_shape import as_tensor
@@ -105,8 +106,9 @@ def tanhshrink(input: Any) -> Tensor:
 
 
 def _within(x: Tensor, low: float, high: float) -> Tensor:
-    """clip, but a bound itself gets no gradient, as in PyTorch's hard functions."""
-    return np.where((x > low) & (x < high), x, np.where(x >= high, high, low).astype(x.dtype))
+    """clip, but a bound itself gets no gradient, as in PyTorch's hard functions; NaN is on neither bound and stays."""
+    low, high = x.dtype.type(low), x.dtype.type(high)
+    return np.where(x >= high, high, np.where(x <= low, low, x))
 
 
 def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
@@ -129,7 +131,8 @@ def hardsigmoid(input: Any) -> Tensor:
 def hardswish(input: Any) -> Tensor:
     """y = x · hardsigmoid(x)."""
     x = as_tensor(input)
-    return np.where(x <= -3, 0, np.where(x >= 3, x, x * (x + 3) / 6))
+    inner = np.where((x <= -3) | (x >= 3), 0, x)  # the branch not taken must not make inf · 0 of an infinite x
+    return np.where(x <= -3, 0, np.where(x >= 3, x, inner * (inner + 3) / 6))
 
 
 def hardshrink(input: Any, lambd: float = 0.5) -> Tensor:
@@ -141,20 +144,21 @@ def hardshrink(input: Any, lambd: float = 0.5) -> Tensor:
 def softshrink(input: Any, lambd: float = 0.5) -> Tensor:
     """y = x moved towards 0 by λ, at most to 0."""
     x = as_tensor(input)
-    return np.where(x > lambd, x - lambd, np.where(x < -lambd, x + lambd, 0 * x))
+    return np.where((x >= -lambd) & (x <= lambd), 0, x - lambd * np.sign(x.data))
 
 
 def threshold(input: Any, threshold: float, value: float) -> Tensor:
     """y = x where x exceeds the threshold, else the value."""
     x = as_tensor(input)
-    return np.where(x > threshold, x, value)
+    return np.where(x <= threshold, value, x)
 
 
+@derived()
 def glu(input: Any, axis: int = -1) -> Tensor:
     """y = a σ(b), a and b the halves of x along the axis   Dauphin et al. 2017, arXiv:1612.08083"""
     x = as_tensor(input)
-    if x.ndim == 0 or x.shape[axis] % 2:
-        raise ValueError(f"glu: the axis must have an even length, got shape {x.shape}, axis {axis}")
+    if x.shape[normal_axis(axis, x.ndim)] % 2:
+        raise ValueError(f"the axis must have an even length, got shape {x.shape}, axis {axis}")
     a, b = array_split(x, 2, axis)
     return a * sigmoid(b)
 
