@@ -457,3 +457,22 @@ def test_nan_comes_through_hard_activations_and_infinity_has_their_slope():
         assert d.data[0] != 0, name
         assert getattr(F, name)(x.astype(np.float32), *options).dtype == np.float32
     assert F.relu6(tg.Tensor([-1, 7])).tolist() == [0, 6] and F.relu6(tg.Tensor([-1, 7])).dtype == np.int64
+
+
+@pytest.mark.parametrize("mode, widths, want", [
+    ("reflect", (2, -2), [3, 2, 1]), ("reflect", (-1, 2), [2, 3, 2, 1]), ("reflect", (-2, 2), [3, 2, 1]),
+    ("replicate", (-4, 5), [3, 3, 3, 3]), ("replicate", (2, -2), [1, 1, 1]), ("circular", (-1, 2), [2, 3, 2, 3]),
+    ("circular", (2, -1), [1, 2, 1, 2]), ("constant", (-1, 2), [2, 3, 0, 0]),
+])  # fmt: skip
+def test_negative_padding_cuts(mode, widths, want):
+    np.testing.assert_array_equal(F.pad(np.array([[1.0, 2, 3]]), widths, mode).data, [want])
+
+
+def test_padding_that_leaves_nothing_to_pad_is_refused():
+    x = tg.ones(1, 3)
+    for mode, widths in (("constant", (-4, 5)), ("constant", (0, -4)), ("reflect", (0, -4)), ("replicate", (1, -5))):
+        with pytest.raises(ValueError, match="pad: cannot cut"):
+            F.pad(x, widths, mode)
+    with pytest.raises(ValueError, match="more than once"):
+        F.pad(x, (2, -2), "circular")
+    np.testing.assert_array_equal(F.pad(x, (1, 1), "constant", None).data, [[0, 1, 1, 1, 0]])

@@ -19,7 +19,6 @@ from .ops_attention import attend, attention, attention_pattern
 from .ops_common import as_index, derived
 from .ops_fused import feed_forward, self_attention
 from .ops_index import pad as pad_axes
-from .ops_index import take
 from .ops_shape import as_tensor
 from .random import draw_seed
 from .tensor import Tensor
@@ -97,10 +96,11 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
     return y if bias is None else y + as_tensor(bias).reshape(by_channel)
 
 
-def pad(input: Any, pad: Any, mode: str = "constant", value: float = 0.0) -> Tensor:
+def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None) -> Tensor:
     """PyTorch's pad: (before, after) of the last axis, then of the last but one, ...; negative widths cut.
 
-    mode "constant", "reflect", "replicate" or "circular".
+    mode "constant" (value 0 by default), "reflect", "replicate" or "circular". What is cut at one end is not there to be
+    repeated around the circle, but is still mirrored at the other.
     """
     x, widths = as_tensor(input), list(pad)
     if len(widths) % 2 or len(widths) > 2 * x.ndim:
@@ -109,14 +109,24 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float = 0.0) -> Ten
     names = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
     if mode not in names:
         raise ValueError(f"pad: mode must be one of {list(names)}, got {mode!r}")
-    if mode == "replicate" and any(w < 0 for pair in pairs for w in pair):
-        for axis, (n, (before, after)) in enumerate(zip(x.shape, pairs)):
-            x = take(x, np.clip(np.arange(-before, n + after), 0, n - 1), axis)
-        return x
-    if any(w < 0 for pair in pairs for w in pair):
-        x = x[tuple(slice(max(-before, 0), n - max(-after, 0)) for n, (before, after) in zip(x.shape, pairs))]
-        pairs = [(max(before, 0), max(after, 0)) for before, after in pairs]
-    return pad_axes(x, pairs, names[mode], value)
+    fill = 0.0 if value is None else value
+    if min(map(min, pairs), default=0) >= 0:
+        return pad_axes(x, pairs, names[mode], fill)
+    grown = [(max(before, 0), max(after, 0)) for before, after in pairs]
+    cut = [(min(before, 0), min(after, 0)) for before, after in pairs]
+    if mode in ("reflect", "replicate"):
+        return _cut(pad_axes(x, grown, names[mode], fill), cut)
+    x = _cut(x, cut)
+    if mode == "circular" and any(max(widths) > n for n, widths in zip(x.shape, grown)):
+        raise ValueError(f"pad: {pad} would go round more than once what is left, {x.shape}")
+    return pad_axes(x, grown, names[mode], fill)
+
+
+def _cut(x: Tensor, widths: list[tuple[int, int]]) -> Tensor:
+    """x without -before and -after elements at the ends of each axis."""
+    if any(n + before + after < 0 for n, (before, after) in zip(x.shape, widths)):
+        raise ValueError(f"pad: cannot cut {widths} off an array of shape {x.shape}")
+    return x[tuple(slice(-before, n + after) for n, (before, after) in zip(x.shape, widths))]
 
 
 # -- attention ---------------------------------------------------------------------------------------------------------
