@@ -476,3 +476,14 @@ def test_padding_that_leaves_nothing_to_pad_is_refused():
     with pytest.raises(ValueError, match="more than once"):
         F.pad(x, (2, -2), "circular")
     np.testing.assert_array_equal(F.pad(x, (1, 1), "constant", None).data, [[0, 1, 1, 1, 0]])
+
+
+def test_pytorchs_keywords_are_taken():
+    x, w = tg.Tensor([[0.3, -0.2]]), tg.Tensor([[1.0, 2.0]])
+    for name in ("relu", "silu", "tanh", "sigmoid", "gelu", "softmax"):
+        np.testing.assert_array_equal(getattr(F, name)(input=x).data, getattr(F, name)(x).data)
+    np.testing.assert_array_equal(F.linear(input=x, weight=w, bias=tg.ones(1)).data, F.linear(x, w, tg.ones(1)).data)
+    np.testing.assert_array_equal(F.one_hot(tensor=[1, 0], num_classes=2).data, [[0, 1], [1, 0]])
+    for call in (lambda: F.relu(x, input=x), lambda: F.relu(x=x, input=x), lambda: F.linear(input=x)):
+        with pytest.raises(TypeError, match="input"):
+            call()

@@ -81,9 +81,9 @@ def tri(n: int, m: int | None = None, k: int = 0, dtype: Any = np.float32) -> Te
     return Tensor(np.tri(n, m, k, dtype))
 
 
-def one_hot(indices: Any, num_classes: int = -1, dtype: Any = np.int64) -> Tensor:
-    """y[..., c] = 1 where indices[...] = c, else 0; -1 takes the largest index + 1 as the number of classes."""
-    ids = Tensor(indices).data
+def one_hot(tensor: Any, num_classes: int = -1, dtype: Any = np.int64) -> Tensor:
+    """y[..., c] = 1 where tensor[...] = c, else 0; -1 takes the largest index + 1 as the number of classes."""
+    ids = Tensor(tensor).data
     if ids.dtype.kind not in "iu":
         raise TypeError(f"one_hot: expected integers, got {ids.dtype}")
     if num_classes == -1 and ids.size == 0:

@@ -322,6 +322,8 @@ def _bind(record: Op, args: tuple[Any, ...], params: dict[str, Any]) -> tuple[tu
                 raise TypeError(f"{record.name}: {static} was given twice")
             params[static] = value
         if not params.keys() <= record.statics.keys():
+            if "input" in params and not inputs and "input" not in record.inputs:  # PyTorch's name of the first
+                inputs.append(params.pop("input"))
             for name in record.inputs[len(inputs) :]:
                 inputs.append(params.pop(name, None))
         if len(inputs) < len(record.inputs):
