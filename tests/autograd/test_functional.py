@@ -487,3 +487,11 @@ def test_pytorchs_keywords_are_taken():
     for call in (lambda: F.relu(x, input=x), lambda: F.relu(x=x, input=x), lambda: F.linear(input=x)):
         with pytest.raises(TypeError, match="input"):
             call()
+
+
+def test_lists_are_weights_and_a_wrong_axis_is_named():
+    x = tg.Tensor([[1.0, 2.0, 4.0]])
+    np.testing.assert_allclose(F.layer_norm(x, 3, [1.0, 2.0, 3.0]).data, F.layer_norm(x, 3).data * [1, 2, 3], rtol=1e-6)
+    np.testing.assert_allclose(F.rms_norm(x, (3,), [1.0, 2.0, 3.0]).data, F.rms_norm(x, 3).data * [1, 2, 3], rtol=1e-6)
+    with pytest.raises(ValueError, match=r"glu: axis 5 is out of bounds"):
+        F.glu(x, axis=5)

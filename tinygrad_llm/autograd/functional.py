@@ -59,13 +59,14 @@ def _rows_of(x: Tensor, shape: Any, vectors: tuple[Any, ...], who: str) -> tuple
     n = len(shape)
     if not n or x.shape[-n:] != shape:
         raise ValueError(f"{who}: expected an input that ends with the axes {shape}, got {x.shape}")
-    for v in vectors:
+    found = [None if v is None else as_tensor(v) for v in vectors]
+    for v in found:
         if v is not None and v.shape != shape:
             raise ValueError(f"{who}: expected weight and bias of shape {shape}, got {v.shape}")
     if n == 1:
-        return x, list(vectors)
+        return x, found
     width = math.prod(shape)
-    return x.reshape((*x.shape[:-n], width)), [None if v is None else as_tensor(v).reshape(width) for v in vectors]
+    return x.reshape((*x.shape[:-n], width)), [None if v is None else v.reshape(width) for v in found]
 
 
 def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
