@@ -495,3 +495,15 @@ def test_lists_are_weights_and_a_wrong_axis_is_named():
     np.testing.assert_allclose(F.rms_norm(x, (3,), [1.0, 2.0, 3.0]).data, F.rms_norm(x, 3).data * [1, 2, 3], rtol=1e-6)
     with pytest.raises(ValueError, match=r"glu: axis 5 is out of bounds"):
         F.glu(x, axis=5)
+
+
+@pytest.mark.parametrize("x_shape, w_shape", [
+    ((3, 0), (2, 0)), ((2, 3, 0), (2, 0)), ((0,), (2, 0)), ((2, 3, 4), (0, 4)), ((0, 4), (2, 4)),
+])  # fmt: skip
+def test_linear_with_no_features_is_its_bias(x_shape, w_shape):
+    x, w, b = leaves(x_shape, w_shape, w_shape[:1])
+    y = F.linear(x, w, b)
+    np.testing.assert_array_equal(y.data, x.data @ w.data.T + b.data)
+    for leaf, d in zip((x, w, b), tg.grad(y.sum(), (x, w, b))):
+        assert d.shape == leaf.shape
+    np.testing.assert_array_equal(d.data, np.full(w_shape[:1], math.prod(x_shape[:-1])))

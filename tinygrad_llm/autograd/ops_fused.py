@@ -18,7 +18,7 @@ from kernels.arrays import address, empty
 from .op import op
 from .ops_attention import attention
 from .ops_common import value
-from .ops_linalg import column_sums, precision_of, product
+from .ops_linalg import column_sums, precision_of, product, rows_of
 from .ops_neural import gelu, linear, relu, silu
 from .ops_shape import reshape, transpose
 
@@ -26,11 +26,6 @@ from .ops_shape import reshape, transpose
 VARIANTS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "relu": ("relu", ()), "gelu": ("gelu", ("none",)), "gelu_tanh": ("gelu", ("tanh",)), "silu": ("silu", ()),
 }  # fmt: skip
-
-
-def rows_of(x):
-    """(..., D) -> (rows, D)"""
-    return x.reshape(-1, x.shape[-1])
 
 
 def affine(rows, weight, bias, precision, **epilogue):

@@ -39,6 +39,11 @@ def is_for_kernels(rows: int, weights: int) -> bool:
     return rows * weights > SMALL or (rows <= FEW_ROWS and rows * weights >= FEW_WORK)
 
 
+def rows_of(x: np.ndarray) -> np.ndarray:
+    """(..., D) -> (rows, D), also where D is 0"""
+    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
 def product(a: np.ndarray, b: np.ndarray, precision: str | None = None) -> np.ndarray:
     """a @ b for ndarrays, by the faster route."""
     if precision is not None:

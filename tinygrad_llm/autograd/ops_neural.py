@@ -17,7 +17,7 @@ from .op import op
 from .ops_common import along, value
 from .ops_elementary import sigmoid
 from .ops_index import getitem
-from .ops_linalg import FLOATS, column_sums, is_for_kernels, precision_of, product
+from .ops_linalg import FLOATS, column_sums, is_for_kernels, precision_of, product, rows_of
 from .ops_special import erf
 from .state import local
 
@@ -34,7 +34,7 @@ def linear(x, weight, bias=None):
         raise ValueError(f"expected x (..., K) and weight (N, K), got shapes {x.shape} and {weight.shape}")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"expected a bias of shape {weight.shape[:1]}, got {bias.shape}")
-    rows = x.reshape(-1, x.shape[-1])
+    rows = rows_of(x)
     precision = precision_of(rows, weight)
     if precision is not None:
         y = kernels.matmul(rows, weight, transpose_b=True, bias=bias, precision=precision)
@@ -46,9 +46,9 @@ def linear(x, weight, bias=None):
 
 @linear.grad
 def _(g, x, weight, bias, precision, *, needs):
-    rows = g.reshape(-1, g.shape[-1])
+    rows = rows_of(g)
     dx = product(rows, weight, precision).reshape(x.shape) if needs[0] else None
-    dw = product(rows.T, x.reshape(-1, x.shape[-1]), precision) if needs[1] else None
+    dw = product(rows.T, rows_of(x), precision) if needs[1] else None
     return dx, dw, column_sums(rows) if needs[2] else None
 
 @linear.composite
