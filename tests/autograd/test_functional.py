@@ -251,6 +251,9 @@ def test_grouped_queries_share_keys_like_repeated_ones():
         np.testing.assert_allclose(a.data, b.data, rtol=1e-10, atol=1e-13)
     with pytest.raises(ValueError, match="scaled_dot_product_attention"):
         F.scaled_dot_product_attention(q, k, v)
+    for one in (slice(0, 1), 0):  # keys and values for all of the batch
+        spread = F.scaled_dot_product_attention(q, np.broadcast_to(k[:1], k.shape), np.broadcast_to(v[:1], v.shape), enable_gqa=True)
+        np.testing.assert_array_equal(F.scaled_dot_product_attention(q, k[one], v[one], enable_gqa=True).data, spread.data)
 
 
 @pytest.mark.parametrize("lead", [(), (3,), (2, 2, 3)])

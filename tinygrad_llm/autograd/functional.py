@@ -146,10 +146,11 @@ def scaled_dot_product_attention(
     """
     q, k, v = as_tensor(query), as_tensor(key), as_tensor(value)
     _check_attention(q, k, v, enable_gqa)
+    own = 3 if enable_gqa else 2  # trailing axes that do not broadcast: with groups of heads, the heads neither
+    if not q.shape[:-own] == k.shape[:-own] == v.shape[:-own]:
+        batch = np.broadcast_shapes(q.shape[:-own], k.shape[:-own], v.shape[:-own])
+        q, k, v = (np.broadcast_to(x, (*batch, *x.shape[-own:])) for x in (q, k, v))
     lead = q.shape[:-2]
-    if not enable_gqa and not q.shape[:-2] == k.shape[:-2] == v.shape[:-2]:
-        lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
-        q, k, v = (np.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (q, k, v))
     bias, mask = _mask_of(attn_mask, (*lead, q.shape[-2], k.shape[-2]), q.dtype)
     q4, k4, v4 = _four_axes(q), _four_axes(k), _four_axes(v)
     out = attention(
