@@ -343,3 +343,33 @@ def test_gradient_and_second_order(ours, reference):
     assert used
     assert gradcheck(function, tuple(leaves), fast=True)
     assert gradgradcheck(function, tuple(leaves), fast=True)
+
+
+def test_logit_is_steep_at_its_ends():
+    x = tg.Tensor(np.array([0.0, 0.25, 1.0]), requires_grad=True)
+    with np.errstate(divide="ignore"):
+        y = tg.logit(x)
+        (d,) = tg.grad(y, x, np.ones(3))
+    np.testing.assert_allclose(y.data, [-np.inf, -np.log(3), np.inf])
+    np.testing.assert_allclose(d.data, [np.inf, 16 / 3, np.inf])
+
+
+def test_bools_and_foreign_byte_orders_go_where_numpy_takes_them():
+    ones, signs = np.ones((2, 3), bool), np.array([True, False])
+    for ours, reference in ((tg.tril, np.tril), (tg.triu, np.triu)):
+        assert ours(ones).dtype == bool
+        np.testing.assert_array_equal(ours(ones).data, reference(ones))
+    np.testing.assert_array_equal(tg.copysign(signs, np.array([-1.0, 1.0])).data, [-1, 0])
+    np.testing.assert_array_equal(tg.copysign(signs, signs).data, [1, 0])
+    x = tg.Tensor(np.array([[1.0, 2], [3, 2]], ">f8"), requires_grad=True)
+    np.testing.assert_array_equal(tg.grad(tg.max(x, axis=0).sum(), x)[0].data, [[0, 0.5], [1, 0.5]])
+
+
+@pytest.mark.parametrize("cuts", [[3, 1], [-1, 1], [5, 0], [2, 2]])
+def test_cuts_may_come_in_any_order(cuts):
+    x = np.arange(8.0).reshape(2, 4)
+    for ours, reference in ((tg.array_split, np.array_split), (tg.split, np.split)):
+        pieces = ours(x, cuts, axis=1)
+        assert len(pieces) == 3
+        for piece, want in zip(pieces, reference(x, cuts, axis=1)):
+            np.testing.assert_array_equal(piece.data, want)

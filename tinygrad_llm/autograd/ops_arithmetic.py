@@ -293,7 +293,7 @@ def _(g, a, b): return g * _share(b * np.log(2), a * np.log(2))
 @op(numpy=np.copysign)
 def copysign(a, b):
     """y = |a| with the sign of b; b gets no gradient, and a = 0 none either"""
-    return np.copysign(a, b), (np.sign(a) * np.copysign(1, b),)
+    return np.copysign(a, b), (np.sign(a + 0) * np.copysign(1, b),)  # + 0: bools have no sign
 
 @copysign.grad_of("a")
 def _(g, flip): return g * flip

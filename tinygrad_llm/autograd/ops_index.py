@@ -302,14 +302,14 @@ def trace(x, offset=0, axis1=0, axis2=1):
 def tril(x, k=0):
     """x, but 0 above the k-th diagonal."""
     x = as_tensor(x)
-    return np.where(np.tri(*x.shape[-2:], k=k, dtype=bool), x, 0)
+    return np.where(np.tri(*x.shape[-2:], k=k, dtype=bool), x, x.dtype.type(0))
 
 
 @derived(np.triu)
 def triu(x, k=0):
     """x, but 0 below the k-th diagonal."""
     x = as_tensor(x)
-    return np.where(np.tri(*x.shape[-2:], k=k - 1, dtype=bool), 0, x)
+    return np.where(np.tri(*x.shape[-2:], k=k - 1, dtype=bool), x.dtype.type(0), x)
 
 
 @derived()

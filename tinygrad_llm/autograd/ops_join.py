@@ -115,7 +115,10 @@ def array_split(x, sections, axis=0):
         lengths = [small + 1] * larger + [small] * (sections - larger)
     else:
         cuts = [0, *(min(max(c + n if c < 0 else c, 0), n) for c in map(int, sections)), n]
-        lengths = [max(b - a, 0) for a, b in zip(cuts, cuts[1:])]
+        if cuts != sorted(cuts):  # pieces that overlap, or leave something out
+            before = (slice(None),) * normal_axis(axis, x.ndim)
+            return tuple(x[(*before, slice(a, b))] for a, b in zip(cuts, cuts[1:]))
+        lengths = [b - a for a, b in zip(cuts, cuts[1:])]
     return _split(x, lengths=tuple(lengths), axis=axis)
 
 

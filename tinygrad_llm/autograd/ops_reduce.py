@@ -70,7 +70,7 @@ def _extreme(x, out, axis, keepdims):
     reached = x == out.reshape(kept_shape(x.shape, axis))
     if x.dtype.kind == "f" and np.isnan(out).any():
         reached = reached | np.isnan(x)
-    count = np.add.reduce(reached, axis=axis, keepdims=True, dtype=x.dtype if x.dtype.kind == "f" else None)
+    count = np.add.reduce(reached, axis=axis, keepdims=True, dtype=x.dtype.type if x.dtype.kind == "f" else None)
     return reached, np.maximum(count, 1)
 
 def _share_evenly(g, reached, count, axis, keepdims):

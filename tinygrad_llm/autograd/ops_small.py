@@ -45,7 +45,7 @@ def rad2deg(x):
 def logit(x, eps=None):
     """y = log(x / (1 - x)), the inverse of sigmoid; with `eps`, x is first kept within [eps, 1 - eps]"""
     x = as_tensor(x) if eps is None else np.clip(as_tensor(x), eps, 1 - eps)
-    return np.log(x / (1 - x))
+    return np.log(x) - np.log1p(-x)  # the quotient's slope at 0 and 1 would be inf · 0
 
 
 @derived()
