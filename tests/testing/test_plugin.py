@@ -29,6 +29,8 @@ X, W = np.ones((2, 3)), np.arange(6.0).reshape(3, 2)
 
 def test_right(gradcheck):
     assert gradcheck(forward, backward, (X, W)) is True
+    assert gradcheck(forward, backward=backward, inputs=(X, W)) is True
+    assert gradcheck(inputs=(X, W), backward=backward, forward=forward) is True
 
 def test_wrong(gradcheck):
     gradcheck(forward, lambda g, x, w: (g @ w.T, 2 * x.T @ g), (X, W))

@@ -15,14 +15,15 @@ from typing import Any
 import pytest
 
 
-def _check(fn: Callable[..., Any], *arguments: Any, **options: Any) -> bool:
-    if arguments and callable(arguments[0]) and not hasattr(arguments[0], "shape"):
+def _check(*arguments: Any, **options: Any) -> bool:
+    second = arguments[1] if len(arguments) > 1 else None
+    if "backward" in options or (callable(second) and not hasattr(second, "shape")):
         from .foreign import check_vjp
 
-        return check_vjp(fn, *arguments, **options)
+        return check_vjp(*arguments, **options)
     from .engine_check import gradcheck
 
-    return gradcheck(fn, *arguments, **options)
+    return gradcheck(*arguments, **options)
 
 
 @pytest.fixture(name="gradcheck", scope="session")
