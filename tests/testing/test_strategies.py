@@ -83,8 +83,14 @@ def test_index_without_repeats_or_arrays():
     def once(index):
         assert len(np.unique(np.arange(12).reshape(3, 4)[index])) == np.arange(12).reshape(3, 4)[index].size
 
+    @SETTINGS
+    @given(st.index_expressions((3, 0, 2), repeats=False))
+    def beside_nothing(index):
+        assert np.zeros((3, 0, 2))[index].size == 0
+
     basic()
     once()
+    beside_nothing()
 
 
 @SETTINGS

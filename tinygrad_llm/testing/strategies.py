@@ -135,7 +135,7 @@ def index_expressions(draw: Any, shape: Shape, *, advanced: bool = True, repeats
             parts.append(draw(st.slices(side)))
         else:
             if arrays_shape is None:  # all index arrays of one expression broadcast
-                arrays_shape = draw(shapes(1, 2, 1, 3)) if repeats else (draw(st.integers(1, min(shape))),)
+                arrays_shape = draw(shapes(1, 2, 1, 3)) if repeats else (draw(st.integers(1, min(n for n in shape if n))),)
             values = st.integers(-side, side - 1) if repeats else st.integers(0, side - 1)
             size = int(np.prod(arrays_shape))
             flat = draw(st.lists(values, min_size=size, max_size=size, unique=not repeats))
