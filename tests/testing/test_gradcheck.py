@@ -7,7 +7,7 @@ import pytest
 
 import tinygrad_llm as tg
 from tinygrad_llm import functional as F
-from tinygrad_llm.testing import GradcheckError, check_vjp, gradcheck, gradgradcheck
+from tinygrad_llm.testing import GradcheckError, assert_gradients_close, check_vjp, gradcheck, gradgradcheck
 
 RNG = np.random.default_rng(1)
 
@@ -277,6 +277,20 @@ def test_tolerances_are_the_callers():
     assert check_vjp(np.square, wrong, x, rtol=1e-2)
     assert check_vjp(np.square, wrong, x, atol=1e-1)
     assert refused(check_vjp, np.square, lambda g, x: (2 + 1e-7) * g * x, x, rtol=1e-9, atol=1e-12).kind == "mismatch"
+
+
+@pytest.mark.parametrize("wrong", [
+    {"eps": 0}, {"eps": -1e-6}, {"eps": np.nan}, {"atol": -1}, {"rtol": -1e-5}, {"rtol": np.inf}, {"atol": np.nan},
+])  # fmt: skip
+def test_tolerances_that_can_be_none_are_refused(wrong):
+    (name,) = wrong
+    with pytest.raises(ValueError, match=f"^{name}: expected"):
+        check_vjp(np.square, lambda g, x: 2 * g * x, RNG.normal(size=3), **wrong)
+    with pytest.raises(ValueError, match=f"^{name}: expected"):
+        gradcheck(tg.sin, tensor(2), **wrong)
+    if name != "eps":
+        with pytest.raises(ValueError, match=f"^{name}: expected"):
+            assert_gradients_close(np.ones(2), np.ones(2), **wrong)
 
 
 def test_message_has_all_that_is_needed():

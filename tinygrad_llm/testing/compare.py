@@ -147,6 +147,7 @@ def assert_gradients_close(
 
     One array or Tensor, or a sequence of them. The message names the input and the worst index. Raises GradcheckError.
     """
+    Tolerance(atol=atol, rtol=rtol)  # refuses what can be none
     several = isinstance(actual, (list, tuple))
     if several != isinstance(expected, (list, tuple)):
         raise TypeError("assert_gradients_close: expected two sequences of gradients, or two gradients")

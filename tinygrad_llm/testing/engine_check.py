@@ -42,7 +42,8 @@ def gradcheck(
     An element passes if |claimed - measured| <= atol + rtol · |value|. What fails at the first central difference (step
     `eps`) is measured again over two dozen steps with Richardson extrapolation, and judged by that: values of 1e6 or
     steep curvature raise no false alarm. At a kink any subgradient passes. `order=2` checks the second derivatives as
-    well, and so on. `fast`: random directions, elements only where those fail.
+    well, and so on. `fast`: random directions, elements only where those fail; beyond some 10,000 elements the only way
+    that takes seconds (`check_vjp` says why).
     """
     values, wanted = _sort_inputs(fn, inputs)
     check = _Check(fn, values, wanted, Tolerance(eps, atol, rtol), fast)

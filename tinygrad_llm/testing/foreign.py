@@ -38,6 +38,9 @@ def check_vjp(
     the inputs in order, None where there is none; for a single input the bare array will do. Inputs to check are
     float64; integer, bool and non-array inputs are passed along. `eps`: the step of the first measurement.
     `fast`: random directions first, elements only where they fail. `names`: the inputs' names for messages.
+
+    Beyond 4,096 elements `forward` runs some ninety times for each 256 of them, so that the cost grows with the square of
+    the size: 100,000 elements take minutes, with `fast` a second.
     """
     arrays = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
     what = f"check_vjp of {getattr(forward, '__name__', 'forward').strip('<>')}"

@@ -27,6 +27,13 @@ class Tolerance:
     atol: float = 1e-7
     rtol: float = 1e-5
 
+    def __post_init__(self) -> None:
+        if not 0 < self.eps < np.inf:
+            raise ValueError(f"eps: expected a step above 0, got {self.eps}")
+        for name in ("atol", "rtol"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise ValueError(f"{name}: expected a finite tolerance of at least 0, got {getattr(self, name)}")
+
     def around(self, analytic: Any, numeric: Any, scale: float, floor: Any = 0.0) -> Any:
         """What may differ. Where the whole gradient is small, so is the default `atol`: else it would hide anything."""
         atol = self.atol if self.atol > 1e-7 else np.minimum(self.atol, np.maximum(1e-5 * scale, floor))
