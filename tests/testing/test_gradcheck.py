@@ -132,6 +132,19 @@ def test_refuses_low_precision_with_advice(dtype):
     assert refused(check_vjp, np.exp, lambda g, x: g * np.exp(x), x.data).kind == "inputs"
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("claim", [3.0, -7.0, 1e-3])
+def test_no_number_but_0_passes_for_an_infinite_slope(claim):
+    at_zero = lambda value, rest: lambda g, x: g * np.where(x == 0, value, rest(x))
+    root, x = lambda x: 0.5 / np.sqrt(np.abs(x)), np.array([0.0, 1.0])
+    for function, rest, at in (
+        (np.sqrt, root, x), (lambda x: np.sqrt(-x), lambda x: -root(x), -x), (np.cbrt, lambda x: 1 / (3 * np.cbrt(x) ** 2), x)
+    ):  # fmt: skip
+        assert "the slope has no end" in str(refused(check_vjp, function, at_zero(claim, rest), at))
+        assert check_vjp(function, at_zero(0, rest), at)
+    assert check_vjp(lambda x: np.sqrt(np.abs(x)), at_zero(claim, root), x)  # between -inf and inf
+
+
 def test_refuses_what_has_no_gradient():
     assert refused(gradcheck, tg.exp, tg.Tensor(np.arange(3))).kind == "inputs"
     assert refused(gradcheck, tg.argmax, tensor(3)).kind == "inputs"

@@ -176,6 +176,8 @@ class Judge:
         ]  # fmt: skip
         if bool(slope.kinked[0]):
             lines.append(f"  there is a kink: {float(slope.left[0]):.8g} on the left, {float(slope.right[0]):.8g} on the right")
+        if slope.endless[0]:
+            lines.append(f"  the slope has no end: it passes {float(slope.endless[0]):.4g} and grows with every smaller step")
         looks = "" if missing else self._pattern(position)
         if looks:
             lines.append(f"  pattern     {looks}")

@@ -33,6 +33,7 @@ class Slope:
     right_error: np.ndarray
     left: np.ndarray
     left_error: np.ndarray
+    endless: np.ndarray  # a number that the slope passes where it grows with every smaller step (√x at 0), else 0
     widest: float  # the steps that were used
     finest: float
 
@@ -41,7 +42,7 @@ class Slope:
         part = lambda a: np.asarray(a[j : j + 1])
         return Slope(
             part(self.both), part(self.both_error), part(self.right), part(self.right_error), part(self.left),
-            part(self.left_error), self.widest, self.finest,
+            part(self.left_error), part(self.endless), self.widest, self.finest,
         )  # fmt: skip
 
     @property
@@ -71,14 +72,18 @@ class Slope:
         return gap > 20 * (self.right_error + self.left_error) + 1e-6 * size
 
     def admits(self, value: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
-        """Where `value` can be the derivative: equal to the estimate, or between the slopes of the two sides."""
+        """Where `value` can be the derivative: equal to the estimate, or between the slopes of the two sides.
+
+        Where the slope is infinite, 0 passes as the usual convention, but no other number that the slope has passed.
+        """
         jump = self.both_error > 1e3 * (self.right_error + self.left_error)  # two-sided differences mean nothing there
         equal = ~jump & (np.abs(value - self.both) <= tolerance + 10 * self.both_error)
         slack = tolerance + 10 * (self.right_error + self.left_error)
         low, high = np.fmin(self.left, self.right), np.fmax(self.left, self.right)
         between = (value >= low - slack) & (value <= high + slack) & np.isfinite(slack)
         one_sided = np.isinf(self.both_error) & (np.abs(value - self.best) <= tolerance + 10 * self.best_error)
-        return (np.isfinite(self.both_error) & equal) | between | one_sided
+        passed = (value != 0) & (value * np.sign(self.endless) < np.abs(self.endless) / 2)
+        return ((np.isfinite(self.both_error) & equal) | between | one_sided) & ~passed
 
 
 def steps_for(x: float) -> np.ndarray:
@@ -103,9 +108,25 @@ def measure(line: Line, x: float) -> Slope:
         noise = _noise(high, low, steps / max(abs(x), 1.0))
         two_sided = (high - low) / (up + down)
         both = _extrapolate(two_sided, (up + down) / 2, noise, 2)
-        right = _extrapolate(np.diff(high, axis=0) / np.diff(up, axis=0), up[:-1], noise, 1)
-        left = _extrapolate(np.diff(low, axis=0) / -np.diff(down, axis=0), down[:-1], noise, 1)
-    return Slope(*both, *right, *left, float(steps[0]), float(steps[-1]))
+        above, below = np.diff(high, axis=0) / np.diff(up, axis=0), np.diff(low, axis=0) / -np.diff(down, axis=0)
+        right, left = _extrapolate(above, up[:-1], noise, 1), _extrapolate(below, down[:-1], noise, 1)
+    return Slope(*both, *right, *left, _endless(above, below), float(steps[0]), float(steps[-1]))
+
+
+def _endless(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """The slope at the finest step where it grows by a tenth at each of the last ten on every side that there is, else 0.
+
+    A power of x does, below 1 at 0; x log x does not, and noise not ten times in a row.
+    """
+
+    def growing(d: np.ndarray) -> np.ndarray:
+        d = d[-10:]
+        grows = (d[1:] * d[:-1] > 0) & (np.abs(d[1:]) > 1.1 * np.abs(d[:-1]))
+        return np.where(grows.all(axis=0), d[-1], 0.0)
+
+    right, left = growing(above), growing(below)
+    no_right, no_left = np.isnan(above).all(axis=0), np.isnan(below).all(axis=0)
+    return np.where(no_left | (right * left > 0), right, np.where(no_right, left, 0.0))
 
 
 def spread_over(slope: Slope, moved: np.ndarray, flat_error: np.ndarray) -> Slope:
@@ -118,7 +139,7 @@ def spread_over(slope: Slope, moved: np.ndarray, flat_error: np.ndarray) -> Slop
 
     return Slope(
         whole(slope.both, False), whole(slope.both_error, True), whole(slope.right, False), whole(slope.right_error, True),
-        whole(slope.left, False), whole(slope.left_error, True), slope.widest, slope.finest,
+        whole(slope.left, False), whole(slope.left_error, True), whole(slope.endless, False), slope.widest, slope.finest,
     )  # fmt: skip
 
 
