@@ -41,7 +41,9 @@ def is_for_kernels(rows: int, weights: int) -> bool:
 
 def rows_of(x: np.ndarray) -> np.ndarray:
     """(..., D) -> (rows, D), also where D is 0"""
-    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    if x.ndim == 2:
+        return x
+    return x.reshape(-1 if x.size else math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def product(a: np.ndarray, b: np.ndarray, precision: str | None = None) -> np.ndarray:
