@@ -83,8 +83,11 @@ def test_shards_and_what_an_earlier_save_left(saved):
     shards = sorted(p.name for p in folder.glob("*.safetensors"))
     assert len(shards) > 2 and "model.safetensors" not in shards
     equal(model, tg.models.load(folder))
+    others = ["model-ema.safetensors", "model_best.safetensors", "model.safetensors.bak"]
+    for name in others:
+        (folder / name).write_text("somebody's")
     model.save(folder)
-    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(p.name for p in folder.iterdir()) == sorted([*others, "config.json", "model.safetensors"])
 
 
 def test_bfloat16_is_exact_for_every_pattern(tmp_path):

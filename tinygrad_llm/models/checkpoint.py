@@ -29,6 +29,7 @@ from .tensor_file import WRITE, CheckpointError, Entry, Item, TensorFile, same, 
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+SAVED = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")  # what `save` may have written
 
 
 # -- loading -----------------------------------------------------------------------------------------------------------
@@ -262,8 +263,8 @@ def save(model: Model, directory: str | Path, dtype: Any = None, shard_bytes: in
         written = {p.name for p in staging.iterdir()}
         for path in sorted(staging.iterdir(), key=lambda p: p.suffix == ".json"):  # weights first, config last
             os.replace(path, folder / path.name)
-        for old in folder.glob("model*.safetensors*"):
-            if old.name not in written:  # what an earlier save in other shards left
+        for old in folder.iterdir():
+            if SAVED.fullmatch(old.name) and old.name not in written:  # what an earlier save in other shards left
                 old.unlink()
     finally:
         shutil.rmtree(staging, ignore_errors=True)
