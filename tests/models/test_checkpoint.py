@@ -133,6 +133,83 @@ def test_another_head_on_a_published_base(tmp_path):
     model = tg.models.load(tmp_path, architecture="BertForSequenceClassification", rng=np.random.default_rng(1))
     np.testing.assert_array_equal(model.bert.tokens.weight.data, base.bert.tokens.weight.data)
     assert model.classifier.weight.data.std() == pytest.approx(0.02, rel=0.5)
+    edit(tmp_path, num_hidden_layers=2)
+    with pytest.raises(ValueError, match=r"missing bert.encoder.layer.1"):
+        tg.models.load(tmp_path, architecture="BertForSequenceClassification")
+
+
+@pytest.mark.parametrize(("name", "architecture"), [
+    ("bert-base", "BertForSequenceClassification"), ("bert-base", "BertModel"), ("bert-base", "BertForNextSentencePrediction"),
+    ("albert-base", "AlbertForSequenceClassification"),
+])  # fmt: skip
+def test_a_masked_language_model_has_no_pooler_and_starts_a_classifier_all_the_same(name, architecture, tmp_path):
+    sizes = dict(hidden_size=12, num_hidden_layers=2, num_attention_heads=2, intermediate_size=9, vocab_size=23)
+    tg.models.create(name, "masked_lm", rng=np.random.default_rng(0), **sizes).save(tmp_path)
+    model = tg.models.load(tmp_path, architecture=architecture, rng=np.random.default_rng(1))
+    base = model.base if model.holds_base() else model
+    assert base.pooler.dense.weight.data.std() == pytest.approx(0.02, rel=0.5)
+    kept = tg.models.load(tmp_path).base.tokens.weight.data
+    np.testing.assert_array_equal(base.tokens.weight.data, kept)
+
+
+def test_another_head_takes_all_of_the_base(tmp_path):
+    sizes = dict(hidden_size=12, num_hidden_layers=2, num_attention_heads=2, intermediate_size=9, vocab_size=23)
+    tg.models.create("bert-base", "pretraining", rng=np.random.default_rng(0), **sizes).save(tmp_path)
+    edit(tmp_path, num_hidden_layers=1)
+    with pytest.raises(ValueError, match=r"left over bert.encoder.layer.1"):
+        tg.models.load(tmp_path, architecture="BertForSequenceClassification")
+
+
+def test_an_untied_t5_without_its_head(tmp_path):
+    sizes = dict(d_model=16, vocab_size=20, d_ff=8, d_kv=4, num_layers=1, num_heads=2)
+    model = tg.models.create("t5-v1_1-small", rng=np.random.default_rng(0), **sizes)
+    model.save(tmp_path)
+    base = tg.models.load(tmp_path, architecture="T5Model")
+    np.testing.assert_array_equal(base.tokens.weight.data, model.tokens.weight.data)
+
+
+TWINS = {
+    "gpt": ("tokens_embed.weight", ["lm_head.weight"]), "gpt2": ("transformer.wte.weight", ["lm_head.weight"]),
+    "qwen2-0.5b": ("model.embed_tokens.weight", ["lm_head.weight"]),
+    "bart-base": ("model.shared.weight", ["lm_head.weight", "model.encoder.embed_tokens.weight",
+                                          "model.decoder.embed_tokens.weight"]),
+    "t5-small": ("shared.weight", ["lm_head.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "twin"), [(name, twin) for name, (_, twins) in TWINS.items() for twin in twins])
+def test_a_tied_matrix_may_lie_under_either_name(name, twin, tmp_path):
+    sizes = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=2, vocab_size=23)
+    more = {"bart-base": dict(decoder_layers=1, max_position_embeddings=9), "qwen2-0.5b": dict(intermediate_size=9)}.get(name, {})
+    model = tg.models.create(name, rng=np.random.default_rng(0), **sizes, **more)
+    model.save(tmp_path)
+    path, published = tmp_path / "model.safetensors", TWINS[name][0]
+    stored = load_file(path)
+    whole = published if published in stored else f"transformer.{published}"
+    matrix = stored.pop(whole)
+    save_file({**stored, twin: matrix}, path)  # as safetensors.torch.save_model does, which keeps the first name
+    equal(model, tg.models.load(tmp_path))
+    half = matrix.astype(np.float16)
+    save_file({**stored, whole: half.astype(np.float32), twin: half}, path)  # equal numbers in another dtype
+    tg.models.load(tmp_path)
+    save_file({**stored, whole: matrix, twin: matrix + 1}, path)
+    with pytest.raises(ValueError, match=f"{twin} differs from {whole}, but .* has one matrix for both"):
+        tg.models.load(tmp_path)
+
+
+def test_a_bart_of_several_embeddings_is_refused(tmp_path):
+    sizes = dict(hidden_size=12, num_hidden_layers=1, decoder_layers=1, num_attention_heads=2, vocab_size=23)
+    tg.models.create("bart-base", rng=np.random.default_rng(0), **sizes).save(tmp_path)
+    edit(tmp_path, tie_word_embeddings=False)
+    with pytest.raises(ValueError, match="config.json: tie_word_embeddings = False is not supported"):
+        tg.models.load(tmp_path)
+
+
+def test_models_compute_in_single_or_double_precision(saved):
+    _, folder = saved
+    for dtype in ("float16", "bfloat16", np.int64):
+        with pytest.raises(ValueError, match="models compute in float32 or float64"):
+            tg.models.load(folder, dtype=dtype)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads the peak of memory from /proc")
@@ -230,9 +307,10 @@ def test_broken_files_are_named(saved):
     (folder / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(FileNotFoundError, match="neither model.safetensors nor .* found pytorch_model.bin"):
         tg.models.load(folder)
-    (folder / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="config.json: not valid JSON"):
-        tg.models.load(folder)
+    for text in ("{", '{"a":' * 100_000):
+        (folder / "config.json").write_text(text)
+        with pytest.raises(ValueError, match="config.json: not valid JSON"):
+            tg.models.load(folder)
     with pytest.raises(FileNotFoundError, match="no such directory"):
         tg.models.load(folder / "nowhere")
 
@@ -246,6 +324,9 @@ def test_a_shard_that_is_not_there(saved):
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"x": "../../etc/passwd"}}))
     with pytest.raises(FileNotFoundError, match="passwd"):
+        tg.models.load(folder)
+    index.write_text(json.dumps({"weight_map": {"x": 3}}))
+    with pytest.raises(ValueError, match="weight_map: expected a file's name for x, got 3"):
         tg.models.load(folder)
 
 

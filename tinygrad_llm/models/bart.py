@@ -16,7 +16,7 @@ from .. import nn
 from ..autograd import Tensor
 from . import heads, losses
 from .base import Model
-from .config import Config, choice, flag, layers, rate, size, small, token
+from .config import Config, ConfigError, choice, flag, layers, rate, size, small, token
 from .names import Table
 from .outputs import ModelOutput
 from .registry import Family, register
@@ -34,10 +34,12 @@ class BartConfig(Config):
     }  # fmt: skip
     fixed: ClassVar[dict[str, Any]] = {
         **Config.fixed, "is_encoder_decoder": True, "normalize_embedding": True, "normalize_before": False,
-        "add_bias_logits": False, "add_final_layer_norm": False, "static_position_embeddings": False, "extra_pos_embeddings": 2,
+        "add_bias_logits": False, "add_final_layer_norm": False, "static_position_embeddings": False,
         "encoder_layerdrop": 0.0, "decoder_layerdrop": 0.0,
     }  # fmt: skip
-    ignored: ClassVar[frozenset[str]] = frozenset({"force_bos_token_to_be_generated", "num_hidden_layers", "classif_dropout"})
+    ignored: ClassVar[frozenset[str]] = frozenset(
+        {"force_bos_token_to_be_generated", "num_hidden_layers", "classif_dropout", "extra_pos_embeddings"}
+    )
 
     vocab_size: int = size()
     max_position_embeddings: int = size()
@@ -65,6 +67,8 @@ class BartConfig(Config):
     def validate(self) -> None:
         self.divides("d_model", "encoder_attention_heads")
         self.divides("d_model", "decoder_attention_heads")
+        if not self.tie_word_embeddings:  # transformers then has four tables: shared, the encoder's, the decoder's, the logits'
+            raise ConfigError("tie_word_embeddings = False is not supported: encoder, decoder and logits share one matrix here")
 
 
 def _sizes(width: int, depth: int, heads: int) -> dict[str, Any]:
@@ -105,6 +109,7 @@ def _names(stack: str) -> Table:
 
 
 NAMES: Table = {"tokens": "shared", **_names("encoder"), **_names("decoder")}
+TIED = {f"model.{stack}.embed_tokens.weight": "model.tokens.weight" for stack in ("encoder", "decoder")}
 
 
 class BartStack(Stack):
@@ -126,12 +131,14 @@ class _Bart(Model):
     config_class = BartConfig
     base_prefix = "model"
     base_names = NAMES
-    unused = (r"(model\.)?(encoder|decoder)\.(version|embed_tokens\.weight)", r"final_logits_bias")
+    unused = (r"(model\.)?(encoder|decoder)\.version", r"final_logits_bias")
     is_encoder_decoder = True
 
 
 class BartModel(EncoderDecoder, _Bart):
     """Both stacks on one token embedding."""
+
+    tied = dict.fromkeys(("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"), "tokens.weight")
 
     def __init__(self, config: BartConfig) -> None:
         super().__init__(config)
@@ -160,7 +167,7 @@ class BartModel(EncoderDecoder, _Bart):
 class BartForConditionalGeneration(Seq2SeqLM, _Bart):
     """Next-token logits; a constant bias on them is part of the published files."""
 
-    buffers, tied = {"logits_bias": "final_logits_bias"}, {"lm_head.weight": "model.tokens.weight"}
+    buffers, tied = {"logits_bias": "final_logits_bias"}, {**TIED, "lm_head.weight": "model.tokens.weight"}
     unused = _Bart.unused[:1]
 
     def __init__(self, config: BartConfig) -> None:
@@ -177,6 +184,7 @@ class BartForSequenceClassification(_Bart):
     """One row of logits per sequence, from the decoder's state at the last end-of-sequence token."""
 
     head_names: ClassVar[Table] = {"classifier.out": "classification_head.out_proj", "classifier": "classification_head"}
+    tied = TIED
 
     def __init__(self, config: BartConfig) -> None:
         super().__init__(config)

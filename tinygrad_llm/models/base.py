@@ -132,7 +132,9 @@ class Model(nn.Module, metaclass=_Building):
             if isinstance(module, nn.Linear):
                 module.quantize()
             elif isinstance(module, Model) and getattr(module.config, "tie_word_embeddings", True):
-                for name in module.tied.values():
+                for alias, name in module.tied.items():
+                    if alias.endswith("embed_tokens.weight"):  # another name of the look-up, no output layer
+                        continue
                     table = modules[".".join(filter(None, (path, name.rsplit(".", 1)[0])))]
                     if isinstance(table, nn.Embedding):
                         table.quantize()

@@ -41,14 +41,17 @@ def load(
     """The model in `directory`; a name that is no directory is looked for on the Hub.
 
     Half-precision weights become float32, exactly, unless `dtype` says otherwise. `architecture` (a class name such as
-    "BertForSequenceClassification") puts another head on the checkpoint's base; what the file lacks of it gets random values.
+    "BertForSequenceClassification") puts another head on the checkpoint's base; what the file lacks of the head, or of the
+    pooler below it, gets random values.
     """
+    if dtype is not None and (str(dtype) == "bfloat16" or np.dtype(dtype) not in (np.float32, np.float64)):
+        raise ValueError(f"load: dtype {dtype!r} is not supported: models compute in float32 or float64")
     folder = locate(directory)
     values = read_json(folder / "config.json")
     source = str(folder / "config.json")
     name = architecture or architecture_of(values, source)
     family, cls = registry.by_architecture(name, source if architecture is None else "architecture")
-    config = family.config.from_dict(values, source)
+    config = family.config.from_dict({**values, "architectures": [name]}, source)
     with init.skeleton():
         model = cls(config)
     entries = open_weights(folder)
@@ -79,7 +82,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file."""
     try:
         values = json.loads(path.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a JSON object, got {type(values).__name__}")
@@ -111,6 +114,9 @@ def open_weights(folder: Path) -> dict[str, Entry]:
     weight_map = read_json(folder / INDEX).get("weight_map")
     if not isinstance(weight_map, dict):
         raise CheckpointError(f"{folder / INDEX}: missing weight_map")
+    for name, file in weight_map.items():
+        if not isinstance(file, str):
+            raise CheckpointError(f"{folder / INDEX}: weight_map: expected a file's name for {name}, got {file!r}")
     files: dict[str, TensorFile] = {}
     for name in sorted(set(weight_map.values())):
         if Path(name).name != name or not (folder / name).is_file():
@@ -130,25 +136,35 @@ Plan = dict[str, tuple[Stored, Entry]]
 def match(model: Model, entries: dict[str, Entry], folder: Path, lenient: bool = False) -> Plan:
     """Which stored tensor goes into which parameter. Raises one error with all that is missing, left over or of another shape."""
     named = {_modern(name): name for name in entries}
+    names, twins = model.weight_names(), aliases(model)
     plan: Plan = {}
     missing, used = [], set()
-    for ours, place in {**model.weight_names(), **{a: Stored(n) for a, n in model.buffers.items()}}.items():
-        found = next((named[c] for c in spellings(model, place.name) if c in named), None)
+    for ours, place in {**names, **{a: Stored(n) for a, n in model.buffers.items()}}.items():
+        either = (place.name, *(alias for alias, twin in twins.items() if twin == ours))  # whichever is stored
+        found = next((named[c] for name in either for c in spellings(model, name) if c in named), None)
         if found is None:
-            if ours not in model.buffers:
-                missing.append(place.name if not (lenient and _in_head(model, ours)) else "")
+            if ours not in model.buffers and not (lenient and _may_be_new(model, ours)):
+                missing.append(place.name)
             continue
         used.add(found)
         plan[ours] = (place, entries[found])
-    left = [] if lenient else [n for modern, n in named.items() if n not in used and not _harmless(model, modern)]
-    missing = [name for name in missing if name]
+    left = [n for modern, n in named.items() if n not in used and not _harmless(model, twins, modern)]
+    if lenient:  # another model's head stays behind, but what lies among the base's parameters must fit
+        roots = {_bare(model, place.name).split(".")[0] for ours, place in names.items() if not _in_head(model, ours)}
+        left = [n for n in left if _bare(model, n).split(".")[0] in roots]
     if missing or left:
         parts = [f"{word} {', '.join(n[:4])}{f' and {len(n) - 4} more' if len(n) > 4 else ''}"
                  for word, n in (("missing", missing), ("left over", left)) if n]  # fmt: skip
         raise CheckpointError(f"{folder}: the weights do not fit {type(model).__name__}: {'; '.join(parts)}")
     check_shapes(model, plan, folder)
-    check_tied(model, plan, named, entries, folder)
+    check_tied(model, twins, plan, named, entries, folder)
     return plan
+
+
+def aliases(model: Model) -> dict[str, str]:
+    """`model.tied`, less the names that are parameters of their own because the config does not tie them."""
+    own = {place.name for place in model.weight_names().values()}
+    return {alias: ours for alias, ours in model.tied.items() if alias not in own}
 
 
 def spellings(model: Model, name: str) -> Iterator[str]:
@@ -174,24 +190,36 @@ def _in_head(model: Model, ours: str) -> bool:
     return model.holds_base() and not ours.startswith(model.base_prefix + ".")
 
 
-def _harmless(model: Model, name: str) -> bool:
+def _may_be_new(model: Model, ours: str) -> bool:
+    """A head's parameter, or the pooler's: masked language models have none."""
+    return _in_head(model, ours) or _bare(model, ours).startswith("pooler.")
+
+
+def _bare(model: Model, name: str) -> str:
+    """The name below the base model."""
+    return name.removeprefix(model.base_prefix + ".")
+
+
+def _harmless(model: Model, twins: dict[str, str], name: str) -> bool:
     """A stored tensor that repeats a tied parameter, or that the family says it does not need."""
-    bare = name.removeprefix(model.base_prefix + ".")
-    repeats = any(alias in (name, bare, f"{model.base_prefix}.{name}") for alias in model.tied)
+    repeats = any(alias in (name, _bare(model, name), f"{model.base_prefix}.{name}") for alias in twins)
     return repeats or any(re.fullmatch(p, name) for p in (*model.unused, r".*position_ids", r".*rotary_emb\.inv_freq"))
 
 
-def check_tied(model: Model, plan: Plan, named: dict[str, str], entries: dict[str, Entry], folder: Path) -> None:
-    """Raise if a tensor that the config says is tied to a parameter, and that is stored nevertheless, is not equal to it."""
+def check_tied(
+    model: Model, twins: dict[str, str], plan: Plan, named: dict[str, str], entries: dict[str, Entry], folder: Path
+) -> None:
+    """Raise if a tensor that is one with a parameter in this model, and that is stored nevertheless, is not equal to it."""
     taken = {entry.name for _, entry in plan.values()}
-    for alias, ours in model.tied.items():
+    for alias, ours in twins.items():
         found = next((named[c] for c in spellings(model, alias) if c in named), None)
         if found is None or found in taken or ours not in plan:
             continue
         twin = plan[ours][1]
         if not same(entries[found], twin):
             raise CheckpointError(
-                f"{folder}: {found} differs from {twin.name}, but config.json ties them; set tie_word_embeddings to false"
+                f"{folder}: {found} differs from {twin.name}, but {type(model).__name__} with tie_word_embeddings = "
+                f"{model.config.tie_word_embeddings} has one matrix for both"
             )
 
 

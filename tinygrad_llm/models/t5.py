@@ -60,6 +60,9 @@ class T5Config(Config):
         if self.act not in nn.ACTIVATIONS:
             known = ", ".join(nn.ACTIVATIONS)
             raise ConfigError(f"feed_forward_proj = {self.feed_forward_proj!r}: expected [gated-] and one of {known}")
+        for key, follows in (("dense_act_fn", self.act), ("is_gated_act", self.gated)):  # obeyed by transformers
+            if (found := self.extra.pop(key, follows)) != follows:
+                raise ConfigError(f"{key} = {found!r} contradicts feed_forward_proj = {self.feed_forward_proj!r}")
         if self.relative_attention_num_buckets < 4 or self.relative_attention_max_distance < self.relative_attention_num_buckets:
             raise ConfigError("relative_attention_num_buckets must be at least 4, and at most relative_attention_max_distance")
 
@@ -136,8 +139,8 @@ class T5Model(EncoderDecoder):
     """Both stacks on one token embedding."""
 
     config_class = T5Config
-    tied = dict.fromkeys(("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"), "tokens.weight")
-    unused = (r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",)
+    tied = dict.fromkeys(("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"), "tokens.weight")
+    unused = (r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight", r"lm_head\.weight")
 
     def __init__(self, config: T5Config) -> None:
         super().__init__(config)
@@ -176,6 +179,8 @@ class T5Model(EncoderDecoder):
 
 class T5ForConditionalGeneration(Seq2SeqLM, T5Model):
     """Next-token logits; T5 1.0 scales the states by D^-1/2 before the tied output matrix."""
+
+    tied, unused = {**T5Model.tied, "lm_head.weight": "tokens.weight"}, T5Model.unused[:1]
 
     def __init__(self, config: T5Config) -> None:
         super().__init__(config)
