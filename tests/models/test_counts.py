@@ -20,6 +20,15 @@ def test_the_published_count(name):
     assert tg.models.count_parameters(name) == COUNTS[name]
 
 
+@pytest.mark.parametrize(("name", "overrides", "count"), [
+    # a preset's own derived sizes do not stay behind: LlamaConfig and T5Config of transformers at these sizes
+    ("llama-7b", dict(hidden_size=64, num_attention_heads=32, num_hidden_layers=2, intermediate_size=100, vocab_size=50), 77_888),
+    ("t5-small", dict(num_layers=2), 31_136_256),
+])  # fmt: skip
+def test_sizes_derived_from_others_follow_them(name, overrides, count):
+    assert tg.models.count_parameters(name, **overrides) == count
+
+
 def test_counting_seven_billion_allocates_next_to_nothing():
     tracemalloc.start()
     try:

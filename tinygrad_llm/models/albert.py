@@ -26,6 +26,7 @@ from .stacks import Encoder
 @dataclasses.dataclass
 class AlbertConfig(Config):
     model_type: ClassVar[str] = "albert"
+    absent: ClassVar[dict[str, Any]] = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
     attribute_map: ClassVar[dict[str, str]] = {"classifier_dropout": "classifier_dropout_prob"}
     ignored: ClassVar[frozenset[str]] = frozenset({"gap_size", "net_structure_type", "num_memory_blocks", "down_scale_factor"})
 

@@ -29,21 +29,21 @@ def _field(check: Callable[[Any], str], kind: str, default: Any) -> Any:
     )  # fmt: skip
 
 
-def size(default: Any = ..., limit: int = MAX_SIZE) -> Any:
-    """A positive int; with the default None, one may be missing. Without a default, it must be there."""
+def size(default: Any = ..., limit: int = MAX_SIZE, least: int = 1) -> Any:
+    """An int from `least` on; with the default None, one may be missing. Without a default, it must be there."""
 
     def check(value: Any) -> str:
         if value is None and default is None:
             return ""
-        good = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= limit
-        return "" if good else f"expected an int from 1 to {limit}"
+        good = isinstance(value, int) and not isinstance(value, bool) and least <= value <= limit
+        return "" if good else f"expected an int from {least} to {limit}"
 
     return _field(check, "size", default)
 
 
-def layers(default: Any = ...) -> Any:
+def layers(default: Any = ..., least: int = 1) -> Any:
     """A number of layers."""
-    return size(default, limit=10_000)
+    return size(default, limit=10_000, least=least)
 
 
 def rate(default: Any = 0.0) -> Any:
@@ -58,14 +58,15 @@ def rate(default: Any = 0.0) -> Any:
     return _field(check, "rate", default)
 
 
+def positive(value: Any) -> str:
+    """What is wrong with a value that should be a positive number; "" if nothing."""
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0.0 < value < float("inf")
+    return "" if good else "expected a positive number"
+
+
 def small(default: Any) -> Any:
     """A positive float such as an epsilon or a standard deviation."""
-
-    def check(value: Any) -> str:
-        good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0.0 < value < float("inf")
-        return "" if good else "expected a positive number"
-
-    return _field(check, "small", default)
+    return _field(positive, "small", default)
 
 
 def flag(default: Any = False) -> Any:
@@ -98,19 +99,19 @@ def anything(default: Any = None) -> Any:
 # -- what a config.json holds besides ----------------------------------------------------------------------------------
 
 IGNORED = frozenset(
-    """_name_or_path _attn_implementation _commit_hash architectures auto_map bad_words_ids begin_suppress_tokens bos_token
+    """_name_or_path _attn_implementation _attn_implementation_autoset _commit_hash _num_labels architectures auto_map
+    bad_words_ids begin_suppress_tokens bos_token cls_token_id mask_token_id transformers_weights use_return_dict xla_device
     chunk_size_feed_forward custom_pipelines decoder diversity_penalty do_sample dtype early_stopping
     encoder_no_repeat_ngram_size eos_token exponential_decay_length_penalty finetuning_task forced_bos_token_id
     forced_eos_token_id generation_config gradient_checkpointing id2label initializer_factor initializer_range
     keys_to_ignore_at_inference label2id language length_penalty max_length min_length model_type n_ctx name_or_path
-    no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences output_attentions
-    output_hidden_states output_past output_scores pad_token
-    predict_special_tokens prefix pretraining_tp problem_type remove_invalid_values repetition_penalty return_dict
-    return_dict_in_generate sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss
-    tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript transformers_version transformers.js_config
-    typical_p use_bfloat16 use_cache vocab_file bos_token_id eos_token_id pad_token_id decoder_start_token_id
-    summary_activation summary_first_dropout summary_proj_to_labels summary_type summary_use_proj summary_last_dropout
-    reorder_and_upcast_attn""".split()
+    no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences output_attentions output_hidden_states
+    output_past output_scores pad_token predict_special_tokens prefix pretraining_tp problem_type remove_invalid_values
+    repetition_penalty return_dict return_dict_in_generate sep_token_id suppress_tokens task_specific_params temperature
+    tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript transformers_version
+    transformers.js_config typical_p use_bfloat16 use_cache vocab_file bos_token_id eos_token_id pad_token_id
+    decoder_start_token_id summary_activation summary_first_dropout summary_proj_to_labels summary_type summary_use_proj
+    summary_last_dropout reorder_and_upcast_attn""".split()
 )
 OFF = (None, False, 0, 0.0, [], {}, "")  # an unknown feature that is switched off changes no number
 
@@ -123,6 +124,7 @@ class Config:
     attribute_map: ClassVar[dict[str, str]] = {}  # transformers' common name -> the family's key
     fixed: ClassVar[dict[str, Any]] = {"is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute"}
     ignored: ClassVar[frozenset[str]] = frozenset()
+    absent: ClassVar[dict[str, Any]] = {}  # what transformers takes a key for that a config.json leaves out, if not our default
 
     pad_token_id: Any = token()
     bos_token_id: Any = token()
@@ -142,7 +144,7 @@ class Config:
         return getattr(self, mapped)
 
     def validate(self) -> None:
-        """What a family checks about values together; raises ConfigError."""
+        """What a family checks about values together, and derives for those that are None; raises ConfigError."""
 
     def check(self, source: str = "") -> None:
         """Check every value, then the family's own rules."""
@@ -153,10 +155,12 @@ class Config:
                 wrong = field.metadata["check"](value)
                 if wrong:
                     raise ConfigError(f"{where}{type(self).__name__}.{field.name}: {wrong}, got {value!r}")
+        unset = [field.name for field in dataclasses.fields(self) if getattr(self, field.name) is None]
         try:
             self.validate()
         except ConfigError as error:
             raise ConfigError(f"{where}{error}") from None
+        self._derived = {name: getattr(self, name) for name in unset}
 
     def divides(self, whole: str, part: str) -> None:
         """Raise unless `part` divides `whole`."""
@@ -164,9 +168,12 @@ class Config:
             raise ConfigError(f"{whole} = {getattr(self, whole)} is not a multiple of {part} = {getattr(self, part)}")
 
     def replace(self, **overrides: Any) -> Config:
-        """A copy with some values changed. Common names work too; `dropout` sets every dropout rate that has no own name."""
+        """A copy with some values changed, and those derived from them derived anew.
+
+        Common names work too; `dropout` sets every dropout rate that has no own name.
+        """
         names = {field.name for field in dataclasses.fields(self)}
-        changed: dict[str, Any] = {}
+        changed: dict[str, Any] = {name: None for name, value in self._derived.items() if getattr(self, name) == value}
         for name, value in overrides.items():
             name = type(self).attribute_map.get(name, name)
             if name == "dropout" and "dropout" not in names:
@@ -183,7 +190,7 @@ class Config:
     def from_dict(cls, values: dict[str, Any], source: str = "config.json") -> Config:
         """Read what `config.json` holds. Missing, unknown and impossible values raise ConfigError naming `source` and the key."""
         fields = {f.name: f for f in dataclasses.fields(cls) if f.name != "extra"}
-        values = cls.translate(dict(values))
+        values = cls.translate({**cls.absent, **values})
         given = {cls.attribute_map.get(k, k): v for k, v in values.items() if k != "model_type" or k in fields}
         if "num_labels" not in given and isinstance(given.get("id2label"), dict):
             given["num_labels"] = len(given["id2label"])
@@ -208,7 +215,9 @@ class Config:
         for name, field in fields.items():
             object.__setattr__(config, name, known[name] if name in known else field.default)
         config.extra = {
-            k: v for k, v in extra.items() if k not in ("architectures", "transformers_version", "dtype", "torch_dtype")
+            k: v
+            for k, v in extra.items()
+            if k not in ("architectures", "transformers_version", "transformers_weights", "dtype", "torch_dtype")
         }
         config.check(source)
         return config
@@ -221,7 +230,8 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """What goes into `config.json`."""
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("extra", "num_labels")}
-        if "id2label" not in self.extra:
+        labels = self.extra.get("id2label")
+        if not isinstance(labels, dict) or len(labels) != self.num_labels:
             own["id2label"] = {str(i): f"LABEL_{i}" for i in range(self.num_labels)}
             own["label2id"] = {f"LABEL_{i}": i for i in range(self.num_labels)}
         return {"model_type": self.model_type, **self.extra, **own}

@@ -30,6 +30,7 @@ from .stacks import Encoder
 @dataclasses.dataclass
 class ElectraConfig(Config):
     model_type: ClassVar[str] = "electra"
+    absent: ClassVar[dict[str, Any]] = {"pad_token_id": 0}
 
     vocab_size: int = size()
     embedding_size: int = size()

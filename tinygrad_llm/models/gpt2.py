@@ -27,6 +27,7 @@ from .stacks import CausalLM, Decoder
 @dataclasses.dataclass
 class GPT2Config(Config):
     model_type: ClassVar[str] = "gpt2"
+    absent: ClassVar[dict[str, Any]] = {"bos_token_id": 50256, "eos_token_id": 50256}
     attribute_map: ClassVar[dict[str, str]] = {
         "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
         "max_position_embeddings": "n_positions", "intermediate_size": "n_inner", "layer_norm_eps": "layer_norm_epsilon",
