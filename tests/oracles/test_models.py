@@ -1,9 +1,12 @@
 """Every family and head beside transformers, live: random small configurations, outputs, every gradient, and files both ways."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import save_model
 
 import tinygrad_llm as tg
 from tests.golden import make
@@ -80,3 +83,48 @@ def test_half_precision_and_shards_are_read_exactly(dtype, shard, tmp_path):
     back = type(theirs).from_pretrained(tmp_path / "again", dtype=getattr(torch, dtype))
     for name, value in back.named_parameters():
         assert torch.equal(value, wanted[name]), name
+
+
+SMALL = dict(hidden_size=16, intermediate_size=9, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, vocab_size=9)
+LINEAR = {"type": "linear", "factor": 2.0}
+
+
+@pytest.mark.parametrize(("family", "config", "edits"), [
+    ("Qwen2", dict(use_sliding_window=True, sliding_window=4, max_window_layers=2), {"layer_types": ...}),
+    ("Qwen3", dict(use_sliding_window=True, sliding_window=4, max_window_layers=1), {"layer_types": ...}),
+    ("Qwen2", {}, {"use_sliding_window": True, "sliding_window": 4, "layer_types": ...}),
+    ("Llama", {}, {"rope_parameters": LINEAR, "rope_theta": 500.0}),
+    ("Llama", {}, {"rope_scaling": LINEAR, "rope_theta": 500.0}),
+    ("Llama", {}, {"use_sliding_window": True, "sliding_window": 3}),
+    ("Mistral", dict(sliding_window=3), {}),
+    ("Mistral", dict(sliding_window=3), {"layer_types": ["full_attention", "sliding_attention", "full_attention"]}),
+])  # fmt: skip
+def test_windows_and_rotary_angles_of_old_and_new_config_files(family, config, edits, tmp_path):
+    """The same file in both libraries, and what we save from it: both times the same logits."""
+    torch.manual_seed(0)
+    theirs = getattr(transformers, f"{family}ForCausalLM")(getattr(transformers, f"{family}Config")(**SMALL, **config))
+    for value in theirs.parameters():
+        torch.nn.init.normal_(value, std=0.3)
+    quiet(theirs, tmp_path)
+    path, ids = tmp_path / "config.json", np.arange(14)[None] % 9
+    path.write_text(json.dumps({k: v for k, v in {**json.loads(path.read_text()), **edits}.items() if v is not ...}))
+    ours = tg.models.load(tmp_path)
+    ours.save(tmp_path / "again")
+    for folder in (tmp_path, tmp_path / "again"):
+        with torch.no_grad():
+            read = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+            wanted = read(torch.tensor(ids)).logits
+        np.testing.assert_allclose(ours(ids).logits.data, wanted.numpy(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", [
+    "GPT2LMHeadModel", "RobertaForMaskedLM", "BartForConditionalGeneration", "T5ForConditionalGeneration",
+])  # fmt: skip
+def test_files_that_keep_the_other_name_of_a_tied_matrix(architecture, tmp_path):
+    case = zoo.case(architecture, 1)
+    case.config["tie_word_embeddings"] = True
+    theirs = make.build(case, 1)
+    quiet(theirs, tmp_path)
+    wanted = tg.models.load(tmp_path)(**case.inputs).logits.data
+    save_model(theirs, str(tmp_path / "model.safetensors"))
+    np.testing.assert_array_equal(tg.models.load(tmp_path)(**case.inputs).logits.data, wanted)

@@ -18,7 +18,7 @@ import numpy as np
 from .. import nn
 from ..autograd import Tensor
 from .base import Model
-from .config import Config, ConfigError, anything, choice, flag, layers, rate, size, small
+from .config import Config, ConfigError, anything, choice, flag, layers, positive, rate, size, small
 from .names import Table
 from .registry import Family, register
 from .stacks import CausalLM, Decoder
@@ -26,11 +26,21 @@ from .stacks import CausalLM, Decoder
 # -- config and presets ------------------------------------------------------------------------------------------------
 
 TYPES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+THETA = 10000.0
+#: by kind of scaling, the numbers it needs; llama3 also takes original_max_position_embeddings, by default the config's own
+FACTORS = {"linear": ("factor",), "llama3": ("factor", "low_freq_factor", "high_freq_factor")}
+#: what transformers takes a key for that a config.json leaves out
+ABSENT: dict[str, dict[str, Any]] = {
+    "llama": {"bos_token_id": 1, "eos_token_id": 2},
+    "mistral": {"bos_token_id": 1, "eos_token_id": 2, "num_key_value_heads": 8, "sliding_window": 4096},
+    "qwen2": {"num_key_value_heads": 32, "sliding_window": 4096},
+    "qwen3": {"num_key_value_heads": 32, "sliding_window": 4096, "head_dim": 128},
+}
 
 
 @dataclasses.dataclass
 class LlamaConfig(Config):
-    ignored: ClassVar[frozenset[str]] = frozenset({"rope_theta", "rope_scaling", "max_sequence_length", "max_window_layers"})
+    ignored: ClassVar[frozenset[str]] = frozenset({"max_sequence_length"})
 
     model_type: str = choice("llama", *TYPES)  # type: ignore[misc]
     vocab_size: int = size()
@@ -52,15 +62,17 @@ class LlamaConfig(Config):
     layer_types: Any = anything(None)
     sliding_window: Any = size(None)
     use_sliding_window: Any = anything(None)
+    max_window_layers: int = layers(28, least=0)
 
     @classmethod
     def translate(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Older files say rope_theta and rope_scaling, newer ones rope_parameters."""
-        if values.get("rope_parameters") is None:
-            scaling = values.get("rope_scaling") or {}
-            scaling = {"rope_type": scaling.get("rope_type", scaling.get("type", "default")), **scaling}
-            values["rope_parameters"] = {"rope_theta": values.get("rope_theta", 10000.0), **scaling}
-        return values
+        """Older files say rope_theta and rope_scaling, newer ones rope_parameters; without model_type the class name decides."""
+        named = str((values.get("architectures") or [""])[0])
+        kind = values.get("model_type") or next((t for t, name in TYPES.items() if named.startswith(name)), "llama")
+        values = {**ABSENT.get(str(kind), {}), **values, "model_type": kind}
+        scaling, theta = values.pop("rope_scaling", None), values.pop("rope_theta", THETA)
+        rope = scaling or values.get("rope_parameters") or {}  # the older word wins, as in transformers
+        return {**values, "rope_parameters": {"rope_theta": theta, **rope} if isinstance(rope, dict) else rope}
 
     def validate(self) -> None:
         self.num_key_value_heads = self.num_key_value_heads or self.num_attention_heads
@@ -70,16 +82,52 @@ class LlamaConfig(Config):
         self.divides("num_attention_heads", "num_key_value_heads")
         if self.head_dim % 2:
             raise ConfigError(f"head_dim = {self.head_dim} is odd, and rotary positions turn pairs")
-        self.rope_parameters = self.rope_parameters or {"rope_type": "default", "rope_theta": 10000.0}
-        kind = self.rope_parameters.get("rope_type", "default")
-        if kind not in nn.positions.SCALINGS:
+        self.rope_parameters = self.rope()
+        if self.layer_types is not None and self.model_type != "llama":
+            self.check_layer_types()
+
+    def rope(self) -> dict[str, Any]:
+        """`rope_parameters` with its kind under "rope_type" (old files call it "type") and θ filled in, every number checked."""
+        given = {} if self.rope_parameters is None else self.rope_parameters
+        if not isinstance(given, dict):
+            raise ConfigError(f"rope_parameters (once rope_scaling): expected an object, got {given!r}")
+        kind = given.get("rope_type", given.get("type", "default"))
+        if not isinstance(kind, str) or kind not in nn.positions.SCALINGS:
             raise ConfigError(f"rope_parameters.rope_type = {kind!r} is not supported, only {', '.join(nn.positions.SCALINGS)}")
+        rope = {"rope_theta": THETA, **given, "rope_type": kind}
+        for key in ("rope_theta", *FACTORS.get(kind, ())):
+            wrong = positive(rope.get(key))
+            if wrong:
+                raise ConfigError(f"rope_parameters.{key}: {wrong}, got {rope.get(key)!r}")
+        if kind == "llama3" and rope["high_freq_factor"] <= rope["low_freq_factor"]:
+            raise ConfigError(f"rope_parameters.high_freq_factor = {rope['high_freq_factor']} must exceed low_freq_factor")
+        return rope
+
+    def check_layer_types(self) -> None:
+        """Raise unless every layer has one of the two kinds of attention, and those with a window are told its size."""
+        kinds = ("full_attention", "sliding_attention")
+        if not isinstance(self.layer_types, list) or any(kind not in kinds for kind in self.layer_types):
+            raise ConfigError(f"layer_types: expected a list of {' and '.join(kinds)}, got {self.layer_types!r}")
+        if len(self.layer_types) != self.num_hidden_layers:
+            raise ConfigError(f"layer_types names {len(self.layer_types)} layers, num_hidden_layers = {self.num_hidden_layers}")
+        if kinds[1] in self.layer_types and not (self.has_windows() and self.sliding_window):
+            raise ConfigError("layer_types has sliding_attention: use_sliding_window must be true and sliding_window an int")
+
+    def has_windows(self) -> bool:
+        """Mistral does, Qwen where it says so; Llama has no use for these keys, even if they are there."""
+        return self.model_type == "mistral" or (self.model_type != "llama" and bool(self.use_sliding_window))
 
     def window(self, i: int) -> int | None:
         """Layer i's sliding window, None where it sees everything before it."""
-        if self.layer_types is not None:
+        if not self.has_windows():
+            return None
+        if self.layer_types is not None:  # of Mistral too, which transformers' AutoModel then calls Ministral
             return self.sliding_window if self.layer_types[i] == "sliding_attention" else None
-        return self.sliding_window if self.model_type == "mistral" or self.use_sliding_window else None
+        return self.sliding_window if self.model_type == "mistral" or i >= self.max_window_layers else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Without layer_types where there are none: the key alone makes a Mistral a Ministral for transformers' AutoModel."""
+        return {key: value for key, value in super().to_dict().items() if (key, value) != ("layer_types", None)}
 
 
 _LLAMA = {"vocab_size": 32000, "max_position_embeddings": 2048, "bos_token_id": 1, "eos_token_id": 2}
@@ -163,7 +211,8 @@ class LlamaModel(Decoder, _Llama):
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__(config)
         self.tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
-        self.rotary = nn.Rotary(config.head_dim, config.rope_parameters["rope_theta"], config.rope_parameters)
+        rope = {"original_max_position_embeddings": config.max_position_embeddings, **config.rope_parameters}
+        self.rotary = nn.Rotary(config.head_dim, rope["rope_theta"], rope)
         self.layers = [layer(config) for _ in range(config.num_hidden_layers)]
         self.final_norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
 

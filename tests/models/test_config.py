@@ -1,0 +1,182 @@
+"""What a config.json means: keys left out, old words, keys that contradict each other; and what is written back."""
+
+import json
+
+import numpy as np
+import pytest
+
+import tinygrad_llm as tg
+
+HEADS = dict(num_attention_heads=4, num_key_value_heads=2)
+SIZES = dict(HEADS, hidden_size=16, intermediate_size=20, num_hidden_layers=3, vocab_size=40)
+IDS = np.arange(14)[None]
+
+
+def written(folder, name, head=None, **sizes):
+    """A small model in a folder, its values large enough that a wrong window shows."""
+    rng = np.random.default_rng(0)
+    model = tg.models.create(name, head, rng=rng, **sizes)
+    for value in model.parameters():
+        value.data[...] = rng.standard_normal(value.shape)
+    model.save(folder)
+    return folder
+
+
+def edit(folder, **changes):
+    """Change keys of config.json; a value of ... removes the key."""
+    path = folder / "config.json"
+    values = {k: v for k, v in {**json.loads(path.read_text()), **changes}.items() if v is not ...}
+    path.write_text(json.dumps(values))
+
+
+def logits(folder, **changes):
+    edit(folder, **changes)
+    with tg.no_grad():
+        return tg.models.load(folder)(IDS).logits.data
+
+
+# -- sizes that follow others ------------------------------------------------------------------------------------------
+
+
+def test_what_was_derived_is_derived_anew():
+    config = tg.models.preset_config
+    small = config("llama-7b", hidden_size=16, num_attention_heads=4)
+    assert (small.num_key_value_heads, small.head_dim) == (4, 4)
+    assert config("llama3.1-8b", num_attention_heads=16).num_key_value_heads == 8  # the preset's own
+    assert small.replace(head_dim=6).replace(hidden_size=32).head_dim == 6  # the caller's own
+    assert config("t5-small", num_layers=2).num_decoder_layers == 2
+    assert config("t5-small", tie_word_embeddings=False).scale_decoder_outputs is False
+
+
+# -- Llama's relatives -------------------------------------------------------------------------------------------------
+
+
+def test_windows_begin_at_a_layer(tmp_path):
+    folder = written(tmp_path, "qwen2-0.5b", **SIZES, use_sliding_window=True, sliding_window=4, max_window_layers=2)
+    full, sliding = "full_attention", "sliding_attention"
+    told = logits(folder, layer_types=[full, full, sliding])
+    np.testing.assert_array_equal(logits(folder, layer_types=...), told)
+    everywhere = logits(folder, max_window_layers=0)
+    np.testing.assert_array_equal(logits(folder, layer_types=[sliding] * 3), everywhere)
+    nowhere = logits(folder, layer_types=..., max_window_layers=...)  # 28, more than there are
+    np.testing.assert_array_equal(logits(folder, use_sliding_window=False), nowhere)
+    assert np.abs(told - everywhere).max() > 0.01 and np.abs(told - nowhere).max() > 0.01
+
+
+def test_llama_has_no_windows(tmp_path):
+    folder = written(tmp_path, "llama-7b", **SIZES)
+    before = logits(folder)
+    after = logits(folder, use_sliding_window=True, sliding_window=3, layer_types=["sliding_attention"] * 3)
+    np.testing.assert_array_equal(after, before)
+
+
+def test_without_a_model_type_the_class_name_decides(tmp_path):
+    folder = written(tmp_path, "mistral-7b", **SIZES, sliding_window=3)
+    before = logits(folder)
+    np.testing.assert_array_equal(logits(folder, model_type=...), before)
+    assert "layer_types" not in json.loads((folder / "config.json").read_text())  # it would make a Ministral of it
+
+
+@pytest.mark.parametrize("spelling", [
+    {"rope_parameters": {"type": "linear", "factor": 2.0, "rope_theta": 500.0}},
+    {"rope_parameters": {"rope_type": "linear", "factor": 2.0}, "rope_theta": 500.0},
+    {"rope_parameters": ..., "rope_scaling": {"type": "linear", "factor": 2.0}, "rope_theta": 500.0},
+])  # fmt: skip
+def test_spellings_of_rotary_scaling(spelling, tmp_path):
+    folder = written(tmp_path, "llama-7b", **SIZES)
+    plain = logits(folder)
+    scaled = logits(folder, rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 500.0})
+    np.testing.assert_array_equal(logits(folder, **spelling), scaled)
+    assert np.abs(plain - scaled).max() > 0.01
+
+
+def test_llama3_scaling_knows_the_context_it_was_trained_with(tmp_path):
+    folder = written(tmp_path, "llama-7b", **SIZES, max_position_embeddings=32)
+    rope = {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "rope_theta": 50.0}
+    told = logits(folder, rope_parameters={**rope, "original_max_position_embeddings": 32})
+    np.testing.assert_array_equal(logits(folder, rope_parameters=rope), told)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"layer_types": ["full_attention", "chunked_attention"]}, "layer_types: expected a list of full_attention and"),
+    ({"layer_types": "full"}, "layer_types: expected a list"),
+    ({"layer_types": ["full_attention"]}, "layer_types names 1 layers, num_hidden_layers = 3"),
+    ({"layer_types": ["sliding_attention"] * 3}, "use_sliding_window must be true"),
+    ({"rope_parameters": [1]}, r"rope_parameters .*: expected an object, got \[1\]"),
+    ({"rope_scaling": "linear"}, "rope_parameters .*: expected an object, got 'linear'"),
+    ({"rope_parameters": {"rope_type": ["linear"]}}, "rope_parameters.rope_type = .* is not supported"),
+    ({"rope_parameters": {"rope_type": "linear"}}, "rope_parameters.factor: expected a positive number, got None"),
+    ({"rope_parameters": {"rope_type": "llama3", "factor": 2}}, "rope_parameters.low_freq_factor: expected a positive number"),
+    ({"rope_parameters": {"rope_type": "llama3", "factor": 2, "low_freq_factor": 4, "high_freq_factor": 4}}, "must exceed"),
+    ({"rope_parameters": None, "rope_theta": None}, "rope_parameters.rope_theta: expected a positive number, got None"),
+    ({"rope_parameters": {"rope_theta": "1e4"}}, "rope_parameters.rope_theta: expected a positive number, got '1e4'"),
+])  # fmt: skip
+def test_a_bad_llama_config_is_refused_by_key(changes, message, tmp_path):
+    folder = written(tmp_path, "qwen2-0.5b", **SIZES)
+    edit(folder, **changes)
+    with pytest.raises(ValueError, match=message) as caught:
+        tg.models.load(folder)
+    assert "config.json" in str(caught.value)
+
+
+# -- the other families ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"dense_act_fn": "silu"}, "dense_act_fn = 'silu' contradicts feed_forward_proj = 'gated-gelu'"),
+    ({"is_gated_act": False}, "is_gated_act = False contradicts feed_forward_proj = 'gated-gelu'"),
+    ({"dense_act_fn": "gelu_new", "is_gated_act": True}, None),
+])  # fmt: skip
+def test_t5_says_its_feed_forward_twice(changes, message, tmp_path):
+    folder = written(tmp_path, "t5-v1_1-small", d_model=12, d_kv=4, d_ff=8, num_layers=1, num_heads=2, vocab_size=23)
+    edit(folder, **changes)
+    if message is None:
+        assert tg.models.load(folder).config.replace(feed_forward_proj="relu").act == "relu"
+    else:
+        with pytest.raises(ValueError, match=message):
+            tg.models.load(folder)
+
+
+SMALL = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=2, vocab_size=23)
+
+
+@pytest.mark.parametrize(("name", "ids"), [
+    ("bert-base", (0, None, None)), ("electra-small", (0, None, None)), ("albert-base", (0, 2, 3)), ("roberta-base", (1, 0, 2)),
+    ("gpt2", (None, 50256, 50256)), ("llama-7b", (None, 1, 2)), ("mistral-7b", (None, 1, 2)), ("qwen2-0.5b", (None, None, None)),
+])  # fmt: skip
+def test_token_ids_that_a_file_leaves_out(name, ids, tmp_path):
+    keys = ("pad_token_id", "bos_token_id", "eos_token_id")
+    more = {"num_key_value_heads": 2} if name.startswith(("mistral", "qwen")) else {}
+    folder = written(tmp_path, name, **SMALL, **more)
+    edit(folder, **dict.fromkeys(keys, ...))
+    config = tg.models.load(folder).config
+    assert tuple(getattr(config, key) for key in keys) == ids
+    edit(folder, **dict.fromkeys(keys))  # null is not left out
+    if name != "roberta-base":  # whose positions count from padding's id
+        assert tg.models.load(folder).config.eos_token_id is None
+
+
+def test_the_number_of_labels_survives_a_save(tmp_path):
+    folder = written(tmp_path / "a", "bert-base", "pretraining", **SMALL, max_position_embeddings=9)
+    edit(folder, num_labels=5, id2label={"0": "no", "1": "yes"}, label2id={"no": 0, "yes": 1})
+    model = tg.models.load(folder, architecture="BertForSequenceClassification")
+    for labels, changed in ((5, model), (7, type(model)(model.config.replace(num_labels=7))), (2, None)):
+        if changed is None:  # the file's own two names are kept
+            changed = type(model)(model.config.replace(num_labels=2))
+        changed.save(tmp_path / "b")
+        values = json.loads((tmp_path / "b" / "config.json").read_text())
+        assert len(values["id2label"]) == len(values["label2id"]) == labels
+        assert tg.models.load(tmp_path / "b").classifier.weight.shape == (labels, 12)
+    assert values["id2label"] == {"0": "no", "1": "yes"}
+
+
+@pytest.mark.parametrize(("name", "keys"), [
+    ("gpt2", {"_num_labels": 1, "_attn_implementation_autoset": True, "xla_device": True, "transformers_weights": "other"}),
+    ("bert-base", {"use_return_dict": True, "cls_token_id": 1, "mask_token_id": 2}),
+    ("bart-base", {"extra_pos_embeddings": 0, "_num_labels": 3}),
+])  # fmt: skip
+def test_keys_of_published_files_that_change_no_number(name, keys, tmp_path):
+    folder = written(tmp_path, name, **SMALL, max_position_embeddings=9)
+    edit(folder, **keys)
+    model = tg.models.load(folder)
+    assert "transformers_weights" not in model.config.to_dict()  # it names a file, and ours has another name
