@@ -218,10 +218,16 @@ def test_unknown_arguments_and_bad_ids():
         generate(decoder(), [[1, 99]])
 
 
-def test_training_mode_is_restored():
+def test_each_module_is_in_its_own_mode_again():
     model = decoder().train()
+    model.transformer.layers[0].eval()
+    modes = [m.training for m in model.modules()]
     generate(model, prompts(0), max_new_tokens=1)
-    assert model.training
+    assert [m.training for m in model.modules()] == modes
+    with pytest.raises(ValueError, match="outside the vocabulary"):
+        generate(model, [[99]])
+    fill_mask(model, [[5, MASK]], MASK)
+    assert [m.training for m in model.modules()] == modes
 
 
 @given(st.integers(1, 3), st.integers(1, 700), st.integers(1, 12), st.booleans(), st.integers(0, 2**32 - 1))

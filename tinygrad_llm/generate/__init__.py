@@ -7,6 +7,7 @@
 
 import numpy as np
 
+from ..nn import evaluating
 from .beam import beam_search
 from .decoding import Decoder, Seq2Seq
 from .fill_mask import fill_mask
@@ -39,9 +40,7 @@ def generate(model, input_ids, attention_mask=None, max_new_tokens=20, do_sample
         raise ValueError(f"prompt_lookup_num_tokens: expected one prompt, got {len(ids)}; call generate for each of them")
     mask = prompt_mask(ids, attention_mask, model, settings)
     rng = np.random.default_rng() if rng is None else rng
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         if model.is_encoder_decoder:
             out = decoder_start(model.config, start, len(ids))
             decoding = Seq2Seq(model, ids, mask, out, settings.max_new_tokens, settings.num_beams)
@@ -50,8 +49,6 @@ def generate(model, input_ids, attention_mask=None, max_new_tokens=20, do_sample
             out, rows = ids, np.repeat(np.arange(len(ids)), settings.num_beams)
             decoding = Decoder(model, ids[rows], mask[rows], settings.max_new_tokens)
         return search(settings)(decoding, out, settings, rng)
-    finally:
-        model.train(was_training)
 
 
 def search(settings: Settings):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..autograd import no_grad
+from ..nn import evaluating
 from . import filters
 
 
@@ -12,12 +13,9 @@ def fill_mask(model, input_ids, mask_id: int, *, attention_mask=None, top_k: int
     if not (ids == mask_id).any():
         raise ValueError(f"input_ids: no mask token (id {mask_id}) to fill")
     mask = np.ones_like(ids) if attention_mask is None else np.asarray(attention_mask)
-    was_training = model.training
-    model.eval()
-    with no_grad():
+    with no_grad(), evaluating(model):
         out = model(input_ids=ids, attention_mask=mask)
         logits = (out.logits if out.logits is not None else out.prediction_logits).data  # BERT's pretraining has two heads
-    model.train(was_training)
     answers = []
     for row in range(len(ids)):
         places = np.flatnonzero(ids[row] == mask_id)

@@ -19,7 +19,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..autograd import no_grad
-from ..nn import Module
+from ..nn import Module, evaluating
 from ..nn.tap import looking_through
 
 HEADS_LAST = {"q", "k", "v", "z"}  # (B, H, T, K) in the code, (B, T, H, K) here
@@ -74,12 +74,8 @@ def names(model: Any) -> tuple[str, ...]:
         raise TypeError(f"lens: expected a model of this library, got {type(model).__name__}")
     if model not in _known:
         listing = _Listing(model)
-        was_training = model.training
-        try:
-            with no_grad(), looking_through(listing):
-                model.eval()(**_one_token(model))
-        finally:
-            model.train(was_training)
+        with no_grad(), looking_through(listing), evaluating(model):
+            model(**_one_token(model))
         _known[model] = tuple(listing.names)
     return _known[model]
 

@@ -11,7 +11,7 @@ from .cache import KVCache, LayerCache
 from .feedforward import ACTIVATIONS, FeedForward, activation
 from .layers import Dropout, Embedding, LayerNorm, Linear, RMSNorm, linear
 from .mask import Mask, Packed, from_attention_mask
-from .module import Module
+from .module import Module, evaluating
 from .positions import LearnedPositions, RelativeBias, Rotary, relative_buckets, sinusoidal
 from .prepared import run_prepared
 from .quantized import Int8Weight
@@ -21,6 +21,6 @@ from .tap import Lens, looking_through, tap
 __all__ = [
     "ACTIVATIONS", "DecoderBlock", "Dropout", "Embedding", "EncoderBlock", "FeedForward", "Int8Weight", "KVCache", "LayerCache",
     "LayerNorm", "LearnedPositions", "Lens", "Linear", "Mask", "Module", "MultiHeadAttention", "Packed", "RMSNorm",
-    "RelativeBias", "Rotary", "TAPS", "activation", "from_attention_mask", "init", "linear", "looking_through",
-    "relative_buckets", "run_prepared", "sinusoidal", "tap",
+    "RelativeBias", "Rotary", "TAPS", "activation", "evaluating", "from_attention_mask", "init", "linear",
+    "looking_through", "relative_buckets", "run_prepared", "sinusoidal", "tap",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ child. Plain ndarrays are constants. So a layer is an `__init__` that sets attri
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -211,3 +212,15 @@ def _array(value: Any) -> np.ndarray:
 
 def _few(names: list[str]) -> str:
     return ("nothing" if not names else ", ".join(names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+@contextlib.contextmanager
+def evaluating(model: Module) -> Iterator[Module]:
+    """Evaluation mode inside; afterwards each module is in its own mode again, so that frozen parts stay frozen."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield model
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -6,22 +6,18 @@ import numpy as np
 
 from ..autograd import no_grad
 from ..data import IGNORE
+from ..nn import evaluating
 
 
 def evaluate(task, model, batches) -> dict[str, float]:
     """{"loss": weighted mean over all predictions, and each part of it by name}, in evaluation mode."""
-    was_training = model.training
-    model.eval()
     sums, counts = dict.fromkeys(task.weights, 0.0), dict.fromkeys(task.weights, 0)
-    try:
-        with no_grad():
-            for batch in batches:
-                for name, value in task.sums(model, batch).items():
-                    sums[name] += float(value.item())
-                for name, n in task.counts(batch).items():
-                    counts[name] += n
-    finally:
-        model.train(was_training)
+    with no_grad(), evaluating(model):
+        for batch in batches:
+            for name, value in task.sums(model, batch).items():
+                sums[name] += float(value.item())
+            for name, n in task.counts(batch).items():
+                counts[name] += n
     parts = {name: sums[name] / max(counts[name], 1) for name in sums}
     return {**parts, "loss": sum(task.weights[name] * parts[name] for name in parts)}
 

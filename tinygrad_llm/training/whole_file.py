@@ -7,6 +7,7 @@ import numpy as np
 from .. import text as texts
 from ..autograd import no_grad
 from ..data import IGNORE, pad_labels
+from ..nn import evaluating
 from . import checkpoint
 from .evaluate import evaluate, perplexity
 from .prepare import OBJECTIVES, DataChoices, prepare
@@ -70,18 +71,15 @@ class CausalOnly(CausalTask):
         pass
 
 
-@no_grad()
 def accuracy(task, model, batches) -> float:
     """The share of predictions that are right."""
-    was_training = model.training
-    model.eval()
     right = total = 0
-    for b in batches:
-        logits = task.logits(model, b).data
-        counted = b["labels"] != IGNORE
-        right += int((np.argmax(logits, axis=-1) == b["labels"])[counted].sum())
-        total += int(counted.sum())
-    model.train(was_training)
+    with no_grad(), evaluating(model):
+        for b in batches:
+            logits = task.logits(model, b).data
+            counted = b["labels"] != IGNORE
+            right += int((np.argmax(logits, axis=-1) == b["labels"])[counted].sum())
+            total += int(counted.sum())
     return right / max(total, 1)
 
 
