@@ -169,6 +169,33 @@ def test_stop_strings():
     assert got == free[: free.index(stop) + 2]
 
 
+class Letters:
+    def decode(self, ids):
+        return "".join(chr(97 + int(i)) for i in ids)
+
+
+@pytest.mark.parametrize("options", [{}, {"prompt_lookup_num_tokens": 3}])
+def test_stop_strings_may_begin_in_the_prompt_and_must_end_in_what_is_written(options):
+    model, ids = decoder(), prompts(2, rows=1)
+    free = generate(model, ids, max_new_tokens=12, **options)
+    stopped = lambda stop: generate(model, ids, max_new_tokens=12, stop_strings=stop, tokenizer=Letters(), **options)
+    text = Letters().decode(free[0])
+    assert np.array_equal(stopped(text[3:6]), free[:, :6])
+    assert text[1:4] not in text[3:], "stands in the prompt alone"
+    assert np.array_equal(stopped(text[1:4]), free)
+
+
+def test_a_stop_string_may_end_in_a_character_of_several_tokens():
+    class Bytes:
+        def decode(self, ids):
+            return bytes(int(i) for i in ids).decode("utf-8", errors="replace")
+
+    settings = Settings(stop_strings=("né", "é!"), tokenizer=Bytes())
+    text = np.frombuffer("née né!".encode(), np.uint8)
+    ends = [n for n in range(1, len(text) + 1) if settings.ended(text[None, :n])[0]]
+    assert ends == [3, 8, 9]
+
+
 def test_forced_tokens():
     settings = Settings(forced_first=4, forced_last=6)
     scores = np.zeros((1, 8), dtype=np.float32)

@@ -61,7 +61,7 @@ def beam_search(decoding, ids: np.ndarray, settings: Settings, rng) -> np.ndarra
         total = log_probs.reshape(B, K, -1)  # (B, K, V)
         total += beams.running_scores[:, :, None]
         top_scores, sources, candidates = continuations(total, beams, length, settings, rng)
-        over = settings.ended(candidates[:, :, : length + 1].reshape(-1, length + 1), T).reshape(top_scores.shape)
+        over = settings.ended(candidates[:, :, : length + 1].reshape(-1, length + 1)).reshape(top_scores.shape)
         over |= last
         rows = run_on(beams, top_scores, sources, candidates, over, K)
         finish(beams, top_scores, candidates, over, length + 1 - T, settings)

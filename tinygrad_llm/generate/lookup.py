@@ -37,7 +37,7 @@ def lookup(decoding, ids: np.ndarray, settings: Settings, rng=None) -> np.ndarra
             length += 1
             if settings.stream is not None:
                 settings.stream(out[0, length - 1 : length].copy())
-            if length == out.shape[1] or settings.ended(out[:, :length], start)[0]:
+            if length == out.shape[1] or settings.ended(out[:, :length])[0]:
                 return out[:, :length]
             if not clear or i == len(guesses) or token != guesses[i]:
                 break

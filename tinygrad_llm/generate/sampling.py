@@ -23,7 +23,7 @@ def sample(decoding, ids: np.ndarray, settings: Settings, rng) -> np.ndarray:
         out[:, length] = tokens
         if settings.stream is not None:
             settings.stream(tokens)
-        running &= ~settings.ended(out[:, : length + 1], prompt_length)
+        running &= ~settings.ended(out[:, : length + 1])
         if not running.any() or length + 1 == out.shape[1]:
             return out[:, : length + 1]
         scores = decoding.next(tokens)

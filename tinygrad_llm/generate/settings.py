@@ -78,12 +78,18 @@ class Settings:
             scores = filters.min_p(scores, self.min_p)
         return scores
 
-    def ended(self, ids: np.ndarray, prompt_length: int) -> np.ndarray:
+    def ended(self, ids: np.ndarray) -> np.ndarray:
         """(B,) True where the last token of ids (B, T) ends its sequence."""
         over = np.zeros(len(ids), bool)
         for end in self.eos:  # one or two: np.isin takes 0.15 ms of every token
             over |= ids[:, -1] == end
         if self.stop_strings:
-            texts = (self.tokenizer.decode(row[prompt_length:]) for row in ids)
-            over |= np.array([any(stop in text for stop in self.stop_strings) for text in texts])
+            over |= np.array([self.stops(row) for row in ids])
         return over
+
+    def stops(self, ids: np.ndarray) -> bool:
+        """Whether the last token of ids (T,) completes a stop string, which may begin in the prompt."""
+        tail = ids[-1 - max(len(stop.encode()) for stop in self.stop_strings) :]  # a token is at least one byte of the text
+        text, before = self.tokenizer.decode(tail), self.tokenizer.decode(tail[:-1])
+        old = len(before.rstrip("\ufffd"))  # a character whose bytes had not all come counts as new
+        return any(text.find(stop, max(old + 1 - len(stop), 0)) >= 0 for stop in self.stop_strings)
