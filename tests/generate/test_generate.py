@@ -34,6 +34,13 @@ def seq2seq(seed=0):
                 seed)  # fmt: skip
 
 
+def bart(head=None, **changes):
+    return vary(models.create("bart-base", head, **({
+        "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "vocab_size": V, "max_position_embeddings": 8, "dropout": 0.0,
+        "eos_token_id": None, "forced_eos_token_id": None} | changes)))  # fmt: skip
+
+
 def prompts(seed, rows=2, length=5):
     return np.random.default_rng(seed).integers(3, V, (rows, length))
 
@@ -57,6 +64,17 @@ def test_left_padding_changes_nothing(seed, padding):
     together = generate(model, batch, attention_mask=mask, max_new_tokens=6)
     assert np.array_equal(together[0, padding:], alone[0])
     assert np.array_equal(together, generate(model, batch, max_new_tokens=6)), "the mask follows from the pad id"
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_the_last_token_needs_no_position(beams):
+    for model, ids, room in ((decoder(), prompts(0), 32 + 1 - 5), (bart(), prompts(0), 8)):
+        length = 1 if model.is_encoder_decoder else 5
+        assert generate(model, ids, max_new_tokens=room, num_beams=beams).shape == (2, length + room)
+        steps = []
+        with pytest.raises(ValueError, match=f"ask for at most {room}$"):
+            generate(model, ids, max_new_tokens=room + 1, stream=steps.append)
+        assert not steps, "found out beforehand"
 
 
 def test_encoder_decoders():

@@ -104,8 +104,8 @@ def prompt_ids(tokenizer, text: str, model):
         start = model.config.bos_token_id
         ids = np.array([start if start is not None else 0])
     limit = getattr(model.config, "max_position_embeddings", None)
-    if limit is not None and len(ids) >= limit:
-        raise ValueError(f"--prompt has {len(ids)} tokens, the model sees {limit} at once; give at most {limit - 1}")
+    if limit is not None and len(ids) > limit:
+        raise ValueError(f"--prompt has {len(ids)} tokens, the model sees {limit} at once; give at most {limit}")
     return ids
 
 
@@ -118,7 +118,7 @@ def write_continuation(model, tokenizer, args) -> int:
     out = Stream(tokenizer, prompt.lstrip("\n"))
     if args.beams > 1 or args.stop:
         limit = getattr(model.config, "max_position_embeddings", None)
-        room = args.tokens if limit is None else min(args.tokens, limit - len(ids))
+        room = args.tokens if limit is None else min(args.tokens, limit + 1 - len(ids))
         stops = {"stop_strings": args.stop, "tokenizer": tokenizer} if args.stop else {}
         search = {"num_beams": args.beams, "length_penalty": args.length_penalty} if args.beams > 1 else {"stream": out}
         got = generate(model, ids, max_new_tokens=room, **sampling(args), **stops, **search)[0]

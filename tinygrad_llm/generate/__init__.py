@@ -45,7 +45,6 @@ def generate(model, input_ids, attention_mask=None, max_new_tokens=20, do_sample
             out = decoder_start(model.config, start, len(ids))
             decoding = Seq2Seq(model, ids, mask, out, settings.max_new_tokens, settings.num_beams)
         else:
-            check_room(model.config, ids, settings)
             out, rows = ids, np.repeat(np.arange(len(ids)), settings.num_beams)
             decoding = Decoder(model, ids[rows], mask[rows], settings.max_new_tokens)
         return search(settings)(decoding, out, settings, rng)
@@ -92,14 +91,6 @@ def prompt_mask(ids: np.ndarray, attention_mask, model, settings: Settings) -> n
     if not model.is_encoder_decoder and not mask[:, -1].all():
         raise ValueError("attention_mask: a prompt ends in padding; decoders continue the last token, so pad on the left")
     return mask
-
-
-def check_room(config, ids: np.ndarray, settings: Settings) -> None:
-    limit = getattr(config, "max_position_embeddings", None)
-    total = ids.shape[1] + settings.max_new_tokens
-    if limit is not None and total > limit:
-        raise ValueError(f"the prompt has {ids.shape[1]} tokens and {settings.max_new_tokens} are to follow, but the model "
-                         f"has {limit} positions; shorten the prompt or ask for at most {max(limit - ids.shape[1], 0)}")
 
 
 def decoder_start(config, start, batch: int) -> np.ndarray:

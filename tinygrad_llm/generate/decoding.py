@@ -8,6 +8,17 @@ The rest of generation knows nothing about caches, masks, positions, or whether 
 import numpy as np
 
 from ..autograd import Tensor, no_grad
+from ..nn import KVCache
+
+
+def reserve(model, length: int, new_tokens: int) -> KVCache:
+    """A cache for `length` ids and all new ones but the last, which the model never reads; an error where positions run out."""
+    needed = length + new_tokens - 1
+    cache = model.make_cache(needed)
+    if cache.capacity < needed:
+        raise ValueError(f"there are {length} tokens and {new_tokens} are to follow, but the model has {cache.capacity} "
+                         f"positions; shorten the prompt or ask for at most {max(cache.capacity + 1 - length, 0)}")  # fmt: skip
+    return cache
 
 
 class Decoder:
@@ -15,7 +26,7 @@ class Decoder:
 
     def __init__(self, model, ids: np.ndarray, mask: np.ndarray, new_tokens: int):
         self.model, self.ids, self.mask = model, ids, mask
-        self.cache = model.make_cache(ids.shape[1] + new_tokens)
+        self.cache = reserve(model, ids.shape[1], new_tokens)
         self.padded = not mask.all()
         self.source = ids[0, :0]  # text to look up guesses in, besides what is being written
         self.padding = np.argmax(mask != 0, axis=1) if self.padded else None  # (B,) how many ids in front are padding
@@ -66,14 +77,14 @@ class Seq2Seq:
 
     def __init__(self, model, source: np.ndarray, mask: np.ndarray, ids: np.ndarray, new_tokens: int, copies: int = 1):
         self.model, self.ids, self.source, self.copies = model, np.repeat(ids, copies, axis=0), source[0], copies
+        self.cache = reserve(model, ids.shape[1], new_tokens)
+        self.cache.copies = copies
         with no_grad():
             encoded = model.encode(source, mask)
         states = np.repeat(encoded.last_hidden_state.data, copies, axis=0)
         encoded.last_hidden_state = Tensor(states)
         self.encoded = encoded
         self.mask = np.repeat(mask, copies, axis=0)
-        self.cache = model.make_cache(ids.shape[1] + new_tokens)
-        self.cache.copies = copies
 
     def first(self) -> np.ndarray:
         return self.next(self.ids)
