@@ -1,6 +1,8 @@
 """Generation: caches and padding change nothing, filters keep what they promise, beams find better sequences."""
 
 import itertools
+import json
+import warnings
 
 import numpy as np
 import pytest
@@ -66,6 +68,14 @@ def test_left_padding_changes_nothing(seed, padding):
     assert np.array_equal(together, generate(model, batch, max_new_tokens=6)), "the mask follows from the pad id"
 
 
+def test_a_pad_id_that_is_passed_hides_padding_as_a_configs_does():
+    model, ids = decoder(pad_token_id=None), prompts(0)
+    ids[0, :3] = PAD
+    hidden = generate(model, ids, attention_mask=ids != PAD, max_new_tokens=6)
+    assert not np.array_equal(generate(model, ids, max_new_tokens=6), hidden)
+    assert np.array_equal(generate(model, ids, max_new_tokens=6, pad_token_id=PAD), hidden)
+
+
 @pytest.mark.parametrize("beams", [1, 2])
 def test_the_last_token_needs_no_position(beams):
     for model, ids, room in ((decoder(), prompts(0), 32 + 1 - 5), (bart(), prompts(0), 8)):
@@ -88,6 +98,13 @@ def test_encoder_decoders():
         for t, token in enumerate(steps):
             logits = model(input_ids=row[None], decoder_input_ids=ids[None, : t + 1]).logits.data
             assert logits[0, -1].argmax() == token
+
+
+def test_decoder_ids_begin_with_the_start_token():
+    model, source, begun = seq2seq(), prompts(3), [[8, 7], [11, 9]]
+    out = generate(model, source, decoder_input_ids=begun, max_new_tokens=4)
+    assert out[:, :3].tolist() == [[PAD, 8, 7], [PAD, 11, 9]]
+    assert np.array_equal(out, generate(model, source, decoder_input_ids=out[:, :3], max_new_tokens=4)), "it is not put twice"
 
 
 def log_probability(model, ids, start):
@@ -214,11 +231,73 @@ def test_a_stop_string_may_end_in_a_character_of_several_tokens():
     assert ends == [3, 8, 9]
 
 
+def test_what_may_not_come():
+    scores, ids = np.zeros((2, 6), np.float32), np.array([[1, 2, 3, 1, 2], [4, 4, 4, 4, 4]])
+    barred = lambda s: [np.flatnonzero(np.isinf(row)).tolist() for row in s]
+    assert barred(filters.no_repeated_ngram(scores, ids, 1)) == [[1, 2, 3], [4]]
+    assert barred(filters.no_repeated_ngram(scores, ids, 3)) == [[3], [4]]
+    assert barred(filters.no_repeated_ngram(scores, ids, 6)) == [[], []]
+    assert barred(filters.no_bad_words(scores, ids, [[5], [1, 2, 0], [3, 1], [1, 1, 2, 3, 1, 2, 3]])) == [[0, 5], [5]]
+    assert barred(filters.without(scores, [2, 77])) == [[2], [2]]
+    assert not scores.any(), "the scores given stay as they are"
+
+
 def test_forced_tokens():
-    settings = Settings(forced_first=4, forced_last=6)
+    settings = Settings(forced_bos_token_id=4, forced_eos_token_id=6)
     scores = np.zeros((1, 8), dtype=np.float32)
     assert settings.process(scores, np.zeros((1, 1), dtype=int), False).argmax() == 4
     assert settings.process(scores, np.zeros((1, 5), dtype=int), True).argmax() == 6
+
+
+def test_a_checkpoint_may_force_its_first_token(tmp_path):
+    bart(forced_bos_token_id=5).save(tmp_path)
+    model = models.load(tmp_path)
+    assert (generate(model, prompts(0), max_new_tokens=3)[:, 1] == 5).all()
+    assert (generate(model, prompts(0), max_new_tokens=3, forced_bos_token_id=9)[:, 1] == 9).all()
+
+
+def told(tmp_path, model, **said):
+    """The model, loaded with a generation_config.json that says this."""
+    model.save(tmp_path)
+    (tmp_path / "generation_config.json").write_text(json.dumps(said))
+    return models.load(tmp_path)
+
+
+def test_generation_config_decides_and_is_saved(tmp_path):
+    plain, ids = decoder(), prompts(1, rows=1)
+    first = int(generate(plain, ids, max_new_tokens=8)[0, 5])
+    model = told(tmp_path, plain, eos_token_id=[EOS, first], note="kept")
+    assert generate(model, ids, max_new_tokens=8).shape == (1, 6)
+    assert generate(model, ids, max_new_tokens=8, eos_token_id=EOS).shape == (1, 13), "the argument goes first"
+    model.save(tmp_path / "again")
+    again = models.load(tmp_path / "again")
+    assert again.generation_config == model.generation_config and again.generation_config["note"] == "kept"
+    plain.save(tmp_path / "again")
+    assert models.load(tmp_path / "again").generation_config is None, "of another model"
+
+
+def test_lengths_words_and_ngrams_follow_the_checkpoint(tmp_path):
+    model, ids = told(tmp_path, decoder(), eos_token_id=list(range(12)), min_new_tokens=4, no_repeat_ngram_size=1,
+                      suppress_tokens=[20]), prompts(1, rows=1)  # fmt: skip
+    for beams in (1, 3):
+        new = generate(model, ids, max_new_tokens=8, num_beams=beams)[0, 5:].tolist()
+        assert len(new) > 4 and min(new[:4]) >= 12 and 20 not in new
+        assert len({*new, *ids[0].tolist()}) == len(new) + len(set(ids[0].tolist()))
+    assert generate(model, ids, max_new_tokens=1, min_new_tokens=0, min_length=0)[0, 5] not in ids
+
+
+def test_what_a_checkpoint_asks_for_in_vain_is_said(tmp_path):
+    model = told(tmp_path, decoder(), num_beams=2, length_penalty=2.0, typical_p=0.5, sequence_bias=[[[3], 1.0]], do_sample=True)
+    with pytest.warns(UserWarning) as seen:
+        generate(model, prompts(0), max_new_tokens=1)
+    assert [str(w.message).split(":")[0] for w in seen] == [
+        "the checkpoint asks for num_beams = 2", "the checkpoint asks for sequence_bias = [[[3], 1.0]]"]  # fmt: skip
+    model.generation_config = {"num_beams": 2, "temperature": 0.3, "typical_p": 0.5, "no_repeat_ngram_size": 0, "top_k": 50}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        generate(model, prompts(0), max_new_tokens=1, num_beams=3)
+    with pytest.warns(UserWarning, match=r"typical_p = 0.5: generate cannot"):
+        generate(model, prompts(0), max_new_tokens=1, num_beams=3, do_sample=True)
 
 
 def test_fill_mask():
@@ -247,6 +326,11 @@ def test_fill_mask():
         ({"max_new_tokens": 40}, "the model has 32 positions"),
         ({"attention_mask": np.ones((1, 5))}, "the shape of input_ids"),
         ({"attention_mask": np.array([[1, 1, 1, 1, 0]] * 2)}, "pad on the left"),
+        ({"attention_mask": [[0.5, 1, 1, 1, 1]] * 2}, "expected 0 and 1"),
+        ({"decoder_input_ids": [[1]]}, "decoder_input_ids: GPT2LMHeadModel has no encoder"),
+        ({"length_penalty": 1e4, "num_beams": 2}, "length_penalty"),
+        ({"length_penalty": float("nan")}, "length_penalty"),
+        ({"no_repeat_ngram_size": 1.5}, "no_repeat_ngram_size"),
     ],
 )
 def test_bad_choices(options, message):
@@ -261,6 +345,13 @@ def test_unknown_arguments_and_bad_ids():
         generate(decoder(), np.zeros((1, 3)))
     with pytest.raises(ValueError, match="outside the vocabulary"):
         generate(decoder(), [[1, 99]])
+
+
+def test_models_without_a_language_models_head_say_so():
+    sizes = {"n_layer": 1, "n_head": 2, "n_embd": 16, "n_positions": 32, "vocab_size": V}
+    for model in (models.create("gpt2", "base", **sizes), bart("base"), bart("sequence_classification")):
+        with pytest.raises(TypeError, match=f"{type(model).__name__} cannot generate"):
+            model.generate(prompts(0))
 
 
 def test_each_module_is_in_its_own_mode_again():

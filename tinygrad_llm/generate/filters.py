@@ -1,7 +1,7 @@
 """What is done to the scores of the next token before one is chosen. Scores (B, V) in, scores (B, V) out.
 
-The order and the arithmetic (float32) are those of `transformers`: repetition penalty, then temperature, top-k, top-p,
-min-p. A filtered token has score -inf.
+The order and the arithmetic (float32) are those of `transformers`: repetition penalty, what may not come, what must come,
+then temperature, top-k, top-p, min-p. A filtered token has score -inf.
 """
 
 import numpy as np
@@ -21,10 +21,38 @@ def repetition_penalty(scores, ids, penalty: float, skip=None):
     return np.where(seen, np.where(scores < 0, scores * penalty, scores / penalty), scores)
 
 
-def only(scores, token: int):
-    """Leaves one token possible, with score 0."""
+def no_repeated_ngram(scores, ids, n: int):
+    """Bars each token that would end n tokens which ids (B, T) hold already. Paulus et al. 2017"""
+    B, T = ids.shape
+    if n > T:
+        return scores
+    ngrams = np.lib.stride_tricks.sliding_window_view(ids, n, axis=1)  # (B, T - n + 1, n)
+    rows, places = np.nonzero((ngrams[..., :-1] == ids[:, None, T - n + 1 :]).all(axis=-1))
+    scores = scores.copy()
+    scores[rows, ngrams[rows, places, -1]] = -np.inf
+    return scores
+
+
+def no_bad_words(scores, ids, words):
+    """Bars the last token of each word where ids (B, T) end in the tokens before it."""
+    scores, T = scores.copy(), ids.shape[1]
+    for *start, last in words:
+        if len(start) <= T:
+            scores[(ids[:, T - len(start) :] == start).all(axis=1), last] = -np.inf
+    return scores
+
+
+def without(scores, tokens):
+    """Bars these tokens; those outside the vocabulary never come anyway."""
+    scores = scores.copy()
+    scores[:, [token for token in tokens if 0 <= token < scores.shape[1]]] = -np.inf
+    return scores
+
+
+def only(scores, tokens: int | list[int]):
+    """Leaves one token possible, or one of several, with score 0."""
     forced = np.full_like(scores, -np.inf)
-    forced[:, token] = 0
+    forced[:, tokens] = 0
     return forced
 
 

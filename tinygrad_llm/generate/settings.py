@@ -1,5 +1,6 @@
 """The choices of one call of generate, checked before any work is done."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from . import filters
+
+LARGEST_LOG = math.log(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,13 @@ class Settings:
     early_stopping: bool | str = False
     eos: tuple[int, ...] = ()
     pad: int = 0
-    forced_first: int | None = None  # BART's models for summaries begin with it
-    forced_last: int | None = None  # what the last token must be where the length runs out
+    padding_id: int | None = None  # what is padding in a prompt without attention_mask
+    forced_bos_token_id: int | None = None  # BART's models for summaries begin with it
+    forced_eos_token_id: int | list[int] | None = None  # what the last token must be where the length runs out
+    no_repeat_ngram_size: int | None = None
+    bad_words_ids: list[list[int]] | None = None
+    min_length: int | None = None
+    suppress_tokens: list[int] | None = None
     prompt_lookup_num_tokens: int | None = None
     stop_strings: tuple[str, ...] = ()
     tokenizer: Any = None
@@ -44,6 +52,12 @@ class Settings:
         need(self.min_p is None or 0 <= self.min_p <= 1, "min_p", "a number in [0, 1] or None")
         need(self.repetition_penalty > 0, "repetition_penalty", "a number above 0")
         need(self.num_beams >= 1, "num_beams", "at least 1")
+        reach = abs(self.length_penalty) * math.log(self.max_new_tokens)
+        need(reach < LARGEST_LOG, "length_penalty", f"a p so that {self.max_new_tokens}^p is neither 0 nor infinite")
+        for name in ("no_repeat_ngram_size", "min_length"):
+            value = getattr(self, name)
+            whole = isinstance(value, int | np.integer) and value >= 0
+            need(value is None or whole, name, "a whole number of at least 0, or None")
         need(self.early_stopping in (True, False, "never"), "early_stopping", "True, False or 'never'")
         need(not self.stop_strings or self.tokenizer is not None, "tokenizer", "a tokenizer, to look for stop_strings")
         need(self.stream is None or self.num_beams == 1, "stream", "None with num_beams > 1: a beam's tokens are known at the end")
@@ -62,10 +76,19 @@ class Settings:
         """
         if self.repetition_penalty != 1.0:
             scores = filters.repetition_penalty(scores, ids, self.repetition_penalty, padding)
-        if self.forced_first is not None and ids.shape[1] == 1:
-            scores = filters.only(scores, self.forced_first)
-        if self.forced_last is not None and last:
-            scores = filters.only(scores, self.forced_last)
+        if self.no_repeat_ngram_size:
+            scores = filters.no_repeated_ngram(scores, ids, self.no_repeat_ngram_size)
+        if self.bad_words_ids:
+            ends = [[end] for end in self.eos]  # as in transformers, the end of a text is no bad word
+            scores = filters.no_bad_words(scores, ids, [word for word in self.bad_words_ids if word not in ends])
+        if self.min_length and ids.shape[1] < self.min_length:
+            scores = filters.without(scores, self.eos)
+        if self.forced_bos_token_id is not None and ids.shape[1] == 1:
+            scores = filters.only(scores, self.forced_bos_token_id)
+        if self.forced_eos_token_id is not None and last:
+            scores = filters.only(scores, self.forced_eos_token_id)
+        if self.suppress_tokens:
+            scores = filters.without(scores, self.suppress_tokens)
         if not self.do_sample:
             return scores
         if self.temperature != 1.0:

@@ -62,6 +62,7 @@ class BartConfig(Config):
     bos_token_id: Any = token(0)
     eos_token_id: Any = token(2)
     decoder_start_token_id: Any = token(2)
+    forced_bos_token_id: Any = token()
     forced_eos_token_id: Any = token(2)
 
     def validate(self) -> None:

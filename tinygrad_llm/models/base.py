@@ -2,7 +2,9 @@
 
 The protocol that `tinygrad_llm.generate` uses (any model that can generate has it):
 
+    model.can_generate                    True
     model.config                          pad_token_id, eos_token_id, bos_token_id, decoder_start_token_id (seq2seq)
+    model.generation_config               what generation_config.json says; None: what it would say stands in the config
     model.is_encoder_decoder              False: decoder only; True: encoder and decoder
     cache = model.make_cache(capacity)    a KVCache; `cache.length`, `cache.reorder(rows)`
     model(input_ids=..., attention_mask=..., position_ids=..., past_key_values=cache)
@@ -53,6 +55,8 @@ class Model(nn.Module, metaclass=_Building):
     tied: ClassVar[dict[str, str]] = {}  # published names that repeat a tied parameter -> that parameter of ours
     unused: ClassVar[tuple[str, ...]] = ()  # published names (regular expressions) that this model has no use for
     is_encoder_decoder: ClassVar[bool] = False
+    can_generate: ClassVar[bool] = False
+    generation_config: dict[str, Any] | None = None  # a checkpoint's generation_config.json, written back by save
     _recompute: bool = False
 
     def __init__(self, config: Config) -> None:

@@ -30,6 +30,7 @@ from .tensor_file import WRITE, CheckpointError, Entry, Item, TensorFile, same, 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 SAVED = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")  # what `save` may have written
+GENERATION = "generation_config.json"
 
 
 # -- loading -----------------------------------------------------------------------------------------------------------
@@ -54,6 +55,8 @@ def load(
     config = family.config.from_dict({**values, "architectures": [name]}, source)
     with init.skeleton():
         model = cls(config)
+    if (folder / GENERATION).is_file():
+        model.generation_config = read_json(folder / GENERATION)
     entries = open_weights(folder)
     plan = match(model, entries, folder, lenient=architecture is not None)
     read(model, plan, entries, dtype, rng)
@@ -278,6 +281,8 @@ def save(model: Model, directory: str | Path, dtype: Any = None, shard_bytes: in
     staging = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
     try:
         (staging / "config.json").write_text(json.dumps(config_dict(model, name), indent=2) + "\n", "utf-8")
+        if model.generation_config is not None:
+            (staging / GENERATION).write_text(json.dumps(model.generation_config, indent=2) + "\n", "utf-8")
         if len(shards) == 1:
             write(staging / SINGLE, shards[0], name, {"format": "pt"})
         else:
@@ -288,6 +293,7 @@ def save(model: Model, directory: str | Path, dtype: Any = None, shard_bytes: in
             total = sum(int(np.prod(s)) for _, s, _ in items) * (2 if name == "bfloat16" else np.dtype(name).itemsize)
             index = {"metadata": {"total_size": total}, "weight_map": weight_map}
             (staging / INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
+        (folder / GENERATION).unlink(missing_ok=True)  # another model's, it would decide over this one's config.json
         written = {p.name for p in staging.iterdir()}
         for path in sorted(staging.iterdir(), key=lambda p: p.suffix == ".json"):  # weights first, config last
             os.replace(path, folder / path.name)

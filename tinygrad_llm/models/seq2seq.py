@@ -131,6 +131,7 @@ class Seq2SeqLM(Model):
     """
 
     is_encoder_decoder = True
+    can_generate = True
     lm_head: nn.Linear | None
     logits_bias: np.ndarray | None = None  # a constant (1, V) that is added
 

@@ -152,6 +152,7 @@ class Decoder(Model):
 class CausalLM(Model):
     """Next-token logits over a Decoder. The output matrix is the token embedding, or `lm_head` where they are not tied."""
 
+    can_generate = True
     base_class: type[Decoder]
 
     def __init__(self, config: Config) -> None:
