@@ -1,5 +1,7 @@
 """Generation against `transformers`: the same tokens for greedy and beam search, the same filters for sampling."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -84,6 +86,39 @@ def test_several_end_tokens(pair):
     for seed in range(6):
         compare(pair, *left_padded(seed), max_new_tokens=12, do_sample=False, num_beams=3, eos_token_id=[EOS, 9, 11, 12])
         compare(pair, *left_padded(seed), max_new_tokens=12, do_sample=False, num_beams=1, eos_token_id=[EOS, 9, 11, 12, 14, 20])
+
+
+SAID = {"eos_token_id": [EOS, 9], "no_repeat_ngram_size": 2, "min_length": 9, "bad_words_ids": [[11], [12, 13], [14, 15, 16]],
+        "suppress_tokens": [20, 21], "forced_bos_token_id": 10, "forced_eos_token_id": 9, "pad_token_id": PAD,
+        "decoder_start_token_id": 6, "early_stopping": True}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["generation_config.json", "config.json"])
+def test_a_checkpoint_s_own_settings(pair, place, tmp_path):
+    ours, other = pair
+    ours.save(tmp_path)
+    given = json.loads((tmp_path / "config.json").read_text()) if place == "config.json" else {}
+    (tmp_path / place).write_text(json.dumps(given | SAID))
+    told = models.load(tmp_path), type(other).from_pretrained(tmp_path).eval()
+    for seed in range(3):
+        for beams in (1, 3):
+            compare(told, *left_padded(seed), max_new_tokens=12, do_sample=False, num_beams=beams)
+
+
+def test_room_padding_and_starts_that_are_passed(pair):
+    ours, other = pair
+    ids, mask = left_padded(1)
+    if ours.is_encoder_decoder:
+        for given in ([[8, 7], [11, 9], [5, 6]], [[8, 7], [11, 9], [12, 6]]):
+            got = ours.generate(ids, attention_mask=mask, decoder_input_ids=given, max_new_tokens=6)
+            expected = other.generate(torch.tensor(ids), attention_mask=torch.tensor(mask), decoder_input_ids=torch.tensor(given),
+                                      max_new_tokens=6, do_sample=False)  # fmt: skip
+            np.testing.assert_array_equal(got, expected.numpy())
+        return
+    ids[0, :3] = 9  # padding for this call alone
+    got = ours.generate(ids, pad_token_id=9, max_new_tokens=64 + 1 - 6, eos_token_id=39)
+    expected = other.generate(torch.tensor(ids), pad_token_id=9, max_new_tokens=64 + 1 - 6, eos_token_id=39, do_sample=False)
+    np.testing.assert_array_equal(got, expected.numpy())
 
 
 @pytest.mark.parametrize("seed", range(10))
