@@ -19,9 +19,9 @@ def layer_by_layer(monkeypatch):
 SMALL = {
     "gpt2": dict(n_embd=192, n_head=4, n_layer=2, vocab_size=50, n_positions=64),
     "llama": dict(hidden_size=192, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-                  vocab_size=50, max_position_embeddings=64),
+                  head_dim=128, vocab_size=50, max_position_embeddings=64),
     "mistral-7b": dict(hidden_size=192, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-                       vocab_size=50, max_position_embeddings=64, sliding_window=5),
+                       head_dim=128, vocab_size=50, max_position_embeddings=64, sliding_window=5),
     "t5-small": dict(d_model=192, d_kv=48, d_ff=48, num_layers=1, num_decoder_layers=2, num_heads=4, vocab_size=50),
     "bart-base": dict(d_model=192, encoder_layers=1, decoder_layers=2, encoder_attention_heads=2, decoder_attention_heads=4,
                       encoder_ffn_dim=48, decoder_ffn_dim=48, vocab_size=50, max_position_embeddings=64),
