@@ -218,6 +218,31 @@ def test_logit_lens_ends_at_the_model(gpt):
     assert "layer 2" in seen.text()
 
 
+@pytest.mark.parametrize("family", ["bert", "albert"])
+def test_heads_for_two_tasks_have_a_lens(family):
+    """Their scores of words are called prediction_logits."""
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 16, "intermediate_size": 32, "vocab_size": 60}
+    model = tg.models.create(f"{family}-base", head="pretraining", **sizes).eval()
+    seen = lens.logit_lens(model, top=1, input_ids=IDS)
+    assert np.array_equal(seen.tokens[-1, ..., 0], model(input_ids=IDS).prediction_logits.data.argmax(-1))
+    assert data_of(report(model, {"input_ids": IDS[:1]}))["attribution"] is None, "post-norm"
+
+
+def test_of_two_models_one_must_be_chosen():
+    sizes = {"num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 16, "intermediate_size": 32, "vocab_size": 60}
+    model = tg.models.create("electra-small", head="joint", generator_size=0.5, **sizes)
+    with pytest.raises(TypeError, match="look into its `generator` or its `discriminator`"):
+        lens.names(model)
+    assert "logits" in lens.names(model.generator) and "logits" not in lens.names(model.discriminator)
+
+
+def test_the_classifier_that_wants_an_end_token_has_names():
+    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
+             "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "vocab_size": 60, "max_position_embeddings": 32}  # fmt: skip
+    bart = tg.models.create("bart-base", head="sequence_classification", **sizes)
+    assert "decoder.blocks.0.cross.pattern" in lens.names(bart)
+
+
 def test_direct_logit_attribution_adds_up(gpt):
     for against in (None, 3):
         found = lens.direct_logit_attribution(gpt, position=5, token=7, against=against, input_ids=IDS)

@@ -81,8 +81,14 @@ def names(model: Any) -> tuple[str, ...]:
 
 
 def _one_token(model: Any) -> dict[str, Any]:
-    one = [[0]]
-    return {"input_ids": one, "decoder_input_ids": one} if getattr(model, "is_encoder_decoder", False) else {"input_ids": one}
+    """The shortest input. An encoder-decoder's is the end token: BART's classifier reads its state."""
+    if "discriminator" in vars(model):  # the names of both would be the same
+        raise TypeError(f"lens: {type(model).__name__} is two models; look into its `generator` or its `discriminator`")
+    if not getattr(model, "is_encoder_decoder", False):
+        return {"input_ids": [[0]]}
+    end = model.config.eos_token_id
+    one = [[end if isinstance(end, int) and end >= 0 else 0]]
+    return {"input_ids": one, "decoder_input_ids": one}
 
 
 def matching(model: Any, patterns: Iterable[str]) -> tuple[str, ...]:

@@ -33,6 +33,11 @@ def _need_logits(model: Any, who: str) -> None:
         raise TypeError(f"{who}: {type(model).__name__} makes no logits; load it with a head that does (head=...)")
 
 
+def _logits(out: Any) -> Tensor:
+    """The vocabulary's; a head for two tasks has a name of its own for them."""
+    return out.prediction_logits if out.logits is None else out.logits
+
+
 def _need_place(shape: tuple[int, ...], position: int, *tokens: int | None) -> None:
     T, V = shape
     if not -T <= position < T:
@@ -90,7 +95,7 @@ def logit_lens(model: Any, top: int = 5, targets: np.ndarray | None = None, **in
     tokens, shares, ranks = [], [], []
     for place in places:
         with no_grad(), patch(model, {places[-1]: values[place]}):
-            logits = model(**inputs).logits.data
+            logits = _logits(model(**inputs)).data
         top_tokens = np.argsort(-logits, axis=-1, kind="stable")[..., :top]
         exp = np.exp(logits - logits.max(-1, keepdims=True))
         tokens.append(top_tokens)
@@ -136,7 +141,7 @@ def direct_logit_attribution(
         parts += [n for n in (f"{side}blocks.{i}.{tap}" for tap in ("attn_out", "cross_out", "mlp_out")) if n in names(model)]
     end = f"{side}blocks.{L - 1}.resid_post"
     with no_grad(), record(model, *parts, end) as values:
-        logits = model(**inputs).logits.data[0]  # (T, V)
+        logits = _logits(model(**inputs)).data[0]  # (T, V)
     _need_place(logits.shape, position, token, against)
     logits = logits[position]
     stream = values[end][0, position].astype(np.float64)
@@ -168,7 +173,7 @@ def _frozen_readout(model: Any, end: str, stream: np.ndarray, token: int, agains
 
     def logit(scale: float, gradient: bool) -> tuple[float, np.ndarray | None]:
         with patch(model, {end: (lambda v: catch(v)) if gradient else (lambda v: v * scale)}):
-            row = model(**inputs).logits[0, position]
+            row = _logits(model(**inputs))[0, position]
             picked = row[token] if against is None else row[token] - row[against]
         if not gradient:
             return picked.item(), None
