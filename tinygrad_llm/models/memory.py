@@ -148,7 +148,10 @@ def describe(
         if not 0 < value < math.inf:
             raise ValueError(f"describe: {what} must be positive, got {value}")
     if re.fullmatch(r"[0-9][0-9_,]*(\.[0-9]+)?(e\+?[0-9]+)?", str(name).lower()):
-        return Description(str(name), int(float(str(name).replace(",", "").replace("_", ""))), **common)
+        number = float(str(name).replace(",", "").replace("_", ""))
+        if number == math.inf:
+            raise ValueError(f"describe: {name} is more parameters than a float holds")
+        return Description(str(name), int(number), **common)
     model = skeleton_of(name, **overrides)
     context = context or longest(model)
     return Description(

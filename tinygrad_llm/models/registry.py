@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,12 +140,14 @@ def skeleton(name: str, head: str | None = None, **overrides: Any) -> Any:
 
 def skeleton_of(name: str | int | float, **overrides: Any) -> Any:
     """The skeleton of a preset, or of the checkpoint in a directory."""
+    from .checkpoint import architecture_of, read_json
+
     folder = Path(str(name))
     if not (folder / "config.json").is_file():
         return skeleton(str(name), **overrides)
     source = str(folder / "config.json")
-    values = json.loads((folder / "config.json").read_text("utf-8"))
-    family, cls = by_architecture((values.get("architectures") or [""])[0], source)
+    values = read_json(folder / "config.json")
+    family, cls = by_architecture(architecture_of(values, source), source)
     with init.skeleton():
         return cls(family.config.from_dict(values, source).replace(**overrides))
 
