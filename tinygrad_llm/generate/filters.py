@@ -57,7 +57,7 @@ def only(scores, tokens: int | list[int]):
 
 
 def temperature(scores, value: float):
-    return scores / np.float32(value)
+    return scores / np.float32(max(value, 1e-30))  # at less the best has long had all probability, and float32 ends
 
 
 def top_k(scores, k: int):
