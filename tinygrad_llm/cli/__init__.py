@@ -25,6 +25,16 @@ class UsageError(Exception):
     """The command line asks for something that makes no sense: exit code 2."""
 
 
+def need(args: argparse.Namespace, name: str, good: bool, wanted: str) -> None:
+    """A usage error that names the option, unless its value is good."""
+    if not good:
+        raise UsageError(f"{option(name)}: expected {wanted}, got {getattr(args, name)}")
+
+
+def option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)

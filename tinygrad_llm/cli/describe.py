@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import math
+from pathlib import Path
 
 
 def add_parser(subparsers) -> None:
     """The two commands."""
     describe = subparsers.add_parser("describe", help="parameters by part, memory and cards of a model, without allocating it")
-    names = 'a preset ("gpt3-175b"), a checkpoint\'s folder, or a number of parameters ("1.8e12")'
+    names = 'a preset ("gpt3-175b"), a run\'s or checkpoint\'s folder, or a number of parameters ("1.8e12")'
     describe.add_argument("name", metavar="NAME-or-DIR", help=names)
     describe.add_argument("--batch", type=int, default=1, help="sequences at a time (1)")
     describe.add_argument("--context", type=int, help="positions (the model's own)")
@@ -25,15 +27,31 @@ def run(args: argparse.Namespace) -> int:
     """Print what was asked for."""
     from tinygrad_llm import models
 
+    from . import need
+
     if args.command == "compare":
         from tinygrad_llm.models.differences import compare_text
 
         rows = models.compare(args.a, args.b)
         print(json.dumps([{"row": r, args.a: a, args.b: b} for r, a, b in rows]) if args.json else compare_text(args.a, args.b))
         return 0
+    for name in ("batch", "context", "target", "card_gb", "bytes_per_parameter"):
+        value = getattr(args, name)
+        need(args, name, value is None or 0 < value < math.inf, "a number above 0")
     found = models.describe(
-        args.name, batch=args.batch, context=args.context, target=args.target, card_gb=args.card_gb,
+        place(args.name), batch=args.batch, context=args.context, target=args.target, card_gb=args.card_gb,
         bytes_per_parameter=args.bytes_per_parameter,
     )  # fmt: skip
     print(json.dumps(found.as_dict()) if args.json else found.text())
     return 0
+
+
+def place(name: str) -> str:
+    """A run's folder as that of the model in it; a preset keeps its name, whatever else lies in a folder called so."""
+    from tinygrad_llm.models import registry
+    from tinygrad_llm.training.checkpoint import model_directory
+
+    preset = name.lower() in (*registry.names(), *registry.ALIASES)
+    if not Path(name).is_dir() or (preset and not (Path(name) / "config.json").is_file()):
+        return name
+    return str(model_directory(name))

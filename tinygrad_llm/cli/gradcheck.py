@@ -21,6 +21,9 @@ def add_parser(subparsers):
 def run(args) -> int:
     from tinygrad_llm.testing import sweep
 
+    from . import need
+
+    need(args, "seed", args.seed >= 0, "at least 0")
     chosen = list(dict.fromkeys(args.op)) or sweep.names()
     _refuse_unknown(chosen, sweep.names())
     out = sys.stderr if args.json else sys.stdout

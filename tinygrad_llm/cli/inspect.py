@@ -11,7 +11,7 @@ from typing import Any
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("inspect", help="look inside a model: attention, residual stream, logit lens, graph")
-    parser.add_argument("directory", metavar="DIR", help="a model's directory: config.json, model.safetensors and a tokenizer")
+    parser.add_argument("directory", metavar="DIR", help="a run of `train`, or any checkpoint directory with a tokenizer")
     parser.add_argument("--text", required=True, help="the text that the model runs on")
     parser.add_argument(
         "--target",
@@ -25,39 +25,77 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from .. import models, text
     from ..lens.page import report
+    from ..models.registry import head_of
+    from ..training.checkpoint import model_directory
+    from . import UsageError
 
     out = Path(args.out)
     if out.exists() and not args.force:
         raise FileExistsError(f"{out} is there already; --force overwrites it, --out names another")
     if not args.text:
         raise ValueError("--text is empty; give the model something to read")
-    tokenizer = text.load(args.directory)
-    model = models.load(args.directory)
+    place = model_directory(args.directory)
+    tokenizer = text.load(place)
+    model = models.load(place)
+    model = getattr(model, "generator", model)  # of ELECTRA's two models the one that knows words, as in `generate`
     model.eval()
+    if args.target is not None and not (model.is_encoder_decoder and head_of(model) in ("seq2seq_lm", "base")):
+        raise UsageError("--target: this model decodes no second text; leave it out")
     inputs = prepare(model, tokenizer, args.text, args.target)
     title = f"{Path(args.directory).resolve().name}: {args.text if len(args.text) <= 60 else args.text[:57] + '...'}"
     page = report(model, inputs, lambda i: token_text(tokenizer, i), title)
-    beside = out.with_name(out.name + ".part")
-    beside.write_text(page, encoding="utf-8")
-    os.replace(beside, out)
+    write_page(page, out)
     print(f"wrote {out} ({len(page) / 1e6:.1f} MB)", file=sys.stderr)
     return 0
 
 
+def write_page(page: str, out: Path) -> None:
+    """Whole or not at all."""
+    beside = out.with_name(out.name + ".part")
+    try:
+        beside.write_text(page, encoding="utf-8")
+        os.replace(beside, out)
+    except OSError as error:
+        if beside.exists():
+            beside.unlink()
+        raise OSError(error.errno, error.strerror, str(out)) from error  # a full disk's error names no file
+
+
 def prepare(model: Any, tokenizer: Any, given: str, target: str | None) -> dict[str, Any]:
     """The model call's arguments for one text; labels where the model has a loss to show gradients of."""
+    from ..models.registry import head_of
+
+    head = head_of(model)
     ids = tokenizer.encode(given)[None].astype("int64")
     if ids.shape[1] < 1:
         raise ValueError(f"the tokenizer makes no token of {given!r}; give a longer text")
+    if head == "sequence_classification":
+        ids = framed(tokenizer, ids)
     longest = getattr(model.config, "max_position_embeddings", None)
     if longest is not None and ids.shape[1] > longest:
         raise ValueError(f"the text has {ids.shape[1]} tokens, the model reads {longest}; shorten --text")
-    if getattr(model, "is_encoder_decoder", False):
-        decoded = model.generate(ids, max_new_tokens=24) if target is None else with_start(model, tokenizer.encode(target)[None])
-        return {"input_ids": ids, "decoder_input_ids": decoded}
-    if "CausalLM" in type(model).__name__ or "LMHead" in type(model).__name__:
-        return {"input_ids": ids, "labels": ids} if ids.shape[1] > 1 else {"input_ids": ids}
-    return {"input_ids": ids}
+    if model.is_encoder_decoder:
+        return {"input_ids": ids, "decoder_input_ids": decoder_ids(model, head, tokenizer, ids, target)}
+    return {"input_ids": ids, "labels": ids} if head == "causal_lm" and ids.shape[1] > 1 else {"input_ids": ids}
+
+
+def framed(tokenizer: Any, ids: Any) -> Any:
+    """[CLS] text [SEP], as classifiers are trained: they judge by the state at one of the two."""
+    from ..objectives import classification
+
+    special = tokenizer.special
+    return classification(list(ids), [0], pad_id=0, cls_id=special.get("cls"), sep_id=special.get("sep"))["input_ids"]
+
+
+def decoder_ids(model: Any, head: str, tokenizer: Any, ids: Any, target: str | None) -> Any:
+    """What the decoder reads: the target, what the model generates, or, where it does not, the source once more."""
+    from ..models.seq2seq import shift_right
+
+    if target is not None:
+        return with_start(model, tokenizer.encode(target)[None])
+    if head == "seq2seq_lm":
+        return model.generate(ids, max_new_tokens=model.make_cache(25).capacity - 1)  # all that is read, the start token too
+    return shift_right(ids, model.config.decoder_start_token_id, model.config.pad_token_id)
 
 
 def with_start(model: Any, ids: Any) -> Any:

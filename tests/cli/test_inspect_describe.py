@@ -1,0 +1,87 @@
+"""inspect and describe on what train makes."""
+
+import errno
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_train_generate_eval import short
+from tinygrad_llm import models
+from tinygrad_llm.cli import inspect
+
+
+def page_data(path):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', path.read_text(), re.S).group(1))
+
+
+@pytest.mark.parametrize("family", ["bert", "albert", "electra", "bart"])
+def test_a_page_of_each_kind(family, train, corpus, run, tmp_path):
+    assert train(corpus, "--model", family, "--steps", 1, "--eval-every", 0)[0] == 0
+    code, _, err = run("inspect", tmp_path / "run", "--text", "the quick", "--out", tmp_path / "page.html")
+    assert code == 0, err
+    assert page_data(tmp_path / "page.html")["lens"]["rows"]
+
+
+@pytest.mark.parametrize("family", ["bert", "electra", "bart"])
+def test_a_classifier_is_looked_into_and_does_not_write(family, train, run, tmp_path):
+    labelled = tmp_path / "labels.tsv"
+    labelled.write_text("label\ttext\n" + "ham\thello there\nspam\tbuy it now\n" * 30)
+    words = ["--model", family, "--objective", "classification", "--steps", 1, "--eval-every", 0]
+    assert train(labelled, *words)[0] == 0
+    code, _, err = run("inspect", tmp_path / "run", "--text", "hello", "--out", tmp_path / "page.html")
+    assert code == 0, err
+    shown = page_data(tmp_path / "page.html")["tokens"]
+    framed = ["</s>", "<s>", *"hello"] if family == "bart" else ["[CLS]", *"hello", "[SEP]"]  # BART's decoder is one behind
+    assert shown == framed, "as in training"
+    code, out, err = run("generate", tmp_path / "run", "--prompt", "hello [MASK]")
+    assert code == 2 and out == "" and "`eval` scores" in short(err)
+    code, _, err = run("inspect", tmp_path / "run", "--text", "hello", "--target", "now", "--out", tmp_path / "two.html")
+    assert code == 2 and "--target" in short(err)
+
+
+def test_a_run_killed_before_its_first_save(train, corpus, run, tmp_path):
+    """It has its best checkpoint only, which generate takes."""
+    train(corpus)
+    killed = tmp_path / "killed"
+    shutil.copytree(tmp_path / "run" / "best", killed / "best")
+    code, _, err = run("inspect", killed, "--text", "the quick", "--out", tmp_path / "page.html")
+    assert code == 0, err
+    code, out, err = run("describe", killed)
+    assert code == 0 and f"{models.load(tmp_path / 'run').num_parameters():,} parameters" in out, err
+    (tmp_path / "empty").mkdir()
+    for words in (["inspect", tmp_path / "empty", "--text", "a"], ["describe", tmp_path / "empty"]):
+        code, _, err = run(*words)
+        assert code == 1 and "no model here" in short(err)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["gpt2", "--batch", 0], 2, "--batch: expected a number above 0, got 0"),
+        (["gpt2", "--card-gb", "nan"], 2, "--card-gb: expected a number above 0, got nan"),
+        (["1e400"], 1, "1e400 is more parameters than a float holds"),
+        (["broken"], 1, "config.json: not valid JSON"),
+    ],
+)
+def test_what_describe_cannot_read(words, code, message, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text('{"model_type": ')
+    (tmp_path / "gpt2").mkdir()  # a preset's name all the same
+    got, _, err = run("describe", *words)
+    assert got == code and message in short(err)
+
+
+def test_a_page_on_a_full_disk(tmp_path, monkeypatch):
+    def full(path, *args, **kwargs):
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*page\.html'"):
+        inspect.write_page("<html>", tmp_path / "page.html")
+    assert list(tmp_path.iterdir()) == []
