@@ -71,6 +71,39 @@ def test_generate(train, corpus, run, tmp_path):
     assert code == 0 and out.startswith("the ") and "e" not in out[4:].rstrip("\n")[:-1]
 
 
+def test_a_text_longer_than_the_context(train, corpus, run, tmp_path):
+    """The context is 16; `--stop` slides on as the rest does, beams say that they cannot."""
+    train(corpus)
+    words = ["generate", tmp_path / "run", "--prompt", "the ", "--tokens", 60, "--seed", 3]
+    code, plain, _ = run(*words)
+    assert code == 0 and run(*words, "--stop", "ZZZ")[:2] == (0, plain)
+    new = plain[4:-1]
+    first = {c: new.index(c) for c in new}
+    for c in (new[11], max(first, key=first.get)):  # the last that fits, and one that comes late
+        assert run(*words, "--stop", c)[1] == plain[: 4 + first[c] + 1] + "\n"
+    assert max(first.values()) > 12
+    lookup = [*words, "--lookup", 3]
+    assert run(*lookup, "--stop", "ZZZ")[:2] == run(*lookup)[:2]
+    code, out, err = run(*words, "--beams", 2)
+    assert code == 0 and len(out) == 4 + 12 + 1 and "context is full after 12 of 60 tokens" in err
+    code, out, err = run(*words, "--temperature", 1e-40)
+    assert code == 0 and out == run(*words, "--temperature", 0)[1] and err == ""
+
+
+@pytest.mark.parametrize("family", ["bart", "transformer"])
+def test_a_decoder_stops_where_its_positions_end(family, train, run, tmp_path):
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text("\n".join(f"{i} apples\t{i} pommes" for i in range(60)))
+    assert train(pairs, "--model", family, "--steps", 2)[0] == 0
+    words = ["generate", tmp_path / "run", "--prompt", "3 apples", "--repetition-penalty", 0.5]  # what it writes first, it repeats
+    code, whole, err = run(*words)
+    assert code == 0 and "context is full after 16 of 200 tokens" in err
+    if family == "bart":  # the other repeats its start token, which is not shown
+        assert run(*words, "--stop", whole[0])[:2] == (0, whole[0] + "\n")
+    code, _, err = run(*words, "--top-k", 3)
+    assert code == 2 and "--top-k" in short(err)
+
+
 def test_eval(train, corpus, run, tmp_path):
     train(corpus)
     code, out, _ = run("eval", tmp_path / "run", corpus, "--json")
@@ -317,17 +350,20 @@ def test_prompts(train, corpus, run, tmp_path):
     code, _, err = run("generate", tmp_path / "run", "--prompt", "the quick brown fox jumps")
     assert code == 1 and "sees 16 at once" in short(err)
     for words in (["--tokens", 0], ["--temperature", -1], ["--top-p", 2], ["--top-k", 0], ["--lookup", 0],
-                  ["--lookup", 3, "--beams", 2], ["--lookup", 3, "--temperature", 0.8]):  # fmt: skip
-        code, _, err = run("generate", tmp_path / "run", *words)
-        assert code == 2 and words[0] in short(err)
+                  ["--lookup", 3, "--beams", 2], ["--lookup", 3, "--temperature", 0.8], ["--beams", 0], ["--temperature", "nan"],
+                  ["--length-penalty", "nan", "--beams", 2], ["--length-penalty", 2], ["--stop", ""], ["--seed", -1],
+                  ["--repetition-penalty", 0], ["--top-k", 3, "--temperature", 0]):  # fmt: skip
+        code, out, err = run("generate", tmp_path / "run", *words)
+        assert code == 2 and out == "" and words[0] in short(err)
 
 
 def test_a_checkpoint_of_another_family(train, corpus, run, tmp_path):
     train(corpus, "--model", "bert", "--context", 32)
     code, _, err = run("generate", tmp_path / "run", "--prompt", "the quick")
     assert code == 2 and "put [MASK] into the text" in short(err)
-    code, _, err = run("generate", tmp_path / "run", "--prompt", "the [MASK]uick", "--lookup", 3)
-    assert code == 2 and "--lookup" in short(err)
+    for words in (["--lookup", 3], ["--beams", 2], ["--stop", "a"], ["--top-k", 3]):
+        code, _, err = run("generate", tmp_path / "run", "--prompt", "the [MASK]uick", *words)
+        assert code == 2 and words[0] in short(err)
     code, _, err = run("train", "--resume", tmp_path / "run", "--model", "gpt2")
     assert code == 2 and "was made with bert" in short(err)
     code, _, err = run("train", "--resume", tmp_path / "nothing")

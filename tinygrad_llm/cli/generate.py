@@ -1,6 +1,10 @@
 """`tinygrad-llm generate DIR`: let a model write."""
 
+import math
 import sys
+
+#: what options hold that nobody gave; the others None
+UNSET = {"stop": [], "beams": 1, "repetition_penalty": 1.0, "length_penalty": 1.0}
 
 
 def add_parser(subparsers):
@@ -37,19 +41,11 @@ def add_parser(subparsers):
 def run(args) -> int:
     from tinygrad_llm.cli import UsageError
 
-    if args.tokens < 1:
-        raise UsageError(f"--tokens: expected at least 1, got {args.tokens}")
-    if args.temperature is not None and args.temperature < 0:
-        raise UsageError(f"--temperature: expected at least 0, got {args.temperature}")
-    for name, top in (("top_k", None), ("top_p", 1), ("min_p", 1)):
-        value = getattr(args, name)
-        if value is not None and not (value > 0 and (top is None or value <= top)):
-            raise UsageError(
-                f"--{name.replace('_', '-')}: expected a number above 0{'' if top is None else ', at most 1'}; got {value}"
-            )
-    check_lookup(args)
+    check(args)
     import kernels
     from tinygrad_llm import models, text
+    from tinygrad_llm.models.heads import VocabularyHead
+    from tinygrad_llm.models.registry import head_of
     from tinygrad_llm.training.checkpoint import model_directory
 
     kernels.compile_beside("attention_cached.warmup", "chain.warmup")     # on a cold start, while the prompt's are compiled
@@ -58,42 +54,62 @@ def run(args) -> int:
     model.eval()
     if args.int8:
         model.quantize("int8")
-    if model.is_encoder_decoder:
-        return write_decoded(model, tokenizer, args)
-    if can_continue(model):
+    if head_of(model) == "causal_lm":
         return write_continuation(model, tokenizer, args)
-    if args.lookup is not None:
-        raise UsageError("--lookup: this model fills masks, it does not continue a text; leave it out")
+    if head_of(model) == "seq2seq_lm":
+        return write_decoded(model, tokenizer, args)
+    if not any(isinstance(part, VocabularyHead) for part in model.modules()):
+        raise UsageError(f"{type(model).__name__} has no head for words, so it does not write; `eval` scores a classifier")
     return write_filled(model, tokenizer, args)
 
 
-def check_lookup(args) -> None:
-    from tinygrad_llm.cli import UsageError
+def check(args) -> None:
+    """What is wrong whatever the model is."""
+    from tinygrad_llm.cli import UsageError, need
 
-    if args.lookup is None:
-        return
-    if args.lookup < 1:
-        raise UsageError(f"--lookup: expected at least 1, got {args.lookup}")
-    if args.temperature or args.beams > 1:
-        raise UsageError("--lookup writes the most probable tokens; leave out --temperature and --beams")
-    args.temperature = 0.0
+    need(args, "tokens", args.tokens >= 1, "at least 1")
+    need(args, "temperature", args.temperature is None or 0 <= args.temperature < math.inf, "a number of at least 0")
+    need(args, "top_k", args.top_k is None or args.top_k >= 1, "at least 1")
+    need(args, "top_p", args.top_p is None or 0 < args.top_p <= 1, "a number above 0, at most 1")
+    need(args, "min_p", args.min_p is None or 0 < args.min_p <= 1, "a number above 0, at most 1")
+    need(args, "repetition_penalty", 0 < args.repetition_penalty < math.inf, "a number above 0")
+    need(args, "beams", args.beams >= 1, "at least 1")
+    need(args, "length_penalty", math.isfinite(args.length_penalty), "a finite number")
+    need(args, "lookup", args.lookup is None or args.lookup >= 1, "at least 1")
+    need(args, "stop", "" not in args.stop, "a text that can be written")
+    need(args, "seed", args.seed is None or args.seed >= 0, "at least 0")
+    if args.lookup is not None:
+        if args.temperature or args.beams > 1:
+            raise UsageError("--lookup writes the most probable tokens; leave out --temperature and --beams")
+        args.temperature = 0.0
 
 
-def can_continue(model) -> bool:
-    return type(model).__name__.endswith(("LMHeadModel", "ForCausalLM"))
+def refuse(args, names, why: str) -> None:
+    """A usage error for the first of these options that was given, and would do nothing."""
+    from tinygrad_llm.cli import UsageError, option
+
+    for name in names:
+        if getattr(args, name) != UNSET.get(name):
+            raise UsageError(f"{option(name)}: {why}")
 
 
-def sampling(args) -> dict:
-    """Arguments of generate; without --temperature beams and encoder-decoders take the most probable tokens."""
+def sampling(args, tokenizer, warm: float) -> dict:
+    """Arguments of generate; warm: the temperature where --temperature says none."""
     import numpy as np
 
-    warm = args.temperature if args.temperature is not None else 0.8 if args.beams == 1 else 0.0
+    warm = warm if args.temperature is None else args.temperature
+    if not warm:
+        refuse(args, ("top_k", "top_p", "min_p"), "the most probable tokens are taken, none is drawn; leave it out or give "
+                                                  "--temperature")  # fmt: skip
+    if args.beams == 1:
+        refuse(args, ("length_penalty",), "is for beam search; leave it out or give --beams")
     drawn = (
         {"do_sample": True, "temperature": warm, "top_k": args.top_k, "top_p": args.top_p, "min_p": args.min_p} if warm > 0 else {}
     )
     if args.lookup is not None:
         drawn = {"prompt_lookup_num_tokens": args.lookup}
-    return {**drawn, "repetition_penalty": args.repetition_penalty, "rng": np.random.default_rng(args.seed)}
+    stops = {"stop_strings": args.stop, "tokenizer": tokenizer} if args.stop else {}
+    return {**drawn, **stops, "repetition_penalty": args.repetition_penalty, "rng": np.random.default_rng(args.seed)}
 
 
 def prompt_ids(tokenizer, text: str, model):
@@ -110,25 +126,37 @@ def prompt_ids(tokenizer, text: str, model):
 
 
 def write_continuation(model, tokenizer, args) -> int:
-    from tinygrad_llm.generate import generate
     from tinygrad_llm.training.samples import continue_ids
 
     prompt = "\n" if args.prompt is None else args.prompt
     ids = prompt_ids(tokenizer, prompt, model)
-    out = Stream(tokenizer, prompt.lstrip("\n"))
-    if args.beams > 1 or args.stop:
-        limit = getattr(model.config, "max_position_embeddings", None)
-        room = args.tokens if limit is None else min(args.tokens, limit + 1 - len(ids))
-        stops = {"stop_strings": args.stop, "tokenizer": tokenizer} if args.stop else {}
-        search = {"num_beams": args.beams, "length_penalty": args.length_penalty} if args.beams > 1 else {"stream": out}
-        got = generate(model, ids, max_new_tokens=room, **sampling(args), **stops, **search)[0]
-        if args.beams > 1:
-            out(got[len(ids) :])
+    options = sampling(args, tokenizer, 0.8 if args.beams == 1 else 0.0)
+    if args.beams > 1:
+        new = best_beam(model, ids, args, options)
+        out = Stream(tokenizer, prompt.lstrip("\n"))
+        out(new)
     else:
-        options = sampling(args)
+        out = Stream(tokenizer, prompt.lstrip("\n"))
         continue_ids(model, ids, args.tokens, options.pop("rng"), stream=out, **options)
     out.close()
     return 0
+
+
+def best_beam(model, ids, args, options: dict):
+    """The new ids. Beams do not slide: their scores are sums over one context."""
+    from tinygrad_llm.generate import generate
+
+    limit = getattr(model.config, "max_position_embeddings", None)
+    room = args.tokens if limit is None else min(args.tokens, limit + 1 - len(ids))  # the last one is not read
+    got = generate(model, ids, max_new_tokens=room, num_beams=args.beams, length_penalty=args.length_penalty, **options)[0]
+    new = got[len(ids) :]
+    tell_if_full(len(new), room, args)
+    return new
+
+
+def tell_if_full(written: int, room: int, args) -> None:
+    if written == room < args.tokens:
+        print(f"the model's context is full after {room} of {args.tokens} tokens", file=sys.stderr)
 
 
 def write_decoded(model, tokenizer, args) -> int:
@@ -141,12 +169,12 @@ def write_decoded(model, tokenizer, args) -> int:
         raise UsageError("--prompt: an encoder-decoder needs a source text")
     eos = [tokenizer.special["eos"]] if "eos" in tokenizer.special else []
     source = np.concatenate([tokenizer.encode(args.prompt), eos]).astype(np.int64)
-    args.temperature = 0.0 if args.temperature is None else args.temperature
-    got = generate(
-        model, source, max_new_tokens=args.tokens, num_beams=args.beams, length_penalty=args.length_penalty, **sampling(args)
-    )[0, 1:]
+    options = sampling(args, tokenizer, 0.0)
+    room = model.make_cache(args.tokens).capacity  # the start token is read, too, but the last one is not
+    got = generate(model, source, max_new_tokens=room, num_beams=args.beams, length_penalty=args.length_penalty, **options)[0, 1:]
     special = set(tokenizer.special.values())
     print(tokenizer.decode([t for t in got if t not in special or t in sentinels(tokenizer)]))
+    tell_if_full(len(got), room, args)
     return 0
 
 
@@ -160,9 +188,11 @@ def write_filled(model, tokenizer, args) -> int:
     from tinygrad_llm.cli import UsageError
     from tinygrad_llm.generate import fill_mask
 
+    refuse(args, ("lookup", "stop", "beams", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "length_penalty"),
+           "this model fills masks, it does not continue a text; leave it out")  # fmt: skip
     special = tokenizer.special
     if "mask" not in special:
-        raise UsageError("this model neither continues a text nor fills masks; use `eval` or `inspect`")
+        raise UsageError("this model fills masks, and its tokenizer has none; use `eval` or `inspect`")
     spelling = tokenizer.decode([special["mask"]]).strip()
     text = (args.prompt or "").replace("[MASK]", spelling).replace("<mask>", spelling)
     if spelling not in text:

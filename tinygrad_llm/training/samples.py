@@ -28,7 +28,10 @@ def continuation(model, tokenizer, prompt: str, tokens: int, rng) -> str:
 
 
 def continue_ids(model, ids, tokens: int, rng, stream=None, **options) -> np.ndarray:
-    """`tokens` new ids after ids (T,), also beyond the model's positions: the last half of them is then kept as the prompt."""
+    """`tokens` new ids after ids (T,), fewer where one of generate's stop_strings is written first.
+
+    Also beyond the model's positions: the last half of them is then kept as the prompt.
+    """
     limit = getattr(model.config, "max_position_embeddings", None)
     out, left = np.asarray(ids, dtype=np.int64), tokens
     while left > 0:
@@ -37,7 +40,15 @@ def continue_ids(model, ids, tokens: int, rng, stream=None, **options) -> np.nda
         grown = generate(model, window, max_new_tokens=step, rng=rng, stream=stream, eos_token_id=-1, **options)[0]
         out = np.concatenate([out, grown[len(window) :]])
         left -= step
+        if len(grown) < len(window) + step or stops(out, **options):
+            break
     return out
+
+
+def stops(ids, stop_strings=(), tokenizer=None, **_) -> bool:
+    """Whether the last of ids (T,) completes a stop string."""
+    tail = ids[-1 - max((len(stop.encode()) for stop in stop_strings), default=0) :]  # a token is at least one byte of the text
+    return any(tokenizer.decode(tail).count(stop) > tokenizer.decode(tail[:-1]).count(stop) for stop in stop_strings)
 
 
 def decoded(model, task, tokenizer, tokens: int) -> str:
