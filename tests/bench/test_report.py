@@ -117,6 +117,19 @@ def test_pictures_show_every_case(results, tmp_path):
     assert "<!-- ours, exponent 3.00 -->" in made["matmul-scaling.svg"]
 
 
+def test_names_in_the_roofline_lie_apart(results):
+    plt, Text = pytest.importorskip("matplotlib.pyplot"), pytest.importorskip("matplotlib.text").Text
+    case = results["questions"][0]["cases"][0] | {"flops": 8e9, "bytes": 1e8}
+    results["questions"][0]["cases"] = [case | {"name": f"case {i}, all of one speed"} for i in range(30)]
+    figure = plots.roofline(plt, results)
+    figure.tight_layout()
+    figure.canvas.draw()
+    boxes = sorted((Text.get_window_extent(label) for label in figure.axes[0].texts), key=lambda box: box.y0)  # without lines
+    assert len(boxes) == 30 and all(low.y1 <= high.y0 for low, high in zip(boxes, boxes[1:]))
+    assert boxes[0].x1 <= figure.bbox.x1
+    plt.close(figure)
+
+
 def test_the_table_says_how_our_time_grows(results):
     (line,) = [x for x in report.question_table(results["questions"][0], {}).splitlines() if x.startswith("- ")]
     assert "our time grows as its power 3.00; 3.00 from" in line

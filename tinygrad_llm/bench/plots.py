@@ -104,10 +104,12 @@ def roofline(plt: Any, report: dict[str, Any]) -> Any:
     intensity = np.array([c["flops"] / c["bytes"] for c in cases])
     rate = np.array([c["flops"] / c["contestants"]["ours"]["median"] / 1e9 for c in cases])
     x = np.geomspace(min(0.1, intensity.min()), max(1000, intensity.max()), 200)
-    figure, axes = plt.subplots(figsize=(7, 4.5))
+    figure, axes = plt.subplots(figsize=(8.5, max(4.5, 0.13 * len(cases) + 1)))
     axes.loglog(x, np.minimum(limits["gflops"], limits["gbytes"] * x), color=GREY)
     axes.loglog(intensity, rate, "o", color=BLUE)
-    for at, height, case in zip(intensity, rate, cases):
-        axes.annotate(case["name"], (at, height), fontsize=6, xytext=(4, -2), textcoords="offset points")
+    line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.4, "relpos": (0, 0.5)}
+    for place, i in enumerate(np.lexsort((-intensity, rate))):  # names in a column, in the points' order: points lie close
+        axes.annotate(cases[i]["name"], (intensity[i], rate[i]), (1.04, (place + 0.5) / len(cases)), fontsize=6, va="center",
+                      textcoords="axes fraction", arrowprops=line)  # fmt: skip
     axes.set(xlabel="operations per byte", ylabel="GFLOP/s", title=limits["processor"])
     return figure
