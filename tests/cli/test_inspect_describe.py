@@ -61,8 +61,8 @@ def test_a_run_killed_before_its_first_save(train, corpus, run, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["gpt2", "--batch", 0], 2, "--batch: expected a number above 0, got 0"),
-        (["gpt2", "--card-gb", "nan"], 2, "--card-gb: expected a number above 0, got nan"),
+        (["gpt2", "--batch", 0], 2, "--batch: expected a finite number above 0, got 0"),
+        (["gpt2", "--card-gb", "nan"], 2, "--card-gb: expected a finite number above 0, got nan"),
         (["1e400"], 1, "1e400 is more parameters than a float holds"),
         (["broken"], 1, "config.json: not valid JSON"),
     ],

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for name in ("batch", "context", "target", "card_gb", "bytes_per_parameter"):
         value = getattr(args, name)
-        need(args, name, value is None or 0 < value < math.inf, "a number above 0")
+        need(args, name, value is None or 0 < value < math.inf, "a finite number above 0")
     found = models.describe(
         place(args.name), batch=args.batch, context=args.context, target=args.target, card_gb=args.card_gb,
         bytes_per_parameter=args.bytes_per_parameter,

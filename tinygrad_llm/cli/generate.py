@@ -68,11 +68,11 @@ def check(args) -> None:
     from tinygrad_llm.cli import UsageError, need
 
     need(args, "tokens", args.tokens >= 1, "at least 1")
-    need(args, "temperature", args.temperature is None or 0 <= args.temperature < math.inf, "a number of at least 0")
+    need(args, "temperature", args.temperature is None or 0 <= args.temperature < math.inf, "a finite number of at least 0")
     need(args, "top_k", args.top_k is None or args.top_k >= 1, "at least 1")
     need(args, "top_p", args.top_p is None or 0 < args.top_p <= 1, "a number above 0, at most 1")
     need(args, "min_p", args.min_p is None or 0 < args.min_p <= 1, "a number above 0, at most 1")
-    need(args, "repetition_penalty", 0 < args.repetition_penalty < math.inf, "a number above 0")
+    need(args, "repetition_penalty", 0 < args.repetition_penalty < math.inf, "a finite number above 0")
     need(args, "beams", args.beams >= 1, "at least 1")
     need(args, "length_penalty", math.isfinite(args.length_penalty), "a finite number")
     need(args, "lookup", args.lookup is None or args.lookup >= 1, "at least 1")
@@ -102,7 +102,7 @@ def sampling(args, tokenizer, warm: float) -> dict:
         refuse(args, ("top_k", "top_p", "min_p"), "the most probable tokens are taken, none is drawn; leave it out or give "
                                                   "--temperature")  # fmt: skip
     if args.beams == 1:
-        refuse(args, ("length_penalty",), "is for beam search; leave it out or give --beams")
+        refuse(args, ("length_penalty",), "only beam search has it; leave it out or give --beams")
     drawn = (
         {"do_sample": True, "temperature": warm, "top_k": args.top_k, "top_p": args.top_p, "min_p": args.min_p} if warm > 0 else {}
     )
