@@ -80,8 +80,8 @@ def test_a_text_longer_than_the_context(train, corpus, run, tmp_path):
     assert code == 0 and run(*words, "--stop", "ZZZ")[:2] == (0, plain)
     new = plain[4:-1]
     first = {c: new.index(c) for c in new}
-    for c in (new[11], max(first, key=first.get)):  # the last that fits, and one that comes late
-        assert run(*words, "--stop", c)[1] == plain[: 4 + first[c] + 1] + "\n"
+    for stop in (new[11], new[11:13], max(first, key=first.get)):  # the context's end, what lies on both sides, one that is late
+        assert run(*words, "--stop", stop)[1] == plain[: 4 + new.index(stop) + len(stop)] + "\n"
     assert max(first.values()) > 12
     lookup = [*words, "--lookup", 3]
     assert run(*lookup, "--stop", "ZZZ")[:2] == run(*lookup)[:2]

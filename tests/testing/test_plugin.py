@@ -95,6 +95,7 @@ def test_chosen_operations_as_json(capsys):
 
 def test_unknown_operation(capsys):
     assert cli.main(["gradcheck", "matmull"]) == 2
+    assert cli.main(["gradcheck", "--seed", "-1", "exp"]) == 2
     assert "did you mean matmul" in capsys.readouterr().err
 
 
