@@ -1,7 +1,7 @@
 """The choices of one call of generate, checked before any work is done."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,12 +107,13 @@ class Settings:
         for end in self.eos:  # one or two: np.isin takes 0.15 ms of every token
             over |= ids[:, -1] == end
         if self.stop_strings:
-            over |= np.array([self.stops(row) for row in ids])
+            over |= np.array([stops(row, self.stop_strings, self.tokenizer) for row in ids])
         return over
 
-    def stops(self, ids: np.ndarray) -> bool:
-        """Whether the last token of ids (T,) completes a stop string, which may begin in the prompt."""
-        tail = ids[-1 - max(len(stop.encode()) for stop in self.stop_strings) :]  # a token is at least one byte of the text
-        text, before = self.tokenizer.decode(tail), self.tokenizer.decode(tail[:-1])
-        old = len(before.rstrip("\ufffd"))  # a character whose bytes had not all come counts as new
-        return any(text.find(stop, max(old + 1 - len(stop), 0)) >= 0 for stop in self.stop_strings)
+
+def stops(ids: np.ndarray, stop_strings: Sequence[str], tokenizer: Any) -> bool:
+    """Whether the last token of ids (T,) completes a stop string, which may begin in the prompt."""
+    tail = ids[-1 - max((len(stop.encode()) for stop in stop_strings), default=0) :]  # a token is at least one byte of the text
+    text, before = tokenizer.decode(tail), tokenizer.decode(tail[:-1])
+    old = len(before.rstrip("\ufffd"))  # a character whose bytes had not all come counts as new
+    return any(text.find(stop, max(old + 1 - len(stop), 0)) >= 0 for stop in stop_strings)

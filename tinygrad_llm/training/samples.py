@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..generate import fill_mask, generate
+from ..generate.settings import stops
 from ..objectives import text_infilling
 
 
@@ -27,7 +28,7 @@ def continuation(model, tokenizer, prompt: str, tokens: int, rng) -> str:
     return tokenizer.decode(continue_ids(model, ids, tokens, rng, do_sample=True, temperature=0.8)).strip("\n")
 
 
-def continue_ids(model, ids, tokens: int, rng, stream=None, **options) -> np.ndarray:
+def continue_ids(model, ids, tokens: int, rng, stream=None, stop_strings=(), tokenizer=None, **options) -> np.ndarray:
     """`tokens` new ids after ids (T,), fewer where one of generate's stop_strings is written first.
 
     Also beyond the model's positions: the last half of them is then kept as the prompt.
@@ -37,18 +38,13 @@ def continue_ids(model, ids, tokens: int, rng, stream=None, **options) -> np.nda
     while left > 0:
         window = out if limit is None else out[-max(limit // 2, 1) :] if len(out) >= limit else out
         step = left if limit is None else min(left, limit - len(window))
-        grown = generate(model, window, max_new_tokens=step, rng=rng, stream=stream, eos_token_id=-1, **options)[0]
+        grown = generate(model, window, max_new_tokens=step, rng=rng, stream=stream, eos_token_id=-1, stop_strings=stop_strings,
+                         tokenizer=tokenizer, **options)[0]  # fmt: skip
         out = np.concatenate([out, grown[len(window) :]])
         left -= step
-        if len(grown) < len(window) + step or stops(out, **options):
+        if len(grown) < len(window) + step or (stop_strings and stops(out, stop_strings, tokenizer)):
             break
     return out
-
-
-def stops(ids, stop_strings=(), tokenizer=None, **_) -> bool:
-    """Whether the last of ids (T,) completes a stop string."""
-    tail = ids[-1 - max((len(stop.encode()) for stop in stop_strings), default=0) :]  # a token is at least one byte of the text
-    return any(tokenizer.decode(tail).count(stop) > tokenizer.decode(tail[:-1]).count(stop) for stop in stop_strings)
 
 
 def decoded(model, task, tokenizer, tokens: int) -> str:
