@@ -15,7 +15,7 @@ import pytest
 import kernels
 from tests.cli.conftest import SMALL
 from tests.training.small import TEXT
-from tinygrad_llm import models
+from tinygrad_llm import models, training
 from tinygrad_llm.training import checkpoint
 from tinygrad_llm.training.families import small_init
 
@@ -284,6 +284,22 @@ def test_nothing_is_overwritten_without_force(train, corpus, tmp_path):
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
     assert train(corpus, "--seed", 5, "--force")[0] == 0
     assert (tmp_path / "run" / "model.safetensors").read_bytes() != before
+
+
+def test_force_leaves_nothing_of_the_old_run(train, corpus, tmp_path):
+    """Its tokenizer would be taken for the new one's; its model and report for the new run's, should that die at its start."""
+    run = tmp_path / "run"
+    train(corpus)
+    (run / "mine.txt").write_text("kept")
+    assert train(tmp_path / "nothing.txt", "--force")[0] == 1 and (run / "report.html").is_file(), "nothing is lost to a wrong name"
+    words = ["--force", "--model", "llama", "--seed", 5, "--save-every", 0, "--eval-every", 0]
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(training.Trainer, "run", lambda self: (_ for _ in ()).throw(RuntimeError("killed")))
+        assert train(corpus, *words)[0] == 1
+    assert sorted(p.name for p in run.iterdir()) == ["log.jsonl", "mine.txt"]
+    train(corpus)
+    assert train(corpus, "--tokenizer", "bpe", "--vocab", 280, "--force")[0] == 0
+    assert (run / "tokenizer.json").is_file() and not (run / "vocabulary.json").exists()
 
 
 def test_a_directory_with_something_else_is_left_alone(train, corpus, tmp_path):

@@ -31,6 +31,8 @@ NUMBERS = {
     "sample-every": (int, 500, "steps between samples of the model's writing; 0 for never"),
     "patience": (int, 0, "evaluations without progress before the run stops; 0 for never"),
 }
+#: What a run leaves in OUT beside its model, log and checkpoints.
+REPORTS = ("report.html", "loss.png")
 #: Kernels that a run asks for last: on a cold start a second process compiles them while the first step's are compiled.
 LATER = ("attention.warmup_backward", "attention_cached.warmup", "matmul_call.warmup_few_rows", "chain.warmup")
 #: What may differ between a run and its continuation.
@@ -212,10 +214,6 @@ def train(settings: dict, out: Path, resume: bool) -> dict:
     from tinygrad_llm.training.progress import Progress
 
     kernels.compile_beside(*LATER)
-    if settings.get("force") and not resume:
-        for name in ("last", "best"):
-            for end in ("", ".new", ".old", ".tmp"):
-                checkpoint.remove(out / (name + end))
     prepared, model = build(settings, out, resume)
     options = make_options(settings)
     progress = Progress(options.steps)
@@ -224,6 +222,10 @@ def train(settings: dict, out: Path, resume: bool) -> dict:
                             **{k: prepared.info[k] for k in ("labels",) if k in prepared.info}})  # fmt: skip
     if resume:
         trainer.resume()
+    else:  # what --force replaces goes when nothing can be wrong with the new run's data any more
+        checkpoint.clear(out)
+        for name in REPORTS:
+            (out / name).unlink(missing_ok=True)
     say(describe(settings, model, prepared, trainer, out))
     try:
         result = trainer.run()

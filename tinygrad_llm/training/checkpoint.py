@@ -123,6 +123,16 @@ def publish(source: Path, target: Path) -> None:
         beside.unlink(missing_ok=True)  # rename leaves both names where they are links to one file
 
 
+def clear(out: Path) -> None:
+    """Removes a run's checkpoints, and first what was published from them: no part of it outlives the list of its names."""
+    places = [out / (name + end) for name in ("best", "last") for end in (".tmp", ".new", "", ".old")]
+    for name in {file.name for place in places if place.is_dir() for file in place.iterdir()}:
+        for end in ("", ".tmp"):
+            (out / (name + end)).unlink(missing_ok=True)
+    for place in places:
+        remove(place)
+
+
 def model_directory(directory) -> Path:
     """The directory to load a model from: `directory` itself, or the best or last checkpoint of a run in it."""
     directory = Path(directory)
