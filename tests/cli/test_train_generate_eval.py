@@ -51,6 +51,28 @@ def test_the_result_goes_to_a_file(train, corpus, tmp_path):
     assert code == 0 and out == "" and json.loads((tmp_path / "result.json").read_text())["steps"] == 6
 
 
+def test_json_never_replaces_something_else(run, train, corpus, tmp_path):
+    """`train --json corpus.txt`: the flag takes the corpus for its FILE."""
+    result, before = tmp_path / "result.json", corpus.read_text()
+    train(corpus)
+    for words in (["train", "--out", tmp_path / "new", "--json"], ["eval", tmp_path / "run", corpus, "--json"]):
+        code, _, err = run(*words, corpus)
+        assert code == 2 and "holds no result" in short(err) and corpus.read_text() == before
+        code, _, err = run(*words, tmp_path)
+        assert code == 2 and "a directory" in short(err)
+        code, _, err = run(*words, tmp_path / "no" / "x.json")
+        assert code == 1 and "x.json: No such file" in short(err) and not (tmp_path / "new").exists()
+    for _ in range(2):
+        assert run("eval", tmp_path / "run", corpus, "--json", result)[0] == 0 and "perplexity" in json.loads(result.read_text())
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_a_full_disk_under_json_is_named(run, train, corpus, tmp_path):
+    train(corpus)
+    code, _, err = run("eval", tmp_path / "run", corpus, "--json", "/dev/full")
+    assert code == 1 and short(err) == "tinygrad-llm: /dev/full: No space left on device"
+
+
 def test_generate(train, corpus, run, tmp_path):
     train(corpus)
     code, first, _ = run("generate", tmp_path / "run", "--prompt", "the ", "--tokens", 40, "--seed", 3)

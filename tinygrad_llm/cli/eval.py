@@ -1,7 +1,8 @@
 """`tinygrad-llm eval DIR FILE`: how well a model predicts a text."""
 
-import json
 from pathlib import Path
+
+from tinygrad_llm.cli._json import HELP, check_json, write_json
 
 
 def add_parser(subparsers):
@@ -15,7 +16,7 @@ def add_parser(subparsers):
     parser.add_argument("--target", metavar="FILE", help="for translation: the other language, line by line")
     parser.add_argument("--objective", help="default: what the run was trained for, or what the model's head can do")
     parser.add_argument("--batch", type=int, default=16, metavar="N", help="examples at once (default 16)")
-    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write the result as JSON to FILE or stdout")
+    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help=HELP)
     return parser
 
 
@@ -27,16 +28,15 @@ def run(args) -> int:
 
     if args.batch < 1:
         raise UsageError(f"--batch: expected at least 1, got {args.batch}")
+    check_json(args.json)
     place = model_directory(args.directory)
     if not Path(args.file).exists():
         raise FileNotFoundError(f"{args.file}: no such file")
     model, tokenizer = models.load(place), text.load(place)
     result = evaluate_file(model, tokenizer, args.file, target=args.target, objective=args.objective, batch=args.batch,
                            run=Path(args.directory))  # fmt: skip
-    if args.json == "-":
-        print(json.dumps(result))
-    else:
+    if args.json != "-":
         print("  ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in result.items()))
-        if args.json:
-            Path(args.json).write_text(json.dumps(result) + "\n", "utf-8")
+    if args.json:
+        write_json(result, args.json)
     return 0

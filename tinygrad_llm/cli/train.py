@@ -1,9 +1,10 @@
 """`tinygrad-llm train [FILE]`: from a text file to a model that writes."""
 
 import errno
-import json
 import sys
 from pathlib import Path
+
+from tinygrad_llm.cli._json import HELP, check_json, write_json
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -94,13 +95,14 @@ def add_parser(subparsers):
     parser.add_argument("--out", metavar="DIR", help="where checkpoints, log and report go (default: a new directory under runs/)")
     parser.add_argument("--resume", nargs="?", const=True, metavar="DIR", help="go on with the run in DIR, or in --out")
     parser.add_argument("--force", action="store_true", help="replace the run that --out holds")
-    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write the result as JSON to FILE or stdout")
+    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help=HELP)
     return parser
 
 
 def run(args) -> int:
     from tinygrad_llm.cli import UsageError
 
+    check_json(args.json)
     if args.resume and args.resume is not True:
         if args.out:
             raise UsageError("give the directory once: --resume DIR, or --resume with --out DIR")
@@ -335,11 +337,3 @@ def finish(trainer, result: dict, out: Path) -> None:
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def write_json(result: dict, where: str) -> None:
-    text = json.dumps(result)
-    if where == "-":
-        print(text)
-    else:
-        Path(where).write_text(text + "\n", "utf-8")
