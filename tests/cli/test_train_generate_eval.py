@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -252,6 +253,16 @@ def test_ctrl_c_saves_and_says_how_to_go_on(corpus, run, tmp_path):
     step = json.loads((tmp_path / "run" / "last" / "training.json").read_text())["step"]
     code, _, err = run("train", "--resume", tmp_path / "run", "--steps", step + 2)
     assert code == 0 and f"from step {step}" in err
+
+
+@pytest.mark.parametrize("end", ["2>&1 | head -n 1", "2>&-"])
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_nobody_has_to_read_the_progress(corpus, tmp_path, end):
+    words = [sys.executable, "-m", "tinygrad_llm", "train", str(corpus), *SMALL, "--eval-every", "1", "--out", str(tmp_path / "run")]
+    shell = f"({shlex.join(words)}; echo $? > {shlex.quote(str(tmp_path / 'code'))}) {end}"
+    subprocess.run(["sh", "-c", shell], env=os.environ | {"TINYGRAD_LLM_KERNELS": "numpy"}, check=True, stdout=subprocess.DEVNULL)
+    assert (tmp_path / "code").read_text() == "0\n" and checkpoint.read_state(tmp_path / "run" / "last")[0]["step"] == 6
+    assert (tmp_path / "run" / "report.html").is_file()
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------------

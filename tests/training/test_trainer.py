@@ -1,5 +1,6 @@
 """The loop: it learns, accumulates exactly, stops when it should, and resumes bit for bit from any moment."""
 
+import io
 import json
 import os
 import signal
@@ -210,6 +211,23 @@ def test_a_gradient_that_is_not_finite_ends_the_run():
     p.data[0] = np.nan
     with pytest.raises(FloatingPointError, match="step 1: the gradient is not finite"):
         trainer.train_step()
+
+
+@pytest.mark.parametrize("columns", [200, 80, 60, 30])
+def test_the_progress_line_fits_the_terminal(columns, monkeypatch):
+    """A line that wraps is redrawn from its second row, and leaves the first one behind at each step."""
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("COLUMNS", str(columns))
+    progress = training.Progress(20000, stream=Terminal())
+    record = {"step": 12000, "loss": 2.0, "smooth": 2.0, "lr": 1e-3, "grad_norm": 0.5, "tokens_per_s": 31200, "seconds_left": 3905}
+    progress.update(record)
+    line = progress.stream.getvalue()
+    assert line.startswith("\rstep 12000/20000  loss 2.000") and len(line) <= columns
+    assert ("1:05:05 left" in line) == (columns > 30) and ("grad" in line) == (columns == 200)
 
 
 def test_resume_refuses_what_is_not_a_run(tmp_path):

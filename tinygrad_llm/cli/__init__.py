@@ -10,6 +10,7 @@ import argparse
 import importlib
 import os
 import pkgutil
+import select
 import sys
 
 __all__ = ["UsageError", "main"]
@@ -37,6 +38,9 @@ def option(name: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, as in `2>&-`
+            setattr(sys, name, open(os.devnull, "w"))
     argv = list(sys.argv[1:] if argv is None else argv)
     cut = argv.index("--") if "--" in argv else len(argv)
     debug = "--debug" in argv[:cut]
@@ -50,9 +54,8 @@ def main(argv: list[str] | None = None) -> int:
         return commands[args.command].run(args) or 0
     except SystemExit as stop:  # argparse, after --help or a usage error
         return stop.code if isinstance(stop.code, int) else 2 if stop.code else 0
-    except BrokenPipeError:  # `tinygrad-llm generate ... | head`: the reader has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:
+        return abandoned()
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 1
@@ -61,6 +64,23 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"tinygrad-llm: {explain(error)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+
+
+def abandoned() -> int:
+    """The exit code where a pipe has lost its reader: `tinygrad-llm generate ... | head` has what it wanted."""
+    lost = [s for s in (sys.stdout, sys.stderr) if unread(s)]
+    for stream in lost or [sys.stdout]:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return 1 if lost == [sys.stderr] else 0  # messages were lost, in the middle of the work
+
+
+def unread(stream) -> bool:
+    """Whether a pipe has lost its reader, where the system tells (Windows does not)."""
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)  # errors alone
+    return bool(poll.poll(0))
 
 
 def build_parser():

@@ -336,4 +336,6 @@ def finish(trainer, result: dict, out: Path) -> None:
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    from tinygrad_llm.training.progress import tell
+
+    tell(text + "\n", sys.stderr)

@@ -1,5 +1,8 @@
 """The progress line: one line that is redrawn on a terminal, a plain line now and then elsewhere."""
 
+import errno
+import os
+import shutil
 import sys
 import time
 
@@ -11,7 +14,7 @@ class Progress:
     """`update` per step; `note` for text of its own (a sample, an evaluation). Writes to stderr unless told otherwise."""
 
     def __init__(self, total: int, stream=None, clock=time.perf_counter):
-        self.total, self.stream, self.clock = total, stream or sys.stderr, clock
+        self.total, self.stream, self.clock = total, stream or sys.stderr, clock  # None where stderr is closed
         self.live = bool(getattr(self.stream, "isatty", lambda: False)())
         self.drawn = -1e9
         self.width = 0
@@ -24,24 +27,45 @@ class Progress:
         self.drawn = now
         line = format_line(record, self.total)
         if self.live:
-            self.stream.write("\r" + line.ljust(self.width))
+            line = fit(line, shutil.get_terminal_size().columns - 1)
+            tell("\r" + line.ljust(self.width), self.stream)
             self.width = len(line)
         else:
-            self.stream.write(line + "\n")
-        self.stream.flush()
+            tell(line + "\n", self.stream)
 
     def note(self, text: str) -> None:
         """Text on lines of its own."""
         if self.live and self.width:
-            self.stream.write("\r" + " " * self.width + "\r")
+            tell("\r" + " " * self.width + "\r", self.stream)
             self.width = 0
-        self.stream.write(text + "\n")
-        self.stream.flush()
+        tell(text + "\n", self.stream)
 
     def close(self) -> None:
         if self.live and self.width:
-            self.stream.write("\n")
+            tell("\n", self.stream)
             self.width = 0
+
+
+def tell(text: str, stream) -> None:
+    """Writes at once. Where the reader of a pipe is gone (EINVAL on Windows), this and what follows goes nowhere: training goes on."""
+    if stream is None:
+        return
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EINVAL):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def fit(line: str, columns: int) -> str:
+    """The line without its gradient, speed and rate as far as needed: a terminal would break it, and not redraw the upper half."""
+    fields = line.split("  ")
+    for least in ("grad", "lr", "tokens/s"):
+        if len("  ".join(fields)) > columns:
+            fields = [f for f in fields if least not in f]
+    return "  ".join(fields)[:columns]
 
 
 def format_line(r: dict, total: int) -> str:
