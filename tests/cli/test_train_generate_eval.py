@@ -17,7 +17,9 @@ import kernels
 from tests.cli.conftest import SMALL
 from tests.training.small import TEXT
 from tinygrad_llm import models, training
+from tinygrad_llm.cli.train import free_directory
 from tinygrad_llm.training import checkpoint
+from tinygrad_llm.training.claim import claimed
 from tinygrad_llm.training.families import small_init
 
 
@@ -193,6 +195,27 @@ def test_the_built_in_corpus(run, tmp_path, monkeypatch):
     for expected in ("gpt2-python", "gpt2-python-2"):
         code, _, err = run("train", *SMALL, "--steps", 1)
         assert code == 0 and (tmp_path / "runs" / expected / "model.safetensors").is_file(), err
+
+
+def test_a_run_has_its_directory_for_itself(train, corpus, run, tmp_path, monkeypatch):
+    with claimed(tmp_path / "run"):
+        code, _, err = train(corpus)
+        assert code == 1 and "another run is writing here now" in short(err)
+    assert not (tmp_path / "run").exists(), "nothing was begun"
+    train(corpus)
+    with claimed(tmp_path / "run"):
+        for words in (["--force", "--out"], ["--resume"]):
+            code, _, err = run("train", *words, tmp_path / "run", *([corpus, *SMALL] if "--force" in words else []))
+            assert code == 1 and "another run is writing here now" in short(err)
+    monkeypatch.chdir(tmp_path)
+    both = [free_directory(tmp_path / "runs", "gpt2-corpus") for _ in range(2)]
+    assert both[0] != both[1] and all(place.is_dir() for place in both)
+
+
+def test_a_run_killed_while_it_read_its_data_is_in_nobodys_way(train, corpus, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.jsonl").touch()
+    assert train(tmp_path / "nothing.txt")[0] == 1 and train(corpus)[0] == 0
 
 
 def test_resume_after_the_end_goes_further(train, corpus, run, tmp_path):

@@ -1,6 +1,7 @@
 """`tinygrad-llm train [FILE]`: from a text file to a model that writes."""
 
 import errno
+import itertools
 import sys
 from pathlib import Path
 
@@ -101,6 +102,7 @@ def add_parser(subparsers):
 
 def run(args) -> int:
     from tinygrad_llm.cli import UsageError
+    from tinygrad_llm.training.claim import claimed
 
     check_json(args.json)
     if args.resume and args.resume is not True:
@@ -110,7 +112,8 @@ def run(args) -> int:
     settings = resumed_settings(args) if args.resume else fresh_settings(args)
     out = Path(settings["out"])
     try:
-        result = train(settings, out, resume=bool(args.resume))
+        with claimed(out, made=args.out is None):
+            result = train(settings, out, resume=bool(args.resume))
     except ValueError as error:
         if str(error).startswith("--"):
             raise UsageError(str(error)) from error
@@ -136,16 +139,16 @@ def fresh_settings(args) -> dict:
     defaults |= dict(zip(names, ("gpt2", None, None, None, "cosine", "adamw", "float32", False, None, None)))
     settings = defaults | given(args)
     check_numbers(settings)
-    if args.out is None:
-        stem = Path(args.file).name.split(".")[0] if args.file else "python"
-        settings["out"] = str(free_directory(Path("runs"), f"{settings['model']}-{stem}"))
-    else:
-        check_directory(Path(args.out), args.force)
     for name in ("file", "target"):
         if settings[name] and not Path(settings[name]).exists():
             raise FileNotFoundError(f"{settings[name]}: no such file")
     if settings["width"] % settings["heads"]:
         raise UsageError(f"--width {settings['width']} does not divide by --heads {settings['heads']}")
+    if args.out is None:
+        stem = Path(args.file).name.split(".")[0] if args.file else "python"
+        settings["out"] = str(free_directory(Path("runs"), f"{settings['model']}-{stem}"))
+    else:
+        check_directory(Path(args.out), args.force)
     return settings
 
 
@@ -165,21 +168,25 @@ def check_numbers(settings: dict) -> None:
 
 
 def free_directory(parent: Path, name: str) -> Path:
-    """runs/NAME, or runs/NAME-2, ...: nothing that is there is touched."""
-    place, n = parent / name, 1
-    while place.exists():
-        n += 1
-        place = parent / f"{name}-{n}"
+    """Makes runs/NAME, or runs/NAME-2, ...: nothing that is there is touched, and no other run gets the same one."""
+    for n in itertools.count(1):
+        place = parent / (name if n == 1 else f"{name}-{n}")
+        try:
+            place.mkdir(parents=True)
+            break
+        except FileExistsError:
+            pass
     return place
 
 
 def check_directory(out: Path, force: bool) -> None:
     from tinygrad_llm.cli import UsageError
+    from tinygrad_llm.training.claim import untouched
     from tinygrad_llm.training.log import is_log
 
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: this is a file, not a directory")
-    if not out.is_dir() or not any(out.iterdir()):
+    if not out.exists() or untouched(out):
         return
     if not is_log(out / "log.jsonl"):
         raise UsageError(f"--out {out}: the directory holds something else than a run; choose another one")
