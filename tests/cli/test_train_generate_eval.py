@@ -409,6 +409,58 @@ def test_a_full_disk(train, corpus, tmp_path, monkeypatch):
     assert checkpoint.read_state(checkpoint.find(tmp_path / "run" / "last"))[0]["step"] == 2
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
+def test_a_disk_full_in_the_midst_of_a_checkpoint(train, corpus, tmp_path, monkeypatch):
+    """The model still fits, the optimizer's arrays (two for each weight) do not."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    write = checkpoint.write_state
+
+    def limited(directory, *rest):
+        resource.setrlimit(resource.RLIMIT_FSIZE, ((directory / "model.safetensors").stat().st_size, before[1]))
+        write(directory, *rest)
+
+    monkeypatch.setattr(checkpoint, "write_state", limited)
+    try:
+        code, _, err = train(corpus)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert code == 1 and "File too large" in short(err) and "start again with --force" in short(err)
+
+
+def test_a_damaged_run_names_the_file(train, corpus, run, tmp_path):
+    """And `eval` needs nothing of the optimizer."""
+    train(corpus)
+    last = tmp_path / "run" / "last"
+    arrays, state = ((last / name).read_bytes() for name in ("optimizer.safetensors", "training.json"))
+    (last / "optimizer.safetensors").write_bytes(arrays[:100])
+    assert run("eval", tmp_path / "run", corpus)[0] == 0
+    code, _, err = run("train", "--resume", tmp_path / "run")
+    assert code == 1 and f"{last / 'optimizer.safetensors'}: damaged" in short(err)
+    (last / "optimizer.safetensors").unlink()
+    assert run("eval", tmp_path / "run", corpus)[0] == 0
+    for file in (last / "training.json", tmp_path / "run" / "vocabulary.json"):
+        for content in (b"", state[:30]):
+            file.write_bytes(content)
+            code, _, err = run("eval", tmp_path / "run", corpus)
+            assert code == 1 and f"{file}: damaged" in short(err)
+        file.write_bytes(state)
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_the_advice_after_divergence_can_be_followed(train, corpus, run, tmp_path):
+    wild = ["--lr", 1e36, "--warmup", 4, "--eval-every", 0, "--save-every", 1]
+    code, _, err = train(corpus, *wild)
+    assert code == 1 and f"tinygrad-llm train --resume {tmp_path / 'run'} --lr X" in short(err) and "not finite" in short(err)
+    step = checkpoint.read_info(tmp_path / "run" / "last")["step"]
+    assert f"from step {step} " in err
+    code, _, err = run("train", "--resume", tmp_path / "run", "--lr", 1e-4, "--min-lr", 1, "--warmup", 4, "--steps", step + 1)
+    assert "was made with" not in err
+    code, _, err = train(corpus, *wild, "--save-every", 0, "--warmup", 0, "--force")
+    assert code == 1 and "nothing was saved" in short(err) and "--resume" not in short(err)
+
+
 @pytest.mark.parametrize("command", [["generate"], ["eval"]])
 def test_directories_without_a_model(run, corpus, tmp_path, command):
     more = [corpus] if command == ["eval"] else []

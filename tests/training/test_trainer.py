@@ -97,6 +97,13 @@ def test_resuming_continues_bit_for_bit(tmp_path):
     assert read(tmp_path / "a" / "log.jsonl") == read(tmp_path / "b" / "log.jsonl")
 
 
+def test_a_resumed_run_takes_the_rate_it_is_given(tmp_path):
+    causal_trainer(tmp_path, steps=4, lr=1e-2, schedule="constant").run()
+    resumed = causal_trainer(tmp_path, steps=6, lr=1e-4, schedule="constant")
+    resumed.resume()
+    assert resumed.run()["steps"] == 6 and [r["lr"] for r in read(tmp_path / "log.jsonl") if "lr" in r][-2:] == [1e-4, 1e-4]
+
+
 def test_bfloat16_is_another_run_and_resumes_bit_for_bit(tmp_path):
     straight = causal_trainer(tmp_path / "a", precision="bfloat16")
     straight.run()

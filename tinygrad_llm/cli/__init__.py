@@ -19,7 +19,7 @@ __all__ = ["UsageError", "main"]
 ORDER = ("train", "generate", "eval", "describe", "inspect", "gradcheck", "bench")
 
 #: What goes wrong through no fault of this program; anything else is reported with its type.
-EXPECTED = (ValueError, OSError, ImportError, RuntimeError, KeyError, MemoryError)
+EXPECTED = (ValueError, OSError, ImportError, RuntimeError, KeyError, MemoryError, FloatingPointError)
 
 
 class UsageError(Exception):

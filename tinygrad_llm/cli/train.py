@@ -40,6 +40,8 @@ LATER = ("attention.warmup_backward", "attention_cached.warmup", "matmul_call.wa
 #: What may differ between a run and its continuation.
 CHANGEABLE = {
     "steps",
+    "lr",
+    "min_lr",
     "eval_every",
     "save_every",
     "sample_every",
@@ -203,7 +205,7 @@ def resumed_settings(args) -> dict:
     place = checkpoint.find(Path(args.out) / "last")
     if place is None:
         raise FileNotFoundError(f"{args.out}: no run to resume here; expected a directory that `tinygrad-llm train --out` made")
-    saved = checkpoint.read_state(place)[0]["info"]["settings"]
+    saved = checkpoint.read_info(place)["info"]["settings"]
     asked = given(args)
     for name, value in asked.items():
         if name not in CHANGEABLE and value != saved.get(name):
@@ -240,6 +242,8 @@ def train(settings: dict, out: Path, resume: bool) -> dict:
         result = trainer.run()
     except OSError as error:
         raise (full_disk(error, out) if error.errno in FULL else error) from error
+    except FloatingPointError as error:
+        raise diverged(error, out) from error
     result |= {"out": str(out), "parameters": model.num_parameters(), "model": settings["model"],
                "objective": prepared.task.objective,
                "unigram_loss": unigram_loss(prepared.task, prepared.task.evaluation())}  # fmt: skip
@@ -257,6 +261,17 @@ def full_disk(error: OSError, out: Path) -> OSError:
     saved = checkpoint.find(out / "last") is not None
     further = f"go on with:  tinygrad-llm train --resume {out}" if saved else "start again with --force"
     return OSError(f"{out}: {error.strerror}; nothing more could be saved. Make room, then {further}")
+
+
+def diverged(error: FloatingPointError, out: Path) -> FloatingPointError:
+    """The same error, with what to do about it."""
+    from tinygrad_llm.training import checkpoint
+
+    place = checkpoint.find(out / "last")
+    if place is None:
+        return FloatingPointError(f"{error}; nothing was saved before. Start again with a smaller --lr and --force")
+    step = checkpoint.read_info(place)["step"]
+    return FloatingPointError(f"{error}. Go on from step {step} with a smaller rate:  tinygrad-llm train --resume {out} --lr X")
 
 
 def build(settings: dict, out: Path, resume: bool):

@@ -32,7 +32,7 @@ def load(directory) -> Tokenizer:
     """The tokenizer of a checkpoint directory, whichever of the known files it has."""
     folder = Path(directory)
     if (folder / simple.FILE).is_file():
-        return simple.from_record(json.loads((folder / simple.FILE).read_text("utf-8")))
+        return simple.from_record(read_json(folder / simple.FILE))
     if (folder / "tokenizer.json").is_file():
         return subword.read_tokenizer_json(folder / "tokenizer.json")
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
@@ -46,4 +46,11 @@ def load(directory) -> Tokenizer:
 def lowercase_of(folder: Path) -> bool:
     """BERT's do_lower_case, which stands in tokenizer_config.json; uncased where it says nothing."""
     config = folder / "tokenizer_config.json"
-    return bool(json.loads(config.read_text("utf-8")).get("do_lower_case", True)) if config.is_file() else True
+    return bool(read_json(config).get("do_lower_case", True)) if config.is_file() else True
+
+
+def read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged, not valid JSON ({error})") from error

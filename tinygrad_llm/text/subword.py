@@ -52,7 +52,8 @@ class SubwordTokenizer:
         return np.array([i == 0 or t.startswith(marker) for i, t in enumerate(tokens)], dtype=bool)
 
     def save(self, directory) -> None:
-        self.inner.save(str(Path(directory) / "tokenizer.json"))
+        text = self.inner.to_str(pretty=True)  # the library's own save fails by a bare Exception on a full disk
+        (Path(directory) / "tokenizer.json").write_text(text, "utf-8")
 
 
 def train_subword(kind: str, texts, vocab_size: int, special_names: dict[str, str]) -> SubwordTokenizer:

@@ -80,10 +80,11 @@ def flush(path: Path) -> None:
 
 def write_state(directory: Path, state: dict, optimizer: dict) -> None:
     """training.json and optimizer.safetensors."""
-    from safetensors.numpy import save_file
+    from ..models import tensor_file  # it fails by OSError where safetensors has an error of its own for a full disk
 
-    arrays = {f"{name}.{i}": np.ascontiguousarray(a) for name, values in optimizer["state"].items() for i, a in enumerate(values)}
-    save_file(arrays, str(directory / ARRAYS))
+    arrays = {f"{name}.{i}": a for name, values in optimizer["state"].items() for i, a in enumerate(values)}
+    items = [(name, a.shape, lambda a=a: a) for name, a in arrays.items()]
+    tensor_file.write(directory / ARRAYS, items, np.result_type(np.float32, *arrays.values()).name, {})
     record = state | {
         "optimizer": {k: v for k, v in optimizer.items() if k != "state"},
         "buffers": {name: len(values) for name, values in optimizer["state"].items()},
@@ -93,19 +94,31 @@ def write_state(directory: Path, state: dict, optimizer: dict) -> None:
 
 def read_state(directory: Path) -> tuple[dict, dict]:
     """(state, optimizer state) as write_state got them."""
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    state, path = read_info(directory), Path(directory) / ARRAYS
+    try:
+        arrays = load_file(str(path))
+    except SafetensorError as error:
+        raise ValueError(f"{path}: damaged, not a whole safetensors file ({error})") from error
+    buffers = state.pop("buffers")
+    optimizer = state.pop("optimizer")
+    optimizer["state"] = {name: [arrays[f"{name}.{i}"] for i in range(n)] for name, n in buffers.items()}
+    return state, optimizer
+
+
+def read_info(directory: Path) -> dict:
+    """training.json alone: all but the optimizer's arrays."""
     path = Path(directory) / STATE
     if not path.is_file():
         raise FileNotFoundError(
             f"{directory}: no {STATE} here, so there is no run to resume; expected a directory that `tinygrad-llm train --out` made"
         )
-    state = json.loads(path.read_text("utf-8"))
-    arrays = load_file(str(Path(directory) / ARRAYS))
-    buffers = state.pop("buffers")
-    optimizer = state.pop("optimizer")
-    optimizer["state"] = {name: [arrays[f"{name}.{i}"] for i in range(n)] for name, n in buffers.items()}
-    return state, optimizer
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged, not valid JSON ({error})") from error
 
 
 def publish(source: Path, target: Path) -> None:

@@ -71,10 +71,7 @@ class Trainer:
         lr = self.schedule.lr
         norm = self.optimizer.clip_and_step(self.options.clip)
         if not np.isfinite(norm):
-            raise FloatingPointError(
-                f"step {self.step + 1}: the gradient is not finite (norm {norm}); the last checkpoint is still good: "
-                "resume it with a smaller --lr"
-            )
+            raise FloatingPointError(f"step {self.step + 1}: the gradient is not finite (norm {norm})")
         self.optimizer.zero_grad()
         self.schedule.step()
         self.step += 1
@@ -181,7 +178,7 @@ class Trainer:
         checkpoint.write_state(directory, state, self.optimizer.state_dict())
 
     def resume(self, directory=None) -> None:
-        """Goes on from a checkpoint (default: OUT/last). The model, task and options must be those of that run."""
+        """Goes on from a checkpoint (default: OUT/last). The model, task and options must be those of that run, but for the rates."""
         place = Path(directory) if directory is not None else checkpoint.find(self.out / "last")
         if place is None:
             raise FileNotFoundError(f"{self.out}: nothing to resume here; expected a checkpoint in {self.out / 'last'}")
@@ -191,7 +188,7 @@ class Trainer:
             raise ValueError(f"precision: the run in {place} has {precision}, and keeps it; got {self.options.precision}")
         load_weights(self.model, place)
         self.optimizer.load_state_dict(optimizer)
-        self.schedule.load_state_dict(state["schedule"])
+        self.schedule.load_state_dict(state["schedule"] | {"base": self.schedule.base})  # the rate asked for now
         self.task.load_state_dict(state["data"])
         generator().bit_generator.state = state["random"]
         for name in ("step", "smooth", "best", "best_step", "bad_evaluations", "seconds"):

@@ -92,7 +92,7 @@ def run_settings(run: Path) -> dict:
     """What a run of `train` remembers of itself: its objective, context and labels; empty for other checkpoints."""
     for place in (checkpoint.find(run / "last"), run):
         if place is not None and (place / checkpoint.STATE).is_file():
-            info = checkpoint.read_state(place)[0]["info"]
+            info = checkpoint.read_info(place)["info"]
             return {k: info[k] for k in ("objective", "labels") if k in info} | {"context": info["settings"]["context"]}
     return {}
 
