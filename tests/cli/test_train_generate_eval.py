@@ -321,6 +321,10 @@ def test_bad_files(train, tmp_path, content, message):
         (["--batch", 0], "--batch"),
         (["--model", "gpt9"], "--model: expected one of"),
         (["--objective", "guess"], "--objective: expected one of"),
+        (["--model", "bert", "--objective", "masked+sentence_order"], "bert has no head for it; it can do masked"),
+        (["--model", "albert", "--objective", "masked+next_sentence"], "albert has no head for it"),
+        (["--model", "electra", "--objective", "masked+next_sentence"], "electra has no head for it"),
+        (["--model", "gpt2", "--objective", "masked"], "gpt2 has no head for it; it can do causal"),
         (["--steps", "many"], "invalid int value"),
         (["--target", "x.txt"], "no such file"),
     ],
@@ -330,6 +334,18 @@ def test_bad_settings(train, corpus, tmp_path, words, message):
     assert code in (1, 2) and message in err and "Traceback" not in err
     assert code == 2 or words[0] == "--target"
     assert not (tmp_path / "run").exists()
+
+
+def test_eval_refuses_what_the_head_cannot_do(train, corpus, run, tmp_path):
+    train(corpus, "--model", "bert", "--context", 32)
+    for objective in ("masked", "causal"):
+        code, _, err = run("eval", tmp_path / "run", corpus, "--objective", objective)
+        assert code == 2 and "BertForPreTraining has no head for it; it can do masked+next_sentence" in short(err)
+    code, _, err = run("eval", tmp_path / "run", corpus, "--objective", "foo")
+    assert code == 2 and "--objective: expected one of" in short(err)
+    train(corpus, "--force")
+    code, _, err = run("eval", tmp_path / "run", corpus, "--target", corpus)
+    assert code == 2 and "--target is for translation" in short(err)
 
 
 def test_nothing_is_overwritten_without_force(train, corpus, tmp_path):

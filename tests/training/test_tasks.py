@@ -1,5 +1,7 @@
 """Every family's own task: batches are what its objective says, and a short training lowers the loss."""
 
+import gzip
+
 import numpy as np
 import pytest
 
@@ -37,6 +39,8 @@ def test_tasks_resume(family, tmp_path):
 def test_every_family_has_a_recipe():
     assert set(RECIPES) == set(models.families)
     assert recipe_for("bert-large")[0] == "bert"
+    for name in models.list():
+        assert recipe_for(name)[0] in RECIPES, "also those that are not called after their family, as mistral-7b"
     with pytest.raises(ValueError, match="--model: expected one of gpt, gpt2"):
         recipe_for("gpt9")
 
@@ -74,6 +78,20 @@ def test_files_that_do_not_fit_the_objective(tmp_path, objective, content, messa
         prepare.prepare(tmp_path / "f", None, prepare.DataChoices(objective, "bert", 16))
 
 
+def test_lines_end_at_line_ends_alone(tmp_path):
+    """str.splitlines cuts at eight more characters, which stand inside of texts."""
+    odd = "a\u2028b\u0085c\x0bd\x0ce"
+    (tmp_path / "en").write_bytes("\r\n".join([odd] * 12).encode())
+    (tmp_path / "de").write_text("\n".join(["Satz"] * 12) + "\n", "utf-8")
+    assert prepare.read_pairs(tmp_path / "en", tmp_path / "de") == [(odd, "Satz")] * 12
+    (tmp_path / "f").write_text(f"ham\t{odd}\nspam\tbuy now\n" * 10, "utf-8")
+    data = prepare.prepare(tmp_path / "f", None, prepare.DataChoices("classification", "bert", 16))
+    assert data.info["examples"] == 20
+    (tmp_path / "f").write_text("one\ttwo\n\nthree\n")
+    with pytest.raises(ValueError, match="line 3: expected SOURCE<tab>TARGET"):
+        prepare.read_pairs(tmp_path / "f")
+
+
 def test_a_header_is_no_example(tmp_path):
     (tmp_path / "f").write_text("label\ttext\n" + "ham\thello there\nspam\tbuy now\n" * 10)
     data = prepare.prepare(tmp_path / "f", None, prepare.DataChoices("classification", "bert", 16))
@@ -86,8 +104,12 @@ def test_a_large_file_is_read_from_disk(tmp_path, monkeypatch):
     choices = prepare.DataChoices("causal", "plain", 16)
     small = prepare.prepare(tmp_path / "f", None, choices, scratch=tmp_path / "out")
     monkeypatch.setattr(prepare, "IN_MEMORY", 100)
+    with gzip.open(tmp_path / "f.gz", "wt") as file:
+        file.write(TEXT)
+    packed = prepare.prepare(tmp_path / "f.gz", None, choices, scratch=tmp_path / "packed")
     large = prepare.prepare(tmp_path / "f", None, choices, scratch=tmp_path / "out")
     assert (tmp_path / "out" / "tokens.bin").is_file()
     for _ in range(3):
-        assert np.array_equal(small.task.draw(5)["input_ids"], large.task.draw(5)["input_ids"])
+        ids = small.task.draw(5)["input_ids"]
+        assert np.array_equal(ids, large.task.draw(5)["input_ids"]) and np.array_equal(ids, packed.task.draw(5)["input_ids"])
     assert all(np.array_equal(a["labels"], b["labels"]) for a, b in zip(small.task.evaluation(), large.task.evaluation()))

@@ -278,13 +278,14 @@ def build(settings: dict, out: Path, resume: bool):
     """(prepared data, model)."""
     import numpy as np
 
-    from tinygrad_llm import text
+    from tinygrad_llm import models, text
     from tinygrad_llm.training import checkpoint
-    from tinygrad_llm.training.families import recipe_for, small_model
+    from tinygrad_llm.training.families import check_objective, recipe_for, small_model
     from tinygrad_llm.training.prepare import DataChoices, prepare
 
     family, recipe = recipe_for(settings["model"])
     objective = settings["objective"] or recipe.objective
+    check_objective(objective, family, models.families[family].models)
     choices = DataChoices(
         objective=objective,
         style=recipe.style,

@@ -24,31 +24,41 @@ def read_text(path, minimum: int = 1) -> str:
 
 
 def gunzip(path: Path) -> bytes:
+    with gzip.open(path) as file:
+        return whole_gzip(file.read, path)
+
+
+def whole_gzip(read, path, *args):
+    """read(*args) of a file that may be gzipped."""
     try:
-        return gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, zlib.error) as error:
+        return read(*args)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: named .gz, but not a whole gzip file: {error}") from None
 
 
-def decode(raw: bytes, path) -> str:
+def decode(raw: bytes, path, offset: int = 0) -> str:
+    """The text of a file, or of the part of it that begins at `offset`."""
     if b"\x00" in raw[:65536]:
         wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
         hint = "it is UTF-16: convert it with  iconv -f UTF-16 -t UTF-8" if wide else "expected UTF-8 text"
         raise ValueError(f"{path} looks like a binary file; {hint}")
     try:
-        return raw.decode("utf-8-sig").replace("\r\n", "\n")
+        return raw.decode("utf-8" if offset else "utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path} is not UTF-8 (byte {raw[error.start]:#04x} at offset {error.start}); "
+            f"{path} is not UTF-8 (byte {raw[error.start]:#04x} at offset {offset + error.start}); "
             "if it is Latin-1, convert it with  iconv -f LATIN1 -t UTF-8"
         ) from None
 
 
 def read_lines(path) -> Iterator[str]:
-    """Lines of a file of any size, decoded and checked in pieces of a few megabytes."""
-    with open(path, "rb") as file:
-        while lines := file.readlines(4 << 20):
-            yield decode(b"".join(lines), path)
+    """Lines of a file of any size, also gzipped, decoded and checked in pieces of a few megabytes."""
+    offset = 0
+    with gzip.open(path) if Path(path).suffix == ".gz" else open(path, "rb") as file:
+        while lines := whole_gzip(file.readlines, path, 4 << 20):
+            raw = b"".join(lines)
+            yield decode(raw, path, offset)
+            offset += len(raw)
 
 
 def builtin_corpus(limit: int = 1_200_000) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from .. import models
+from ..models import registry
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,22 @@ HEADS = {
 DECODER_START = {"t5": "pad", "bart": "eos", "seq2seq": "bos"}
 
 
+#: What a head named "pretraining" says of two sentences, and so what its model can be trained on. ELECTRA's says nothing of them.
+PAIRS = {"BertForPreTraining": "masked+next_sentence", "AlbertForPreTraining": "masked+sentence_order"}
+
+
+def objectives_of(head: str, model: type) -> list[str]:
+    """The objectives whose loss a model with this head gives."""
+    return [o for o, h in HEADS.items() if h == head and (h != "pretraining" or o == PAIRS.get(model.__name__))]
+
+
+def check_objective(objective: str, who: str, heads: dict[str, type]) -> None:
+    """Refuses what no model of {head: class} can be trained on."""
+    able = [o for head, model in heads.items() for o in objectives_of(head, model)]
+    if objective in HEADS and objective not in able:
+        raise ValueError(f"--objective {objective}: {who} has no head for it" + (f"; it can do {', '.join(able)}" if able else ""))
+
+
 def recipe_for(name: str) -> tuple[str, Recipe]:
     """(family, recipe) for a family's name or any of its presets ("bert", "bert-base")."""
     if name in RECIPES:
@@ -49,7 +66,7 @@ def recipe_for(name: str) -> tuple[str, Recipe]:
         models.preset_config(name)
     except ValueError as error:
         raise ValueError(f"--model: expected one of {', '.join(RECIPES)}, or a preset of theirs; {error}") from None
-    family = max((f for f in RECIPES if name.startswith(f)), key=len)
+    family = registry.find(name)[0].name
     base = RECIPES[family]
     return family, Recipe(name, base.objective, base.style, base.head, base.tokenizer)
 

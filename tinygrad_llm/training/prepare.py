@@ -167,33 +167,41 @@ def prepare_translation(path, target, choices: DataChoices, tokenizer) -> Prepar
 
 def read_pairs(path, target=None) -> list[tuple[str, str]]:
     """(source, target) per line, from one file with a tab or from two files with as many lines."""
-    lines = texts.read_text(path).splitlines()
+    lines = lines_of(path)
     if target is not None:
-        others = texts.read_text(target).splitlines()
+        others = lines_of(target)
         if len(lines) != len(others):
             raise ValueError(
                 f"{path} has {len(lines)} lines and {target} has {len(others)}; they must be translations line by line"
             )
         pairs = list(zip(lines, others))
     else:
-        split = [line.split("\t") for line in lines if line.strip()]
-        wrong = next((i for i, parts in enumerate(split) if len(parts) < 2), None)
-        if wrong is not None:
-            raise ValueError(f"{path}, line {wrong + 1}: expected SOURCE<tab>TARGET; for two files of lines use --target FILE2")
-        pairs = [(p[0], p[1]) for p in split]
+        pairs = []
+        for number, line in enumerate(lines, 1):
+            source, tab, rest = line.partition("\t")
+            if line.strip() and not tab:
+                raise ValueError(f"{path}, line {number}: expected SOURCE<tab>TARGET; for two files of lines use --target FILE2")
+            pairs.append((source, rest.split("\t")[0]))
     pairs = [(s.strip(), t.strip()) for s, t in pairs if s.strip() and t.strip()]
     if len(pairs) < 10:
         raise ValueError(f"{path} has {len(pairs)} pairs; at least 10 are needed")
     return pairs
 
 
+def lines_of(path) -> list[str]:
+    """A file's lines. They end at line ends alone: U+2028, U+0085 and others where str.splitlines cuts stand inside of texts."""
+    return texts.read_text(path).removesuffix("\n").split("\n")
+
+
 def prepare_classification(path, choices: DataChoices, tokenizer) -> Prepared:
     if path is None:
         raise ValueError("classification needs a file with one LABEL<tab>TEXT a line")
-    rows = [line.split("\t", 1) for line in texts.read_text(path).splitlines() if line.strip()]
-    wrong = next((i for i, parts in enumerate(rows) if len(parts) < 2), None)
-    if wrong is not None:
-        raise ValueError(f"{path}, line {wrong + 1}: expected LABEL<tab>TEXT")
+    rows = []
+    for number, line in enumerate(lines_of(path), 1):
+        if line.strip() and "\t" not in line:
+            raise ValueError(f"{path}, line {number}: expected LABEL<tab>TEXT")
+        if line.strip():
+            rows.append(line.split("\t", 1))
     if len(rows) > 1 and sum(label == rows[0][0] for label, _ in rows) == 1:
         rows = rows[1:]  # a first line whose label is never seen again is a header
     names = list(choices.label_names or sorted({label for label, _ in rows}))

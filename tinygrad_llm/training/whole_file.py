@@ -7,16 +7,16 @@ import numpy as np
 from .. import text as texts
 from ..autograd import no_grad
 from ..data import IGNORE, pad_labels
+from ..models.registry import head_of
 from ..nn import evaluating
 from . import checkpoint
 from .evaluate import evaluate, perplexity
+from .families import PAIRS, check_objective
 from .prepare import OBJECTIVES, DataChoices, prepare
 from .task import CausalTask
 
 #: Model class -> what it was trained for, where no run says so; then the end of its name.
-BY_CLASS = {
-    "AlbertForPreTraining": "masked+sentence_order",
-    "BertForPreTraining": "masked+next_sentence",
+BY_CLASS = PAIRS | {
     "T5ForConditionalGeneration": "span_corruption",
     "BartForConditionalGeneration": "text_infilling",
     "ElectraForJointPreTraining": "replaced_token",
@@ -28,7 +28,10 @@ def evaluate_file(model, tokenizer, path, *, target=None, objective=None, batch:
     """{"loss", "perplexity", "tokens", ...}; "loss_per_char" where the predictions spell the text; "accuracy" where it applies."""
     settings = run_settings(run) if run is not None else {}
     objective = objective or settings.get("objective") or guess_objective(model, target is not None or tabbed(path))
+    check_objective(objective, type(model).__name__, {head_of(model): type(model)})
     if objective == "causal":
+        if target is not None:
+            raise ValueError("--target is for translation; the objective here is causal")
         return evaluate_text(model, tokenizer, path, batch)
     context = settings.get("context") or getattr(model.config, "max_position_embeddings", 512)
     labels = settings.get("labels")
