@@ -1,5 +1,6 @@
 """Tokenizers: what goes in comes out, files round-trip, and errors say what to do."""
 
+import gzip
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_llm import text
+from tinygrad_llm.text.corpus import read_lines
 
 SAMPLE = "The quick brown fox jumps over the lazy dog.\nThe dog sleeps. A fox, quick and brown, does not!\n" * 20
 
@@ -114,6 +116,24 @@ def test_byte_order_mark_and_line_ends(tmp_path):
     path = tmp_path / "windows.txt"
     path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n")
     assert text.read_text(path) == "one\ntwo\n"
+
+
+@pytest.mark.parametrize("name", ["f.txt", "f.txt.gz"])
+def test_files_of_any_size_are_read_piece_by_piece(tmp_path, name):
+    """The place of a bad byte counts from the file's beginning."""
+    path, line = tmp_path / name, "ein Äpfel\r\n".encode()
+    content = b"\xef\xbb\xbf" + line * 500_000
+    write = gzip.compress if name.endswith(".gz") else bytes
+    path.write_bytes(write(content))
+    pieces = list(read_lines(path))
+    assert len(pieces) > 1 and "".join(pieces) == "ein Äpfel\n" * 500_000
+    path.write_bytes(write(content + b"\xff\n"))
+    with pytest.raises(ValueError, match=f"byte 0xff at offset {len(content)}"):
+        list(read_lines(path))
+    if name.endswith(".gz"):
+        path.write_bytes(path.read_bytes()[:-20])
+        with pytest.raises(ValueError, match="not a whole gzip file"):
+            list(read_lines(path))
 
 
 def test_builtin_corpus_is_python():

@@ -102,6 +102,18 @@ def pairs_of(objective, seed, batch=400):
     return out, [halves(r, t) for r, t in zip(out["input_ids"], out["token_type_ids"])]
 
 
+@pytest.mark.parametrize("objective", [objectives.next_sentence, objectives.sentence_order])
+def test_all_pairs_read_every_sentence_once(objective):
+    """Sentences of five tokens, in pairs of 20 at most; none is left alone."""
+    options = {"max_length": 23, "cls_id": 1, "sep_id": 2, "pad_id": 0, "rng": np.random.default_rng(0)}
+    for sentences, pairs in ((2, 1), (4, 1), (5, 1), (6, 2), (12, 3)):
+        out = objective(documents(6, sentences), None, **options)
+        assert len(out["input_ids"]) == 6 * pairs
+        if objective is objectives.sentence_order and sentences != 5:  # of five sentences together one is cut off
+            seen = out["input_ids"][out["input_ids"] > 2]
+            assert sorted(seen) == sorted(np.concatenate([s for d in documents(6, sentences) for s in d]))
+
+
 def test_next_sentence_is_next_half_of_the_time():
     out, pairs = pairs_of(objectives.next_sentence, 0)
     label = out["next_sentence_label"]

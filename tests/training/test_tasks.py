@@ -1,6 +1,7 @@
 """Every family's own task: batches are what its objective says, and a short training lowers the loss."""
 
 import gzip
+import json
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from tests.training.small import TEXT, prepared
 from tinygrad_llm import models, training
 from tinygrad_llm.training import prepare
 from tinygrad_llm.training.families import RECIPES, recipe_for
+from tinygrad_llm.training.whole_file import evaluate_file
 
 WINDOWED = ["gpt2", "gpt", "gpt3", "llama", "roberta", "electra", "t5", "bart", "bert", "albert"]
 
@@ -76,6 +78,19 @@ def test_files_that_do_not_fit_the_objective(tmp_path, objective, content, messa
     (tmp_path / "f").write_text(content)
     with pytest.raises(ValueError, match=message):
         prepare.prepare(tmp_path / "f", None, prepare.DataChoices(objective, "bert", 16))
+
+
+@pytest.mark.parametrize("family", ["bert", "albert", "electra", "roberta", "t5", "bart"])
+def test_a_whole_file_gives_one_answer(family, tmp_path):
+    """Whatever the batch; and more text has more predictions."""
+    data, model = prepared(family, tmp_path=tmp_path, context=32)
+    (tmp_path / "training.json").write_text(json.dumps({"info": {"settings": {"context": 32}}}))
+    evaluate = lambda n: evaluate_file(model, data.tokenizer, tmp_path / "corpus.txt", batch=n, run=tmp_path)
+    answers = [evaluate(n) for n in (1, 7, 64)]
+    assert len({a["tokens"] for a in answers}) == 1
+    assert [a["loss"] for a in answers[1:]] == pytest.approx([answers[0]["loss"]] * 2, rel=1e-5)
+    (tmp_path / "corpus.txt").write_text(TEXT * 2)
+    assert evaluate(64)["tokens"] == pytest.approx(2 * answers[0]["tokens"], rel=0.05)
 
 
 def test_lines_end_at_line_ends_alone(tmp_path):

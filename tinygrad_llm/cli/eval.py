@@ -9,7 +9,8 @@ def add_parser(subparsers):
     parser = subparsers.add_parser(
         "eval",
         help="loss, perplexity and accuracy on a file",
-        description="Every token of FILE is predicted once, in the way that the model was trained.",
+        description="Reads the whole FILE once, in the way that the model was trained: a decoder predicts every token, an encoder "
+        "the ones that are masked.",
     )
     parser.add_argument("directory", metavar="DIR", help="a run of `train`, or any checkpoint directory")
     parser.add_argument("file", metavar="FILE", help="text; for translation SOURCE<tab>TARGET; for classification LABEL<tab>TEXT")

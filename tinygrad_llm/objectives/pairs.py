@@ -9,19 +9,19 @@ import numpy as np
 from ..data import pad
 
 
-def next_sentence(documents, batch: int, *, max_length: int, cls_id: int, sep_id: int, pad_id: int, rng=None):
+def next_sentence(documents, batch: int | None, *, max_length: int, cls_id: int, sep_id: int, pad_id: int, rng=None):
     """Does b follow a? Half the time it does (label 0), half it comes from another document (1). Devlin et al. 2019
 
+    batch None: instead of drawn places, every sentence once, in order.
     Returns input_ids, attention_mask, token_type_ids (batch, T) and next_sentence_label (batch,).
     """
     if len(documents) < 2:
         raise ValueError(f"documents: expected at least 2, to draw a stranger from; got {len(documents)}")
     rng = np.random.default_rng() if rng is None else rng
-    long_enough = documents_with_two(documents)
-    pairs, labels = [], rng.integers(0, 2, size=batch)
-    for label in labels:
-        here = int(rng.choice(long_enough))
-        first, second = two_segments(documents[here], max_length - 3, rng)
+    places = drawn(documents, max_length - 3, batch, rng) if batch is not None else walked(documents, max_length - 3)
+    pairs, labels = [], rng.integers(0, 2, size=len(places) if batch is None else batch)
+    for label, (here, chunk) in zip(labels, places):
+        first, second = cut_in_two(chunk, rng)
         if label == 1:
             other = int(rng.integers(0, len(documents) - 1))
             stranger = documents[other + (other >= here)]
@@ -31,14 +31,16 @@ def next_sentence(documents, batch: int, *, max_length: int, cls_id: int, sep_id
     return assemble(pairs, cls_id, sep_id, pad_id) | {"next_sentence_label": labels}
 
 
-def sentence_order(documents, batch: int, *, max_length: int, cls_id: int, sep_id: int, pad_id: int, rng=None):
-    """Two consecutive segments, half the time swapped: label 0 in order, 1 swapped. Lan et al. 2020, section 3.1"""
+def sentence_order(documents, batch: int | None, *, max_length: int, cls_id: int, sep_id: int, pad_id: int, rng=None):
+    """Two consecutive segments, half the time swapped: label 0 in order, 1 swapped. Lan et al. 2020, section 3.1
+
+    batch None: instead of drawn places, every sentence once, in order.
+    """
     rng = np.random.default_rng() if rng is None else rng
-    long_enough = documents_with_two(documents)
-    pairs, labels = [], rng.integers(0, 2, size=batch)
-    for label in labels:
-        first, second = two_segments(documents[int(rng.choice(long_enough))], max_length - 3, rng)
-        first, second = truncate_pair(first, second, max_length - 3, rng)
+    places = drawn(documents, max_length - 3, batch, rng) if batch is not None else walked(documents, max_length - 3)
+    pairs, labels = [], rng.integers(0, 2, size=len(places) if batch is None else batch)
+    for label, (_, chunk) in zip(labels, places):
+        first, second = truncate_pair(*cut_in_two(chunk, rng), max_length - 3, rng)
         pairs.append((second, first) if label == 1 else (first, second))
     return assemble(pairs, cls_id, sep_id, pad_id) | {"sentence_order_label": labels}
 
@@ -50,9 +52,31 @@ def documents_with_two(documents) -> np.ndarray:
     return numbers
 
 
-def two_segments(document, room: int, rng, short: float = 0.1):
-    """Consecutive sentences from a random place, up to `room` tokens (in one case of ten fewer, as in BERT), cut in two
-    between two sentences."""
+def drawn(documents, room: int, count: int, rng):
+    """`count` times (number of a document, consecutive sentences of it), one after the other as they are asked for."""
+    long_enough = documents_with_two(documents)
+    for _ in range(count):
+        here = int(rng.choice(long_enough))
+        yield here, some_sentences(documents[here], room, rng)
+
+
+def walked(documents, room: int) -> list:
+    """(number of a document, sentences of it) so that each is read once: as many as fit into `room`, two or more."""
+    places = []
+    for here in documents_with_two(documents).tolist():
+        chunk, last = [], len(documents[here]) - 1
+        for i, sentence in enumerate(documents[here]):
+            full = sum(map(len, chunk)) + len(sentence) > room
+            if full and len(chunk) >= 2 and i < last:  # no sentence is left alone at the end
+                places.append((here, chunk))
+                chunk = []
+            chunk.append(np.asarray(sentence, dtype=np.int64))
+        places.append((here, chunk))
+    return places
+
+
+def some_sentences(document, room: int, rng, short: float = 0.1) -> list:
+    """Consecutive sentences from a random place, up to `room` tokens (in one case of ten fewer, as in BERT)."""
     target = int(rng.integers(2, room + 1)) if rng.random() < short else room
     start = int(rng.integers(0, len(document) - 1))
     chunk, total = [], 0
@@ -61,6 +85,11 @@ def two_segments(document, room: int, rng, short: float = 0.1):
             break
         chunk.append(np.asarray(sentence, dtype=np.int64))
         total += len(sentence)
+    return chunk
+
+
+def cut_in_two(chunk: list, rng):
+    """Two segments, cut between two sentences."""
     cut = int(rng.integers(1, len(chunk)))
     return np.concatenate(chunk[:cut]), np.concatenate(chunk[cut:])
 

@@ -6,7 +6,7 @@ from .. import objectives
 from ..autograd import functional as F
 from ..data import IGNORE, Examples
 from ..objectives.replaced import DISCRIMINATOR_WEIGHT
-from .task import Task, WindowTask, count_labels, label_loss
+from .task import Task, WindowTask, count_labels, label_loss, slices
 
 
 class MaskedTask(WindowTask):
@@ -49,14 +49,18 @@ class ReplacedTask(MaskedTask):
     def make(self, windows, rng):
         batch = super().make(windows, rng)
         originals = np.where(batch["labels"] == IGNORE, batch["input_ids"], batch["labels"])
-        return batch | {"originals": originals, "seed": np.array(rng.integers(0, 2**62))}
+        return batch | {"originals": originals, "seed": rng.integers(0, 2**62, size=len(windows))}
+
+    def evaluation(self):
+        """Made as one batch and then cut: what is drawn for a window does not depend on its neighbours in the batch."""
+        return slices(self.make(self.windows, np.random.default_rng(0)), self.eval_batch)
 
     def counts(self, batch):
         return {"generator": count_labels(batch["labels"]), "discriminator": int(batch["attention_mask"].sum())}
 
     def targets(self, batch):
         """The discriminator's as they are when the generator draws masked tokens by their frequency."""
-        labels, rng = batch["labels"], np.random.default_rng(int(batch["seed"]))
+        labels, rng = batch["labels"], np.random.default_rng(batch["seed"])
         masked = labels != IGNORE
         replaced = np.where(batch["attention_mask"] != 0, 0, IGNORE)
         replaced[masked] = rng.permutation(labels[masked]) != labels[masked]
@@ -64,15 +68,19 @@ class ReplacedTask(MaskedTask):
 
     def sums(self, model, batch):
         logits = model.generator(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        replaced = objectives.replaced_token(
-            batch["originals"],
-            batch["labels"],
-            logits.data,
-            attention_mask=batch["attention_mask"],
-            rng=np.random.default_rng(int(batch["seed"])),
-        )
-        verdict = model.discriminator(input_ids=replaced["input_ids"], attention_mask=batch["attention_mask"]).logits
-        return {"generator": label_loss(logits, batch["labels"]), "discriminator": binary_loss(verdict, replaced["labels"])}
+        ids, labels = self.replace(batch, logits.data)
+        verdict = model.discriminator(input_ids=ids, attention_mask=batch["attention_mask"]).logits
+        return {"generator": label_loss(logits, batch["labels"]), "discriminator": binary_loss(verdict, labels)}
+
+    def replace(self, batch, logits):
+        """What the discriminator reads, and its labels (B, T): every row drawn by a generator of its own."""
+        rows = [
+            objectives.replaced_token(ids, labels, row, attention_mask=mask, rng=np.random.default_rng(seed))
+            for ids, labels, row, mask, seed in zip(
+                batch["originals"][:, None], batch["labels"][:, None], logits[:, None], batch["attention_mask"][:, None], batch["seed"]
+            )
+        ]
+        return (np.concatenate([r[name] for r in rows]) for name in ("input_ids", "labels"))
 
 
 class PairTask(Task):
@@ -85,14 +93,17 @@ class PairTask(Task):
     label = "next_sentence_label"
     pair_logits = "seq_relationship_logits"
 
-    def __init__(self, train, held, context: int, tokenizer, *, seed: int = 0, eval_batches: int = 4, eval_batch: int = 16):
+    def __init__(
+        self, train, held, context: int, tokenizer, *, seed: int = 0, eval_pairs: int | None = 64, eval_batch: int = 16
+    ):
         need_roles(tokenizer, self.objective, "cls", "sep", "mask", "pad")
         self.train, self.held, self.context, self.tokenizer = train, held, context, tokenizer
         self.special = tokenizer.special
         self.rng = np.random.default_rng(seed)
-        self.eval_batches, self.eval_batch = eval_batches, eval_batch
+        self.eval_pairs, self.eval_batch = eval_pairs, eval_batch
 
-    def batch(self, documents, n: int, rng):
+    def batch(self, documents, n: int | None, rng):
+        """n pairs; None: all that the documents hold."""
         roles = {f"{r}_id": self.special[r] for r in ("cls", "sep", "pad")}
         pairs = self.make_pairs(documents, n, max_length=self.context, rng=rng, **roles)
         masked = objectives.masked(
@@ -109,8 +120,7 @@ class PairTask(Task):
         return self.batch(self.train, batch, self.rng)
 
     def evaluation(self):
-        rng = np.random.default_rng(0)
-        return [self.batch(self.held, self.eval_batch, rng) for _ in range(self.eval_batches)]
+        return slices(self.batch(self.held, self.eval_pairs, np.random.default_rng(0)), self.eval_batch)
 
     def counts(self, batch):
         return {"masked": count_labels(batch["labels"]), "pair": len(batch[self.label])}

@@ -108,7 +108,10 @@ def prepare_large(path, choices: DataChoices, tokenizer, scratch: Path) -> Prepa
 def prepare_pairs(text: str, choices: DataChoices, tokenizer) -> Prepared:
     parts = [[tokenizer.encode(s) for s in d] for d in documents(text)]
     train, held = split(parts, choices)
-    task = PAIR_TASKS[choices.objective](train, held, choices.context, tokenizer, seed=choices.seed, eval_batch=choices.eval_batch)
+    task = PAIR_TASKS[choices.objective](
+        train, held, choices.context, tokenizer, seed=choices.seed, eval_batch=choices.eval_batch,
+        eval_pairs=None if choices.whole else 64,
+    )  # fmt: skip
     tokens = sum(len(s) for d in parts for s in d)
     return Prepared(task, tokenizer, {"characters": len(text), "tokens": tokens, "documents": len(parts)})
 

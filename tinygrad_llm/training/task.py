@@ -104,6 +104,12 @@ def spread_windows(ids, length: int, count: int | None) -> np.ndarray:
     return np.stack([np.asarray(ids[s : s + length], dtype=np.int64) for s in starts])
 
 
+def slices(batch: dict[str, np.ndarray], step: int) -> list[dict[str, np.ndarray]]:
+    """A batch cut into batches of `step` examples."""
+    n = len(batch["input_ids"])
+    return [{k: v[i : i + step] for k, v in batch.items()} for i in range(0, n, step)]
+
+
 def count_labels(labels: np.ndarray) -> int:
     return int(np.count_nonzero(labels != IGNORE))
 
