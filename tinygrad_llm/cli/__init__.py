@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         if debug:
             raise
         print(f"tinygrad-llm: {explain(error)}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) or (isinstance(error, ValueError) and str(error).startswith("--")) else 1
+        return 2 if isinstance(error, UsageError) else 1
 
 
 def abandoned() -> int:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tinygrad_llm.cli._flags import as_flags
 from tinygrad_llm.cli._json import HELP, check_json, write_json
 
 
@@ -9,8 +10,8 @@ def add_parser(subparsers):
     parser = subparsers.add_parser(
         "eval",
         help="loss, perplexity and accuracy on a file",
-        description="Reads the whole FILE once, in the way that the model was trained: a decoder predicts every token, an encoder "
-        "the ones that are masked.",
+        description="Reads the whole FILE once, in the way that the model was trained: a decoder predicts every token, "
+        "an encoder the ones that are masked.",
     )
     parser.add_argument("directory", metavar="DIR", help="a run of `train`, or any checkpoint directory")
     parser.add_argument("file", metavar="FILE", help="text; for translation SOURCE<tab>TARGET; for classification LABEL<tab>TEXT")
@@ -34,8 +35,9 @@ def run(args) -> int:
     if not Path(args.file).exists():
         raise FileNotFoundError(f"{args.file}: no such file")
     model, tokenizer = models.load(place), text.load(place)
-    result = evaluate_file(model, tokenizer, args.file, target=args.target, objective=args.objective, batch=args.batch,
-                           run=Path(args.directory))  # fmt: skip
+    with as_flags():
+        result = evaluate_file(model, tokenizer, args.file, target=args.target, objective=args.objective, batch=args.batch,
+                               run=Path(args.directory))  # fmt: skip
     if args.json != "-":
         print("  ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in result.items()))
     if args.json:

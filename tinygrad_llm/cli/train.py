@@ -2,9 +2,11 @@
 
 import errno
 import itertools
+import math
 import sys
 from pathlib import Path
 
+from tinygrad_llm.cli._flags import as_flags
 from tinygrad_llm.cli._json import HELP, check_json, write_json
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -113,13 +115,8 @@ def run(args) -> int:
         args.out = args.resume
     settings = resumed_settings(args) if args.resume else fresh_settings(args)
     out = Path(settings["out"])
-    try:
-        with claimed(out, made=args.out is None):
-            result = train(settings, out, resume=bool(args.resume))
-    except ValueError as error:
-        if str(error).startswith("--"):
-            raise UsageError(str(error)) from error
-        raise
+    with claimed(out, made=args.out is None), as_flags((*NUMBERS, "tokenizer")):
+        result = train(settings, out, resume=bool(args.resume))
     if args.json:
         write_json(result, args.json)
     return 1 if result["interrupted"] else 0
@@ -163,10 +160,10 @@ def check_numbers(settings: dict) -> None:
             raise UsageError(f"--{name.replace('_', '-')}: expected at least {least.get(name, 0)}, got {settings[name]}")
     if not settings["dropout"] < 1:
         raise UsageError(f"--dropout: expected a probability below 1, got {settings['dropout']}")
-    if settings["init"] is not None and not settings["init"] > 0:
-        raise UsageError(f"--init: expected a number above 0, got {settings['init']}")
-    if not settings["lr"] > 0:
-        raise UsageError(f"--lr: expected a number above 0, got {settings['lr']}")
+    if not settings["label_smoothing"] < 1:
+        raise UsageError(f"--label-smoothing: expected a share below 1, got {settings['label_smoothing']}")
+    if settings["init"] is not None and not 0 < settings["init"] < math.inf:
+        raise UsageError(f"--init: expected a finite number above 0, got {settings['init']}")
 
 
 def free_directory(parent: Path, name: str) -> Path:
@@ -225,8 +222,8 @@ def train(settings: dict, out: Path, resume: bool) -> dict:
     from tinygrad_llm.training.progress import Progress
 
     kernels.compile_beside(*LATER)
-    prepared, model = build(settings, out, resume)
     options = make_options(settings)
+    prepared, model = build(settings, out, resume)
     progress = Progress(options.steps)
     trainer = Trainer(model, prepared.task, options, out=out, tokenizer=prepared.tokenizer, progress=progress,
                       sampler=show_sample, info={"settings": keepable(settings), "objective": prepared.task.objective,

@@ -40,7 +40,8 @@ def sentence_order(documents, batch: int | None, *, max_length: int, cls_id: int
     places = drawn(documents, max_length - 3, batch, rng) if batch is not None else walked(documents, max_length - 3)
     pairs, labels = [], rng.integers(0, 2, size=len(places) if batch is None else batch)
     for label, (_, chunk) in zip(labels, places):
-        first, second = truncate_pair(*cut_in_two(chunk, rng), max_length - 3, rng)
+        first, second = cut_in_two(chunk, rng)
+        first, second = truncate_pair(first, second, max_length - 3, rng)
         pairs.append((second, first) if label == 1 else (first, second))
     return assemble(pairs, cls_id, sep_id, pad_id) | {"sentence_order_label": labels}
 
@@ -64,13 +65,13 @@ def walked(documents, room: int) -> list:
     """(number of a document, sentences of it) so that each is read once: as many as fit into `room`, two or more."""
     places = []
     for here in documents_with_two(documents).tolist():
-        chunk, last = [], len(documents[here]) - 1
+        chunk, total, last = [], 0, len(documents[here]) - 1
         for i, sentence in enumerate(documents[here]):
-            full = sum(map(len, chunk)) + len(sentence) > room
-            if full and len(chunk) >= 2 and i < last:  # no sentence is left alone at the end
+            if total + len(sentence) > room and len(chunk) >= 2 and i < last:  # no sentence is left alone at the end
                 places.append((here, chunk))
-                chunk = []
+                chunk, total = [], 0
             chunk.append(np.asarray(sentence, dtype=np.int64))
+            total += len(sentence)
         places.append((here, chunk))
     return places
 

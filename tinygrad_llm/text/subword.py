@@ -64,7 +64,12 @@ def train_subword(kind: str, texts, vocab_size: int, special_names: dict[str, st
         raise ValueError(f"vocab_size: expected more than the {len(specials)} special tokens, got {vocab_size}")
     build = {"bpe": byte_level_bpe, "wordpiece": wordpiece, "unigram": unigram}[kind]
     inner, trainer = build(tk, vocab_size, specials, special_names.get("unk"))
-    inner.train_from_iterator(texts, trainer=trainer)
+    try:
+        inner.train_from_iterator(texts, trainer=trainer)
+    except Exception as error:  # the library's own are bare: unigram has room for every character, or fails
+        if type(error) is not Exception:
+            raise
+        raise ValueError(f"vocab_size: {kind} cannot learn {vocab_size} tokens from this text: {error}") from error
     inner.add_special_tokens(specials)
     return SubwordTokenizer(inner)
 

@@ -73,12 +73,11 @@ class ReplacedTask(MaskedTask):
         return {"generator": label_loss(logits, batch["labels"]), "discriminator": binary_loss(verdict, labels)}
 
     def replace(self, batch, logits):
-        """What the discriminator reads, and its labels (B, T): every row drawn by a generator of its own."""
+        """What the discriminator reads, and its labels (B, T): every row a batch of its own, drawn by its own generator."""
+        columns = [a[:, None] for a in (batch["originals"], batch["labels"], logits, batch["attention_mask"])]
         rows = [
-            objectives.replaced_token(ids, labels, row, attention_mask=mask, rng=np.random.default_rng(seed))
-            for ids, labels, row, mask, seed in zip(
-                batch["originals"][:, None], batch["labels"][:, None], logits[:, None], batch["attention_mask"][:, None], batch["seed"]
-            )
+            objectives.replaced_token(*row, attention_mask=mask, rng=np.random.default_rng(seed))
+            for *row, mask, seed in zip(*columns, batch["seed"])
         ]
         return (np.concatenate([r[name] for r in rows]) for name in ("input_ids", "labels"))
 

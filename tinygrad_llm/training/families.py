@@ -55,7 +55,8 @@ def check_objective(objective: str, who: str, heads: dict[str, type]) -> None:
     """Refuses what no model of {head: class} can be trained on."""
     able = [o for head, model in heads.items() for o in objectives_of(head, model)]
     if objective in HEADS and objective not in able:
-        raise ValueError(f"--objective {objective}: {who} has no head for it" + (f"; it can do {', '.join(able)}" if able else ""))
+        hint = f"; it can do {', '.join(able)}" if able else ""
+        raise ValueError(f"--objective {objective}: {who} has no head for it{hint}")
 
 
 def recipe_for(name: str) -> tuple[str, Recipe]:
@@ -102,6 +103,8 @@ def small_model(
         raise ValueError(f"--width {width} does not divide by --heads {heads}: every head gets the same number of columns")
     config = models.preset_config(recipe.preset)
     known = lambda name: has(config, name)
+    if known("rope_parameters") and width // heads % 2:
+        raise ValueError(f"--width {width}, --heads {heads}: {width // heads} columns a head; rotary positions need pairs")
     if init is not None and not known("initializer_range"):
         raise ValueError(f"--init {init:g}: {recipe.preset} gives each matrix a deviation of its own; leave --init out")
     sizes = {

@@ -1,5 +1,6 @@
 """How long, how fast, how often: the numbers of a run, checked at once."""
 
+import math
 from dataclasses import dataclass
 
 from ..autograd.state import PRECISIONS
@@ -36,7 +37,11 @@ class Options:
             self.need(getattr(self, name) >= 1, name, "at least 1")
         for name in ("warmup", "eval_every", "save_every", "sample_every", "patience", "clip", "weight_decay", "seed"):
             self.need(getattr(self, name) >= 0, name, "at least 0")
-        self.need(self.lr > 0, "lr", "a number above 0")
+        for name in ("clip", "weight_decay"):
+            self.need(getattr(self, name) < math.inf, name, "a finite number")
+        for name in ("beta1", "beta2"):
+            self.need(0 <= getattr(self, name) < 1, name, "at least 0 and below 1")
+        self.need(0 < self.lr < math.inf, "lr", "a finite number above 0")
         self.need(0 <= self.min_lr <= 1, "min_lr", "a fraction of lr, from 0 to 1")
         self.need(self.schedule in SCHEDULES, "schedule", f"one of {', '.join(SCHEDULES)}")
         self.need(self.optimizer in OPTIMIZERS, "optimizer", f"one of {', '.join(OPTIMIZERS)}")

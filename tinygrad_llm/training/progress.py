@@ -47,7 +47,7 @@ class Progress:
 
 
 def tell(text: str, stream) -> None:
-    """Writes at once. Where the reader of a pipe is gone (EINVAL on Windows), this and what follows goes nowhere: training goes on."""
+    """Writes at once. Once the reader of a pipe is gone (EINVAL on Windows), what is written goes nowhere: training goes on."""
     if stream is None:
         return
     try:
@@ -60,7 +60,7 @@ def tell(text: str, stream) -> None:
 
 
 def fit(line: str, columns: int) -> str:
-    """The line without its gradient, speed and rate as far as needed: a terminal would break it, and not redraw the upper half."""
+    """The line without gradient, rate and speed as far as needed: a terminal breaks a longer one, and redraws its last row."""
     fields = line.split("  ")
     for least in ("grad", "lr", "tokens/s"):
         if len("  ".join(fields)) > columns:

@@ -178,7 +178,7 @@ class Trainer:
         checkpoint.write_state(directory, state, self.optimizer.state_dict())
 
     def resume(self, directory=None) -> None:
-        """Goes on from a checkpoint (default: OUT/last). The model, task and options must be those of that run, but for the rates."""
+        """Goes on from a checkpoint (default: OUT/last) with that run's model, task and options; rate and steps may differ."""
         place = Path(directory) if directory is not None else checkpoint.find(self.out / "last")
         if place is None:
             raise FileNotFoundError(f"{self.out}: nothing to resume here; expected a checkpoint in {self.out / 'last'}")
