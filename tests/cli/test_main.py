@@ -1,5 +1,7 @@
 """The command line as a whole: codes and messages."""
 
+import os
+import select
 from types import SimpleNamespace
 
 import pytest
@@ -57,6 +59,15 @@ def test_usage(failing, capsys):
     assert cli.main(["--help"]) == 0
     assert cli.main(["fail", "--help"]) == 0
     assert "usage: tinygrad-llm" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="the system does not tell")
+def test_a_pipe_that_nobody_reads_is_known():
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as stream:
+        assert not cli.unread(stream)
+        os.close(reader)
+        assert cli.unread(stream)
 
 
 def test_every_command_explains_itself(capsys):

@@ -44,7 +44,7 @@ def lock(file, out: Path) -> bool:
     if sys.platform == "win32":
         import msvcrt
 
-        file.seek(FAR)
+        os.lseek(file.fileno(), FAR, os.SEEK_SET)
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         except PermissionError:
