@@ -235,12 +235,13 @@ def train(settings: dict, out: Path, resume: bool) -> dict:
         for name in REPORTS:
             (out / name).unlink(missing_ok=True)
     say(describe(settings, model, prepared, trainer, out))
+    begun = trainer.step
     try:
         result = trainer.run()
     except OSError as error:
         raise (full_disk(error, out) if error.errno in FULL else error) from error
     except FloatingPointError as error:
-        raise diverged(error, out) from error
+        raise diverged(error, out, spoilt=resume and trainer.step == begun) from error
     result |= {"out": str(out), "parameters": model.num_parameters(), "model": settings["model"],
                "objective": prepared.task.objective,
                "unigram_loss": unigram_loss(prepared.task, prepared.task.evaluation())}  # fmt: skip
@@ -260,13 +261,14 @@ def full_disk(error: OSError, out: Path) -> OSError:
     return OSError(f"{out}: {error.strerror}; nothing more could be saved. Make room, then {further}")
 
 
-def diverged(error: FloatingPointError, out: Path) -> FloatingPointError:
-    """The same error, with what to do about it."""
+def diverged(error: FloatingPointError, out: Path, spoilt: bool) -> FloatingPointError:
+    """The same error, with what to do about it. spoilt: the checkpoint that the run began with allows not one step."""
     from tinygrad_llm.training import checkpoint
 
     place = checkpoint.find(out / "last")
-    if place is None:
-        return FloatingPointError(f"{error}; nothing was saved before. Start again with a smaller --lr and --force")
+    if place is None or spoilt:
+        why = "nothing was saved before" if place is None else "the checkpoint before it is spoilt already"
+        return FloatingPointError(f"{error}; {why}. Start again with a smaller --lr and --force")
     step = checkpoint.read_info(place)["step"]
     return FloatingPointError(f"{error}. Go on from step {step} with a smaller rate:  tinygrad-llm train --resume {out} --lr X")
 
