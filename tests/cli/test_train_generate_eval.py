@@ -97,6 +97,17 @@ def test_generate(train, corpus, run, tmp_path):
     assert code == 0 and out.startswith("the ") and "e" not in out[4:].rstrip("\n")[:-1]
 
 
+def test_a_checkpoint_without_its_run_is_scored_within_its_positions(train, corpus, run, tmp_path):
+    """RoBERTa's config counts two positions that no token can have."""
+    assert train(corpus, "--model", "roberta", "--steps", 2)[0] == 0
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("config.json", "model.safetensors", "vocabulary.json"):
+        (bare / name).write_bytes((tmp_path / "run" / name).read_bytes())
+    scores = [run("eval", place, corpus) for place in (tmp_path / "run", bare)]
+    assert scores[0][0] == 0 and scores[1][:2] == scores[0][:2]
+
+
 def test_a_text_longer_than_the_context(train, corpus, run, tmp_path):
     """The context is 16; `--stop` slides on as the rest does, beams say that they cannot."""
     train(corpus)

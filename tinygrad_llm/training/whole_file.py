@@ -33,7 +33,7 @@ def evaluate_file(model, tokenizer, path, *, target=None, objective=None, batch:
         if target is not None:
             raise ValueError("--target is for translation; the objective here is causal")
         return evaluate_text(model, tokenizer, path, batch)
-    context = settings.get("context") or getattr(model.config, "max_position_embeddings", 512)
+    context = settings.get("context") or longest(model)
     labels = settings.get("labels")
     choices = DataChoices(objective, "plain", context, eval_batch=batch, label_names=tuple(labels) if labels else None, whole=True)
     prepared = prepare(path, target, choices, tokenizer=tokenizer)
@@ -47,13 +47,21 @@ def evaluate_file(model, tokenizer, path, *, target=None, objective=None, batch:
     return out
 
 
+def longest(model) -> int:
+    """How many tokens the model sees at once; 512 where nothing limits it."""
+    base = getattr(model, model.base_prefix) if model.holds_base() else model
+    if hasattr(base, "positions_limit"):  # less than the config's number for RoBERTa, which counts from the pad id
+        return base.positions_limit() or 512
+    return getattr(model.config, "max_position_embeddings", None) or 512
+
+
 def evaluate_text(model, tokenizer, path, batch: int) -> dict:
     """Windows side by side: each has one token more than the context, the last of which begins the next window."""
     text = texts.read_text(path)
     ids = tokenizer.encode(text)
     if len(ids) < 2:
         raise ValueError(f"{path}: {len(ids)} token, and the first one is not predicted; give a longer text")
-    context = getattr(model.config, "max_position_embeddings", None) or 512
+    context = longest(model)
     rows = [ids[i : i + context + 1] for i in range(0, len(ids) - 1, context)]
     batches = []
     for i in range(0, len(rows), batch):
