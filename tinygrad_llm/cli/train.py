@@ -38,7 +38,9 @@ NUMBERS = {
 #: What a run leaves in OUT beside its model, log and checkpoints.
 REPORTS = ("report.html", "loss.png")
 #: Kernels that a run asks for last: on a cold start a second process compiles them while the first step's are compiled.
-LATER = ("attention.warmup_backward", "attention_cached.warmup", "matmul_call.warmup_few_rows", "chain.warmup")
+LATER = (
+    "attention.warmup_backward", "cross_entropy.warmup", "attention_cached.warmup", "matmul_call.warmup_few_rows", "chain.warmup",
+)  # fmt: skip
 #: What may differ between a run and its continuation.
 CHANGEABLE = {
     "steps",
