@@ -45,3 +45,12 @@ def train(run, tmp_path):
         return run("train", file, *SMALL, "--out", out or tmp_path / "run", *more)
 
     return call
+
+
+def short(err):
+    """The message of a failure: one or two lines, no traceback."""
+    lines = [line for line in err.splitlines() if line.startswith("tinygrad-llm: ")]
+    assert len(lines) == 1 and "Traceback" not in err
+    tail = err[err.index("tinygrad-llm: ") :].splitlines()
+    assert len(tail) <= 2
+    return "\n".join(tail)

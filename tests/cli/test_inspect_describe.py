@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_train_generate_eval import short
+from tests.cli.conftest import short
 from tinygrad_llm import models
 from tinygrad_llm.cli import inspect
 
