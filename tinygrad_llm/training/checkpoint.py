@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..text.files import read_json
+
 STATE = "training.json"
 ARRAYS = "optimizer.safetensors"
 
@@ -115,10 +117,7 @@ def read_info(directory: Path) -> dict:
         raise FileNotFoundError(
             f"{directory}: no {STATE} here, so there is no run to resume; expected a directory that `tinygrad-llm train --out` made"
         )
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: damaged, not valid JSON ({error})") from error
+    return read_json(path)
 
 
 def publish(source: Path, target: Path) -> None:
