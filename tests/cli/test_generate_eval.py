@@ -91,9 +91,10 @@ def test_eval(train, corpus, run, tmp_path):
     assert code == 0 and "perplexity" in out
 
 
-def test_eval_predicts_each_token_once(train, corpus, run, tmp_path):
+@pytest.mark.parametrize("family", ["gpt2", "llama"])  # the one has 16 positions, the other was made for 16
+def test_eval_predicts_each_token_once(family, train, corpus, run, tmp_path):
     """The same number as window by window on the model itself."""
-    train(corpus)
+    train(corpus, "--model", family)
 
     part = tmp_path / "part.txt"
     part.write_text(TEXT[:41])

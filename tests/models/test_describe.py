@@ -8,6 +8,8 @@ import pytest
 import tinygrad_llm as tg
 from tinygrad_llm import cli
 from tinygrad_llm.models import differences
+from tinygrad_llm.models.memory import longest
+from tinygrad_llm.models.registry import skeleton_of
 
 
 def test_the_readme_is_what_the_models_say():
@@ -34,6 +36,12 @@ def test_describe_175_billion():
     assert memory["fp32"]["activations"] == 2 * half["fp32"]["activations"]
     text = found.text()
     assert "63 cards" in text and "117 cards" in text and "8.55" in text and "24·10⁹" in text
+
+
+def test_how_much_a_model_sees_at_once():
+    """Rotary angles have no end, so that the config says for what they are made; RoBERTa counts two positions too many."""
+    seen = {"gpt2": 1024, "llama-7b": 2048, "roberta-base": 512, "bert-base": 512, "bart-base": 1024, "t5-small": 512}
+    assert {name: longest(skeleton_of(name)) for name in seen} == seen
 
 
 def test_describe_reads_a_folder_and_a_number(tmp_path):

@@ -112,6 +112,10 @@ class Model(nn.Module, metaclass=_Building):
         """True for a model with a head: its base model is the attribute `base_prefix`."""
         return bool(self.base_prefix) and self.base_prefix in vars(self)
 
+    def without_head(self) -> Model:
+        """The base model: itself where it has no head."""
+        return getattr(self, self.base_prefix) if self.holds_base() else self
+
     def save(self, directory: str | Path, dtype: Any = None, shard_bytes: int = 5 * 10**9) -> None:
         """Write config.json and model.safetensors as transformers reads them. `dtype`: "float32", "float16" or "bfloat16"."""
         from .checkpoint import save

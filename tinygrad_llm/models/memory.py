@@ -170,14 +170,14 @@ def parts_of(model: Any) -> list[Part]:
 
 
 def longest(model: Any) -> int:
-    """The model's context, or 512 where it has no limit."""
-    value = getattr(model.config, "max_position_embeddings", None)
-    return int(value) if value else 512
+    """How many tokens the model sees at once: those it has positions for, else those it was made for; 512 where nothing says."""
+    limit = getattr(model.without_head(), "positions_limit", lambda: None)()  # RoBERTa's config counts two that no token can have
+    return int(limit or getattr(model.config, "max_position_embeddings", None) or 512)
 
 
 def _blocks(model: Any) -> list[Any]:
     """Every block as often as it runs."""
-    base = model if not model.holds_base() else getattr(model, model.base_prefix)
+    base = model.without_head()
     if hasattr(base, "blocks"):
         return base.blocks()
     stacks = [base.encoder, base.decoder] if base.is_encoder_decoder and hasattr(base, "encoder") else [base]

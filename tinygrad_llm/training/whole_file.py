@@ -7,6 +7,7 @@ import numpy as np
 from .. import text as texts
 from ..autograd import no_grad
 from ..data import IGNORE, pad_labels
+from ..models.memory import longest
 from ..models.registry import head_of
 from ..nn import evaluating
 from . import checkpoint
@@ -45,14 +46,6 @@ def evaluate_file(model, tokenizer, path, *, target=None, objective=None, batch:
     if objective in ("masked", "classification", "translation"):
         out["accuracy"] = accuracy(task, model, batches)
     return out
-
-
-def longest(model) -> int:
-    """How many tokens the model sees at once; 512 where nothing limits it."""
-    base = getattr(model, model.base_prefix) if model.holds_base() else model
-    if hasattr(base, "positions_limit"):  # less than the config's number for RoBERTa, which counts from the pad id
-        return base.positions_limit() or 512
-    return getattr(model.config, "max_position_embeddings", None) or 512
 
 
 def evaluate_text(model, tokenizer, path, batch: int) -> dict:
