@@ -115,25 +115,19 @@ def attention_decode(q, k_cache, v_cache, lengths, *, out=None, scale=None, wind
                              query_offset=lengths - q.shape[2], kv_lengths=lengths)[0]
 
 
-def warmup_forward(dtypes=("float32",)):
-    """Compile, or load, forward, with and without threads, by running it on a small and a larger problem."""
+def warmup(dtypes=("float32",), forward=True):
+    """Compile, or load, forward and backward, with and without threads, by running them on a small and a larger problem."""
     for dtype in dtypes:
         for T in (8, 128):
             q = np.zeros((4, 2, T, 64), dtype)
-            attention_forward(q, q, q)
-
-
-def warmup_backward(dtypes=("float32",)):
-    """The same for backward."""
-    for dtype in dtypes:
-        for T in (8, 128):
-            q = np.zeros((4, 2, T, 64), dtype)
+            if forward:
+                attention_forward(q, q, q)
             attention_backward(q, q, q, q, q, q[..., 0])
 
 
-def warmup(dtypes=("float32",)):
-    warmup_forward(dtypes)
-    warmup_backward(dtypes)
+def warmup_backward(dtypes=("float32",)):
+    """Backward alone."""
+    warmup(dtypes, forward=False)
 
 
 def _key_gradients(plan, chunks, dk, dv):

@@ -316,14 +316,14 @@ class _Problem:
                    precision=self.precision, **self.options)
 
 
-def warmup_few_rows(dtypes=("float32",), rows=1):
-    """Compile, or load, the skinny loops and the epilogue."""
-    for dtype in dtypes:
-        a, b = np.zeros((rows, 160), dtype), np.zeros((160, 160), dtype)
-        matmul(a, b, bias=b[0], activation="gelu")
-
-
-def warmup(dtypes=("float32",)):
+def warmup(dtypes=("float32",), rows=(1, 160)):
     """Compile, or load, all of matmul: blocked and skinny loops, epilogue, with one thread and with several."""
-    warmup_few_rows(dtypes)
-    warmup_few_rows(dtypes, 160)
+    for dtype in dtypes:
+        for m in rows:
+            a, b = np.zeros((m, 160), dtype), np.zeros((160, 160), dtype)
+            matmul(a, b, bias=b[0], activation="gelu")
+
+
+def warmup_few_rows(dtypes=("float32",)):
+    """The skinny loops and the epilogue alone."""
+    warmup(dtypes, rows=(1,))
