@@ -57,7 +57,7 @@ def one(x: Any) -> Any:
 
 
 def as_floats(x: Any) -> Any:
-    """The ndarray x, integers and bools as float64, which is what NumPy's functions of floats make of them."""
+    """The ndarray or Tensor x, integers and bools as float64, which is what NumPy's functions of floats make of them."""
     return x if x.dtype.kind == "f" else x.astype(np.float64)
 
 

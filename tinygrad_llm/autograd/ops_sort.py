@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .ops_common import count_along, derived, errstate, kept_shape, normal_axes, normal_axis, value
+from .ops_common import as_floats, count_along, derived, errstate, kept_shape, normal_axes, normal_axis, value
 from .ops_index import take, take_along_axis
 from .ops_shape import as_tensor
 from .tensor import Tensor
@@ -121,8 +121,7 @@ def quantile(x, q, axis=None, keepdims=False, method="linear"):
     """
     if method not in _BETWEEN:
         raise ValueError(f"quantile: method must be one of {list(_BETWEEN)}, got {method!r}")
-    x = as_tensor(x)
-    x = x if x.dtype.kind == "f" else x.astype(np.float64)
+    x = as_floats(as_tensor(x))
     qs = np.asarray(value(q), np.float64)
     if np.any((qs < 0) | (qs > 1)):
         raise ValueError(f"quantile: q must lie in [0, 1], got {q}")
