@@ -24,12 +24,11 @@ def add_parser(subparsers):
 
 def run(args) -> int:
     from tinygrad_llm import models, text
-    from tinygrad_llm.cli import UsageError
+    from tinygrad_llm.cli import need
     from tinygrad_llm.training.checkpoint import model_directory
     from tinygrad_llm.training.whole_file import evaluate_file
 
-    if args.batch < 1:
-        raise UsageError(f"--batch: expected at least 1, got {args.batch}")
+    need(args, "batch", args.batch >= 1, "at least 1")
     check_json(args.json)
     place = model_directory(args.directory)
     if not Path(args.file).exists():

@@ -1,5 +1,6 @@
 """`tinygrad-llm train [FILE]`: from a text file to a model that writes."""
 
+import argparse
 import errno
 import itertools
 import math
@@ -154,18 +155,15 @@ def fresh_settings(args) -> dict:
 
 
 def check_numbers(settings: dict) -> None:
-    from tinygrad_llm.cli import UsageError
+    from tinygrad_llm.cli import need
 
+    args = argparse.Namespace(**settings)
     least = {"layers": 1, "heads": 1, "width": 1, "context": 8, "batch": 1, "accumulate": 1, "steps": 1, "vocab": 1}
     for name in (n.replace("-", "_") for n in NUMBERS):
-        if settings[name] < least.get(name, 0):
-            raise UsageError(f"--{name.replace('_', '-')}: expected at least {least.get(name, 0)}, got {settings[name]}")
-    if not settings["dropout"] < 1:
-        raise UsageError(f"--dropout: expected a probability below 1, got {settings['dropout']}")
-    if not settings["label_smoothing"] < 1:
-        raise UsageError(f"--label-smoothing: expected a share below 1, got {settings['label_smoothing']}")
-    if settings["init"] is not None and not 0 < settings["init"] < math.inf:
-        raise UsageError(f"--init: expected a finite number above 0, got {settings['init']}")
+        need(args, name, not settings[name] < least.get(name, 0), f"at least {least.get(name, 0)}")
+    need(args, "dropout", args.dropout < 1, "a probability below 1")
+    need(args, "label_smoothing", args.label_smoothing < 1, "a share below 1")
+    need(args, "init", args.init is None or 0 < args.init < math.inf, "a finite number above 0")
 
 
 def free_directory(parent: Path, name: str) -> Path:
@@ -196,7 +194,7 @@ def check_directory(out: Path, force: bool) -> None:
 
 
 def resumed_settings(args) -> dict:
-    from tinygrad_llm.cli import UsageError
+    from tinygrad_llm.cli import UsageError, option
     from tinygrad_llm.training import checkpoint
 
     if args.out is None:
@@ -209,7 +207,7 @@ def resumed_settings(args) -> dict:
     for name, value in asked.items():
         if name not in CHANGEABLE and value != saved.get(name):
             raise UsageError(
-                f"--{name.replace('_', '-')} {value}: the run in {args.out} was made with {saved.get(name)}, "
+                f"{option(name)} {value}: the run in {args.out} was made with {saved.get(name)}, "
                 "which a resumed run keeps"
             )
     return saved | asked
