@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..autograd import no_grad
+from ..models.outputs import word_logits
 from ..nn import evaluating
 from . import filters
 
@@ -14,8 +15,7 @@ def fill_mask(model, input_ids, mask_id: int, *, attention_mask=None, top_k: int
         raise ValueError(f"input_ids: no mask token (id {mask_id}) to fill")
     mask = np.ones_like(ids) if attention_mask is None else np.asarray(attention_mask)
     with no_grad(), evaluating(model):
-        out = model(input_ids=ids, attention_mask=mask)
-        logits = (out.logits if out.logits is not None else out.prediction_logits).data  # BERT's pretraining has two heads
+        logits = word_logits(model(input_ids=ids, attention_mask=mask)).data
     answers = []
     for row in range(len(ids)):
         places = np.flatnonzero(ids[row] == mask_id)

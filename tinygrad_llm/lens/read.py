@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor, no_grad
+from ..models.outputs import word_logits
 from .look import patch, record
 from .naming import names
 
@@ -31,11 +32,6 @@ def depth(model: Any, side: str | None = None) -> int:
 def _need_logits(model: Any, who: str) -> None:
     if "logits" not in names(model):
         raise TypeError(f"{who}: {type(model).__name__} makes no logits; load it with a head that does (head=...)")
-
-
-def _logits(out: Any) -> Tensor:
-    """The vocabulary's; a head for two tasks has a name of its own for them."""
-    return out.prediction_logits if out.logits is None else out.logits
 
 
 def _need_place(shape: tuple[int, ...], position: int, *tokens: int | None) -> None:
@@ -95,7 +91,7 @@ def logit_lens(model: Any, top: int = 5, targets: np.ndarray | None = None, **in
     tokens, shares, ranks = [], [], []
     for place in places:
         with no_grad(), patch(model, {places[-1]: values[place]}):
-            logits = _logits(model(**inputs)).data
+            logits = word_logits(model(**inputs)).data
         top_tokens = np.argsort(-logits, axis=-1, kind="stable")[..., :top]
         exp = np.exp(logits - logits.max(-1, keepdims=True))
         tokens.append(top_tokens)
@@ -141,7 +137,7 @@ def direct_logit_attribution(
         parts += [n for n in (f"{side}blocks.{i}.{tap}" for tap in ("attn_out", "cross_out", "mlp_out")) if n in names(model)]
     end = f"{side}blocks.{L - 1}.resid_post"
     with no_grad(), record(model, *parts, end) as values:
-        logits = _logits(model(**inputs)).data[0]  # (T, V)
+        logits = word_logits(model(**inputs)).data[0]  # (T, V)
     _need_place(logits.shape, position, token, against)
     logits = logits[position]
     stream = values[end][0, position].astype(np.float64)
@@ -173,7 +169,7 @@ def _frozen_readout(model: Any, end: str, stream: np.ndarray, token: int, agains
 
     def logit(scale: float, gradient: bool) -> tuple[float, np.ndarray | None]:
         with patch(model, {end: (lambda v: catch(v)) if gradient else (lambda v: v * scale)}):
-            row = _logits(model(**inputs))[0, position]
+            row = word_logits(model(**inputs))[0, position]
             picked = row[token] if against is None else row[token] - row[against]
         if not gradient:
             return picked.item(), None

@@ -86,6 +86,11 @@ class ModelOutput:
         return f"ModelOutput({', '.join(f'{name}={_show(self.values[name])}' for name in self.keys())})"
 
 
+def word_logits(out: ModelOutput) -> Any:
+    """The vocabulary's logits; heads for two tasks, such as BERT's of pretraining, have a name of their own for them."""
+    return out.prediction_logits if out.logits is None else out.logits
+
+
 def _show(value: Any) -> str:
     if isinstance(value, Later):
         return "(when read)"
