@@ -27,7 +27,7 @@ KNOWS: dict[str, set[str]] = {
     "models": BELOW_MODELS,
     "text": set(),
     "data": {"text"},
-    "objectives": {"data", "text"},
+    "objectives": {"autograd", "data", "text"},
     "optim": {"autograd", "kernels"},
     "generate": {*BELOW_MODELS, "models", "text", "data"},
     "training": {*LIBRARY, "generate"},

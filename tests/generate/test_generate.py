@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kernels
+import tinygrad_llm as tg
 from tinygrad_llm import models, text
 from tinygrad_llm.generate import Settings, beam, fill_mask, filters, generate
 
@@ -373,3 +374,22 @@ def test_top_indices_sifts_many_scores_as_a_stable_sort_would(rows, width, k, ti
     scores[rng.random((rows, width)) < 0.2] = -np.inf
     expected = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     np.testing.assert_array_equal(beam.top_indices(scores, min(k, width)), expected)
+
+
+def test_without_rng_manual_seed_decides_what_is_drawn():
+    model, prompt = decoder(), prompts(0)
+    draw = lambda: model.generate(prompt, max_new_tokens=8, do_sample=True)  # noqa: E731
+    tg.manual_seed(3)
+    first, other = draw(), draw()
+    assert not np.array_equal(first, other)
+    tg.manual_seed(3)
+    assert np.array_equal(first, draw())
+    with pytest.raises(TypeError, match="rng must be a numpy.random.Generator, got int"):
+        model.generate(prompt, max_new_tokens=8, do_sample=True, rng=3)
+
+
+def test_arguments_may_stand_in_the_order_of_the_signature():
+    model, prompt = decoder(), prompts(0)
+    draw = np.random.default_rng
+    named = model.generate(prompt, max_new_tokens=4, do_sample=True, temperature=0.5, top_k=7, rng=draw(0))
+    assert np.array_equal(named, model.generate(prompt, None, 4, True, 0.5, 7, rng=draw(0)))

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tinygrad_llm as tg
 from tinygrad_llm import objectives
 from tinygrad_llm.data import IGNORE
 
@@ -265,3 +266,23 @@ def test_classification_frames_the_text():
     assert batch["labels"].tolist() == [1, 0]
     with pytest.raises(ValueError, match="one label per text"):
         objectives.classification([[1]], [], pad_id=0)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda ids: objectives.masked(ids[None], mask_id=MASK, vocab_size=V)["input_ids"],
+        lambda ids: objectives.span_corruption(ids, sentinels=range(V, V + 20))[0],
+        lambda ids: objectives.text_infilling(ids, mask_id=MASK),
+        lambda ids: objectives.next_sentence(documents(), 4, max_length=40, cls_id=CLS, sep_id=SEP, pad_id=PAD)["input_ids"],
+        lambda ids: objectives.sentence_order(documents(), 4, max_length=40, cls_id=CLS, sep_id=SEP, pad_id=PAD)["input_ids"],
+        lambda ids: objectives.replaced_token(ids[None], ids[None], np.zeros((1, len(ids), V)))["input_ids"],
+    ],
+)
+def test_without_rng_manual_seed_decides(draw):
+    ids = words(60)
+    tg.manual_seed(5)
+    first, other = draw(ids), draw(ids)
+    assert not np.array_equal(first, other)
+    tg.manual_seed(5)
+    assert np.array_equal(first, draw(ids))

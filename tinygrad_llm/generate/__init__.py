@@ -7,6 +7,7 @@
 
 import numpy as np
 
+from ..autograd import generator
 from ..models.inputs import as_array
 from ..nn import evaluating
 from .beam import beam_search
@@ -26,7 +27,7 @@ def generate(model, input_ids, attention_mask=None, max_new_tokens=20, do_sample
     """Ids as `transformers` returns them, int64: prompt and continuation for decoders, decoder ids for encoder-decoders.
 
     input_ids (B, T), or (T,) for one prompt; attention_mask 0 where a prompt is padded, on the left. rng: a
-    np.random.Generator for do_sample (default: a fresh one). stream: called with each step's tokens (B,).
+    np.random.Generator for do_sample (default: the one that `tg.manual_seed` seeds). stream: called with each step's tokens (B,).
     more: decoder_input_ids; stop_strings with tokenizer; prompt_lookup_num_tokens=n: greedy decoding of one sequence that
     guesses n tokens at a time from earlier text; the same tokens, in fewer runs of the model. And what a checkpoint's
     generation_config.json (without one: config.json) decides unless it is given here: pad_token_id, decoder_start_token_id,
@@ -46,7 +47,7 @@ def generate(model, input_ids, attention_mask=None, max_new_tokens=20, do_sample
         raise ValueError(f"prompt_lookup_num_tokens: expected one prompt, got {len(ids)}; call generate for each of them")
     mask = prompt_mask(ids, attention_mask, model, settings)
     warn_of_the_rest(said, settings)
-    rng = np.random.default_rng() if rng is None else rng
+    rng = generator(rng)
     with evaluating(model):
         if model.is_encoder_decoder:
             decoding = Seq2Seq(model, ids, mask, out, settings.max_new_tokens, settings.num_beams)

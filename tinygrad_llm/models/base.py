@@ -164,11 +164,11 @@ class Model(nn.Module, metaclass=_Building):
         """An empty cache for this model's decoder."""
         raise TypeError(f"{type(self).__name__} has no decoder to cache for")
 
-    def generate(self, input_ids: Any = None, attention_mask: Any = None, **kwargs: Any) -> np.ndarray:
+    def generate(self, input_ids: Any = None, attention_mask: Any = None, *args: Any, **kwargs: Any) -> np.ndarray:
         """Continue the prompts: see `tinygrad_llm.generate.generate` for the arguments. Returns int64 ids."""
         from ..generate import generate
 
-        return generate(self, input_ids, attention_mask, **kwargs)
+        return generate(self, input_ids, attention_mask, *args, **kwargs)
 
 
 def fill(value: Tensor, array: np.ndarray) -> None:

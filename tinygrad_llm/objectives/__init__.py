@@ -3,7 +3,8 @@
     batch = objectives.masked(ids, mask_id=4, vocab_size=1000, special=[0, 2, 3], rng=rng)
     loss = model(**batch).loss
 
-The keys are the argument names of `transformers`; a label of -100 counts in no loss. Randomness comes from `rng` alone.
+The keys are the argument names of `transformers`; a label of -100 counts in no loss. Randomness comes from `rng` alone, or,
+without one, from the generator that `tg.manual_seed` seeds.
 
 | objective | family | paper |
 | --- | --- | --- |

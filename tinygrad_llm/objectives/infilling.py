@@ -3,6 +3,8 @@ original. BART itself uses text infilling with sentence permutation."""
 
 import numpy as np
 
+from ..autograd import generator
+
 
 def text_infilling(ids, *, mask_id: int, rng=None, ratio: float = 0.3, mean_span: float = 3.0) -> np.ndarray:
     """Spans with lengths drawn from Poisson(3), each replaced by ONE mask, until `ratio` of the tokens is covered.
@@ -68,4 +70,4 @@ def checked(ids, rng):
     ids = np.asarray(ids, dtype=np.int64)
     if ids.ndim != 1:
         raise ValueError(f"ids: expected one sequence (T,), got shape {ids.shape}")
-    return ids, np.random.default_rng() if rng is None else rng
+    return ids, generator(rng)

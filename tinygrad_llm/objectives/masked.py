@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..autograd import generator
 from ..data import IGNORE
 
 
@@ -22,7 +23,7 @@ def masked(ids, *, mask_id: int, vocab_size: int, rng=None, special=(), attentio
         allowed &= np.asarray(attention_mask) != 0
     ordinary = np.setdiff1d(np.arange(vocab_size), np.append(special, mask_id))
     inputs, labels = ids.copy(), np.full_like(ids, IGNORE)
-    rng = rng if rng is not None or static is not None else np.random.default_rng()
+    rng = generator(rng)
     for row in range(len(ids)):
         own = rng if static is None else np.random.default_rng([7, int(static[row])])
         starts = None if word_starts is None else np.asarray(word_starts)[row]

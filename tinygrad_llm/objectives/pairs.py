@@ -6,6 +6,7 @@ up to the first [SEP] and 1 after it.
 
 import numpy as np
 
+from ..autograd import generator
 from ..data import pad
 
 
@@ -17,7 +18,7 @@ def next_sentence(documents, batch: int | None, *, max_length: int, cls_id: int,
     """
     if len(documents) < 2:
         raise ValueError(f"documents: expected at least 2, to draw a stranger from; got {len(documents)}")
-    rng = np.random.default_rng() if rng is None else rng
+    rng = generator(rng)
     places = drawn(documents, max_length - 3, batch, rng) if batch is not None else walked(documents, max_length - 3)
     pairs, labels = [], rng.integers(0, 2, size=len(places) if batch is None else batch)
     for label, (here, chunk) in zip(labels, places):
@@ -36,7 +37,7 @@ def sentence_order(documents, batch: int | None, *, max_length: int, cls_id: int
 
     batch None: instead of drawn places, every sentence once, in order.
     """
-    rng = np.random.default_rng() if rng is None else rng
+    rng = generator(rng)
     places = drawn(documents, max_length - 3, batch, rng) if batch is not None else walked(documents, max_length - 3)
     pairs, labels = [], rng.integers(0, 2, size=len(places) if batch is None else batch)
     for label, (_, chunk) in zip(labels, places):

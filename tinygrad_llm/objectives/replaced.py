@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..autograd import generator
 from ..data import IGNORE
 
 #: The discriminator's loss counts this many times the generator's (section 3.1).
@@ -21,7 +22,7 @@ def replaced_token(ids, masked_labels, generator_logits, *, rng=None, attention_
     if logits.shape[:2] != ids.shape or masked_labels.shape != ids.shape:
         raise ValueError(f"expected masked_labels {ids.shape} and generator_logits {ids.shape} + (V,), "
                          f"got {masked_labels.shape} and {logits.shape}")
-    rng = np.random.default_rng() if rng is None else rng
+    rng = generator(rng)
     chosen = masked_labels != IGNORE
     corrupted = ids.copy()
     rows = logits[chosen]  # (N, V)

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ..autograd import generator
+
 
 def span_corruption(ids, *, sentinels, eos_id: int | None = None, rng=None, density: float = 0.15,
                     mean_span: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
@@ -17,7 +19,7 @@ def span_corruption(ids, *, sentinels, eos_id: int | None = None, rng=None, dens
     ids = np.asarray(ids, dtype=np.int64)
     if ids.ndim != 1 or len(ids) < 2:
         raise ValueError(f"ids: expected one sequence (T,) of at least 2 tokens, got shape {ids.shape}")
-    rng = np.random.default_rng() if rng is None else rng
+    rng = generator(rng)
     noise = min(max(round(len(ids) * density), 1), len(ids) - 1)
     spans = min(max(round(noise / mean_span), 1), noise, len(ids) - noise)
     if spans + 1 > len(sentinels):
