@@ -133,11 +133,63 @@ def test_every_gradient_is_recorded_also_where_two_names_are_one_tensor():
     assert set(values) == set(values.grad) == set(lens.names(bart))
 
 
+def test_a_frozen_model_has_gradients_to_record():
+    tg.manual_seed(9)
+    model = tg.models.create("gpt2", n_layer=2, n_head=2, n_embd=16, vocab_size=60, n_positions=32).eval()
+    found = []
+    for wanted in (True, False):
+        model.requires_grad_(wanted)
+        with lens.record(model, "embed", "blocks.*.mlp_post", gradients=True) as values:
+            model(input_ids=IDS, labels=IDS).loss.backward()
+        found.append(values.grad)
+    assert set(found[0]) == set(found[1]) == {"embed", "blocks.0.mlp_post", "blocks.1.mlp_post"}
+    assert all(np.allclose(found[0][name], found[1][name], atol=1e-7) for name in found[0])
+    with pytest.raises(RuntimeError, match="under no_grad"), tg.no_grad(), lens.record(model, "embed", gradients=True):
+        model(input_ids=IDS)
+
+
 def test_gradients_flow_through_a_patch(gpt):
     steer = tg.Tensor(np.zeros(32, np.float32), requires_grad=True)
     with lens.patch(gpt, {"blocks.1.resid_mid[:, -1]": lambda v: v + steer}):
         gpt(input_ids=IDS).logits[:, -1, 7].sum().backward()
     assert steer.grad is not None and np.abs(steer.grad.data).max() > 0
+
+
+@pytest.mark.parametrize("late", [False, True])  # backward inside the block, or after it
+@pytest.mark.parametrize("family", ["gpt2", "albert-base", "t5-small"])
+def test_a_patched_model_has_the_same_gradients_when_blocks_run_again(family, late):
+    sizes = {
+        "gpt2": {"n_layer": 3, "n_head": 4, "n_embd": 32},
+        "albert-base": {"head": "masked_lm", "num_hidden_layers": 3, "num_attention_heads": 4, "hidden_size": 32},
+        "t5-small": {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4},
+    }[family]
+    tg.manual_seed(7)
+    model = tg.models.create(family, vocab_size=60, dtype=np.float64, **sizes)
+    side = "decoder." if model.is_encoder_decoder else ""
+    steer = tg.Tensor(np.zeros((*IDS.shape, 32)), requires_grad=True)
+    changes = (
+        {f"{side}blocks.1.attn.z": 0.0},
+        {f"{side}blocks.0.resid_pre": steer},  # a leaf
+        {f"{side}blocks.1.attn.z[:, :, 2]": 0.5, f"{side}blocks.0.mlp_post": lambda v: 2 * v},
+    )
+    for change in changes:
+        found = []
+        for model.recompute in (False, True):
+            for parameter in (*model.parameters(), steer):
+                parameter.grad = None
+            tg.manual_seed(8)
+            names = [parse(key)[0] for key in change]
+            with lens.patch(model, change), lens.record(model, *names, "*.attn.pattern", gradients=True) as values:
+                losses = [model(input_ids=ids, labels=IDS).loss for ids in (IDS, IDS[::-1])]
+                before = dict(values)
+                if not late:
+                    losses[0].backward()
+            if late:
+                losses[0].backward()
+            assert all(values[name] is before[name] for name in values), "what ran again is not recorded again"
+            found.append([p.grad.data for p in (*model.parameters(), steer) if p.grad is not None] + list(values.grad.values()))
+        assert len(found[0]) == len(found[1])
+        assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))
 
 
 def test_patch_acts_before_record_whichever_is_opened_first(gpt):

@@ -1,7 +1,7 @@
 """Activation checkpointing: keep a function's inputs, forget what its operations saved, run it again when backward asks.
 
 The first run records its nodes as always, but their saved values are thrown away, and with them the activations. The
-first node that backward visits runs the function once more, with the same random numbers, and every node gets its
+first node that backward visits runs the function once more, with the same random numbers and lens, and every node gets its
 values back. The graph is the one that would have been without it, so gradients are the same bit for bit, hooks,
 `tg.grad` and `create_graph` work, and checkpoints nest. (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost".)
 """
@@ -74,7 +74,7 @@ class _Region:
         self.generators: dict[int, tuple[np.random.Generator, Any]] = {}
         self.values: dict[int, Any] = {}
         self.count = 0
-        self.precision = local.precision
+        self.precision, self.path, self.lens = local.precision, local.path, local.lens
         self.generator = generator()  # this thread's
         # a region inside another is recorded anew when the outer one runs again, of arrays as they were the first time
         self.time = min((o.time for o in local.observers if isinstance(o, _Collect)), default=tick())
@@ -89,14 +89,15 @@ class _Region:
         now = [(rng, rng.bit_generator.state) for rng, _ in self.generators.values()]
         collect = _Collect(self.time)
         outer, local.observers = local.observers, ()  # watchers saw these calls already
-        outer_generator, local.generator = local.generator, self.generator
+        outer_scope, scope = (local.generator, local.path, local.lens, local.again), (self.generator, self.path, self.lens, True)
+        local.generator, local.path, local.lens, local.again = scope
         try:
             for rng, state in self.generators.values():
                 rng.bit_generator.state = state
             with enable_grad(), autocast(self.precision), observe(collect):
                 self.fn(*self.args, **self.kwargs)
         finally:
-            local.observers, local.generator = outer, outer_generator
+            local.observers, (local.generator, local.path, local.lens, local.again) = outer, outer_scope
             local.refresh()
             for rng, state in now:
                 rng.bit_generator.state = state

@@ -36,6 +36,8 @@ class Local(threading.local):
     observers: tuple[Any, ...] = ()
     precision: str | None = None  # of products of float32 matrices; None: float32
     path: tuple[str, ...] = ()  # names of the modules that are running, outermost first
+    lens: Any = None  # what looks through the models' taps, see nn/tap.py
+    again: bool = False  # a checkpointed function runs for the second time
     generator: Any = None  # this thread's random generator, see random.py
 
     def refresh(self) -> None:

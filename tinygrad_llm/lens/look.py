@@ -16,7 +16,7 @@ import numpy as np
 from ..autograd import Tensor
 from ..autograd.ops import broadcast_to
 from ..autograd.ops_index import index_put
-from ..nn.tap import active
+from ..autograd.state import local as engine
 from .naming import HEADS_LAST, Namer, matching
 
 
@@ -33,13 +33,13 @@ class _Look:
         self._outer: Any = None
 
     def __enter__(self) -> Any:
-        chain = active.lens.looks if isinstance(active.lens, _Chain) else []
-        self._outer = active.lens
-        active.lens = _Chain([*chain, self])
+        chain = engine.lens.looks if isinstance(engine.lens, _Chain) else []
+        self._outer = engine.lens
+        engine.lens = _Chain([*chain, self])
         return self
 
     def __exit__(self, *exc: object) -> None:
-        active.lens = self._outer
+        engine.lens = self._outer
 
     def met(self, name: str, value: Tensor) -> Tensor:
         raise NotImplementedError
@@ -50,8 +50,7 @@ class _Chain:
 
     def __init__(self, looks: list[_Look]) -> None:
         self.looks = sorted(looks, key=lambda look: not look.patches)
-        # shared layers are told apart by counting their `resid_pre`, a new forward by its `embed`
-        self.taps = set().union(*(look.taps for look in looks)) | {"embed", "resid_pre"}
+        self.taps = set().union(*(look.taps for look in looks))
 
     def wants(self, name: str) -> bool:
         return name in self.taps
@@ -109,6 +108,7 @@ class record(_Look):
 
     Patterns are shell-style, over the names of `lens.names(model)`. With `gradients=True` a backward run inside or after
     fills `values.grad` with the loss's gradients at the same names. A later forward overwrites an earlier one's values.
+    A frozen model has gradients, too; what activation checkpointing runs again is not recorded again.
     Asking for `scores` or `pattern` runs that attention in elementary operations, which form them; the numbers agree.
     """
 
@@ -116,24 +116,31 @@ class record(_Look):
         super().__init__(model, matching(model, patterns or ("*",)))
         self.values = Values()
         self.hooks = gradients
+        self._leaves: set[str] = set()
 
     def __enter__(self) -> Values:
         super().__enter__()
         return self.values
 
     def met(self, name: str, value: Tensor) -> Tensor:
+        if engine.again:  # recorded the first time
+            return _own(value) if name in self._leaves else value
         self.values._values[name] = value.data
         if not self.hooks:
             return value
-        if not value.requires_grad:
-            raise RuntimeError(
-                f"record: {name} has no gradient: run the model outside no_grad(), with parameters that require gradients"
-            )
+        if not engine.grad_enabled:
+            raise RuntimeError(f"record: {name} has no gradient under no_grad(); run the model outside it")
         gradients = self.values.grad
-        if value.is_leaf:
-            value = value * 1.0
+        if value.is_leaf:  # a patch's, or made by frozen parameters
+            self._leaves.add(name)
+            value = _own(value)
         value.register_hook(lambda g: gradients.__setitem__(name, g.data))
         return value
+
+
+def _own(leaf: Tensor) -> Tensor:
+    """The leaf's value with a gradient of its own."""
+    return (leaf if leaf.requires_grad else leaf.detach().requires_grad_()) * 1.0
 
 
 Replacement = Any  # a number, an array, a Tensor, or a function of the value

@@ -27,29 +27,19 @@ _known: WeakKeyDictionary[Any, tuple[str, ...]] = WeakKeyDictionary()
 
 
 class Namer:
-    """Turns (module path, tap name) into the vocabulary above. One per look; counts how often a shared layer has run."""
+    """Turns (module path, tap name) into the vocabulary above."""
 
     def __init__(self, model: Any) -> None:
         self.prefix = getattr(model, "base_prefix", "")
         self.sides = bool(getattr(model, "is_encoder_decoder", False))
-        self.runs: dict[str, int] = {}
 
     def name(self, path: str, tap: str) -> str:
-        """The value's name. A new forward is told by its `embed`."""
         side = next((part for part in path.split(".") if part in ("encoder", "decoder")), "") if self.sides else ""
         found = re.search(r"(?:^|\.)(?:layers|blocks)\.(\d+)(.*)", path)
-        if tap == "embed":
-            self.runs = {key: n for key, n in self.runs.items() if not key.startswith(side + "/")}
-        if found is None:
-            middle = ""
-        else:
-            index, rest = int(found.group(1)), found.group(2).strip(".")
-            if tap == "resid_pre" and not rest:  # a layer shared by several depths (ALBERT) runs again under one path
-                key = f"{side}/{found.group(0)}"
-                self.runs[key] = self.runs.get(key, -1) + 1
-            index += self.runs.get(f"{side}/{found.group(0)[: len(found.group(0)) - len(rest) - bool(rest)]}", 0)
-            place = next((part for part in rest.split(".") if part in ("attn", "cross")), "")
-            middle = f"blocks.{index}." + (f"{place}." if place else "")
+        middle = ""
+        if found is not None:
+            place = next((part for part in found.group(2).split(".") if part in ("attn", "cross")), "")
+            middle = f"blocks.{found.group(1)}." + (f"{place}." if place else "")
         return (f"{side}." if side and tap != "logits" else "") + middle + tap
 
 

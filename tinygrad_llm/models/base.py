@@ -212,16 +212,20 @@ def run_blocks(
         out = nn.run_prepared(blocks, x, [mask_of(i) for i in range(len(blocks))], cache, **kwargs)
         if out is not None:
             return out
-    for i, block in enumerate(blocks):
-        if block._name != f"layers.{i}":  # a block that serves as several layers says which one it is now
-            object.__setattr__(block, "_name", f"layers.{i}")
+
+    def layer(i: int, x: Tensor, **keywords: Any) -> Any:
+        if blocks[i]._name != f"layers.{i}":  # a block that serves as several layers says which one it is now
+            object.__setattr__(blocks[i], "_name", f"layers.{i}")
+        return blocks[i](x, mask=mask_of(i), **keywords)
+
+    for i in range(len(blocks)):
         if record.hidden is not None:
             record.hidden.append(x)
         keywords = kwargs if cache is None else {**kwargs, "cache": cache[i]}
         if recompute and not wants and cache is None:
-            x = checkpoint(lambda x, block=block, i=i, keywords=keywords: block(x, mask=mask_of(i), **keywords)[0], x)
+            x = checkpoint(lambda x, i=i, keywords=keywords: layer(i, x, **keywords)[0], x)
             continue
-        x, (pattern, cross) = block(x, mask=mask_of(i), output_attentions=wants, **keywords)
+        x, (pattern, cross) = layer(i, x, output_attentions=wants, **keywords)
         if wants:
             record.attentions.append(pattern)  # type: ignore[union-attr]
             if cross is not None:
