@@ -63,6 +63,25 @@ def test_shared_layers_get_names_of_their_own():
         assert np.array_equal(got, want.data)
 
 
+@pytest.mark.parametrize("name", ["gpt2", "bert-base", "t5-small", "bart-base", "transformer-base"])
+def test_what_is_called_embed_enters_the_first_layer(name):
+    """Of BART and the Transformer it was once the words alone, without positions, norm and dropout."""
+    key, sizes = {
+        "gpt2": ("n_embd", {"n_layer": 1, "n_head": 2}),
+        "bert-base": ("hidden_size", {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}),
+        "t5-small": ("d_model", {"d_kv": 8, "d_ff": 32, "num_layers": 1, "num_decoder_layers": 1, "num_heads": 2}),
+        "bart-base": ("d_model", {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+                                  "decoder_attention_heads": 2}),
+        "transformer-base": ("d_model", {"d_ff": 32, "encoder_layers": 1, "decoder_layers": 1, "num_heads": 2}),
+    }[name]  # fmt: skip
+    model = tg.models.create(name, vocab_size=60, **{key: 16}, **sizes)  # it trains: dropout acts
+    sides = ("encoder.", "decoder.") if model.is_encoder_decoder else ("",)
+    with lens.record(model, "*embed", "*.resid_pre") as values:
+        model(input_ids=IDS, **({"decoder_input_ids": IDS[:, :5]} if model.is_encoder_decoder else {}))
+    for side in sides:
+        assert np.array_equal(values[f"{side}embed"], values[f"{side}blocks.0.resid_pre"])
+
+
 def test_recording_changes_nothing_and_keeps_references(gpt):
     plain = gpt(input_ids=IDS).logits.data
     with lens.record(gpt, "logits", "*.resid_post") as values:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import nn
-from ..autograd import Tensor, module_scope
+from ..autograd import Tensor
 from . import inputs, losses
 from .base import Model, Record, run_blocks
 from .config import ConfigError
@@ -51,6 +51,7 @@ class Stack(nn.Module):
     ) -> Tensor:
         """x (B, T, D) -> (B, T, D); a decoder attends to `context` (B, S, D)."""
         x, mask = self.enter(x, mask)
+        x = nn.tap("embed", x)
         cross = {} if context is None else {"context": context, "context_mask": context_mask}
         return nn.tap("final_norm", self.leave(run_blocks(self.layers, x, lambda i: mask, record, cache, self._recompute, **cross)))
 
@@ -82,9 +83,7 @@ class EncoderDecoder(Model):
         B, S = ids.shape
         mask = nn.from_attention_mask(attention_mask, B, S, S)
         record = Record(output_hidden_states, output_attentions)
-        with module_scope("encoder"):
-            x = nn.tap("embed", self.embed(ids))
-        x = self.encoder(x, mask, record)
+        x = self.encoder(self.embed(ids), mask, record)
         return ModelOutput(last_hidden_state=x, hidden_states=record.states(x), attentions=record.patterns())
 
     def forward(
@@ -112,9 +111,7 @@ class EncoderDecoder(Model):
         mask = nn.from_attention_mask(decoder_attention_mask, B, T, past + T, causal=True, offset=past)
         context_mask = nn.from_attention_mask(attention_mask, B, T, context.shape[1])
         record = Record(output_hidden_states, output_attentions)
-        with module_scope("decoder"):
-            x = nn.tap("embed", self.embed(ids))
-        x = self.decoder(x, mask, record, context, context_mask, cache)
+        x = self.decoder(self.embed(ids), mask, record, context, context_mask, cache)
         if cache is not None:
             cache.advance(T)
         return ModelOutput(
