@@ -27,6 +27,7 @@ X, Y, ROW = normal(3, 4), normal(3, 4), normal(4)
 POSITIVE = np.abs(X) + 0.3
 A, B = normal(4, 5), normal(5, 3)
 LONG = normal(1000)
+BUFFER = np.empty((3, 4))
 TIES = np.array([[1.0, 3, 3, 0], [2, 2, 2, 2]])
 calls = itertools.count()
 cache: dict[str, Any] = {}
@@ -175,10 +176,13 @@ WRONG = [
     w("random forward", lambda x: x * (noise.uniform(size=x.shape) > 0.5), lambda g, x: g, X, kind="nondeterministic"),
     w("state of the last forward", remembers_forward, lambda g, x: g * np.cos(cache["x"]), X, kind="state"),
     w("first gradient for ever", lambda x: np.sin(x), first_gradient, X, kind="state"),
+    w("gradient in a buffer", np.sin, lambda g, x: np.multiply(g, np.cos(x), out=BUFFER), X, kind="state"),
 ]  # fmt: skip
 
-#: mistakes that only a foreign pair can make: the engine sums over broadcast axes and casts by itself
+#: mistakes that only a foreign pair can make or show: the engine sums over broadcast axes and casts by itself, and the operation
+#: after one that returns its buffer makes a new array
 FOREIGN_ONLY = [
+    w("value in a buffer", lambda x: np.sin(x, out=BUFFER), lambda g, x: g * np.cos(x), X, kind="state"),
     w("not summed over broadcast axes", np.add, lambda g, a, b: (g, g), X, ROW, kind="shape", input=1),
     w("summed over too much", np.add, lambda g, a, b: (g, g.sum()), X, ROW, kind="shape", input=1),
     w("keepdims forgotten", np.multiply, lambda g, a, b: (g * b, (g * a).sum(-1)), X, normal(3, 1), kind="shape", input=1),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .errors import place, unravel
-from .problem import Arrays, Problem, Pullback, same
+from .problem import Arrays, Problem, Pullback, flat, same
 
 
 def inspect(problem: Problem, rng: np.random.Generator) -> tuple[Pullback, np.ndarray, np.ndarray]:
@@ -29,12 +29,13 @@ def inspect(problem: Problem, rng: np.random.Generator) -> tuple[Pullback, np.nd
     _, pullback = problem.linearize(arrays)
     g = _pull(problem, pullback, u, arrays, "its gradient")
     _look_at_gradients(problem, g, u)
+    dense = problem.join(g)
     again_arrays = problem.copies()
     again = problem.join(_pull(problem, problem.linearize(again_arrays)[1], u, again_arrays, "its gradient"))
-    if not same(problem.join(g), again):
-        _differs(problem, "nondeterministic", "gave two different gradients for the same inputs", problem.join(g), again)
-    _independent_of_other_calls(problem, pullback, u, problem.join(g), y)
-    return pullback, u, problem.join(g)
+    if not same(dense, again):
+        _differs(problem, "nondeterministic", "gave two different gradients for the same inputs", dense, again)
+    _independent_of_other_calls(problem, pullback, u, dense, y, first, g)
+    return pullback, u, dense
 
 
 def repeat(problem: Problem, u: np.ndarray, g: np.ndarray, times: int) -> None:
@@ -80,9 +81,9 @@ def _look_at_outputs(problem: Problem, outputs: list[np.ndarray]) -> None:
 
 
 def _pull(problem: Problem, pullback: Pullback, u: np.ndarray, arrays: Arrays, who: str) -> list[Any]:
-    """One backward, watching that it leaves its arguments alone."""
+    """One backward, watching that it leaves its arguments alone. The arrays are the backward's own."""
     parts = problem.split(u)
-    gradients = [None if d is None else np.array(d, copy=True) for d in pullback(parts)]
+    gradients = pullback(parts)
     _unchanged(problem, arrays, who)
     for number, (part, before) in enumerate(zip(parts, problem.split(u))):
         if not np.array_equal(part, before):
@@ -107,7 +108,7 @@ def _look_at_gradients(problem: Problem, gradients: list[Any], u: np.ndarray) ->
             index = unravel(int(bad[0]), d.shape)
             raise problem.error(
                 "nan", f"the gradient at index {place(index) or '()'} is {d.reshape(-1)[bad[0]]} "
-                f"({len(bad)} of {d.size} elements are not finite); the input there is {x.reshape(-1)[bad[0]]!r}",
+                f"({len(bad)} of {d.size} elements are not finite); the input there is {float(x.reshape(-1)[bad[0]])!r}",
                 position, index=index, analytic=float(d.reshape(-1)[bad[0]]),
             )  # fmt: skip
         if in_float32(d) and np.any(u):
@@ -135,7 +136,7 @@ def _differs(problem: Problem, kind: str, text: str, a: np.ndarray, b: np.ndarra
     worst = int(np.argmax(np.abs(a - b)))
     position, index = problem.locate(worst)
     raise problem.error(
-        kind, f"backward {text}: {a[worst]!r} and {b[worst]!r} at index {place(index) or '()'}",
+        kind, f"backward {text}: {float(a[worst])!r} and {float(b[worst])!r} at index {place(index) or '()'}",
         position, index=index, analytic=float(a[worst]),
     )  # fmt: skip
 
@@ -147,9 +148,10 @@ def elsewhere(problem: Problem, rng: np.random.Generator) -> Arrays:
 
 
 def _independent_of_other_calls(
-    problem: Problem, pullback: Pullback, u: np.ndarray, g: np.ndarray, y: np.ndarray
+    problem: Problem, pullback: Pullback, u: np.ndarray, g: np.ndarray, y: np.ndarray, outputs: Arrays, gradients: Arrays
 ) -> None:
-    """Another forward in between must not change a backward; nor may one gradient be given for all inputs."""
+    """Another call in between must not change a backward, nor the arrays that the first call returned; nor may one gradient be
+    given for all inputs."""
     arrays = elsewhere(problem, np.random.default_rng(7))
     try:
         with np.errstate(all="ignore"):
@@ -157,6 +159,12 @@ def _independent_of_other_calls(
             g_there = problem.join(problem.linearize(arrays)[1](problem.split(u))) if y_there.shape == y.shape else g
     except Exception:  # these inputs are ours, not the user's: a function may refuse them (a domain, a norm of one)
         return
+    for what, now, before in (("function's value", flat(outputs), y), ("gradient", problem.join(gradients), g)):
+        if not same(now, before):
+            raise problem.error(
+                "state", f"the {what} changed after it was returned, when the next call wrote to the same array (a buffer kept "
+                "outside the call); return a new array each time"
+            )  # fmt: skip
     later = problem.join(pullback(problem.split(u)))
     if not same(g, later):
         _differs(problem, "state", "depends on which forward ran last (state kept outside the call)", g, later)

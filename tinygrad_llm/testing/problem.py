@@ -158,7 +158,7 @@ class Problem:
     def name_output(self, j: int) -> str:
         """`output [2]`, or `output 1 [2]` where there are several."""
         number, index = self.locate_output(j)
-        return f"output {number if len(self.output_shapes) > 1 else ''}{place(index)}".replace("output [", "output[")
+        return f"output {number if len(self.output_shapes) > 1 else ''}{place(index)}".replace("output [", "output[").rstrip()
 
     def error(self, kind: str, text: str, position: int | None = None, **facts: Any) -> GradcheckError:
         where = f", {self.name(position)}" if position is not None else ""
