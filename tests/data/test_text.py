@@ -76,6 +76,55 @@ def test_gpt2_and_bert_files(tmp_path):
     assert [tokenizer.special[r] for r in ("pad", "unk", "cls", "sep", "mask")] == [0, 1, 2, 3, 4]
 
 
+def test_gpt_files(tmp_path):
+    """The first GPT's words end with </w>; transformers' OpenAIGPTTokenizer gives these ids."""
+    vocab = ["<unk>", "h", "e", "l", "o", "o</w>", "he", "hel", "hell", "hello</w>", "w", "r", "d</w>", "!</w>"]
+    (tmp_path / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(vocab)}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\nh e\nhe l\nhel l\nhell o</w>\n")
+    tokenizer = text.load(tmp_path)
+    ids = tokenizer.encode("Hello hellé world!")
+    assert [vocab[i] for i in ids] == ["hello</w>", "hell", "<unk>", "w", "o", "r", "l", "d</w>", "!</w>"]
+    assert tokenizer.decode(tokenizer.encode("Hello world!")) == "hello world !"
+    assert tokenizer.special == {"unk": 0}
+
+
+def test_a_file_that_cuts_and_pads_does_neither_here(tmp_path):
+    """A tokenizer.json keeps the truncation and padding of its last use, as those of sentence encoders do."""
+    tokenizer = text.train("bpe", SAMPLE, 330)
+    ids = tokenizer.encode(SAMPLE)
+    tokenizer.inner.enable_truncation(8)
+    tokenizer.inner.enable_padding(length=8)
+    tokenizer.save(tmp_path)
+    again = text.load(tmp_path)
+    assert np.array_equal(again.encode(SAMPLE), ids) and len(again.encode("")) == 0
+
+
+@pytest.mark.parametrize(("first", "second"), [("chars", "bpe"), ("bpe", "chars"), ("bytes", "unigram")])
+def test_a_directory_gives_back_what_was_saved_last(first, second, tmp_path):
+    for kind in (first, second):
+        tokenizer = text.train(kind, SAMPLE, 330)
+        tokenizer.save(tmp_path)
+    assert np.array_equal(text.load(tmp_path).encode("The fox"), tokenizer.encode("The fox"))
+
+
+@pytest.mark.parametrize("kind", ["bytes", "bpe", "wordpiece", "unigram"])
+def test_half_a_surrogate_pair(kind):
+    """What a command line makes of bytes that are not UTF-8."""
+    with pytest.raises(ValueError, match=r"surrogate pair, U\+DCFF, at character 1; give the text in UTF-8"):
+        text.train(kind, SAMPLE, 330).encode("a\udcff")
+
+
+def test_words_of_a_bpe_over_characters():
+    """Llama's kind of vocabulary."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    from tinygrad_llm.text.subword import SubwordTokenizer
+
+    inner = Tokenizer(models.BPE({"▁": 0, "a": 1, "b": 2, "▁a": 3}, [("▁", "a")]))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace()
+    assert SubwordTokenizer(inner).word_starts([3, 2, 3, 1]).tolist() == [True, False, True, False]
+
+
 def test_no_tokenizer_here(tmp_path):
     with pytest.raises(FileNotFoundError, match="no tokenizer here"):
         text.load(tmp_path)

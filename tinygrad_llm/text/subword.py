@@ -1,15 +1,16 @@
 """Byte-level BPE, WordPiece and Unigram, trained and run by the `tokenizers` library.
 
 Papers: BPE, Sennrich et al. 2016, over bytes, Radford et al. 2019; WordPiece, Schuster and Nakajima 2012, Wu et al.
-2016; Unigram, Kudo 2018. The files are those of the checkpoints: tokenizer.json, or GPT-2's vocab.json + merges.txt,
-or BERT's vocab.txt.
+2016; Unigram, Kudo 2018. The files are those of the checkpoints: tokenizer.json, or GPT's and GPT-2's vocab.json +
+merges.txt, or BERT's vocab.txt.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from .base import roles_in
+from . import simple
+from .base import roles_in, utf8
 
 KINDS = ("bpe", "wordpiece", "unigram")
 
@@ -32,11 +33,14 @@ class SubwordTokenizer:
     kind = "subword"
 
     def __init__(self, inner):
+        inner.no_truncation()  # a tokenizer.json may hold both, as its last use left them; texts here have any length
+        inner.no_padding()
         self.inner = inner
         self.vocab_size = max(inner.get_vocab().values()) + 1  # ids may have holes
         self.special = roles_in(inner.get_vocab())
 
     def encode(self, text: str) -> np.ndarray:
+        utf8(text)  # the library says of half a surrogate pair that it expected a str
         return np.array(self.inner.encode(text, add_special_tokens=False).ids, dtype=np.int64)
 
     def decode(self, ids) -> str:
@@ -48,12 +52,13 @@ class SubwordTokenizer:
         model = type(self.inner.model).__name__
         if model == "WordPiece":
             return np.array([not t.startswith("##") for t in tokens], dtype=bool)
-        marker = "Ġ" if model == "BPE" else "▁"
+        marker = ("Ġ", "▁") if model == "BPE" else "▁"  # Llama's BPE is over characters, and marks words as Unigram does
         return np.array([i == 0 or t.startswith(marker) for i, t in enumerate(tokens)], dtype=bool)
 
     def save(self, directory) -> None:
         text = self.inner.to_str(pretty=True)  # the library's own save fails by a bare Exception on a full disk
         (Path(directory) / "tokenizer.json").write_text(text, "utf-8")
+        (Path(directory) / simple.FILE).unlink(missing_ok=True)  # of a tokenizer that was here before; `load` would take it first
 
 
 def train_subword(kind: str, texts, vocab_size: int, special_names: dict[str, str]) -> SubwordTokenizer:
@@ -107,13 +112,26 @@ def unigram(tk, vocab_size, specials, unk):
 
 
 def read_gpt2_files(vocab: Path, merges: Path) -> SubwordTokenizer:
-    """GPT-2's and RoBERTa's pair of files."""
+    """GPT-2's and RoBERTa's pair of files, or the first GPT's, whose words end with </w>."""
     tk = library()
+    if "</w>" in merges.read_text("utf-8"):
+        return read_gpt1_files(tk, vocab, merges)
     inner = tk.Tokenizer(tk.models.BPE.from_file(str(vocab), str(merges)))
     inner.pre_tokenizer = tk.pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = tk.decoders.ByteLevel()
     known = inner.get_vocab()
     inner.add_special_tokens([t for t in ("<s>", "<pad>", "</s>", "<unk>", "<mask>", "<|endoftext|>") if t in known])
+    return SubwordTokenizer(inner)
+
+
+def read_gpt1_files(tk, vocab: Path, merges: Path) -> SubwordTokenizer:
+    """GPT's pair of files: BPE over the characters of lowercase words (Radford et al. 2018, section 4.1)."""
+    end = "</w>"
+    inner = tk.Tokenizer(tk.models.BPE.from_file(str(vocab), str(merges), unk_token="<unk>", end_of_word_suffix=end))
+    inner.normalizer = tk.normalizers.BertNormalizer(lowercase=True)
+    inner.pre_tokenizer = tk.pre_tokenizers.BertPreTokenizer()
+    inner.decoder = tk.decoders.BPEDecoder(suffix=end)
+    inner.add_special_tokens([t for t in ("<unk>",) if t in inner.get_vocab()])
     return SubwordTokenizer(inner)
 
 
