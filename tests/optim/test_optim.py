@@ -1,6 +1,8 @@
 """Optimizers against their papers' formulas in float64, flat storage, clipping, schedules, and state that comes back."""
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -91,6 +93,49 @@ def test_new_arrays_are_adopted():
     assert np.array_equal(params[0].data, twins[0].data) and not np.array_equal(params[0].data, fresh)
 
 
+@pytest.mark.parametrize("change", [
+    lambda a, b: setattr(a, "data", a.data[::-1]), lambda a, b: setattr(a, "data", a.data.T),
+    lambda a, b: (lambda x, y: (setattr(a, "data", y), setattr(b, "data", x)))(a.data, b.data),
+])  # fmt: skip
+def test_other_views_of_the_buffer_are_adopted_too(change):
+    """Turned, transposed or swapped, the arrays still lie in the buffer, but not where the update writes."""
+    params = [tg.Tensor(np.arange(9.0).reshape(3, 3) + i, requires_grad=True) for i in (0, 100)]
+    optimizer = optim.SGD(params, lr=1.0)
+    change(*params)
+    before = [p.data.copy() for p in params]
+    give_gradients(params, np.random.default_rng(0))
+    optimizer.step()
+    for p, b in zip(params, before):
+        assert np.array_equal(p.data, b - p.grad.data)
+
+
+def test_another_dtype_is_refused_before_anything_changes():
+    model = tg.nn.Linear(3, 2)
+    optimizer = optim.SGD(model.parameters(), lr=1.0)
+    model.astype(np.float64)
+    before = model.weight.data.copy()
+    give_gradients([model.weight], np.random.default_rng(0))
+    with pytest.raises(TypeError, match="was float32 .* is float64 now"):
+        optimizer.step()
+    assert np.array_equal(model.weight.data, before) and model.weight.dtype == np.float64
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copied_optimizer_trains_its_own_model(duplicate):
+    params = parameters(np.float32)
+    optimizer = optim.AdamW(params)
+    give_gradients(params, np.random.default_rng(0))
+    optimizer.step()
+    twins, twin = duplicate((params, optimizer))
+    other = optim.AdamW(parameters(np.float32))
+    other.load_state_dict(twin.state_dict())
+    for seed in range(3):
+        for ps, o in ((params, optimizer), (twins, twin)):
+            give_gradients(ps, np.random.default_rng(seed))
+            o.step()
+    assert all(np.array_equal(p.data, t.data) for p, t in zip(params, twins)) and twin.state_dict()["steps"] == [4] * 4
+
+
 def test_a_parameter_without_gradient_is_left_alone():
     params, rng = parameters(), np.random.default_rng(0)
     optimizer = optim.AdamW(params, lr=0.1, weight_decay=0.5)
@@ -131,12 +176,57 @@ def test_tied_and_frozen_parameters():
     np.testing.assert_allclose(before - a.data, 1.0)
 
 
+def test_what_is_unfrozen_or_added_later_is_trained():
+    """As in PyTorch, which makes a parameter's state at its first gradient."""
+    params = parameters()
+    params[1].requires_grad_(False)
+    optimizer = optim.AdamW(params[:3], lr=0.1)
+    schedule = optim.linear(optimizer, warmup=0, total=4)
+    rng = np.random.default_rng(0)
+    for trained in ((0, 2), (0, 1, 2), (0, 1, 2, 3)):
+        params[1].requires_grad_(1 in trained)
+        if 3 in trained:
+            optimizer.add_param_group({"params": params[3], "lr": 0.5})
+        before = [p.data.copy() for p in params]
+        for i in trained:
+            params[i].grad = tg.Tensor(rng.normal(size=params[i].shape))
+        optimizer.step()
+        schedule.step()
+        assert [i for i in range(4) if not np.array_equal(params[i].data, before[i])] == list(trained)
+    assert optimizer.state_dict()["steps"] == [3, 2, 3, 1]
+    assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([0.1 / 4, 0.5 / 4])
+    fresh = optim.AdamW([{"params": params[:3]}, {"params": params[3]}])
+    fresh.load_state_dict(optimizer.state_dict())
+    assert fresh.state_dict()["steps"] == [3, 2, 3, 1]
+
+
+@pytest.mark.parametrize("as_params", [lambda p: p, lambda p: [{"params": p}]])
+def test_one_tensor_is_one_parameter(as_params):
+    """And not its rows, which are other tensors."""
+    p = parameters()[0]
+    optimizer, before = optim.SGD(as_params(p), lr=1.0), p.data.copy()
+    give_gradients([p], np.random.default_rng(0))
+    optimizer.step()
+    assert np.array_equal(p.data, before - p.grad.data)
+
+
+@pytest.mark.parametrize("params, what", [
+    (lambda m: m.named_parameters(), "a tuple"), (lambda m: [m.weight * 2], "result of an operation"),
+    (lambda m: [m.weight.data], "a ndarray"),
+])  # fmt: skip
+def test_what_is_no_parameter_is_refused(params, what):
+    with pytest.raises(TypeError, match=f"expected leaf Tensors.*{what}"):
+        optim.SGD(params(tg.nn.Linear(3, 2)))
+
+
 def test_bad_options():
     a, b = parameters()[:2]
     with pytest.raises(ValueError, match="lr"):
         optim.AdamW([a], lr=-1)
     with pytest.raises(ValueError, match="betas"):
         optim.AdamW([a], betas=(0.9, 1.0))
+    with pytest.raises(ValueError, match="betas"):
+        optim.AdamW([a], betas=(0.9, 0.9, 0.9))
     with pytest.raises(ValueError, match="unknown option 'weight_decoy'"):
         optim.AdamW([{"params": [a], "weight_decoy": 1}])
     with pytest.raises(ValueError, match="more than one group"):
@@ -171,6 +261,12 @@ def test_state_of_another_model_is_refused():
         optimizer.load_state_dict(other.state_dict())
     with pytest.raises(ValueError, match="another kind of optimizer"):
         optimizer.load_state_dict(optim.SGD(parameters()).state_dict())
+    wrong = optimizer.state_dict()
+    wrong["state"]["m"] = [np.ones(s) for s in SHAPES]
+    wrong["state"]["v"][3] = np.ones(7)
+    with pytest.raises(ValueError, match="expected shape"):
+        optimizer.load_state_dict(wrong)
+    assert not any(m.any() for m in optimizer.state_dict()["state"]["m"])
 
 
 def test_a_step_is_noticed_by_backward():

@@ -19,14 +19,15 @@ class FlatGroup:
         self.parameters = sorted(parameters, key=lambda p: p.size >= LARGE)  # stable: small ones first
         self.dtype = self.parameters[0].dtype
         self.data = empty((sum(p.size for p in self.parameters),), self.dtype)
-        self.owner = self.data if self.data.base is None else self.data.base
         self.ranges: list[slice] = []
+        self.views: list[np.ndarray] = []
         start = 0
         for p in self.parameters:
             place = slice(start, start + p.size)
             self.data[place] = p.data.reshape(-1)
             p.data = self.data[place].reshape(p.shape)
             self.ranges.append(place)
+            self.views.append(p.data)
             start = place.stop
         self.small = [i for i, p in enumerate(self.parameters) if p.size < LARGE]
         small_size = sum(self.parameters[i].size for i in self.small)
@@ -55,13 +56,17 @@ class FlatGroup:
         np.concatenate(arrays[:count], out=self.gathered)
         return [self.gathered, *arrays[count:]]
 
-    def still_views(self) -> bool:
-        """False where somebody gave a parameter a new array after the optimizer was made."""
-        return all(p.data.base is self.owner for p in self.parameters)
-
     def adopt(self) -> None:
-        """Takes the values of parameters that were given new arrays, and makes them views again."""
-        for p, place in zip(self.parameters, self.ranges):
-            if p.data.base is not self.owner:
-                self.data[place] = p.data.reshape(-1)
-                p.data = self.data[place].reshape(p.shape)
+        """Takes the values of parameters that were given other arrays, and makes them views again."""
+        owner = self.data if self.data.base is None else self.data.base
+        # a copied optimizer's views are copies too, of which none lies in the buffer
+        moved = [i for i, (p, view) in enumerate(zip(self.parameters, self.views)) if p.data is not view or view.base is not owner]
+        for p in (self.parameters[i] for i in moved):
+            if p.dtype != self.dtype:
+                raise TypeError(f"a parameter of shape {p.shape} was {self.dtype} when the optimizer was made and is {p.dtype} "
+                                "now; make the optimizer after astype")  # fmt: skip
+        values = [self.parameters[i].data.flatten() for i in moved]  # copies: an array may be another part of this very buffer
+        for i, value in zip(moved, values):
+            p, place = self.parameters[i], self.ranges[i]
+            self.data[place] = value
+            p.data = self.views[i] = self.data[place].reshape(p.shape)

@@ -4,7 +4,7 @@ import numpy as np
 
 import kernels
 
-from ..autograd import mark_written
+from ..autograd import Tensor, mark_written
 from .flat import FlatGroup
 
 
@@ -34,18 +34,34 @@ class Optimizer:
     buffers: tuple[str, ...] = ()
 
     def __init__(self, params, defaults: dict):
-        self.param_groups = [dict(defaults, **g) for g in as_groups(params, defaults)]
-        seen: set[int] = set()
-        for group in self.param_groups:
-            group["params"] = [p for p in unique(group["params"]) if p.requires_grad]
-            again = [p for p in group["params"] if id(p) in seen]
-            if again:
-                raise ValueError(f"params: a parameter of shape {again[0].shape} is in more than one group")
-            seen |= {id(p) for p in group["params"]}
-            check_options(group)
-        if not seen:
+        self.defaults, self.param_groups, self.storage = defaults, [], []
+        for group in as_groups(params):
+            self.add_param_group(group)
+        if not self.stores():
             raise ValueError("params: nothing to train; expected Tensors that require a gradient, got none")
-        self.storage = [[Store(part, self.buffers) for part in by_dtype(g["params"])] for g in self.param_groups]
+
+    def add_param_group(self, group: dict) -> None:
+        """One more group {"params": [...], option: value}; the defaults hold for options that it does not name."""
+        unknown = sorted(set(group) - set(self.defaults) - {"params"})
+        if unknown:
+            raise ValueError(f"params: unknown option {unknown[0]!r} in a group; expected some of {', '.join(self.defaults)}")
+        group = dict(self.defaults, **group)
+        group["params"] = unique(as_list(group["params"]))
+        check_options(group)
+        held = {id(p) for g in self.param_groups for p in g["params"]}
+        again = [p for p in group["params"] if id(p) in held]
+        if again:
+            raise ValueError(f"params: a parameter of shape {again[0].shape} is in more than one group")
+        self.param_groups.append(group)
+        self.storage.append([])
+        self.take_in()
+
+    def take_in(self) -> None:
+        """Makes room for parameters that have none yet: those of a new group, and those that did not require a gradient before."""
+        for group, stores in zip(self.param_groups, self.storage):
+            held = {id(p) for store in stores for p in store.flat.parameters}
+            new = [p for p in group["params"] if p.requires_grad and id(p) not in held]
+            stores += [Store(part, self.buffers) for part in by_dtype(new)]
 
     # -- the step --------------------------------------------------------------------------------------------------------
 
@@ -72,13 +88,15 @@ class Optimizer:
 
     def collect(self) -> list:
         """Per store its gradients as one flat array per segment; None where the parameters must be updated one by one."""
+        self.take_in()
+        for store in self.stores():
+            store.flat.adopt()
         return [store.flat.gradients() if store.in_step() else None for store in self.stores()]
 
     def apply(self, collected: list, grad_scale: float) -> None:
         remaining = iter(collected)
         for group, stores in zip(self.param_groups, self.storage):
             for store, gradients in zip(stores, remaining):
-                store.flat.adopt()
                 if gradients is None:
                     self.step_apart(store, group, grad_scale)
                 else:
@@ -111,7 +129,7 @@ class Optimizer:
     def state_dict(self) -> dict:
         """{"groups": [options], "steps": [...], "state": {name: [one array per parameter]}}, parameters in group order."""
         options = [{k: v for k, v in g.items() if k != "params"} for g in self.param_groups]
-        where = [self.locate(p) for g in self.param_groups for p in g["params"]]
+        where = self.places()
         return {
             "groups": options,
             "steps": [store.steps[i] for store, i in where],
@@ -120,31 +138,31 @@ class Optimizer:
         }
 
     def load_state_dict(self, saved: dict) -> None:
-        where = [self.locate(p) for g in self.param_groups for p in g["params"]]
+        """Checks everything before it writes anything."""
+        where = self.places()
         if len(saved["groups"]) != len(self.param_groups) or len(saved["steps"]) != len(where):
             raise ValueError(f"optimizer state: expected {len(self.param_groups)} groups with {len(where)} parameters, "
                              f"got {len(saved['groups'])} groups with {len(saved['steps'])} parameters")
         for name in self.buffers:
             if name not in saved["state"]:
                 raise ValueError(f"optimizer state: {name!r} is missing; was it saved by another kind of optimizer?")
-            for (store, i), value in zip(where, saved["state"][name]):
+            for (store, i), value in zip(where, saved["state"][name], strict=True):
                 shape = store.flat.parameters[i].shape
                 if np.shape(value) != shape:
                     raise ValueError(f"optimizer state {name!r}: expected shape {shape}, got {np.shape(value)}")
+        for name in self.buffers:
+            for (store, i), value in zip(where, saved["state"][name]):
                 store.state[name][store.flat.ranges[i]] = np.asarray(value).reshape(-1)
         for (store, i), step in zip(where, saved["steps"]):
             store.steps[i] = int(step)
         for group, options in zip(self.param_groups, saved["groups"]):
             group.update({k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
 
-    def locate(self, parameter):
-        """(store, number within it)."""
-        for stores in self.storage:
-            for store in stores:
-                i = store.places.get(id(parameter))
-                if i is not None:
-                    return store, i
-        raise KeyError("the parameter is not one of this optimizer's")
+    def places(self) -> list:
+        """(store, number within it) of each parameter that has state, in group order."""
+        self.take_in()
+        places = {id(p): (store, i) for store in self.stores() for i, p in enumerate(store.flat.parameters)}
+        return [places[id(p)] for g in self.param_groups for p in g["params"] if id(p) in places]
 
 
 class Store:
@@ -154,25 +172,26 @@ class Store:
         self.flat = FlatGroup(parameters)
         self.state = {name: self.flat.buffer() for name in names}
         self.steps = [0] * len(parameters)
-        self.places = {id(p): i for i, p in enumerate(self.flat.parameters)}
 
     def in_step(self) -> bool:
         return self.steps.count(self.steps[0]) == len(self.steps)
 
 
-def as_groups(params, defaults) -> list[dict]:
-    params = list(params)
-    if not params or not isinstance(params[0], dict):
-        return [{"params": params}]
-    for group in params:
-        unknown = sorted(set(group) - set(defaults) - {"params"})
-        if unknown:
-            raise ValueError(f"params: unknown option {unknown[0]!r} in a group; expected some of {', '.join(defaults)}")
-    return params
+def as_groups(params) -> list[dict]:
+    params = as_list(params)
+    return params if params and isinstance(params[0], dict) else [{"params": params}]
+
+
+def as_list(params) -> list:
+    return [params] if isinstance(params, Tensor) else list(params)
 
 
 def unique(parameters) -> list:
     """Each parameter once: a tied one is met under two names."""
+    for p in parameters:
+        if not isinstance(p, Tensor) or not p.is_leaf:
+            what = f"the result of an operation, of shape {p.shape}" if isinstance(p, Tensor) else f"a {type(p).__name__}"
+            raise TypeError(f"params: expected leaf Tensors, such as model.parameters(), got {what}")
     return list({id(p): p for p in parameters}.values())
 
 
@@ -187,5 +206,5 @@ def check_options(group: dict) -> None:
     for name in ("lr", "weight_decay", "eps", "momentum"):
         if name in group and not group[name] >= 0.0:
             raise ValueError(f"{name}: expected a number of at least 0, got {group[name]}")
-    if "betas" in group and not all(0.0 <= b < 1.0 for b in group["betas"]):
+    if "betas" in group and not (len(group["betas"]) == 2 and all(0.0 <= b < 1.0 for b in group["betas"])):
         raise ValueError(f"betas: expected two numbers in [0, 1), got {group['betas']}")

@@ -17,6 +17,7 @@ class Schedule:
 
     def apply(self) -> None:
         scale = self.factor(self.last)
+        self.base += [group["lr"] for group in self.optimizer.param_groups[len(self.base) :]]  # of groups added since
         for group, rate in zip(self.optimizer.param_groups, self.base):
             group["lr"] = rate * scale
 
