@@ -5,7 +5,7 @@ import numpy as np
 import kernels
 
 from ..autograd import Tensor
-from .optimizer import clip_scale
+from .optimizer import as_list, clip_scale
 
 
 def clip_grad_norm_(parameters, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> np.float64:
@@ -13,8 +13,7 @@ def clip_grad_norm_(parameters, max_norm: float, norm_type: float = 2.0, error_i
 
     The gradients are replaced, not overwritten: two parameters may share one gradient array.
     """
-    parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-    owners = [p for p in {id(p): p for p in parameters}.values() if p.grad is not None]
+    owners = [p for p in {id(p): p for p in as_list(parameters)}.values() if p.grad is not None]
     grads = [p.grad.data for p in owners]
     norm = np.float64(total_norm(grads, norm_type))
     if error_if_nonfinite and not np.isfinite(norm):
@@ -32,5 +31,5 @@ def total_norm(grads, norm_type: float) -> float:
     if norm_type == 2.0:
         return kernels.grad_norm(grads)
     if norm_type == np.inf:
-        return max(float(np.abs(g).max()) for g in grads if g.size)
+        return np.max([np.abs(g).max(initial=0.0) for g in grads])  # not Python's max, which loses a NaN
     return sum(float((np.abs(g).astype(np.float64) ** norm_type).sum()) for g in grads) ** (1.0 / norm_type)
