@@ -124,6 +124,16 @@ def test_initialisers_have_the_spread_they_name():
     assert np.abs(array).max() <= 200**-0.5 and array.std() == pytest.approx((1 / 600) ** 0.5, rel=0.02)
 
 
+@pytest.mark.parametrize("row", [0, 3, -1])
+def test_a_padding_row_begins_as_zeros(row):
+    """As in PyTorch: padding that nobody masks adds nothing to a sum or mean of embeddings."""
+    table, plain = (nn.Embedding(4, 3, p, rng=np.random.default_rng(0)).weight.data for p in (row, None))
+    assert not table[row].any() and plain[row].all()
+    np.testing.assert_array_equal(np.delete(table, row, 0), np.delete(plain, row, 0))
+    with pytest.raises(ValueError, match="padding_idx must lie in the table of 4 rows, got 4"):
+        nn.Embedding(4, 3, 4)
+
+
 def test_families_fill_as_their_papers_say():
     gpt2 = tg.models.create("gpt2", n_layer=2, n_embd=64, n_head=2, vocab_size=99, n_positions=8, rng=np.random.default_rng(0))
     part = gpt2.transformer.layers[1]

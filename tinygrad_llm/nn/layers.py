@@ -60,12 +60,17 @@ def linear(x: Tensor, weight: Tensor | Int8Weight, bias: Tensor | None = None) -
 
 
 class Embedding(Module):
-    """y = weight[ids];   weight (num, width). The row `padding_idx` gets no gradient from here."""
+    """y = weight[ids];   weight (num, width). The row `padding_idx` begins as zeros and gets no gradient from here."""
 
     def __init__(
         self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, *, rng: np.random.Generator | None = None
     ) -> None:
         self.weight = init.parameter((num_embeddings, embedding_dim), init.normal(1.0), rng)
+        if padding_idx is not None:
+            if not -num_embeddings <= padding_idx < num_embeddings:
+                raise ValueError(f"Embedding: padding_idx must lie in the table of {num_embeddings} rows, got {padding_idx}")
+            if not init.in_skeleton():
+                self.weight.data[padding_idx] = 0.0
         self.padding_idx = padding_idx
         self.quantized: Int8Weight | None = None
 
