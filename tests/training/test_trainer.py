@@ -202,6 +202,24 @@ def test_best_is_kept_and_published(tmp_path):
     assert checkpoint.model_directory(tmp_path) == tmp_path
 
 
+def test_the_best_of_an_earlier_run_in_the_same_place_is_not_published(tmp_path):
+    causal_trainer(tmp_path, steps=9, eval_every=3, lr=1e-2).run()
+    trainer = causal_trainer(tmp_path, steps=2, eval_every=0)
+    assert trainer.run()["best_step"] == 0
+    assert (tmp_path / "model.safetensors").read_bytes() == (tmp_path / "last" / "model.safetensors").read_bytes()
+
+
+def test_stopped_at_the_first_evaluation_and_resumed(tmp_path):
+    """Evaluated again, the model is no worse than it was: an early stop does not count that."""
+    trainer = causal_trainer(tmp_path, patience=1)
+    trainer.stop()
+    assert trainer.run()["steps"] == 0
+    again = causal_trainer(tmp_path, patience=1, lr=1e-2)
+    again.resume()
+    assert again.run()["steps"] > 0
+    assert [r["step"] for r in read(tmp_path / "log.jsonl")][:2] == [0, 1]
+
+
 def test_evaluation_leaves_training_alone():
     """A run with evaluations takes the same steps as one without."""
     results = []

@@ -90,6 +90,7 @@ class Trainer:
         self.batches = self.task.evaluation() if self.options.eval_every else []
         with interruptible(self):
             if self.step == 0 and self.options.eval_every:
+                self.best = None  # of a run that was stopped here: it is no progress to be as good as itself
                 self.evaluate()
             while self.step < self.options.steps and not self.stopping and not self.out_of_patience():
                 self.timed_step()
@@ -156,7 +157,7 @@ class Trainer:
     def save(self) -> None:
         """The checkpoint OUT/last; and OUT itself holds the best model so far (the last one, where none was evaluated)."""
         checkpoint.write(self.out / "last", self.fill_checkpoint)
-        best = checkpoint.find(self.out / "best")
+        best = checkpoint.find(self.out / "best") if self.best_step else None  # else it is an earlier run's
         checkpoint.publish(best or self.out / "last", self.out)
 
     def save_model(self, name: str) -> None:
