@@ -170,6 +170,18 @@ BESIDE_A_REFERENCE = {
     "mod": [(lambda a: tg.mod(a, 0.7), lambda a: a % 0.7)],
     "true_divide": [(lambda a: tg.true_divide(a, 3), lambda a: a / 3)],
     "concat": [(lambda a: tg.concat([a, a]), lambda a: np.concatenate([a, a]))],
+    "acos": [(lambda a: tg.acos(a / 9), lambda a: np.arccos(a / 9))],
+    "acosh": [(lambda a: tg.acosh(a * a + 1.5), lambda a: np.arccosh(a * a + 1.5))],
+    "asin": [(lambda a: tg.asin(a / 9), lambda a: np.arcsin(a / 9))],
+    "asinh": [(tg.asinh, lambda a: np.arcsinh(a))],
+    "atan": [(tg.atan, lambda a: np.arctan(a))],
+    "atan2": [(lambda a: tg.atan2(a, a + 3), lambda a: np.arctan2(a, a + 3))],
+    "atanh": [(lambda a: tg.atanh(a / 9), lambda a: np.arctanh(a / 9))],
+    "around": [(lambda a: tg.around(a, 1), lambda a: np.round(a, 1))],
+    "bitwise_not": [(lambda a: tg.bitwise_not(a > 0), lambda a: ~(a > 0))],
+    "degrees": [(lambda a: tg.degrees(a), lambda a: np.degrees(a))],
+    "pow": [(lambda a: tg.pow(a, 3), lambda a: a**3)],
+    "radians": [(lambda a: tg.radians(a), lambda a: np.radians(a))],
     "permute_dims": [(lambda c: tg.permute_dims(c, (1, 2, 0)), lambda c: c.transpose(1, 2, 0))],
     "astype": [
         (lambda a: tg.astype(a, np.int64), lambda a: a.astype(np.int64)),
@@ -373,3 +385,23 @@ def test_cuts_may_come_in_any_order(cuts):
         assert len(pieces) == 3
         for piece, want in zip(pieces, reference(x, cuts, axis=1)):
             np.testing.assert_array_equal(piece.data, want)
+
+
+def test_numpys_own_ways_to_call():
+    c = np.random.default_rng(0).standard_normal((2, 3, 4))
+    x, order = tg.Tensor(c), np.array([2, 0, 1])
+    for turned in (tg.transpose(x, axes=(2, 0, 1)), np.transpose(x, axes=order), x.transpose(order), x.transpose(tg.Tensor(order))):
+        np.testing.assert_array_equal(turned.data, c.transpose(2, 0, 1))
+    assert x.reshape(np.array([6, 4])).shape == tg.reshape(c, np.array([6, -1])).shape == (6, 4)
+    gaps = np.array([1.0, np.nan])
+    assert tg.array_equal(gaps, gaps, equal_nan=True) and not tg.array_equal(gaps, gaps)
+    assert (tg.shape([[1, 2]]), tg.ndim([[1, 2]]), tg.size([[1, 2]], 0)) == ((1, 2), 2, 1)
+
+
+def test_a_kind_of_sort_in_numpys_place_is_not_taken_for_descending():
+    x = tg.Tensor([2.0, 1.0, 3.0])
+    for call in (lambda: np.sort(x, -1, "stable"), lambda: x.argsort(0, "quicksort"), lambda: tg.argsort(x, -1, "stable")):
+        with pytest.raises(TypeError, match="descending must be True or False, got '(stable|quicksort)'.*kind="):
+            call()
+    assert tg.sort(x, -1, True).tolist() == [3.0, 2.0, 1.0]
+    assert np.sort(x, kind="stable").tolist() == [1.0, 2.0, 3.0] == tg.sort(x, -1, np.False_).tolist()

@@ -60,6 +60,8 @@ from .ops_sort import (
 )
 
 abs, amax, amin, true_divide, concat = absolute, max, min, divide, concatenate
-mod, permute_dims, identity = remainder, transpose, eye
+mod, permute_dims, identity, pow, bitwise_not = remainder, transpose, eye, power, invert
+acos, acosh, asin, asinh, atan, atan2, atanh = arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh
+around, degrees, radians = round, rad2deg, deg2rad
 
 __all__ = [name for name in dir() if name.isidentifier() and not name.startswith(("_", "ops_")) and name != "creation"]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .op import op
-from .ops_common import derived
+from .ops_common import derived, value
 from .tensor import Tensor
 
 
@@ -42,25 +42,25 @@ def _(g): return g
 @derived(np.shape)
 def shape(x: Any) -> tuple[int, ...]:
     """The lengths of the axes."""
-    return x.shape
+    return np.shape(value(x))
 
 
 @derived(np.ndim)
 def ndim(x: Any) -> int:
     """The number of axes."""
-    return x.ndim
+    return np.ndim(value(x))
 
 
 @derived(np.size)
 def size(x: Any, axis: int | None = None) -> int:
     """The number of elements, or the length of an axis."""
-    return x.size if axis is None else x.shape[axis]
+    return np.size(value(x), axis)
 
 
 @derived(np.array_equal)
-def array_equal(a: Any, b: Any) -> bool:
-    """Same shape and same numbers."""
-    return bool(np.array_equal(Tensor(a).data, Tensor(b).data))
+def array_equal(a: Any, b: Any, equal_nan: bool = False) -> bool:
+    """Same shape and same numbers; `equal_nan`: a NaN equals another."""
+    return bool(np.array_equal(Tensor(a).data, Tensor(b).data, equal_nan))
 
 
 @derived(np.allclose)

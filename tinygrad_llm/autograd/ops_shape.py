@@ -83,7 +83,7 @@ def reshape_to(x, *shape, order="C", **named):
     shape = named.get("shape", named.get("newshape", shape))
     if order != "C":
         raise ValueError(f"reshape: only row order is supported, got order={order!r}")
-    if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
+    if len(shape) == 1 and np.ndim(shape[0]):
         shape = shape[0]
     return reshape(x, shape=tuple(int(n) for n in shape))
 
@@ -172,12 +172,14 @@ def atleast_3d(*xs):
 
 
 @derived(name="transpose")
-def permute(x, *axes):
+def permute(x, *numbers, axes=None):
     """`transpose` with the axes as one tuple or as several numbers."""
     x = as_tensor(x)
-    if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))):
-        axes = axes[0]
-    if axes is None or (not axes and x.ndim):
+    if numbers and axes is not None:
+        raise TypeError(f"the axes were given twice, {numbers} and {axes}")
+    if numbers:
+        axes = numbers[0] if len(numbers) == 1 and (numbers[0] is None or np.ndim(numbers[0])) else numbers
+    if axes is None or (not len(axes) and x.ndim):
         return transpose(x)
     order = normal_axes(axes, x.ndim)
     if len(order) != x.ndim:

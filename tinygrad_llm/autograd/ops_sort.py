@@ -13,6 +13,8 @@ from .tensor import Tensor
 @derived(np.argsort)
 def argsort(x, axis=-1, descending=False, stable=True, kind=None):
     """The indices that would sort x; equal elements keep their order. No gradient."""
+    if not isinstance(descending, (bool, np.bool_)):
+        raise TypeError(f"descending must be True or False, got {descending!r}; NumPy's kind is a keyword here, kind=...")
     x = np.asarray(value(x))
     if axis is None:
         x, axis = x.reshape(-1), 0
@@ -57,7 +59,7 @@ def _topk_indices(x, k, axis, largest):
         chosen = np.take(chosen, np.arange(n - k, n) if largest else np.arange(k), axis=axis)
     else:
         chosen = np.broadcast_to(np.arange(n).reshape((n,) + (1,) * (x.ndim - axis - 1)), x.shape)
-    order = argsort(np.take_along_axis(x, chosen, axis), axis, descending=largest).data
+    order = argsort(np.take_along_axis(x, chosen, axis), axis, descending=bool(largest)).data
     return np.take_along_axis(chosen, np.take(order, np.arange(k), axis=axis), axis)
 
 
