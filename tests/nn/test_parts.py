@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_llm as tg
+from tinygrad_llm import functional as F
 from tinygrad_llm import nn
 from tinygrad_llm.nn.positions import relative_buckets
 
@@ -228,3 +229,26 @@ def numbers_kept(loss):
             found |= {id(x): x.size for x in saved if isinstance(x, np.ndarray)}
             waiting += node.inputs
     return sum(found.values())
+
+
+@pytest.mark.parametrize("width", [8, 64])  # 64: large enough for the fused operations
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_blocks_take_plain_arrays_as_layers_do(width, norm_first):
+    x = np.random.default_rng(0).standard_normal((2, 200, width)).astype(np.float32)
+    attn, mlp = nn.MultiHeadAttention(width, 2), nn.FeedForward(width, 64, "gelu")
+    block = nn.EncoderBlock(attn, mlp, nn.LayerNorm(width), nn.LayerNorm(width), norm_first=norm_first)
+    for part in (attn, mlp, block):
+        ours, theirs = part(x), part(tg.Tensor(x))
+        if isinstance(ours, tuple):
+            ours, theirs = ours[0], theirs[0]
+        assert np.array_equal(ours.data, theirs.data)
+    assert np.array_equal(attn(x, context=x)[0].data, attn(tg.Tensor(x), context=tg.Tensor(x))[0].data)
+
+
+@pytest.mark.parametrize("kind, function", [(nn.LayerNorm, F.layer_norm), (nn.RMSNorm, F.rms_norm)])
+@pytest.mark.parametrize("shape", [(8,), (5, 8)])
+def test_norms_take_pytorchs_normalized_shape(kind, function, shape):
+    x = np.random.default_rng(0).standard_normal((2, 5, 8)).astype(np.float32)
+    norm = kind(normalized_shape=list(shape), eps=1e-3)
+    assert norm.weight.shape == shape
+    assert np.array_equal(norm(x).data, function(x, shape, eps=1e-3).data)

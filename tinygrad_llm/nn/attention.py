@@ -15,7 +15,7 @@ import numpy as np
 from ..autograd import Tensor
 from ..autograd import functional as F
 from ..autograd.ops_fused import continue_attention, view_side_by_side
-from ..autograd.ops_shape import reshape, transpose
+from ..autograd.ops_shape import as_tensor, reshape, transpose
 from ..autograd.random import draw_seed
 from ..autograd.state import NO_GRAD
 from ..autograd.state import local as engine
@@ -75,6 +75,7 @@ class MultiHeadAttention(Module):
     ) -> tuple[Tensor, Tensor | None]:
         """x (B, T, D) attends to itself, or to `context` (B, S, D). Returns (B, T, D), added to `residual` where one is given,
         and, if asked, the pattern (B, H, T, S)."""
+        x = as_tensor(x)
         alone = context is None and mask.packed is None and not output_pattern
         if alone and cache is not None and self.is_continuing(x):
             return self._continue(x, mask, rotary, cache, residual), None

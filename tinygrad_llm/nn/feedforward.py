@@ -12,6 +12,7 @@ from typing import Any
 
 from ..autograd import Tensor
 from ..autograd import functional as F
+from ..autograd.ops_shape import as_tensor
 from .layers import Dropout, Linear, are_fusible
 from .module import Module
 from .tap import active as taps
@@ -74,6 +75,7 @@ class FeedForward(Module):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """The part's output, added to `residual` (..., D) where one is given."""
+        x = as_tensor(x)
         if self.is_fusible(x):
             up, down = self.up, self.down
             return F.feed_forward(

@@ -6,13 +6,13 @@ Shapes and names of the parameters are PyTorch's; so are the default initial val
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..autograd import Tensor, is_grad_enabled
 from ..autograd import functional as F
-from ..autograd import ops_neural as fused
 from ..autograd.ops_linalg import FEW_ROWS, is_for_kernels
 from . import init
 from .module import Module
@@ -88,27 +88,32 @@ class Embedding(Module):
         return F.embedding(ids, self.weight, self.padding_idx)
 
 
-class LayerNorm(Module):
-    """y = (x - mean) / sqrt(var + eps) · weight + bias, over the last axis.   Ba, Kiros, Hinton 2016"""
+def lengths(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
+    """The lengths of the last axes, from one number or several."""
+    return (normalized_shape,) if isinstance(normalized_shape, (int, np.integer)) else tuple(normalized_shape)
 
-    def __init__(self, width: int, eps: float = 1e-5, bias: bool = True) -> None:
+
+class LayerNorm(Module):
+    """y = (x - mean) / sqrt(var + eps) · weight + bias, over the last axes, one or more.   Ba, Kiros, Hinton 2016"""
+
+    def __init__(self, normalized_shape: int | Sequence[int], eps: float = 1e-5, *, bias: bool = True) -> None:
         self.eps = eps
-        self.weight = init.parameter((width,), init.ones)
-        self.bias = init.parameter((width,), init.zeros) if bias else None
+        self.weight = init.parameter(lengths(normalized_shape), init.ones)
+        self.bias = init.parameter(self.weight.shape, init.zeros) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return fused.layer_norm(x, self.weight, self.bias, eps=self.eps)
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
 
 class RMSNorm(Module):
-    """y = x / sqrt(mean(x²) + eps) · weight, over the last axis.   Zhang and Sennrich 2019"""
+    """y = x / sqrt(mean(x²) + eps) · weight, over the last axes, one or more.   Zhang and Sennrich 2019"""
 
-    def __init__(self, width: int, eps: float = 1e-6) -> None:
+    def __init__(self, normalized_shape: int | Sequence[int], eps: float = 1e-6) -> None:
         self.eps = eps
-        self.weight = init.parameter((width,), init.ones)
+        self.weight = init.parameter(lengths(normalized_shape), init.ones)
 
     def forward(self, x: Tensor) -> Tensor:
-        return fused.rms_norm(x, self.weight, eps=self.eps)
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
 class Dropout(Module):
