@@ -320,3 +320,9 @@ def test_message_has_all_that_is_needed():
     assert error.analytic == pytest.approx(1.0005 * error.numeric, rel=1e-6)
     assert error.difference == pytest.approx(abs(error.analytic - error.numeric))
     assert isinstance(error, AssertionError)
+
+
+@pytest.mark.parametrize("check, order, least", [(gradgradcheck, 1, 2), (gradgradcheck, 0, 2), (gradcheck, 0, 1), (gradcheck, 1.5, 1)])
+def test_an_order_at_which_nothing_would_be_checked_is_refused(check, order, least):
+    with pytest.raises(ValueError, match=f"order: expected a whole number of at least {least}, got {order}"):
+        check(tg.tanh, tg.Tensor(np.ones(2), requires_grad=True), order=order)

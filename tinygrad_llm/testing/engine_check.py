@@ -45,6 +45,7 @@ def gradcheck(
     well, and so on. `fast`: random directions, elements only where those fail; beyond some 10,000 elements the only way
     that takes seconds (`check_vjp` says why).
     """
+    _check_order(order, least=1)
     values, wanted = _sort_inputs(fn, inputs)
     check = _Check(fn, values, wanted, Tolerance(eps, atol, rtol), fast)
     check.run("gradcheck", fn, values, wanted, level=1)
@@ -67,6 +68,7 @@ def gradgradcheck(
     different routes. Then it is differentiated with respect to the inputs and the incoming gradient. True, or raises
     `GradcheckError`.
     """
+    _check_order(order, least=2)
     values, wanted = _sort_inputs(fn, inputs)
     check = _Check(fn, values, wanted, Tolerance(eps, atol, rtol), fast)
     function, given, active = fn, values, wanted
@@ -74,6 +76,12 @@ def gradgradcheck(
         function, given, active = derivative_of(function, given, active, check.tolerance)
         check.run("gradgradcheck" if level == 2 else f"gradcheck of order {level}", function, given, active, level)
     return True
+
+
+def _check_order(order: Any, least: int) -> None:
+    """Below its least order a check would look at nothing, and pass."""
+    if isinstance(order, bool) or not isinstance(order, (int, np.integer)) or order < least:
+        raise ValueError(f"order: expected a whole number of at least {least}, got {order!r}")
 
 
 # -- inputs ------------------------------------------------------------------------------------------------------------
