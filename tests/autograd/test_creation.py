@@ -88,3 +88,12 @@ def test_bad_arguments_are_named():
         tg.one_hot([3], 3)
     with pytest.raises(TypeError, match="one_hot: expected integers"):
         tg.one_hot([0.5], 3)
+
+
+def test_a_shape_is_whole_numbers():
+    for call in (lambda: tg.zeros((2, 3), np.float64), lambda: tg.ones(3, int), lambda: tg.zeros(2.5), lambda: tg.rand(2.0)):
+        with pytest.raises(TypeError, match="shape: expected whole numbers or one tuple of them.*dtype=..."):
+            call()
+    with pytest.raises(TypeError, match="reshape: 'float' object cannot be interpreted as an integer"):
+        tg.zeros(4).reshape(2.5, -1)
+    assert tg.zeros(np.array([2, 3])).shape == tg.zeros(np.int64(2), 3).shape == tg.Tensor(np.zeros(6)).reshape(np.int32(2), 3).shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,14 @@ def asarray(data: Any, dtype: Any = None) -> Tensor:
 
 def _shape(shape: tuple[Any, ...]) -> tuple[int, ...]:
     """The shape from `zeros(2, 3)` or `zeros((2, 3))`."""
-    if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
+    if len(shape) == 1 and np.ndim(shape[0]):
         shape = tuple(shape[0])
-    return tuple(int(n) for n in shape)
+    try:
+        return tuple(index(n) for n in shape)
+    except TypeError as error:
+        raise TypeError(
+            f"shape: expected whole numbers or one tuple of them, got {shape}; a dtype is a keyword here, dtype=..."
+        ) from error
 
 
 def zeros(*shape: Any, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ def reshape_to(x, *shape, order="C", **named):
         raise ValueError(f"reshape: only row order is supported, got order={order!r}")
     if len(shape) == 1 and np.ndim(shape[0]):
         shape = shape[0]
-    return reshape(x, shape=tuple(int(n) for n in shape))
+    return reshape(x, shape=tuple(index(n) for n in shape))
 
 
 @derived(np.broadcast_to, name="broadcast_to")
