@@ -348,6 +348,42 @@ def test_direct_logit_attribution_refuses_post_norm(std):
         lens.direct_logit_attribution(model, input_ids=IDS)
 
 
+def test_readings_leave_the_gradients_of_the_user_alone(gpt):
+    """Also where they fail midway, under no_grad() and where blocks run again."""
+    corrupted = (IDS + 7) % 60
+
+    def fails(out):
+        raise ZeroDivisionError
+
+    def metric(out):
+        return out.logits[0, -1, 5] - out.logits[0, -1, 6]
+
+    for p in gpt.parameters():
+        p.grad = np.ones(p.shape, np.float32)
+    before = [p.grad for p in gpt.parameters()]
+    linear = lens.attribution_patching(gpt, {"input_ids": IDS}, {"input_ids": corrupted}, metric)
+    direct = lens.direct_logit_attribution(gpt, input_ids=IDS).values
+    gpt.recompute = True
+    try:
+        with tg.no_grad():
+            np.testing.assert_allclose(
+                lens.attribution_patching(gpt, {"input_ids": IDS}, {"input_ids": corrupted}, metric), linear, rtol=1e-4, atol=1e-6
+            )
+            np.testing.assert_allclose(lens.direct_logit_attribution(gpt, input_ids=IDS).values, direct, rtol=1e-4, atol=1e-6)
+            report(gpt, {"input_ids": IDS[:1]})
+        with pytest.raises(ZeroDivisionError):
+            late = lambda out: fails(out) if out.logits.requires_grad else metric(out)
+            lens.attribution_patching(gpt, {"input_ids": IDS}, {"input_ids": corrupted}, late)
+        with pytest.raises(ZeroDivisionError):
+            report(gpt, {"input_ids": IDS[:1], "labels": IDS[:1]}, decode=lambda i: "" if i in IDS else fails(i))
+    finally:
+        gpt.recompute = False
+        after = [p.grad for p in gpt.parameters()]
+        for p in gpt.parameters():
+            p.grad = None
+    assert all(b is not None and a is b and (a.data == 1).all() for a, b in zip(after, before, strict=True))
+
+
 def test_activation_patching_brings_back_the_clean_run(gpt):
     corrupted = IDS.copy()
     corrupted[:, 3] = (corrupted[:, 3] + 7) % 60
@@ -438,6 +474,23 @@ def test_report_of_a_large_model_stays_small():
     pattern /= pattern.sum(-1, keepdims=True)
     packed, levels = pack(pattern, 4_000_000)
     assert len(packed) <= 4_000_000 and levels >= 8
+
+
+def test_report_of_a_diverged_model_says_where():
+    """NaN is no JSON: the page was blank."""
+    model = tg.models.create("gpt2", n_layer=2, n_head=2, n_embd=16, vocab_size=60, n_positions=32).eval()
+    model.transformer.layers[1].mlp.up.weight.data[0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"report: blocks\.1\.resid_post has NaN or infinity"):
+        report(model, {"input_ids": IDS[:1], "labels": IDS[:1]})
+
+
+def test_report_of_a_model_that_says_nothing_and_of_a_text_like_the_page():
+    model = tg.models.create("gpt2", n_layer=2, n_head=2, n_embd=16, vocab_size=60, n_positions=32).eval()
+    for parameter in model.parameters():
+        parameter.data[:] = 0
+    page = report(model, {"input_ids": IDS[:1]}, title="__DATA__ </title><script>")
+    assert "NaN" not in json.dumps(data_of(page)["attribution"])
+    assert "<title>__DATA__ &lt;/title&gt;&lt;script&gt;</title>" in page and page.count('"attribution":') == 1
 
 
 @pytest.mark.filterwarnings("error")

@@ -20,7 +20,7 @@ from .heads import distance, entropy, induction_scores, previous_token_scores
 from .look import record
 from .naming import names
 from .profiler import profile
-from .read import direct_logit_attribution, logit_lens
+from .read import direct_logit_attribution, gradients_kept, logit_lens
 
 BUDGET = 4_000_000  # bytes of packed attention; with everything else the page stays under 5 MB
 
@@ -42,10 +42,13 @@ def report(
     if getattr(model, "is_encoder_decoder", False):
         texts = {"encoder": texts[""], "decoder": [decode(int(i)) for i in np.asarray(inputs["decoder_input_ids"])[0]]}
     plain = {key: value for key, value in inputs.items() if key != "labels"}
-    before = [(parameter, parameter.grad) for parameter in model.parameters()]
-    for parameter, _ in before:
-        parameter.grad = None
-    run, streams, gradients = _run(model, inputs, list(texts))
+    with gradients_kept(model):
+        run, streams, gradients = _run(model, inputs, list(texts))
+        histograms = _histograms(model)
+    for name, value in streams.items():
+        _need_finite(name, value)
+    for name, value in gradients.items():
+        _need_finite(f"the gradient at {name}", value)
     by_op = run.by_op()
     seconds = sum(row.seconds for row in by_op) or 1.0
     data = {
@@ -56,7 +59,7 @@ def report(
         "lens": _lens(model, plain, decode),
         "norms": _norms(streams, gradients, list(texts)),
         "attribution": _attribution(model, plain, decode),
-        "histograms": _histograms(model),
+        "histograms": histograms,
         "profile": [
             [r.name, r.calls, f"{r.forward * 1e3:.2f}", f"{r.backward * 1e3:.2f}", f"{r.seconds / seconds:.1%}",
              f"{r.flops / r.forward / 1e9:.1f}" if r.forward else "-"]
@@ -64,11 +67,15 @@ def report(
         ],
         "graph": run.svg(),
     }  # fmt: skip
-    for parameter, gradient in before:
-        parameter.grad = gradient
     text = json.dumps(data, ensure_ascii=False).replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
     page = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
-    return page.replace("<title>inside the model</title>", f"<title>{html.escape(title)}</title>").replace("__DATA__", text)
+    return page.replace("__DATA__", text).replace("<title>inside the model</title>", f"<title>{html.escape(title)}</title>")
+
+
+def _need_finite(name: str, value: np.ndarray) -> None:
+    """The page's JSON knows no NaN, and a picture of one would say nothing."""
+    if not np.isfinite(value).all():
+        raise ValueError(f"report: {name} has NaN or infinity on this text; tg.detect_anomaly() names the operation that makes it")
 
 
 def _run(model: Any, inputs: dict[str, Any], sides: Sequence[str]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
@@ -141,6 +148,7 @@ def _lens(model: Any, inputs: dict[str, Any], decode: Callable[[int], str]) -> d
     if "logits" not in names(model):
         return None
     seen = logit_lens(model, top=1, **inputs)
+    _need_finite("logits", seen.probabilities)
     rows = []
     for name, tokens, shares in zip(seen.layers, seen.tokens[:, 0, :, 0], seen.probabilities[:, 0, :, 0], strict=True):
         rows.append({"name": name, "cells": [[decode(int(t)), float(p)] for t, p in zip(tokens, shares, strict=True)]})

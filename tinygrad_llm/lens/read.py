@@ -5,13 +5,14 @@ All of them use the model itself, through `record` and `patch`: no second implem
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..autograd import Tensor, no_grad
+from ..autograd import Tensor, enable_grad, grad, no_grad
 from ..models.outputs import word_logits
 from .look import patch, record
 from .naming import names
@@ -27,6 +28,19 @@ def depth(model: Any, side: str | None = None) -> int:
     """How many layers the model (or one side of it) has."""
     start = f"{_side(model) if side is None else side}blocks."
     return 1 + max(int(name[len(start) :].split(".")[0]) for name in names(model) if name.startswith(start))
+
+
+@contextmanager
+def gradients_kept(model: Any) -> Iterator[None]:
+    """A backward inside starts from no gradients and leaves those that the parameters had before."""
+    before = [(parameter, parameter.grad) for parameter in model.parameters()]
+    for parameter, _ in before:
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        for parameter, gradient in before:
+            parameter.grad = gradient
 
 
 def _need_logits(model: Any, who: str) -> None:
@@ -164,26 +178,23 @@ def _frozen_readout(model: Any, end: str, stream: np.ndarray, token: int, agains
     stop: dict[str, Tensor] = {}
 
     def catch(value: Tensor) -> Tensor:
-        stop["x"] = Tensor(value.data, requires_grad=True)
-        return stop["x"]
+        return stop.setdefault("x", Tensor(value.data, requires_grad=True))  # a checkpoint calls it again
 
-    def logit(scale: float, gradient: bool) -> tuple[float, np.ndarray | None]:
-        with patch(model, {end: (lambda v: catch(v)) if gradient else (lambda v: v * scale)}):
+    def logit(change: Callable[[Tensor], Tensor]) -> Tensor:
+        with patch(model, {end: change}):
             row = word_logits(model(**inputs))[0, position]
-            picked = row[token] if against is None else row[token] - row[against]
-        if not gradient:
-            return picked.item(), None
-        picked.backward()
-        grad = stop["x"].grad
-        assert grad is not None
-        return picked.item(), grad.data[0, position].astype(np.float64)
+        return row[token] if against is None else row[token] - row[against]
 
-    value, g = logit(1.0, True)
-    assert g is not None
+    with enable_grad():
+        picked = logit(catch)
+        (slope,) = grad(picked, [stop["x"]])  # no parameter's gradient is touched
+    assert slope is not None
+    value, g = picked.item(), slope.data[0, position].astype(np.float64)
     with no_grad():
-        at_zero, _ = logit(0.0, False)  # norm of nothing: what the biases alone say
+        at_zero = logit(lambda v: v * 0.0).item()  # norm of nothing: what the biases alone say
     centred = stream - (stream.mean() if abs(g.sum()) <= 1e-4 * np.abs(g).sum() else 0.0)
-    c = (value - at_zero - g @ stream) / (centred @ stream)
+    square = centred @ stream
+    c = (value - at_zero - g @ stream) / square if square else 0.0  # a stream of zeros adds nothing
     return g + c * centred, at_zero
 
 
@@ -224,14 +235,9 @@ def attribution_patching(
     places = _patch_places(model, tap, clean, corrupted)
     with no_grad(), record(model, *places) as good:
         best = metric(model(**clean)).item()
-    mine = [(parameter, parameter.grad) for parameter in model.parameters()]
-    for parameter, _ in mine:
-        parameter.grad = None  # so that this backward adds to no gradient of the user's
-    with record(model, *places, gradients=True) as bad:
+    with enable_grad(), gradients_kept(model), record(model, *places, gradients=True) as bad:
         value = metric(model(**corrupted))
         value.backward()
-    for parameter, gradient in mine:
-        parameter.grad = gradient
     if best == value.item():
         raise ValueError("attribution_patching: both runs have the same metric; there is nothing to bring back")
     rows = [((good[p] - bad[p]) * bad.grad[p]).sum(axis=(0, *range(2, good[p].ndim))) for p in places]
