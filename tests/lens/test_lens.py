@@ -287,6 +287,9 @@ def test_logit_lens_ends_at_the_model(gpt):
     assert np.array_equal(seen.tokens[-1, ..., 0], logits.argmax(-1))
     assert seen.ranks.shape == (4, *IDS.shape)
     assert "layer 2" in seen.text()
+    order = np.argsort(-logits, axis=-1)
+    for top in (0, 1, 5, 60, 99):
+        assert np.array_equal(lens.logit_lens(gpt, top=top, input_ids=IDS).tokens[-1], order[..., :top])
 
 
 @pytest.mark.parametrize("family", ["bert", "albert"])
