@@ -93,6 +93,12 @@ def test_a_whole_file_gives_one_answer(family, tmp_path):
     assert evaluate(64)["tokens"] == pytest.approx(2 * answers[0]["tokens"], rel=0.05)
 
 
+def test_a_noisy_text_fits_into_the_shortest_context(tmp_path):
+    """Masks of length 0 made one in a thousand texts longer than the model's eight positions."""
+    data, _ = prepared("bart", tmp_path=tmp_path, context=8)
+    assert data.task.draw(20_000)["input_ids"].shape[1] == 8
+
+
 def test_lines_end_at_line_ends_alone(tmp_path):
     """str.splitlines cuts at eight more characters, which stand inside of texts."""
     odd = "a\u2028b\u0085c\x0bd\x0ce"

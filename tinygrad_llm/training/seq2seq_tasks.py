@@ -37,7 +37,8 @@ class InfillingTask(SpanTask):
     def __init__(self, train, held, context: int, tokenizer, *, sentence_ends=(), **options):
         need_roles(tokenizer, self.objective, "pad", "eos", "mask")
         self.special, self.ends = tokenizer.special, list(sentence_ends)
-        # infilling may lengthen a text (masks of length 0): leave an eighth of the context free
+        # infilling may lengthen a text (masks of length 0): leave an eighth of the context free; what is still longer is cut
+        self.context = context
         WindowTask.__init__(self, train, held, context - context // 8 - 1, **options)
 
     def make(self, windows, rng):
@@ -47,7 +48,8 @@ class InfillingTask(SpanTask):
             )
             for w in windows
         ]
-        return objectives.translation(noisy, windows, pad_id=self.special["pad"], eos_id=self.special["eos"])
+        roles = {f"{r}_id": self.special[r] for r in ("pad", "eos")}
+        return objectives.translation(noisy, windows, max_length=self.context, **roles)
 
 
 class TranslationTask(Task):
