@@ -89,6 +89,10 @@ def test_translation_and_classification(train, run, tmp_path):
     )
     result = json.loads(run("eval", tmp_path / "c", labelled, "--json")[1])
     assert result["accuracy"] == 1.0 and result["objective"] == "classification"
+    labelled.write_text("spam\tbuy it now\nham\thello there\nham\thello\n")
+    for place in (tmp_path / "c", tmp_path / "c" / "best"):  # the second has no record of the run, but names its classes
+        result = json.loads(run("eval", place, labelled, "--json")[1])
+        assert result["accuracy"] == 1.0 and result["tokens"] == 3
 
 
 def test_the_built_in_corpus(run, tmp_path, monkeypatch):

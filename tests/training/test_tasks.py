@@ -99,6 +99,32 @@ def test_a_noisy_text_fits_into_the_shortest_context(tmp_path):
     assert data.task.draw(20_000)["input_ids"].shape[1] == 8
 
 
+def classifier(tmp_path, labels):
+    """(model, tokenizer) for so many classes."""
+    (tmp_path / "f").write_text("".join(f"{label}\tsome text {label}\n" for label in labels * 10))
+    data = prepare.prepare(tmp_path / "f", None, prepare.DataChoices("classification", "bert", 16))
+    model = models.create("bert-base", "sequence_classification", num_hidden_layers=1, num_attention_heads=1, hidden_size=8,
+                          intermediate_size=8, vocab_size=data.tokenizer.vocab_size, num_labels=len(labels), dropout=0.0,
+                          rng=np.random.default_rng(0))  # fmt: skip
+    return model, data.tokenizer
+
+
+def test_the_classes_are_those_of_the_model(tmp_path):
+    """Whatever the file has of them, in whatever order: a class seen once, in the first line, is no header."""
+    model, tokenizer = classifier(tmp_path, ["a", "b", "c"])
+    model.config.extra["id2label"] = {"0": "c", "1": "a", "2": "b"}
+    model.classifier.bias.data[:] = [9, 0, 0]  # always class 0
+    evaluate = lambda content: ((tmp_path / "f").write_text(content), evaluate_file(model, tokenizer, tmp_path / "f"))[1]
+    assert evaluate("c\tsome text\na\ttext\na\ttext\na\ttext\n")["accuracy"] == 0.25
+    assert evaluate("c\tsome text\n")["accuracy"] == 1
+    assert evaluate("label\ttext\nc\tsome text\n")["accuracy"] == 1
+    with pytest.raises(ValueError, match="label 'd' is not one of the model's: c, a, b"):
+        evaluate("c\ttext\nd\ttext\nd\ttext\n")
+    del model.config.extra["id2label"]
+    with pytest.raises(ValueError, match="2 different labels, and the model has 3 classes"):
+        evaluate("b\ttext\nc\ttext\n" * 2)
+
+
 def test_lines_end_at_line_ends_alone(tmp_path):
     """str.splitlines cuts at eight more characters, which stand inside of texts."""
     odd = "a\u2028b\u0085c\x0bd\x0ce"

@@ -299,6 +299,9 @@ def build(settings: dict, out: Path, resume: bool):
     sizes = {k: settings[k] for k in ("layers", "heads", "width", "context", "dropout")}
     model = small_model(recipe, objective, prepared.tokenizer, labels=len(prepared.info.get("labels", "ab")),
                         init=settings.get("init"), rng=np.random.default_rng(settings["seed"]), **sizes)  # fmt: skip
+    if labels := prepared.info.get("labels"):
+        numbers = {name: i for i, name in enumerate(labels)}
+        model.config.extra |= {"id2label": {str(i): name for name, i in numbers.items()}, "label2id": numbers}
     if settings["no_bias"]:
         for name, p in model.named_parameters():
             if name.endswith("bias"):

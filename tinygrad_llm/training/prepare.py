@@ -205,13 +205,14 @@ def prepare_classification(path, choices: DataChoices, tokenizer) -> Prepared:
             raise ValueError(f"{path}, line {number}: expected LABEL<tab>TEXT")
         if line.strip():
             rows.append(line.split("\t", 1))
-    if len(rows) > 1 and sum(label == rows[0][0] for label, _ in rows) == 1:
+    known, first = choices.label_names or (), rows[0][0]
+    if len(rows) > 1 and first not in known and sum(label == first for label, _ in rows) == 1:
         rows = rows[1:]  # a first line whose label is never seen again is a header
-    names = list(choices.label_names or sorted({label for label, _ in rows}))
+    names = list(known or sorted({label for label, _ in rows}))
     strange = next((label for label, _ in rows if label not in names), None)
     if strange is not None:
         raise ValueError(f"{path}: label {strange!r} is not one of the model's: {', '.join(names)}")
-    if not 2 <= len(names) <= max(2, len(rows) // 2):
+    if not known and not 2 <= len(names) <= max(2, len(rows) // 2):
         raise ValueError(f"{path}: {len(names)} different labels in {len(rows)} lines; expected LABEL<tab>TEXT with a few labels")
     tokenizer = tokenizer or make_tokenizer("\n".join(t for _, t in rows), choices)
     examples = [(tokenizer.encode(t), names.index(label)) for label, t in rows]

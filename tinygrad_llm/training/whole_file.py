@@ -35,9 +35,13 @@ def evaluate_file(model, tokenizer, path, *, target=None, objective=None, batch:
             raise ValueError("--target is for translation; the objective here is causal")
         return evaluate_text(model, tokenizer, path, batch)
     context = settings.get("context") or longest(model)
-    labels = settings.get("labels")
+    labels = settings.get("labels") or class_names(model.config)
     choices = DataChoices(objective, "plain", context, eval_batch=batch, label_names=tuple(labels) if labels else None, whole=True)
     prepared = prepare(path, target, choices, tokenizer=tokenizer)
+    found = prepared.info.get("labels")
+    if found and len(found) != model.config.num_labels:
+        raise ValueError(f"{path}: {len(found)} different labels, and the model has {model.config.num_labels} classes, whose names "
+                         "its config.json does not say; write them there as id2label")  # fmt: skip
     task, batches = prepared.task, prepared.task.evaluation()
     result = evaluate(task, model, batches)
     predictions = sum(sum(task.counts(b).values()) for b in batches)
@@ -99,6 +103,13 @@ def run_settings(run: Path) -> dict:
             info = checkpoint.read_info(place)["info"]
             return {k: info[k] for k in ("objective", "labels") if k in info} | {"context": info["settings"]["context"]}
     return {}
+
+
+def class_names(config) -> list[str] | None:
+    """The classes of a model by the id2label of its config.json; None where nobody gave them names."""
+    numbered = sorted((int(i), str(name)) for i, name in (config.extra.get("id2label") or {}).items())
+    names = [name for _, name in numbered]
+    return None if names == [f"LABEL_{i}" for i, _ in numbered] else names
 
 
 def guess_objective(model, paired: bool) -> str:
