@@ -93,6 +93,32 @@ def test_a_whole_file_gives_one_answer(family, tmp_path):
     assert evaluate(64)["tokens"] == pytest.approx(2 * answers[0]["tokens"], rel=0.05)
 
 
+@pytest.mark.parametrize("family", ["bert", "albert", "electra", "roberta", "t5", "bart"])
+def test_a_short_file_is_evaluated_too(family, tmp_path):
+    """Shorter than a window, or with fewer paragraphs than training asks for."""
+    data, model = prepared(family, tmp_path=tmp_path, context=64)
+    (tmp_path / "corpus.txt").write_text("the dog jumps. the fox is lazy.\n\npack my box. jump over it.")
+    assert evaluate_file(model, data.tokenizer, tmp_path / "corpus.txt")["tokens"] > 2
+    (tmp_path / "corpus.txt").write_text("fox")
+    if family not in ("bert", "albert"):
+        assert evaluate_file(model, data.tokenizer, tmp_path / "corpus.txt")["tokens"] > 0
+
+
+def test_few_pairs_are_evaluated_too(tmp_path):
+    (tmp_path / "f").write_text("one\ttwo\n")
+    data = prepare.prepare(tmp_path / "f", None, prepare.DataChoices("translation", "seq2seq", 16, whole=True))
+    assert [len(b["labels"]) for b in data.task.evaluation()] == [1]
+
+
+@pytest.mark.parametrize("family", ["bert", "albert"])
+@pytest.mark.parametrize("paragraphs", [4, 9, 14])
+def test_few_paragraphs_hold_out_a_stranger(family, paragraphs, tmp_path):
+    """Next-sentence prediction draws from another document, so that one alone cannot be evaluated."""
+    data, _ = prepared(family, "the fox jumps. it is quick.\n\n" * paragraphs, tmp_path)
+    assert len(data.task.held) == 2 and len(data.task.train) == paragraphs - 2
+    data.task.evaluation()
+
+
 def test_a_noisy_text_fits_into_the_shortest_context(tmp_path):
     """Masks of length 0 made one in a thousand texts longer than the model's eight positions."""
     data, _ = prepared("bart", tmp_path=tmp_path, context=8)

@@ -106,8 +106,8 @@ def prepare_large(path, choices: DataChoices, tokenizer, scratch: Path) -> Prepa
 
 
 def prepare_pairs(text: str, choices: DataChoices, tokenizer) -> Prepared:
-    parts = [[tokenizer.encode(s) for s in d] for d in documents(text)]
-    train, held = split(parts, choices)
+    parts = [[tokenizer.encode(s) for s in d] for d in documents(text, least=1 if choices.whole else 4)]
+    train, held = split(parts, choices, least=2)  # a document, and one to draw a stranger from
     task = PAIR_TASKS[choices.objective](
         train, held, choices.context, tokenizer, seed=choices.seed, eval_batch=choices.eval_batch,
         eval_pairs=None if choices.whole else 64,
@@ -116,11 +116,12 @@ def prepare_pairs(text: str, choices: DataChoices, tokenizer) -> Prepared:
     return Prepared(task, tokenizer, {"characters": len(text), "tokens": tokens, "documents": len(parts)})
 
 
-def split(items: list, choices: DataChoices):
-    return (items, items) if choices.whole else split_items(items, HELD_OUT, seed=0)
+def split(items: list, choices: DataChoices, least: int = 1):
+    """(train, held out), the second with `least` examples or more; the whole twice where it is evaluated on everything."""
+    return (items, items) if choices.whole else split_items(items, max(HELD_OUT, least / len(items)), seed=0)
 
 
-def documents(text: str, longest: int = 30) -> list[list[str]]:
+def documents(text: str, longest: int = 30, least: int = 4) -> list[list[str]]:
     """Documents as lists of sentences: paragraphs, joined until they have at least two sentences, cut after `longest`."""
     result: list[list[str]] = []
     current: list[str] = []
@@ -130,8 +131,8 @@ def documents(text: str, longest: int = 30) -> list[list[str]]:
             result += [current[i : i + longest] for i in range(0, len(current), longest)]
             current = []
     usable = [d for d in result if len(d) >= 2]
-    if len(usable) < 4:
-        raise ValueError(f"the text has {len(usable)} paragraphs of two sentences or more; sentence pairs need at least 4")
+    if len(usable) < least:
+        raise ValueError(f"the text has {len(usable)} paragraphs of two sentences or more; sentence pairs need at least {least}")
     return usable
 
 
@@ -151,7 +152,7 @@ def sentence_ends(tokenizer) -> list[int]:
 def prepare_translation(path, target, choices: DataChoices, tokenizer) -> Prepared:
     if path is None:
         raise ValueError("translation needs a file of pairs: one SOURCE<tab>TARGET a line, or FILE with --target FILE2")
-    pairs = read_pairs(path, target)
+    pairs = read_pairs(path, target, least=1 if choices.whole else 10)
     tokenizer = tokenizer or make_tokenizer("\n".join(s for pair in pairs for s in pair), choices)
     encoded = [(tokenizer.encode(s), tokenizer.encode(t)) for s, t in pairs]
     train, held = split(encoded, choices)
@@ -168,7 +169,7 @@ def prepare_translation(path, target, choices: DataChoices, tokenizer) -> Prepar
     return Prepared(task, tokenizer, {"pairs": len(pairs), "longest": longest})
 
 
-def read_pairs(path, target=None) -> list[tuple[str, str]]:
+def read_pairs(path, target=None, least: int = 10) -> list[tuple[str, str]]:
     """(source, target) per line, from one file with a tab or from two files with as many lines."""
     lines = lines_of(path)
     if target is not None:
@@ -186,8 +187,8 @@ def read_pairs(path, target=None) -> list[tuple[str, str]]:
                 raise ValueError(f"{path}, line {number}: expected SOURCE<tab>TARGET; for two files of lines use --target FILE2")
             pairs.append((source, rest.split("\t")[0]))
     pairs = [(s.strip(), t.strip()) for s, t in pairs if s.strip() and t.strip()]
-    if len(pairs) < 10:
-        raise ValueError(f"{path} has {len(pairs)} pairs; at least 10 are needed")
+    if len(pairs) < least:
+        raise ValueError(f"{path} has {len(pairs)} pairs; at least {least} are needed")
     return pairs
 
 

@@ -56,6 +56,8 @@ class WindowTask(Task):
     """A task on windows of one long text. A subclass turns windows (B, length) into a batch in `make`."""
 
     def __init__(self, train, held, length: int, *, seed: int = 0, eval_windows: int | None = 64, eval_batch: int = 16):
+        if eval_windows is None:  # all of a text, which may be shorter than a window
+            length = max(1, min(length, len(held)))
         self.source = Windows(train, length, seed)
         self.noise = np.random.default_rng([seed, 1])
         self.windows = spread_windows(held, length, eval_windows)
