@@ -151,6 +151,12 @@ def test_the_classes_are_those_of_the_model(tmp_path):
         evaluate("b\ttext\nc\ttext\n" * 2)
 
 
+def test_a_directory_called_as_a_kind_of_tokenizer(tmp_path, monkeypatch):
+    (tmp_path / "chars").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert prepared("gpt2", tmp_path=tmp_path)[0].tokenizer.kind == "chars"
+
+
 def test_lines_end_at_line_ends_alone(tmp_path):
     """str.splitlines cuts at eight more characters, which stand inside of texts."""
     odd = "a\u2028b\u0085c\x0bd\x0ce"

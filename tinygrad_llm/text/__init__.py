@@ -11,8 +11,8 @@ Every tokenizer has `vocab_size`, `encode`, `decode`, `save`, and `special`: a d
 
 from .base import STYLES, Tokenizer, special_tokens
 from .corpus import builtin_corpus, read_text
-from .files import load, train
+from .files import KINDS, load, train
 from .simple import ByteTokenizer, CharTokenizer
 
-__all__ = ["STYLES", "ByteTokenizer", "CharTokenizer", "Tokenizer", "builtin_corpus", "load", "read_text",
+__all__ = ["KINDS", "STYLES", "ByteTokenizer", "CharTokenizer", "Tokenizer", "builtin_corpus", "load", "read_text",
            "special_tokens", "train"]

@@ -71,7 +71,7 @@ def prepare(path, target, choices: DataChoices, *, tokenizer=None, scratch: Path
 
 def make_tokenizer(text, choices: DataChoices):
     """Trained on the text, or read from the directory named instead of a kind."""
-    if Path(choices.tokenizer).is_dir():
+    if choices.tokenizer not in texts.KINDS and Path(choices.tokenizer).is_dir():
         return texts.load(choices.tokenizer)
     # span corruption of n tokens uses 0.05 n spans and one sentinel more
     sentinels = max(4, choices.context // 16 + 2) if choices.objective == "span_corruption" else 0
