@@ -143,6 +143,13 @@ def test_pairs_refuse():
         objectives.sentence_order(documents(3, 1), 2, **options)
 
 
+@pytest.mark.parametrize("options", [{"mean_span": 0}, {"mean_span": float("nan")}, {"ratio": 1.5}, {"ratio": -0.1}])
+def test_infilling_refuses(options):
+    """Spans of mean length 0 never cover anything."""
+    with pytest.raises(ValueError, match="a ratio from 0 to 1 and a mean_span above 0"):
+        objectives.text_infilling(words(20), mask_id=MASK, **options)
+
+
 def test_replaced_token_labels_what_changed():
     ids = words(6000).reshape(20, 300)
     attention = np.ones_like(ids)

@@ -13,6 +13,8 @@ def text_infilling(ids, *, mask_id: int, rng=None, ratio: float = 0.3, mean_span
     mask, and a sequence always keeps at least one token of its own.
     """
     ids, rng = checked(ids, rng)
+    if not 0 <= ratio <= 1 or not mean_span > 0:
+        raise ValueError(f"expected a ratio from 0 to 1 and a mean_span above 0, got {ratio} and {mean_span}")
     lengths = span_lengths(round(len(ids) * ratio), mean_span, rng)
     while lengths and sum(lengths) + len(lengths) > len(ids):  # each span needs a kept token beside it
         lengths.pop()
