@@ -78,6 +78,26 @@ def test_a_decoder_stops_where_its_positions_end(family, train, run, tmp_path):
     assert code == 2 and "--top-k" in short(err)
 
 
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "wordpiece", "llama"])
+def test_what_is_written_is_spelt_as_a_part_of_the_whole_text(kind, run, tmp_path):
+    """A tokenizer may spell a token in another way at the start of a text: without its space, or with ##."""
+    tk = pytest.importorskip("tokenizers")
+    tokenizer = text.train("unigram" if kind == "llama" else kind, TEXT * 2 + "\n  é\n", 300 if kind == "bpe" else 60)
+    if kind == "llama":
+        steps = tk.decoders.Replace("▁", " "), tk.decoders.Fuse(), tk.decoders.Strip(" ", 1, 0)
+        tokenizer.inner.decoder = tk.decoders.Sequence(list(steps))
+    model = models.create("gpt2", vocab_size=tokenizer.vocab_size, n_layer=1, n_head=1, n_embd=8, n_positions=220,
+                          rng=np.random.default_rng(0))  # fmt: skip
+    model.save(tmp_path)
+    tokenizer.save(tmp_path)
+    ids = tokenizer.encode("the quick")
+    for seed in range(3):
+        options = {"do_sample": True, "temperature": 0.8, "eos_token_id": -1, "rng": np.random.default_rng(seed)}
+        whole = tokenizer.decode(model.generate(ids, max_new_tokens=200, **options)[0])
+        code, out, _ = run("generate", tmp_path, "--prompt", "the quick", "--tokens", 200, "--seed", seed)
+        assert code == 0 and out == whole + "\n"
+
+
 def test_eval(train, corpus, run, tmp_path):
     train(corpus)
     code, out, _ = run("eval", tmp_path / "run", corpus, "--json")

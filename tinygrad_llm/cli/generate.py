@@ -133,10 +133,10 @@ def write_continuation(model, tokenizer, args) -> int:
     options = sampling(args, tokenizer, 0.8 if args.beams == 1 else 0.0)
     if args.beams > 1:
         new = best_beam(model, ids, args, options)
-        out = Stream(tokenizer, prompt.lstrip("\n"))
+        out = Stream(tokenizer, prompt)
         out(new)
     else:
-        out = Stream(tokenizer, prompt.lstrip("\n"))
+        out = Stream(tokenizer, prompt)
         continue_ids(model, ids, args.tokens, options.pop("rng"), stream=out, **options)
     out.close()
     return 0
@@ -209,9 +209,14 @@ class Stream:
     """Prints text as tokens come: the prompt, then every character that later tokens can no longer change."""
 
     def __init__(self, tokenizer, prompt: str):
-        self.tokenizer, self.ids, self.shown = tokenizer, [], ""
-        sys.stdout.write(prompt)
+        self.tokenizer = tokenizer
+        self.go_on_from(tokenizer.encode(prompt).tolist())
+        sys.stdout.write(prompt.lstrip("\n"))
         sys.stdout.flush()
+
+    def go_on_from(self, ids: list[int]) -> None:
+        """What stands before decides how a token is spelt: at the start of a text, " the" has no space, and "##ing" its signs."""
+        self.ids, self.shown = ids, self.tokenizer.decode(ids)
 
     def __call__(self, tokens) -> None:
         self.ids += [int(t) for t in tokens.reshape(-1)]
@@ -224,7 +229,7 @@ class Stream:
         sys.stdout.flush()
         self.shown = text
         if len(self.ids) > 64 and text.endswith((" ", "\n")):  # start anew, so that decoding stays short
-            self.ids, self.shown = [], ""
+            self.go_on_from(self.ids[-1:])
 
     def close(self) -> None:
         self.show(self.tokenizer.decode(self.ids))
