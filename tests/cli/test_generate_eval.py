@@ -10,6 +10,7 @@ import kernels
 from tests.cli.conftest import short
 from tests.training.small import TEXT
 from tinygrad_llm import models, text
+from tinygrad_llm.generate import fill_mask
 
 
 def test_generate(train, corpus, run, tmp_path):
@@ -96,6 +97,25 @@ def test_what_is_written_is_spelt_as_a_part_of_the_whole_text(kind, run, tmp_pat
         whole = tokenizer.decode(model.generate(ids, max_new_tokens=200, **options)[0])
         code, out, _ = run("generate", tmp_path, "--prompt", "the quick", "--tokens", 200, "--seed", seed)
         assert code == 0 and out == whole + "\n"
+
+
+@pytest.mark.parametrize("files", ["tokenizer.json", "vocab.json"])
+def test_a_mask_takes_the_space_before_it_where_the_tokenizer_says_so(files, run, tmp_path):
+    """RoBERTa learnt "the<mask> fox": the space belongs to the word that is missing."""
+    tk = pytest.importorskip("tokenizers")
+    tokenizer = text.train("bpe", TEXT, 300, style="bart")
+    model = models.create("roberta-base", head="masked_lm", vocab_size=tokenizer.vocab_size, num_hidden_layers=1, hidden_size=8,
+                          num_attention_heads=1, intermediate_size=8, rng=np.random.default_rng(0))  # fmt: skip
+    model.save(tmp_path)
+    if files == "tokenizer.json":
+        tokenizer.inner.add_special_tokens([tk.AddedToken("<mask>", lstrip=True, special=True)])
+        tokenizer.save(tmp_path)
+    else:
+        tokenizer.inner.model.save(str(tmp_path))
+    cls, mask, sep = (tokenizer.special[role] for role in ("cls", "mask", "sep"))
+    wanted = fill_mask(model, [cls, *tokenizer.encode("the"), mask, *tokenizer.encode(" fox"), sep], mask)[0][0]
+    code, out, _ = run("generate", tmp_path, "--prompt", "the <mask> fox")
+    assert code == 0 and out == "mask 1: " + "  ".join(f"{tokenizer.decode([t])!r} {p:.1%}" for t, p in wanted) + "\n"
 
 
 def test_eval(train, corpus, run, tmp_path):

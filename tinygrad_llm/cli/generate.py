@@ -197,12 +197,22 @@ def write_filled(model, tokenizer, args) -> int:
     text = (args.prompt or "").replace("[MASK]", spelling).replace("<mask>", spelling)
     if spelling not in text:
         raise UsageError(f"--prompt: an encoder fills masks; put {spelling} into the text")
-    pieces = [tokenizer.encode(p) for p in text.split(spelling)]
-    middle = [np.concatenate([[special["mask"]], p]) for p in pieces[1:]]
-    ids = np.concatenate([[special["cls"]], pieces[0], *middle, [special["sep"]]]).astype(np.int64)
+    ids = np.concatenate([[special["cls"]], masked_ids(tokenizer, text, spelling), [special["sep"]]]).astype(np.int64)
     for n, answer in enumerate(fill_mask(getattr(model, "generator", model), ids, special["mask"])[0]):
         print(f"mask {n + 1}: " + "  ".join(f"{tokenizer.decode([t])!r} {p:.1%}" for t, p in answer))
     return 0
+
+
+def masked_ids(tokenizer, text: str, spelling: str):
+    """Ids of a text with masks. A subword tokenizer finds them itself, and RoBERTa's and ALBERT's take the space before them."""
+    import numpy as np
+
+    from tinygrad_llm.text.subword import SubwordTokenizer
+
+    if isinstance(tokenizer, SubwordTokenizer):
+        return tokenizer.encode(text)
+    first, *others = (tokenizer.encode(piece) for piece in text.split(spelling))
+    return np.concatenate([first, *(np.concatenate([[tokenizer.special["mask"]], piece]) for piece in others)])
 
 
 class Stream:

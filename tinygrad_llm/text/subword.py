@@ -120,7 +120,9 @@ def read_gpt2_files(vocab: Path, merges: Path) -> SubwordTokenizer:
     inner.pre_tokenizer = tk.pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = tk.decoders.ByteLevel()
     known = inner.get_vocab()
-    inner.add_special_tokens([t for t in ("<s>", "<pad>", "</s>", "<unk>", "<mask>", "<|endoftext|>") if t in known])
+    inner.add_special_tokens([t for t in ("<s>", "<pad>", "</s>", "<unk>", "<|endoftext|>") if t in known])
+    if "<mask>" in known:
+        inner.add_special_tokens([tk.AddedToken("<mask>", lstrip=True, special=True)])  # RoBERTa's takes the space before it
     return SubwordTokenizer(inner)
 
 
