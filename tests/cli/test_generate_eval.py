@@ -99,6 +99,32 @@ def test_what_is_written_is_spelt_as_a_part_of_the_whole_text(kind, run, tmp_pat
         assert code == 0 and out == whole + "\n"
 
 
+@pytest.mark.parametrize(("preset", "frame"), [("llama-7b", "<s> $A"), ("bart-base", "<s> $A </s>"), ("bart-base", "$A")])
+def test_a_prompt_stands_within_the_tokens_that_the_tokenizer_puts_around_a_text(preset, frame, run, tmp_path):
+    tk = pytest.importorskip("tokenizers")
+    tokenizer = text.train("bpe", TEXT, 300, style="bart")
+    bos, eos = (tokenizer.special[role] for role in ("bos", "eos"))
+    tokenizer.inner.post_processor = tk.processors.TemplateProcessing(single=frame, special_tokens=[("<s>", bos), ("</s>", eos)])
+    sizes = {"vocab_size": tokenizer.vocab_size, "hidden_size": 8, "max_position_embeddings": 32}
+    if preset == "bart-base":
+        layers = {f"{side}_{name}": n for side in ("encoder", "decoder") for name, n in
+                  (("layers", 1), ("attention_heads", 1), ("ffn_dim", 8))}  # fmt: skip
+        model, after = models.create(preset, head="seq2seq_lm", **sizes, **layers), [eos]
+    else:
+        sizes |= {"num_hidden_layers": 1, "num_attention_heads": 1, "num_key_value_heads": 1, "intermediate_size": 8}
+        model, after = models.create(preset, **sizes), []
+    rng = np.random.default_rng(0)
+    for p in model.parameters():
+        p.data[...] = rng.normal(0, 1, p.shape)  # far from even: what is written hangs on every token of the prompt
+    model.save(tmp_path)
+    tokenizer.save(tmp_path)
+    ids = [*[bos] * frame.startswith("<s>"), *tokenizer.encode("the quick"), *after]
+    new = model.generate(ids, max_new_tokens=9, eos_token_id=None if after else -1)[0]
+    shown = [i for i in new if i not in (0, *tokenizer.special.values())] if after else new[1:]
+    code, out, _ = run("generate", tmp_path, "--prompt", "the quick", "--tokens", 9, "--temperature", 0)
+    assert code == 0 and out == tokenizer.decode(shown) + "\n"
+
+
 @pytest.mark.parametrize("files", ["tokenizer.json", "vocab.json"])
 def test_a_mask_takes_the_space_before_it_where_the_tokenizer_says_so(files, run, tmp_path):
     """RoBERTa learnt "the<mask> fox": the space belongs to the word that is missing."""

@@ -115,7 +115,7 @@ def sampling(args, tokenizer, warm: float) -> dict:
 def prompt_ids(tokenizer, text: str, model):
     import numpy as np
 
-    ids = tokenizer.encode(text)
+    ids = framed(tokenizer, text)
     if not len(ids):
         start = model.config.bos_token_id
         ids = np.array([start if start is not None else 0])
@@ -123,6 +123,13 @@ def prompt_ids(tokenizer, text: str, model):
     if limit is not None and len(ids) > limit:
         raise ValueError(f"--prompt has {len(ids)} tokens, the model sees {limit} at once; give at most {limit}")
     return ids
+
+
+def framed(tokenizer, text: str):
+    """Ids of a text, within what a checkpoint's tokenizer puts around one: Llama's <s>, BART's <s> and </s>."""
+    from tinygrad_llm.text.subword import SubwordTokenizer
+
+    return tokenizer.framed(text) if isinstance(tokenizer, SubwordTokenizer) else tokenizer.encode(text)
 
 
 def write_continuation(model, tokenizer, args) -> int:
@@ -167,8 +174,9 @@ def write_decoded(model, tokenizer, args) -> int:
 
     if args.prompt is None:
         raise UsageError("--prompt: an encoder-decoder needs a source text")
-    eos = [tokenizer.special["eos"]] if "eos" in tokenizer.special else []
-    source = np.concatenate([tokenizer.encode(args.prompt), eos]).astype(np.int64)
+    source, eos = framed(tokenizer, args.prompt), tokenizer.special.get("eos")
+    if eos is not None and eos not in source[-1:]:
+        source = np.append(source, eos)
     options = sampling(args, tokenizer, 0.0)
     room = model.make_cache(args.tokens).capacity  # the start token is read, too, but the last one is not
     got = generate(model, source, max_new_tokens=room, num_beams=args.beams, length_penalty=args.length_penalty, **options)[0, 1:]

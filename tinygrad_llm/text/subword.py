@@ -28,7 +28,7 @@ def library():
 
 
 class SubwordTokenizer:
-    """A `tokenizers.Tokenizer` behind the project's interface. It adds no special tokens by itself: objectives do."""
+    """A `tokenizers.Tokenizer` behind the project's interface. `encode` adds no special tokens: objectives do."""
 
     kind = "subword"
 
@@ -42,6 +42,10 @@ class SubwordTokenizer:
     def encode(self, text: str) -> np.ndarray:
         utf8(text)  # the library says of half a surrogate pair that it expected a str
         return np.array(self.inner.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+
+    def framed(self, text: str) -> np.ndarray:
+        """`encode`, within the special tokens that tokenizer.json puts around a text; none where it says nothing of it."""
+        return np.array(self.inner.encode(text).ids, dtype=np.int64)
 
     def decode(self, ids) -> str:
         return self.inner.decode([int(i) for i in np.asarray(ids).reshape(-1)], skip_special_tokens=False)
