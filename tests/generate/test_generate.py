@@ -332,6 +332,9 @@ def test_fill_mask():
         ({"length_penalty": 1e4, "num_beams": 2}, "length_penalty"),
         ({"length_penalty": float("nan")}, "length_penalty"),
         ({"no_repeat_ngram_size": 1.5}, "no_repeat_ngram_size"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens: expected a whole number"),
+        ({"num_beams": 2.0}, "num_beams: expected a whole number"),
+        ({"top_k": 2.5, "do_sample": True}, "top_k: expected a whole number"),
     ],
 )
 def test_bad_choices(options, message):
@@ -346,6 +349,8 @@ def test_unknown_arguments_and_bad_ids():
         generate(decoder(), np.zeros((1, 3)))
     with pytest.raises(ValueError, match="outside the vocabulary"):
         generate(decoder(), [[1, 99]])
+    with pytest.raises(ValueError, match="rows of different lengths; pad them"):
+        generate(decoder(), [[1, 2], [3]])
 
 
 def test_models_without_a_language_models_head_say_so():

@@ -81,7 +81,7 @@ def make_settings(chosen: dict, length: int, **named) -> Settings:
 
 
 def prompt(input_ids, name: str = "input_ids") -> np.ndarray:
-    ids = np.asarray(getattr(input_ids, "data", input_ids) if not isinstance(input_ids, np.ndarray) else input_ids)
+    ids = as_array(input_ids, name)
     if ids.dtype.kind not in "iu" or ids.ndim not in (1, 2) or ids.size == 0:
         raise ValueError(f"{name}: expected integers (batch, length), at least one token; got {ids.dtype} {ids.shape}")
     return np.atleast_2d(ids).astype(np.int64)

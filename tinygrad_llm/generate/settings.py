@@ -45,19 +45,17 @@ class Settings:
             if not good:
                 raise ValueError(f"{name}: expected {expected}, got {getattr(self, name)!r}")
 
-        need(self.max_new_tokens >= 1, "max_new_tokens", "at least 1")
+        for name, least, or_none in (("max_new_tokens", 1, ""), ("num_beams", 1, ""), ("top_k", 1, ", or None"),
+                                     ("no_repeat_ngram_size", 0, ", or None"), ("min_length", 0, ", or None")):  # fmt: skip
+            value = getattr(self, name)
+            whole = isinstance(value, int | np.integer) and value >= least
+            need(whole or (value is None and bool(or_none)), name, f"a whole number of at least {least}{or_none}")
         need(self.temperature > 0, "temperature", "a number above 0 (for the most probable token: do_sample=False)")
-        need(self.top_k is None or self.top_k >= 1, "top_k", "at least 1 or None")
         need(self.top_p is None or 0 < self.top_p <= 1, "top_p", "a number in (0, 1] or None")
         need(self.min_p is None or 0 <= self.min_p <= 1, "min_p", "a number in [0, 1] or None")
         need(self.repetition_penalty > 0, "repetition_penalty", "a number above 0")
-        need(self.num_beams >= 1, "num_beams", "at least 1")
         reach = abs(self.length_penalty) * math.log(self.max_new_tokens)
         need(reach < LARGEST_LOG, "length_penalty", f"a p so that {self.max_new_tokens}^p is neither 0 nor infinite")
-        for name in ("no_repeat_ngram_size", "min_length"):
-            value = getattr(self, name)
-            whole = isinstance(value, int | np.integer) and value >= 0
-            need(value is None or whole, name, "a whole number of at least 0, or None")
         need(self.early_stopping in (True, False, "never"), "early_stopping", "True, False or 'never'")
         need(not self.stop_strings or self.tokenizer is not None, "tokenizer", "a tokenizer, to look for stop_strings")
         need(self.stream is None or self.num_beams == 1, "stream", "None with num_beams > 1: a beam's tokens are known at the end")
