@@ -46,6 +46,17 @@ def test_a_wrong_contestant_is_named_and_not_timed(got, message):
     assert len(calls) == 1
 
 
+def test_functions_that_write_into_one_array_are_told_apart():
+    y = np.empty_like(X)
+    with pytest.raises(ValidationError, match="mine disagrees with numpy"):
+        versus({"mine": lambda: np.multiply(X, 3, out=y), "numpy": lambda: np.multiply(X, 2, out=y)}, seconds=0.01)
+
+
+def test_the_imaginary_part_counts():
+    assert disagreement([X + 1j], [X - 1j], 1e-4) and disagreement([X], [X + 1j], 1e-4)
+    assert disagreement([X + 1j], [X + (1 + 1e-6) * 1j], 1e-4) is None
+
+
 def test_equal_nans_and_infinities_agree():
     y = np.array([np.nan, np.inf, -np.inf, 1.0])
     assert disagreement([y], [y.copy()], 1e-9) is None
@@ -67,3 +78,15 @@ def test_outputs_of_any_kind_are_flattened():
 def test_nothing_to_race_is_an_error():
     with pytest.raises(ValueError, match="at least one function"):
         versus({})
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_no_time_to_race_is_an_error(seconds):
+    with pytest.raises(ValueError, match="seconds must be positive, got"):
+        versus({"mine": lambda: X}, seconds=seconds)
+
+
+@pytest.mark.parametrize("output", ["done", object()])
+def test_what_is_no_number_cannot_be_compared(output):
+    with pytest.raises(TypeError, match="must return numbers"):
+        versus({"mine": lambda: output})

@@ -27,7 +27,10 @@ def as_arrays(output: Any) -> list[np.ndarray]:
     for method in ("detach", "numpy"):
         if hasattr(output, method) and not isinstance(output, np.ndarray):
             output = getattr(output, method)()
-    return [np.asarray(output)]
+    array = np.asarray(output)
+    if array.dtype.kind in "OSU":
+        raise TypeError(f"a contestant's function must return numbers, which can be compared; it returned {array.dtype}")
+    return [array]
 
 
 def default_tolerance(dtype: str) -> float:
@@ -43,7 +46,8 @@ def disagreement(got: list[np.ndarray], want: list[np.ndarray], tol: float) -> s
             return f"output {i} has shape {a.shape}, expected {b.shape}"
         if a.size == 0:
             continue
-        x, y = a.astype(np.float64), b.astype(np.float64)
+        wide = np.result_type(a, b, np.float64)  # complex where one is
+        x, y = a.astype(wide), b.astype(wide)
         same = (x == y) | (np.isnan(x) & np.isnan(y))
         with np.errstate(invalid="ignore"):  # inf - inf where both are inf, which counts as the same
             gap = np.where(same, 0.0, np.abs(x - y))
@@ -85,8 +89,10 @@ def versus(functions: dict[str, Callable[[], Any]], seconds: float = 5.0, tol: f
     """
     if len(functions) < 1:
         raise ValueError('versus needs at least one function, as in versus({"mine": f, "numpy": g})')
-    if tol is not None:
-        outputs = {name: as_arrays(f()) for name, f in functions.items()}
+    if not seconds > 0:
+        raise ValueError(f"seconds must be positive, got {seconds}")
+    if tol is not None:  # copies: the functions may write into one array, as in `lambda: np.matmul(x, x, out=y)`
+        outputs = {name: [a.copy() for a in as_arrays(f())] for name, f in functions.items()}
         judge = list(functions)[-1]
         validate(outputs, outputs[judge], judge, tol)
     return Result(measure({name: timed_lap(f, give_blas_its_threads) for name, f in functions.items()}, seconds))
