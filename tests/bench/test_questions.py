@@ -91,11 +91,38 @@ def test_expected_values_judge_everyone(tmp_path):
 
 @pytest.mark.parametrize(
     ("harm", "said"),
-    [("raise RuntimeError('no luck')", "RuntimeError: no luck"), ("os._exit(7)", "ended with code 7")],
+    [
+        ("raise RuntimeError('no luck')", "RuntimeError: no luck"),
+        ("os._exit(7)", "ended with code 7"),
+        ("os.write(2, b'\\xff in another encoding'); os._exit(7)", "in another encoding"),
+        ("return lambda: __import__('a_package_nobody_has')", "No module named 'a_package_nobody_has'"),
+        ("def later(): raise Skip('too late')\n        return later", "Skip: too late"),
+        ("return lambda: 'done'", "must return numbers"),
+    ],
 )
 def test_a_contestant_that_breaks_fails_the_question_with_its_reason(tmp_path, harm, said):
     record, _ = ask(tmp_path, GOOD.replace('print("noise on stdout must not reach the protocol")', harm))
     assert said in record["failed"]
+
+
+def test_what_the_file_itself_does_wrong_leaves_the_other_questions_their_results(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(report.machine, "measured_limits", lambda threads: {})
+    good, bad = tmp_path / "good.py", tmp_path / "bad.py"
+    good.write_text(GOOD)
+    bad.write_text(GOOD.replace("flops=n,", "flops=n, expected=lambda x: 1 / 0,"))
+    assert run_cli(good, bad, "--against", "numpy", "--seconds", "0.05", "--size", "10", "--threads", "1") == 1
+    out = capsys.readouterr().out
+    assert "| sum 10 |" in out and "FAILED: Traceback" in out and "ZeroDivisionError" in out
+    bad.write_text("no cases here = 1")
+    with pytest.raises(SyntaxError):  # before the good one has run
+        run_cli(good, bad)
+
+
+def test_ours_is_the_one_compared_with_wherever_it_stands(tmp_path):
+    variant_first = GOOD.replace('"ours"', '"ours in steps"').replace('"shy"', '"ours"').replace("raise Skip", "return x.sum #")
+    record, _ = ask(tmp_path, variant_first, against=["numpy"], size=(10,))
+    assert list(record["cases"][0]["contestants"])[0] == "ours"
+    assert list(record["cases"][0]["ratios"]) == ["ours in steps", "numpy"]
 
 
 def test_fresh_cases_report_their_own_peak_memory(tmp_path):
@@ -135,15 +162,17 @@ def test_whole_runs_are_timed_as_often_as_said_and_validated_by_what_they_return
     assert record["failed"] is None
     (case,) = record["cases"]
     assert case["contestants"]["ours"]["rounds"] == 2 and 0.04 < case["contestants"]["ours"]["best"] < 1
-    record, _ = ask(tmp_path, RUNS.replace("THEIRS", "1"))
+    record, _ = ask(tmp_path, RUNS.replace("THEIRS", "1.0"))  # of another length: bytecode is told by second and size
     assert "run: ours disagrees with other: output 0 at () is 2, expected 1" in record["failed"]
 
 
 def test_a_file_without_cases_and_a_name_used_twice_are_errors(tmp_path):
     with pytest.raises(LookupError, match=r"has no function `cases\(options\)`"):
         ask(tmp_path, '"""Nothing."""')
-    with pytest.raises(ValueError, match="already has a contestant 'numpy'"):
-        ask(tmp_path, GOOD.replace('"shy"', '"numpy"'))
+    record, _ = ask(tmp_path, GOOD.replace('"shy"', '"numpy"'))
+    assert "already has a contestant 'numpy'" in record["failed"]
+    record, _ = ask(tmp_path, GOOD, against=["numpy"], size=(10, 10))
+    assert "two cases are named 'sum 10'" in record["failed"] and len(record["cases"]) == 1
 
 
 def test_command_writes_json_tables_and_compares(tmp_path, capsys, monkeypatch):
@@ -255,6 +284,7 @@ def test_a_failed_validation_fails_the_run(tmp_path, capsys, monkeypatch):
     [
         (["no_such_question"], "no benchmark named 'no_such_question'; there are: "),
         (["nowhere.py"], "no benchmark file 'nowhere.py'"),
+        (["rows", "matmul", "rows"], "two questions are named 'rows'"),
         (["--threads", "0"], "--threads must be 1 to"),
         (["--threads", "9999"], "--threads must be 1 to"),
         (["--size", "64,x"], "--size takes whole numbers"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -43,12 +44,14 @@ class Question:
         self.met: set[str] = set()
 
     def run(self) -> dict[str, Any]:
-        """The question's record; "failed" holds the reason if a validation or a contestant failed, which stops it."""
+        """The question's record; "failed" holds the reason if a validation, a contestant or the file failed, which stops it."""
         record: dict[str, Any] = {"name": self.path.stem, "doc": first_line(self.module), "cases": [], "failed": None}
         record["absent"] = self.absent
         self.keep(record)
         try:
             for index, case in enumerate(self.module.cases(self.options)):
+                if any(case.name == done["name"] for done in record["cases"]):
+                    raise ValueError(f"two cases are named {case.name!r}; results are compared by name, so give each its own")
                 if case.fresh:
                     self.dismiss()
                 record["cases"].append(self.run_case(index, case))
@@ -57,6 +60,9 @@ class Question:
                     self.dismiss()
         except (ValidationError, Failed) as reason:
             record["failed"] = str(reason)
+            self.keep(record)
+        except Exception:  # in the file's own code; other questions go on
+            record["failed"] = traceback.format_exc()
             self.keep(record)
         except KeyboardInterrupt:
             self.dismiss(at_once=True)
@@ -73,7 +79,7 @@ class Question:
     def entrants(self, case: Case) -> list[str]:
         """Ours first, then those asked for and installed; an absent one is said once, with its reason."""
         self.met |= set(case.contestants)
-        ours = [n for n in case.contestants if is_ours(n)]
+        ours = sorted((n for n in case.contestants if is_ours(n)), key=lambda n: n != OURS)
         others = [n for n in case.contestants if not is_ours(n) and (self.against is None or n in self.against)]
         for name in others:
             if name not in self.absent and (why := missing_package(name)):

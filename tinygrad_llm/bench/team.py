@@ -36,7 +36,7 @@ class Contestant:
         variables = {v: str(options.threads) for v in THREAD_VARIABLES}
         if not is_ours(name):
             variables["TINYGRAD_LLM_MALLOC"] = "system"  # the others run with the allocator that their users have
-        self.stderr = tempfile.TemporaryFile("w+")
+        self.stderr = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # libraries write what they like
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tinygrad_llm.bench.worker", str(path), name, json.dumps(options.to_json())],
             stdin=subprocess.PIPE,

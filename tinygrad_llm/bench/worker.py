@@ -106,10 +106,15 @@ class Worker:
         self.take(nothing)
         gc.collect()
         chosen = self.case(case)
-        use_threads(self.contestant, self.options.threads)
-        inputs = chosen.inputs(np.random.default_rng(self.options.seed))
-        self.before = peak_memory()
-        self.take(chosen.contestants[self.contestant](*inputs))
+        try:
+            use_threads(self.contestant, self.options.threads)
+            inputs = chosen.inputs(np.random.default_rng(self.options.seed))
+            self.before = peak_memory()
+            self.take(chosen.contestants[self.contestant](*inputs))
+        except Skip as reason:
+            return {"skip": str(reason)}
+        except ModuleNotFoundError as missing:
+            return {"skip": f"needs the package {missing.name!r}, which is not installed"}
         return {}
 
     def output(self, to: str) -> dict[str, Any]:
@@ -135,10 +140,6 @@ def answer(worker: Worker, command: dict[str, Any]) -> dict[str, Any]:
     do: Callable[..., dict[str, Any]] = getattr(worker, command.pop("do"))
     try:
         return do(**command)
-    except Skip as reason:
-        return {"skip": str(reason)}
-    except ModuleNotFoundError as missing:
-        return {"skip": f"needs the package {missing.name!r}, which is not installed"}
     except Exception:  # the parent fails the run with this text
         return {"error": traceback.format_exc()}
 

@@ -53,6 +53,10 @@ def run_questions(args: argparse.Namespace) -> int:
     try:
         options = parse_options(args)
         paths = [discover.find_question(name) for name in args.names or discover.question_names()]
+        if twice := [p.stem for i, p in enumerate(paths) if p.stem in [q.stem for q in paths[:i]]]:
+            raise ValueError(f"two questions are named {twice[0]!r}; results are compared by name, so give each its own")
+        for path in paths:  # what cannot be imported is said before the first has run for minutes
+            discover.load_question(path)
         if args.plots:
             plots.need_matplotlib()
     except (LookupError, ValueError, ImportError) as error:
