@@ -143,6 +143,17 @@ def test_the_summary_has_the_mean_and_both_ends_of_each_contestant(results):
     assert "above 1, ours is faster" in text and "matmul FAILED: torch disagrees" in text
 
 
+def test_sizes_may_be_fractions_and_zero_has_no_logarithm(results):
+    def sizes(*names):
+        return [[size for size, _ in points] for points in plots.sized({"cases": [{"name": name} for name in names]}).values()]
+
+    assert sizes("dropout 0.25", "dropout 0.5", "dropout 0.75") == [[0.25, 0.5, 0.75]]
+    assert sizes("variant 0", "variant 1", "variant 2") == []
+    for i, one in enumerate(results["questions"][0]["cases"]):
+        one["name"] = f"variant {i}"
+    assert "from 2 to 3" in report.markdown(results)
+
+
 def test_cases_grow_in_families_of_one_name_before_and_after_the_number():
     named = [{"name": f"causal T={n}{what}"} for n in (256, 1024, 4096) for what in (" forward", " forward and backward")]
     families = plots.sized({"cases": named})

@@ -60,10 +60,13 @@ def ratio_bars(plt: Any, question: dict[str, Any]) -> Any:
 
 
 def sized(question: dict[str, Any]) -> dict[str, list[tuple[float, dict[str, Any]]]]:
-    """Cases that differ in their last number only, as families: {"attention T=": [(256, case), (1024, case)]}."""
+    """Cases that differ in their last number only, as families: {"attention T=": [(256, case), (1024, case), (4096, case)]}.
+
+    A size above zero, as log axes need it, and three of them at least, as an exponent does.
+    """
     families: dict[str, list[tuple[float, dict[str, Any]]]] = {}
     for case in question["cases"]:
-        if found := re.fullmatch(r"(.*?)(\d+)(\D*)", case["name"]):
+        if (found := re.fullmatch(r"(.*?)(\d+(?:\.\d+)?)(\D*)", case["name"], re.DOTALL)) and float(found[2]) > 0:
             name = f"{found[1].strip()} … {found[3].strip()}" if found[3].strip() else found[1].strip()
             families.setdefault(name, []).append((float(found[2]), case))
     return {name: points for name, points in families.items() if len(points) >= 3}
