@@ -263,12 +263,12 @@ def test_results_are_on_disk_after_every_case(tmp_path, monkeypatch):
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "now.json"
-    report.write({"format": report.FORMAT}, path)
+    report.write({"format": 1}, path)
     monkeypatch.setattr(report.json, "dumps", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         report.write({}, path)
     monkeypatch.undo()
-    assert report.read(path) == {"format": report.FORMAT}
+    assert json.loads(path.read_text()) == {"format": 1}
 
 
 def test_a_failed_validation_fails_the_run(tmp_path, capsys, monkeypatch):

@@ -95,11 +95,32 @@ def test_readme_block_is_replaced_between_its_markers(results, tmp_path):
         report.update_readme(results, readme)
 
 
-@pytest.mark.parametrize("content", [None, "not json", "[]", '{"format": 99}'])
+def test_a_question_that_fails_now_is_a_regression(results):
+    new = copy.deepcopy(results)
+    new["questions"][0] |= {"failed": "ours disagrees", "cases": new["questions"][0]["cases"][:1]}
+    text, regressions = report.compare(results, new)
+    assert "matmul: failed: REGRESSION\nours disagrees" in text and regressions == 1
+    assert report.compare(new, new)[1] == 0
+    assert report.compare(new, results)[1] == 0
+
+
+def test_a_case_without_a_common_measurement_is_said(results):
+    new = copy.deepcopy(results)
+    del new["questions"][0]["cases"][0]["contestants"]["ours"]
+    assert "matmul, matmul 64: nothing that both measured" in report.compare(results, new)[0]
+
+
+def test_names_may_have_any_characters(results):
+    results["questions"][0]["cases"][0]["name"] = "P(a|b)\nand more"
+    for text in (report.markdown(results), report.summary(results)):
+        assert "P(a\\|b) and more |" in text
+
+
+@pytest.mark.parametrize("content", [None, "not json", "[]", '{"format": 99}', '{"format": 1}', "\udcff"])
 def test_reading_something_else_says_what_it_is(tmp_path, content):
     path = tmp_path / "r.json"
     if content is not None:
-        path.write_text(content)
+        path.write_text(content, errors="surrogateescape")
     with pytest.raises(ValueError, match=r"r\.json"):
         report.read(path)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.bench.timing import Timing, measure, timed_lap
+from tinygrad_llm.bench.timing import Timing, measure, table_row, timed_lap
 
 
 class ValidationError(AssertionError):
@@ -74,12 +74,12 @@ class Result:
 
     def table(self) -> str:
         names = list(self.timing.laps)
-        lines = ["| contestant | median ms | best ms | time / " + names[0] + " (95% interval) |", "| --- | --- | --- | --- |"]
+        rows = [["contestant", "median ms", "best ms", f"time / {names[0]} (95% interval)"], ["---"] * 4]
         for name in names:
             ratio = self.timing.ratios.get(name)
             shown = "1" if ratio is None else f"{ratio.ratio:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
-            lines.append(f"| {name} | {1e3 * self.timing.median(name):.4g} | {1e3 * self.timing.best(name):.4g} | {shown} |")
-        return "\n".join(lines)
+            rows.append([name, f"{1e3 * self.timing.median(name):.4g}", f"{1e3 * self.timing.best(name):.4g}", shown])
+        return "\n".join(map(table_row, rows))
 
 
 def versus(functions: dict[str, Callable[[], Any]], seconds: float = 5.0, tol: float | None = 1e-4) -> Result:

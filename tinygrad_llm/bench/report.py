@@ -13,8 +13,10 @@ from typing import Any
 from tinygrad_llm.bench import machine
 from tinygrad_llm.bench.case import Options, is_ours
 from tinygrad_llm.bench.plots import exponent, sized
+from tinygrad_llm.bench.timing import table_row
 
 FORMAT = 1
+KEYS = {"when", "machine", "versions", "revision", "options", "questions"}
 CHANGED = 0.05  # a change of a median under this share is noise
 
 
@@ -37,9 +39,9 @@ def read(path: str | Path) -> dict[str, Any]:
         report = json.loads(Path(path).read_text("utf-8"))
     except FileNotFoundError:
         raise ValueError(f"no results at {path}; `tinygrad-llm bench --json {path}` writes them") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # of JSON, or of UTF-8
         raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(report, dict) or report.get("format") != FORMAT:
+    if not isinstance(report, dict) or report.get("format") != FORMAT or not KEYS <= report.keys():
         raise ValueError(f"{path} is not a result of `tinygrad-llm bench --json` (format {FORMAT})")
     return report
 
@@ -99,8 +101,7 @@ def question_table(question: dict[str, Any], limits: dict[str, Any]) -> str:
         row += [cell(case, name) for name in others]
         rows.append(row + ([peaks(case)] if with_peak else []))
     means = mean_row(question, others, len(head), with_speed)
-    lines = ["| " + " | ".join(row) + " |" for row in [*rows, *means]]
-    return "\n".join([*lines, *growth(question)])
+    return "\n".join([*map(table_row, [*rows, *means]), *growth(question)])
 
 
 def growth(question: dict[str, Any]) -> list[str]:
@@ -174,9 +175,8 @@ def summary(report: dict[str, Any]) -> str:
             ratios = {c["name"]: c["ratios"][name]["ratio"] for c in question["cases"] if name in c["ratios"]}
             ends = [f"{ratios[c]:.2f} {c}" for c in (min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__))]
             rows.append([question["name"], name, str(len(ratios)), f"**{geometric_mean(list(ratios.values())):.2f}**", *ends])
-    table = ["| " + " | ".join(row) + " |" for row in rows]
     failed = [f"\n{q['name']} FAILED: {q['failed']}" for q in report["questions"] if q["failed"]]
-    return "\n".join([*heading(report), "", *table, *failed])
+    return "\n".join([*heading(report), "", *map(table_row, rows), *failed])
 
 
 def update_readme(report: dict[str, Any], readme: Path) -> None:
@@ -206,12 +206,20 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, int]:
         if key not in before:
             lines.append(f"{key}: new")
             continue
-        for what, was, now in changes(before[key], case, times=same):
+        measured = changes(before[key], case, times=same)
+        if not measured:
+            lines.append(f"{key}: nothing that both measured")
+        for what, was, now in measured:
             factor = now / was
             verdict = "same" if abs(factor - 1) < CHANGED else "better" if factor > 1 else "REGRESSION"
             regressions += verdict == "REGRESSION"
             lines.append(f"{key}: {what} {factor:.2f} times as good: {verdict}")
     lines += [f"{key}: gone" for key in before if key not in index(new)]
+    worked = {q["name"] for q in old["questions"] if not q["failed"]}
+    for question in new["questions"]:
+        if question["failed"] and question["name"] in worked:
+            lines.append(f"{question['name']}: failed: REGRESSION\n{question['failed']}")
+            regressions += 1
     lines.append(f"{regressions} regression{'' if regressions == 1 else 's'}")
     return "\n".join(lines), regressions
 

@@ -90,6 +90,11 @@ def warm_up(lap: Lap, budget: float) -> int:
     return calls_per_lap(lap)
 
 
+def table_row(cells: Sequence[str]) -> str:
+    """A row of a Markdown table; names may have any characters."""
+    return "| " + " | ".join(" ".join(cell.split("\n")).replace("|", "\\|") for cell in cells) + " |"
+
+
 def nothing() -> None:
     """What is done before a lap unless somebody asks for more."""
 
