@@ -13,7 +13,7 @@ import pytest
 
 from tinygrad_llm.bench import Options, discover, report
 from tinygrad_llm.bench.run import Question
-from tinygrad_llm.cli import bench
+from tinygrad_llm.cli import UsageError, bench
 
 ROOT = Path(__file__).parents[2]
 GOOD = '''"""Which sum is faster?"""
@@ -269,6 +269,36 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         report.write({}, path)
     monkeypatch.undo()
     assert json.loads(path.read_text()) == {"format": 1}
+
+
+def test_files_of_another_kind_are_kept_and_said_before_anything_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "new_report", lambda options: pytest.fail("measured before the files were looked at"))
+    mine, notes, data = tmp_path / "mine.py", tmp_path / "README.md", tmp_path / "data.json"
+    contents = {mine: GOOD, notes: "# My project\n", data: '{"weights": [1, 2]}'}
+    for path, text in contents.items():
+        path.write_text(text)
+    for words in (["--json", mine], ["--json", data], ["--markdown", notes], ["--json", tmp_path]):
+        with pytest.raises(UsageError, match=str(words[1])):
+            run_cli(mine, *words)
+    with pytest.raises(ValueError, match="needs one pair of <!-- benchmarks -->"):
+        run_cli(mine, "--readme", notes)
+    assert {path: path.read_text() for path in contents} == contents and len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_earlier_results_are_replaced_links_kept_and_pipes_written_to_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(report.machine, "measured_limits", lambda threads: {})
+    mine, saved, link, pipe = (tmp_path / name for name in ("mine.py", "now.json", "link.json", "pipe"))
+    mine.write_text(GOOD)
+    link.symlink_to(saved)
+    os.mkfifo(pipe)
+    words = [mine, "--against", "numpy", "--seconds", "0.05", "--size", "10", "--threads", "1", "--json"]
+    for _ in range(2):
+        assert run_cli(*words, link, "--markdown", tmp_path / "t.md") == 0
+    assert link.is_symlink() and report.read(saved)["complete"]
+    reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True)
+    assert run_cli(*words, pipe) == 0
+    assert json.loads(reader.communicate(timeout=30)[0])["complete"] and pipe.is_fifo()
 
 
 def test_a_failed_validation_fails_the_run(tmp_path, capsys, monkeypatch):

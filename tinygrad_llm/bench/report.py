@@ -17,6 +17,8 @@ from tinygrad_llm.bench.timing import table_row
 
 FORMAT = 1
 KEYS = {"when", "machine", "versions", "revision", "options", "questions"}
+EXPLANATION = "Ratios are their time over ours (95% interval): above 1, ours is faster."
+BLOCK = re.compile(r"<!-- benchmarks -->.*?<!-- /benchmarks -->", re.DOTALL)
 CHANGED = 0.05  # a change of a median under this share is noise
 
 
@@ -47,11 +49,15 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def write(report: dict[str, Any], path: str | Path) -> None:
-    """Beside it first, then renamed: whoever reads, or dies in the middle, has a whole file."""
-    path = Path(path)
+    """Beside it first, then renamed: whoever reads, or dies in the middle, has a whole file. A pipe or a device is written to."""
+    path, text = Path(path), json.dumps(report, indent=1) + "\n"
+    if path.exists() and not path.is_file():
+        path.write_text(text, "utf-8")
+        return
+    path = path.resolve()  # a link stays one
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".tmp")
-    beside.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    beside.write_text(text, "utf-8")
     os.replace(beside, path)
 
 
@@ -148,7 +154,7 @@ def heading(report: dict[str, Any]) -> list[str]:
     lines = [
         f"{m['processor']}, {o['threads']} of {m['cores']} cores, {o['dtype']}{limits}.",
         f"{versions}; revision {report['revision'] or 'installed package'}; {report['when']}.",
-        "Ratios are their time over ours (95% interval): above 1, ours is faster.",
+        EXPLANATION,
     ]
     if not report.get("complete", True):
         lines.append("INCOMPLETE: the run was stopped before its end; this is what was measured until then.")
@@ -181,12 +187,17 @@ def summary(report: dict[str, Any]) -> str:
 
 def update_readme(report: dict[str, Any], readme: Path) -> None:
     """Put the summary between the two markers of the README."""
-    text = readme.read_text("utf-8")
+    text = read_readme(readme)
     block = f"<!-- benchmarks -->\n{summary(report)}\n<!-- /benchmarks -->"
-    new, count = re.subn(r"<!-- benchmarks -->.*?<!-- /benchmarks -->", lambda _: block, text, flags=re.DOTALL)
-    if count != 1:
+    readme.write_text(BLOCK.sub(lambda _: block, text), "utf-8")
+
+
+def read_readme(readme: Path) -> str:
+    """Its text, if there is one place in it for the summary."""
+    text = readme.read_text("utf-8")
+    if (count := len(BLOCK.findall(text))) != 1:
         raise ValueError(f"{readme} needs one pair of <!-- benchmarks --> and <!-- /benchmarks --> markers, has {count}")
-    readme.write_text(new, "utf-8")
+    return text
 
 
 def compare(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, int]:

@@ -6,8 +6,11 @@ from pathlib import Path
 HELP = "write the result as JSON to FILE or stdout"
 
 
-def check_json(where: str | None) -> None:
-    """Refuses a FILE that cannot be written, or holds something else: in `train --json corpus.txt` it is the corpus."""
+def check_json(where: str | None, key: str = "objective") -> None:
+    """Refuses a FILE that cannot be written, or holds something else: in `train --json corpus.txt` it is the corpus.
+
+    An earlier result is known by `key`.
+    """
     from tinygrad_llm.cli import UsageError
 
     if where in (None, "-"):
@@ -18,23 +21,23 @@ def check_json(where: str | None) -> None:
     if path.exists() and not path.is_file():  # a pipe or a device
         return
     was_there = path.exists()
-    if was_there and not is_result(path):
+    if was_there and not is_result(path, key):
         raise UsageError(f"--json {where}: this file is there and holds no result; an input file stands before --json")
     with open(path, "ab"):
         pass
     if not was_there:
-        path.unlink()
+        path.resolve().unlink()  # through a link to a file that is not there yet
 
 
-def is_result(path: Path) -> bool:
-    """Whether a file is empty, or holds what `write_json` wrote."""
+def is_result(path: Path, key: str) -> bool:
+    """Whether a file is empty, or holds a result."""
     if not path.stat().st_size:
         return True
     try:
         result = json.loads(path.read_text("utf-8"))
     except ValueError:
         return False
-    return isinstance(result, dict) and "objective" in result
+    return isinstance(result, dict) and key in result
 
 
 def write_json(result: dict, where: str) -> None:

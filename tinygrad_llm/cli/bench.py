@@ -21,7 +21,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--size", metavar="N,M", default="", help="problem sizes instead of the question's own")
     parser.add_argument("--seconds", type=float, default=10.0, help="time limit per case (default 10)")
     parser.add_argument("--json", metavar="FILE", help="write the results, anew after every case; - for stdout, at the end")
-    parser.add_argument("--markdown", metavar="FILE", help="write the tables")
+    parser.add_argument("--markdown", metavar="FILE", help="write the tables, over earlier ones")
     parser.add_argument("--readme", metavar="FILE", help="put a summary between the benchmark markers of a README")
     parser.add_argument("--plots", metavar="DIR", help="draw the results (needs matplotlib)")
     parser.add_argument("--show", metavar="FILE", help="earlier results, for stdout, --readme, --markdown or --plots; runs nothing")
@@ -32,6 +32,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     from tinygrad_llm.bench import discover, report
 
+    check_files(args)
     if args.compare:
         text, regressions = report.compare(*map(report.read, args.compare))
         print(text)
@@ -44,6 +45,25 @@ def run(args: argparse.Namespace) -> int:
         deliver(report.read(args.show), args)
         return 0
     return run_questions(args)
+
+
+def check_files(args: argparse.Namespace) -> None:
+    """Before anything runs: files that are to be written can be, and hold nothing of another kind."""
+    from pathlib import Path
+
+    from tinygrad_llm.bench import report
+    from tinygrad_llm.cli import UsageError
+    from tinygrad_llm.cli._json import check_json
+
+    if args.json and args.json != "-":
+        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
+    check_json(args.json, "questions")
+    if args.markdown and Path(args.markdown).is_file():
+        text = Path(args.markdown).read_text("utf-8", errors="replace")
+        if text and report.EXPLANATION not in text.splitlines()[:3]:
+            raise UsageError(f"--markdown {args.markdown}: this file is there and holds no tables of `tinygrad-llm bench`")
+    if args.readme:
+        report.read_readme(Path(args.readme))
 
 
 def run_questions(args: argparse.Namespace) -> int:
@@ -110,7 +130,7 @@ def ask_all(paths: list[Any], options: Any, against: list[str] | None, results: 
     def keep(record: dict[str, Any]) -> None:
         if not records or records[-1] is not record:
             records.append(record)
-        if json_file and json_file != "-":
+        if json_file and is_file_to_be(json_file):
             report.write(results, json_file)
 
     with tqdm(paths, unit="question", disable=not sys.stderr.isatty(), file=sys.stderr) as bar:
@@ -129,6 +149,13 @@ def ask_all(paths: list[Any], options: Any, against: list[str] | None, results: 
     results["complete"] = True
     for name in sorted(set(against or ()) - met):
         print(f"{name} was skipped: no question that ran has this contestant", file=sys.stderr)
+
+
+def is_file_to_be(name: str) -> bool:
+    """Not stdout, a pipe or a device, where results go once, at the end."""
+    from pathlib import Path
+
+    return name != "-" and (Path(name).is_file() or not Path(name).exists())
 
 
 def show(results: dict[str, Any], args: argparse.Namespace) -> None:
