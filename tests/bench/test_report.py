@@ -136,6 +136,7 @@ def test_pictures_show_every_case(results, tmp_path):
     assert all("<svg" in text for text in made.values())
     assert all(f"<!-- {c['name']}, torch -->" in made["matmul-ratios.svg"] for c in results["questions"][0]["cases"])
     assert "<!-- ours, exponent 3.00 -->" in made["matmul-scaling.svg"]
+    assert all(f"<!-- {size} -->" in made["matmul-scaling.svg"] for size in (64, 128, 256))  # the sizes measured, no others
 
 
 def test_names_in_the_roofline_lie_apart(results):

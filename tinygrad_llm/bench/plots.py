@@ -87,10 +87,13 @@ def scaling(plt: Any, question: dict[str, Any]) -> Any:
         return None
     figure, panels = plt.subplots(1, len(families), figsize=(4.5 * len(families), 3.6), squeeze=False)
     for axes, (family, cases) in zip(panels[0], families.items()):
-        for name in dict.fromkeys(n for _, c in cases for n in c["contestants"]):
+        for i, name in enumerate(dict.fromkeys(n for _, c in cases for n in c["contestants"])):
             points = [(size, c["contestants"][name]["median"]) for size, c in cases if name in c["contestants"]]
             label = f"{name}, exponent {exponent(points):.2f}" if len(points) > 1 else name
-            axes.loglog(*zip(*points), "o-", label=label, color=BLUE if name == "ours" else None)
+            axes.loglog(*zip(*points), "o-", label=label, color=BLUE if name == "ours" else f"C{i + 1}")  # C0 is a blue, too
+        sizes = sorted({size for size, _ in cases})
+        axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+        axes.set_xticks([], minor=True)
         axes.set(xlabel="size", ylabel="seconds", title=family)
         axes.legend(fontsize=7)
     return figure
