@@ -375,3 +375,13 @@ def test_a_schedule_resumes():
     resumed = optim.cosine(other, warmup=3, total=20)
     resumed.load_state_dict(schedule.state_dict())
     assert resumed.lr == schedule.lr and resumed.last == 7
+
+
+def test_gradients_are_forgotten_or_zeroed():
+    p, without = parameters()[:2]
+    optimizer = optim.SGD([p, without], lr=0.1)
+    give_gradients([p], np.random.default_rng(0))
+    optimizer.zero_grad(set_to_none=False)
+    assert without.grad is None and not p.grad.data.any()
+    optimizer.zero_grad()
+    assert p.grad is None

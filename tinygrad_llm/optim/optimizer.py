@@ -118,11 +118,11 @@ class Optimizer:
         """In place, on equally long lists of flat arrays."""
         raise NotImplementedError
 
-    def zero_grad(self) -> None:
-        """Forgets all gradients."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets all gradients; with `set_to_none` False those that there are become zeros."""
         for group in self.param_groups:
             for p in group["params"]:
-                p.grad = None
+                p.grad = None if set_to_none or p.grad is None else Tensor(np.zeros_like(p.data))
 
     # -- saving ----------------------------------------------------------------------------------------------------------
 
