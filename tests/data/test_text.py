@@ -112,6 +112,8 @@ def test_half_a_surrogate_pair(kind):
     """What a command line makes of bytes that are not UTF-8."""
     with pytest.raises(ValueError, match=r"surrogate pair, U\+DCFF, at character 1; give the text in UTF-8"):
         text.train(kind, SAMPLE, 330).encode("a\udcff")
+    with pytest.raises(ValueError, match="surrogate pair"):
+        text.train(kind, SAMPLE, 330).framed("a\udcff")
 
 
 def test_words_of_a_bpe_over_characters():

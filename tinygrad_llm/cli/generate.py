@@ -115,7 +115,7 @@ def sampling(args, tokenizer, warm: float) -> dict:
 def prompt_ids(tokenizer, text: str, model):
     import numpy as np
 
-    ids = framed(tokenizer, text)
+    ids = tokenizer.framed(text)
     if not len(ids):
         start = model.config.bos_token_id
         ids = np.array([start if start is not None else 0])
@@ -123,13 +123,6 @@ def prompt_ids(tokenizer, text: str, model):
     if limit is not None and len(ids) > limit:
         raise ValueError(f"--prompt has {len(ids)} tokens, the model sees {limit} at once; give at most {limit}")
     return ids
-
-
-def framed(tokenizer, text: str):
-    """Ids of a text, within what a checkpoint's tokenizer puts around one: Llama's <s>, BART's <s> and </s>."""
-    from tinygrad_llm.text.subword import SubwordTokenizer
-
-    return tokenizer.framed(text) if isinstance(tokenizer, SubwordTokenizer) else tokenizer.encode(text)
 
 
 def write_continuation(model, tokenizer, args) -> int:
@@ -174,7 +167,7 @@ def write_decoded(model, tokenizer, args) -> int:
 
     if args.prompt is None:
         raise UsageError("--prompt: an encoder-decoder needs a source text")
-    source, eos = framed(tokenizer, args.prompt), tokenizer.special.get("eos")
+    source, eos = tokenizer.framed(args.prompt), tokenizer.special.get("eos")
     if eos is not None and eos not in source[-1:]:
         source = np.append(source, eos)
     options = sampling(args, tokenizer, 0.0)

@@ -6,7 +6,8 @@
     tokenizer.save(directory); text.load(directory)
 
 Every tokenizer has `vocab_size`, `encode`, `decode`, `save`, and `special`: a dict from a role ("pad", "bos", "eos",
-"unk", "mask", "cls", "sep", "extra_0", ...) to an id, with only the roles that it has.
+"unk", "mask", "cls", "sep", "extra_0", ...) to an id, with only the roles that it has. `framed` is `encode` within
+the special tokens that a checkpoint's tokenizer.json puts around a text.
 """
 
 from .base import STYLES, Tokenizer, special_tokens

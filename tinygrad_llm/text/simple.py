@@ -27,6 +27,10 @@ class SimpleTokenizer:
         self.special = with_borrowed_roles({role: i for i, role in enumerate(self.special_names)})
         self.first = len(self.special_names)  # the id of the first ordinary symbol
 
+    def framed(self, text: str) -> np.ndarray:
+        """`encode`: no file says what stands around a text."""
+        return self.encode(text)
+
     def special_text(self, token: int) -> str:
         return list(self.special_names.values())[token]
 

@@ -39,13 +39,13 @@ class SubwordTokenizer:
         self.vocab_size = max(inner.get_vocab().values()) + 1  # ids may have holes
         self.special = roles_in(inner.get_vocab())
 
-    def encode(self, text: str) -> np.ndarray:
+    def encode(self, text: str, framed: bool = False) -> np.ndarray:
         utf8(text)  # the library says of half a surrogate pair that it expected a str
-        return np.array(self.inner.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+        return np.array(self.inner.encode(text, add_special_tokens=framed).ids, dtype=np.int64)
 
     def framed(self, text: str) -> np.ndarray:
         """`encode`, within the special tokens that tokenizer.json puts around a text; none where it says nothing of it."""
-        return np.array(self.inner.encode(text).ids, dtype=np.int64)
+        return self.encode(text, framed=True)
 
     def decode(self, ids) -> str:
         return self.inner.decode([int(i) for i in np.asarray(ids).reshape(-1)], skip_special_tokens=False)
