@@ -132,7 +132,7 @@ def top_indices(scores: np.ndarray, k: int) -> np.ndarray:
 
 def _top_of_row(row: np.ndarray, k: int) -> np.ndarray:
     groups = len(row) // SIFTED
-    if groups < 4 * k:
+    if not 0 < 4 * k <= groups:
         return np.argsort(-row, kind="stable")[:k]
     tops = row[: groups * SIFTED].reshape(SIFTED, groups).max(axis=0)  # of every `groups`-th score: a maximum of long vectors
     reached = np.flatnonzero(~(row < np.partition(tops, groups - k)[groups - k]))  # k groups have a number as large: at least k
