@@ -23,7 +23,6 @@ from .cache import LayerCache
 from .layers import Linear, are_fusible
 from .mask import OPEN, Mask
 from .module import Module
-from .tap import active as taps
 from .tap import tap, wanted
 
 
@@ -87,7 +86,7 @@ class MultiHeadAttention(Module):
     def is_fusible(self, x: Tensor) -> bool:
         """Whether one operation can do self-attention, without the names inside, which a lens would want to see."""
         return (
-            taps.lens is None and self.q_norm is None and self.k_norm is None and type(self) is MultiHeadAttention
+            engine.lens is None and self.q_norm is None and self.k_norm is None and type(self) is MultiHeadAttention
             and are_fusible(x, self.q, self.k, self.v, self.o)
         )  # fmt: skip
 
@@ -150,7 +149,7 @@ class MultiHeadAttention(Module):
             k, v = cache.cross
             return tap("q", q), tap("k", k), tap("v", v)
         source = x if context is None else context
-        if context is not None and cache is not None and cache.owner.copies > 1 and taps.lens is None:
+        if context is not None and cache is not None and cache.owner.copies > 1 and engine.lens is None:
             source = context[:: cache.owner.copies]
         k = self._split(self.k(source), self.kv_heads, self.k_norm, mask)
         v = self._split(self.v(source), self.kv_heads, None, mask)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from ..autograd import Tensor
+from ..autograd.state import local as engine
 from .attention import MultiHeadAttention
 from .feedforward import FeedForward
 from .layers import Dropout
 from .mask import OPEN, Mask
 from .module import Module
-from .tap import active as taps
 from .tap import tap
 
 
@@ -47,7 +47,7 @@ class EncoderBlock(Module):
 
     def adds_inside(self, part: Module, kind: type) -> bool:
         """Whether the part may add the residual itself: nothing happens to its output in between, and nobody looks at it."""
-        return part.is_plain(kind) and self.drop.is_idle() and taps.lens is None
+        return part.is_plain(kind) and self.drop.is_idle() and engine.lens is None
 
     def feed(self, x: Tensor) -> Tensor:
         """The feed-forward part with its norm and residual."""

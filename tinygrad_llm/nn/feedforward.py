@@ -13,9 +13,9 @@ from typing import Any
 from ..autograd import Tensor
 from ..autograd import functional as F
 from ..autograd.ops_shape import as_tensor
+from ..autograd.state import local as engine
 from .layers import Dropout, Linear, are_fusible
 from .module import Module
-from .tap import active as taps
 from .tap import tap
 
 #: transformers' names for activations -> functions. "gelu" is exact (erf); "gelu_new" is the tanh form of the BERT and GPT code.
@@ -69,7 +69,7 @@ class FeedForward(Module):
     def is_fusible(self, x: Tensor) -> bool:
         """Whether one operation can do all of it, without the names inside, which a lens would want to see."""
         return (
-            self.gate is None and taps.lens is None and self.act_name in FUSED and _same(self.act, ACTIVATIONS[self.act_name])
+            self.gate is None and engine.lens is None and self.act_name in FUSED and _same(self.act, ACTIVATIONS[self.act_name])
             and are_fusible(x, self.up, self.down) and self.drop.is_idle()
         )  # fmt: skip
 

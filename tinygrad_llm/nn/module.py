@@ -16,7 +16,6 @@ from ..autograd import Tensor, mark_written
 from ..autograd.node import HookHandle
 from ..autograd.state import WATCHED, module_scope
 from ..autograd.state import local as engine
-from .tap import active as taps
 
 
 class _Structure:
@@ -43,7 +42,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if engine.mode == WATCHED or taps.lens is not None:
+        if engine.mode == WATCHED or engine.lens is not None:
             if self._name:
                 with module_scope(self._name):
                     out = self.forward(*args, **kwargs)

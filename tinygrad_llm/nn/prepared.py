@@ -27,7 +27,6 @@ from .layers import Dropout, LayerNorm, Linear, RMSNorm
 from .mask import OPEN, Mask
 from .module import structure
 from .quantized import Int8Weight
-from .tap import active as taps
 
 array_of = attrgetter("_data")
 MOST_ROWS = 16  # positions of all sequences together up to which products are dot products, and Python's time counts
@@ -50,7 +49,7 @@ def run_prepared(
     masks: each block's; rotary (cos, sin); context (B, S, D) with its mask for blocks that attend to it
     """
     B, T, _ = x.shape
-    if engine.mode != NO_GRAD or taps.lens is not None or engine.precision is not None or not cache.length or B * T > MOST_ROWS:
+    if engine.mode != NO_GRAD or engine.lens is not None or engine.precision is not None or not cache.length or B * T > MOST_ROWS:
         return None
     mask, S = masks[0], cache.length + T
     if x.dtype != np.float32 or not kernels.can_chain() or any(m.keys is not mask.keys or m.bias is not mask.bias for m in masks):

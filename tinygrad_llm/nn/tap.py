@@ -39,12 +39,9 @@ class Lens(Protocol):
         """Look at `value`, made at `path` ("transformer.layers.3.attn"); the return value replaces it."""
 
 
-active = engine  # this thread's `lens`; a checkpoint's second run has that of its first
-
-
 def tap(name: str, value: Any) -> Any:
     """`value`, or what the active lens makes of it."""
-    lens = active.lens
+    lens = engine.lens
     if lens is None or not lens.wants(name):
         return value
     return lens.see(".".join(engine.path), name, value)
@@ -52,7 +49,7 @@ def tap(name: str, value: Any) -> Any:
 
 def wanted(*names: str) -> bool:
     """True if a lens is active and wants one of these."""
-    lens = active.lens
+    lens = engine.lens
     return lens is not None and any(lens.wants(name) for name in names)
 
 
@@ -64,9 +61,9 @@ class looking_through:
         self._before: list[Lens | None] = []
 
     def __enter__(self) -> Lens:
-        self._before.append(active.lens)
-        active.lens = self.lens
+        self._before.append(engine.lens)
+        engine.lens = self.lens
         return self.lens
 
     def __exit__(self, *exc: object) -> None:
-        active.lens = self._before.pop()
+        engine.lens = self._before.pop()
