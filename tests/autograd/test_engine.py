@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import tinygrad_llm as tg
+from tinygrad_llm.autograd import node
 from tinygrad_llm.autograd.op import registry
 
 F = tg.functional
@@ -247,6 +248,68 @@ def test_an_array_overwritten_after_the_forward_is_found():
     with pytest.raises(RuntimeError, match="multiply.*in place"):
         loss.backward()
     (w * w).sum().backward()
+
+
+@pytest.mark.parametrize("write", [
+    lambda x, y: x.data.__setitem__(0, 5.0),
+    lambda x, y: x.numpy()[::-1].sort(0),
+    lambda x, y: y.data.fill(0.0),
+    lambda x, y: np.negative(y.detach().data, out=y.detach().data),
+    lambda x, y: np.copyto(np.asarray(x.detach()), 3.0),
+    lambda x, y: x.T.data.__setitem__((0, 0), 9.0),
+    lambda x, y: x[1:, ::-1].data.__setitem__((0, 0), 9.0),
+    lambda x, y: (x.data, x.data.__setitem__(0, 9.0), x.data),
+])
+@pytest.mark.parametrize("shape", [(2, 1), (3, 4), (300, 311)])
+def test_a_write_by_numpy_to_what_data_gave_is_found(write, shape):
+    x = tg.Tensor(np.random.default_rng(0).normal(size=shape)[::-1], requires_grad=True)
+    y = tg.exp(x)
+    z = (y * x).sum()
+    write(x, y)
+    with pytest.raises(RuntimeError, match="(multiply|exp).*changed in place"):
+        z.backward()
+
+
+def test_reading_data_and_writing_what_no_gradient_needs_are_allowed():
+    x = leaf(6, 4)
+    x.data[0] = 7.0  # before it is recorded
+    x.data[1] = 8.0
+    y = x[:3] * x[:3]
+    z = y + 1
+    x[:4].data, x[2::-1].numpy(), y.data  # noqa: B018
+    x[5:].data[...] = 9.0  # other numbers of the same array
+    z.data[...] = 0.0
+    z.sum().backward()
+    np.testing.assert_array_equal(x.grad.data[:2, 0], [14.0, 16.0])
+    x.data[...] = 2.0  # a new forward sees it
+    (x * x).sum().backward()
+    np.testing.assert_array_equal(x.grad.data[3:], np.full((3, 4), 4.0))
+
+
+@pytest.mark.parametrize("shape", [(), (0, 3), (1,), (7, 5), (400, 311)])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "bool"])
+def test_a_checksum_changes_with_every_kind_of_change(shape, dtype):
+    rng = np.random.default_rng(0)
+    array = np.array(rng.normal(size=shape) * 9).astype(dtype)
+    first = node.checksum(array)
+    assert node.checksum(array.copy(order="F")) in (first, node.checksum(np.ascontiguousarray(array.T)))
+    changes = [lambda a: ~a if dtype == "bool" else -a, lambda a: np.roll(a, 1), lambda a: a[..., ::-1] if a.ndim else a, np.sort]
+    for change in changes[: len(changes) if array.ndim else 1]:
+        changed = np.array(change(array))
+        assert (node.checksum(changed) == first) == np.array_equal(changed, array)
+    for _ in range(20 if array.size else 0):
+        changed = array.copy()
+        changed.reshape(-1).view(np.uint8)[rng.integers(array.nbytes)] ^= 1 << rng.integers(8 if dtype != "bool" else 1)
+        assert node.checksum(changed) != first
+
+
+def test_an_array_that_its_tensor_alone_holds_costs_no_checksum(monkeypatch):
+    y = tg.ones(3, requires_grad=True) + 1  # add keeps nothing
+    view = y.reshape(3, 1) + 1
+    seen = []
+    monkeypatch.setattr(node, "checksum", seen.append)
+    y.data, view.numpy(), np.asarray(view.detach())  # noqa: B018
+    assert len(seen) == 1  # the last: `detach` is a second holder
 
 
 def test_writes_that_hurt_nobody_are_allowed():

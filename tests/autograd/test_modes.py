@@ -258,10 +258,20 @@ def test_anomaly_names_op_and_line_backward():
 def test_anomaly_sees_a_write_behind_the_back_of_an_operation_with_any_number_of_inputs():
     with tg.detect_anomaly():
         x = leaf(3)
+        array = x.data  # had before: without the mode, nobody looks at it again
         y = tg.einsum("i,i->i", x, x)
-        x.data[0] = 7
+        array[0] = 7
         with pytest.raises(tg.AnomalyError, match="einsum: an array that its gradient needs was overwritten"):
             y.sum().backward()
+
+
+def test_a_write_to_what_data_gave_is_placed_where_calls_are_watched():
+    with tg.detect_anomaly():
+        x = leaf(3)
+        y = tg.exp(x)
+    y.data[0] = 7
+    with pytest.raises(RuntimeError, match=r"exp: .*\('out', .* in place after the forward \(.*test_modes.py:\d+ in test_a_write"):
+        y.sum().backward()
 
 
 def test_no_anomaly_no_error():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-import zlib
 from typing import Any
 
 import numpy as np
 
+from .node import checksum
 from .op import describe_value
 from .state import Observer, local, observe
 from .tensor import Tensor
@@ -23,7 +23,7 @@ class AnomalyError(RuntimeError):
 def _bad(value: Any) -> str:
     """'NaN', 'Inf' or ''."""
     if isinstance(value, Tensor):
-        value = value.data
+        value = value._data
     if isinstance(value, float):
         value = np.asarray(value)
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or np.isfinite(value).all():
@@ -50,7 +50,7 @@ def _fingerprint(saved: Any, total: int = 0) -> int:
         if isinstance(value, (tuple, list)):
             total = _fingerprint(value, total)
         elif isinstance(value, np.ndarray):
-            total = zlib.crc32(np.ascontiguousarray(value).data.cast("B") if value.size else b"", total)
+            total = hash((total, checksum(value)))
     return total
 
 
@@ -71,7 +71,7 @@ class _Detector(Observer):
         for out in outputs:
             made = _bad(out)
             if made == "NaN" or (made and "Inf" not in found):
-                given = ", ".join(describe_value(x.data if isinstance(x, Tensor) else x) for x in inputs)
+                given = ", ".join(describe_value(x._data if isinstance(x, Tensor) else x) for x in inputs)
                 raise AnomalyError(f"{op.name} made a {made} in its forward, called with {given} ({where})")
 
     def after_rule(self, node: Any, g: Any, gradients: Any, seconds: float) -> None:
@@ -93,8 +93,8 @@ class _Detector(Observer):
 class detect_anomaly(observe):
     """``with detect_anomaly():`` stops at the first operation that makes a NaN or Inf, forward or backward.
 
-    The error names the operation, the module path and the line that called it. Also finds arrays that were overwritten
-    behind the engine's back (`x.data[0] = 1`) between forward and backward. Slow: every value is checked.
+    The error names the operation, the module path and the line that called it. Also finds every array that was overwritten between
+    forward and backward, by whoever had it (`array = x.data` before, `array[0] = 1` after). Slow: every value is checked.
     """
 
     def __init__(self) -> None:

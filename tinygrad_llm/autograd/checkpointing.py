@@ -119,7 +119,7 @@ class _Region:
 
 def _cut(x: Any) -> Any:
     """A leaf with the same array, so that the second run records the same nodes but no history before them."""
-    return from_node(x.data, None).requires_grad_() if isinstance(x, Tensor) and x.requires_grad else x
+    return from_node(x._data, None).requires_grad_() if isinstance(x, Tensor) and x.requires_grad else x
 
 
 def checkpoint(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

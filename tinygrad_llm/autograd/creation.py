@@ -14,7 +14,7 @@ from .tensor import Tensor
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A Tensor with its own copy of the data."""
     made = Tensor(data, dtype=dtype)
-    return Tensor(made.data.copy(), requires_grad)
+    return Tensor(made._data.copy(), requires_grad)
 
 
 def asarray(data: Any, dtype: Any = None) -> Tensor:
@@ -52,17 +52,17 @@ def empty(*shape: Any, dtype: Any = np.float32, requires_grad: bool = False) -> 
 def full(shape: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """All `fill_value`."""
     fill = Tensor(fill_value, dtype=dtype)
-    return Tensor(np.full(_shape((shape,)), fill.data), requires_grad)
+    return Tensor(np.full(_shape((shape,)), fill._data), requires_grad)
 
 
 def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Tensor:
     """All `fill_value`, in x's shape and dtype."""
-    return Tensor(np.full_like(Tensor(x).data, fill_value, dtype=dtype))
+    return Tensor(np.full_like(Tensor(x)._data, fill_value, dtype=dtype))
 
 
 def empty_like(x: Any, dtype: Any = None) -> Tensor:
     """Whatever the memory holds, in x's shape and dtype."""
-    return Tensor(np.empty_like(Tensor(x).data, dtype=dtype))
+    return Tensor(np.empty_like(Tensor(x)._data, dtype=dtype))
 
 
 def arange(*bounds: float, dtype: Any = None, requires_grad: bool = False) -> Tensor:
@@ -89,7 +89,7 @@ def tri(n: int, m: int | None = None, k: int = 0, dtype: Any = np.float32) -> Te
 
 def one_hot(tensor: Any, num_classes: int = -1, dtype: Any = np.int64) -> Tensor:
     """y[..., c] = 1 where tensor[...] = c, else 0; -1 takes the largest index + 1 as the number of classes."""
-    ids = Tensor(tensor).data
+    ids = Tensor(tensor)._data
     if ids.dtype.kind not in "iu":
         raise TypeError(f"one_hot: expected integers, got {ids.dtype}")
     if num_classes == -1 and ids.size == 0:

@@ -88,8 +88,8 @@ def _seed(output: Any, gradient: Any, who: str, create_graph: bool) -> Any:
     if g.shape != output.shape:
         raise ValueError(f"{who}: the output's shape is {output.shape}, the given gradient's is {g.shape}")
     if create_graph:
-        return g if g.dtype == output.dtype else from_node(g.data.astype(output.dtype), None)
-    return g.data.astype(output.dtype, copy=False)
+        return g if g.dtype == output.dtype else from_node(g._data.astype(output.dtype), None)
+    return g._data.astype(output.dtype, copy=False)
 
 
 # -- the walk ----------------------------------------------------------------------------------------------------------
@@ -193,9 +193,10 @@ def _refuse_unwalkable(node: Node) -> None:
     if isinstance(node.saved, tuple):
         for name, value in zip(node.op.saved_names, node.saved, strict=False):
             if nodes.overwritten(value, node.time):
+                where = f" ({node.extra.where})" if node.extra is not None and node.extra.where else ""
                 raise RuntimeError(
                     f"{node.op.name}: an array that its gradient needs ({name!r}, {describe_value(value)}) was changed in place "
-                    "after the forward; change a copy, or run backward first"
+                    f"after the forward{where}; change a copy, or run backward first"
                 )
 
 
@@ -293,7 +294,7 @@ def _complete(node: Node, g: Any, own: bool, kept: list[tuple[Node, Any, bool]],
             new = seen if isinstance(seen, Tensor) else Tensor(seen)
             if new.shape != node.shape:
                 raise ValueError(f"hook: expected a gradient of shape {node.shape}, it returned {new.shape}")
-            g = new if isinstance(g, Tensor) else new.data.astype(node.dtype, copy=False)
+            g = new if isinstance(g, Tensor) else new._data.astype(node.dtype, copy=False)
         own = False
     if wanted is None and (node.op is None or extra.retain):
         kept.append((node, g, own and node.op is None))
@@ -310,8 +311,8 @@ def _store(kept: list[tuple[Node, Any, bool]]) -> None:
                 extra.grad = g if extra.grad is None else extra.grad + g
             elif extra.grad is None:
                 extra.grad = from_node(g if own else g.copy(), None)
-            elif extra.grad.node is None and extra.grad.data.flags.writeable:
-                np.add(extra.grad.data, g, out=extra.grad.data)
+            elif extra.grad.node is None and extra.grad._data.flags.writeable:
+                np.add(extra.grad._data, g, out=extra.grad._data)
             else:
                 extra.grad = extra.grad + from_node(g, None)
 
@@ -370,7 +371,7 @@ def _through_composite(node: Node, g: Any, saved: tuple[Any, ...], useful: set[N
 
 def alias(x: Tensor) -> Tensor:
     """`x` through one node of its own."""
-    return from_node(x.data, make_node(_ALIAS, (x.node,), (), {}, x.shape, x.dtype))
+    return from_node(x._data, make_node(_ALIAS, (x.node,), (), {}, x.shape, x.dtype))
 
 
 _ALIAS = Op(lambda x: (x, ()), "alias", True, strict=False)

@@ -189,7 +189,7 @@ def _mask_of(attn_mask: Any, full: tuple[int, ...], dtype: Any) -> tuple[Tensor 
         heads = full[-3] if len(full) > 2 else 1
         mask = np.broadcast_to(mask, full).reshape((math.prod(full[:-3]), heads, *full[-2:]))
     if mask.dtype.kind == "b":
-        return None, mask.data
+        return None, mask._data
     return (mask if mask.dtype == dtype else mask.astype(dtype)), None
 
 

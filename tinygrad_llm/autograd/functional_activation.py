@@ -144,7 +144,7 @@ def hardshrink(input: Any, lambd: float = 0.5) -> Tensor:
 def softshrink(input: Any, lambd: float = 0.5) -> Tensor:
     """y = x moved towards 0 by λ, at most to 0."""
     x = as_tensor(input)
-    return np.where((x >= -lambd) & (x <= lambd), 0, x - lambd * np.sign(x.data))
+    return np.where((x >= -lambd) & (x <= lambd), 0, x - lambd * np.sign(x._data))
 
 
 def threshold(input: Any, threshold: float, value: float) -> Tensor:
@@ -172,8 +172,8 @@ def gumbel_softmax(
     soft = softmax((x + noise) / tau, axis)
     if not hard:
         return soft
-    winner = soft.data == soft.data.max(axis=axis, keepdims=True)
-    return soft + (winner.astype(x.dtype) - soft.data)
+    winner = soft._data == soft._data.max(axis=axis, keepdims=True)
+    return soft + (winner.astype(x.dtype) - soft._data)
 
 
 __all__ = [

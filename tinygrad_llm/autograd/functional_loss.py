@@ -155,7 +155,7 @@ def linear_cross_entropy(
 def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Tensor:
     """-(t log p + (1 - t) log(1 - p)), the logarithms not below -100, p in [0, 1]."""
     p, t = _pair("binary_cross_entropy", input, target)
-    if p.size and (p.data.min() < 0 or p.data.max() > 1):
+    if p.size and (p._data.min() < 0 or p._data.max() > 1):
         raise ValueError("binary_cross_entropy: input must lie in [0, 1]; for logits there is binary_cross_entropy_with_logits")
     return _reduced(_weighed(fused.binary_cross_entropy(p, t), weight), reduction)
 
@@ -240,9 +240,9 @@ def gaussian_nll_loss(
     variance = as_tensor(var)
     if variance.ndim == x.ndim - 1 and variance.shape == x.shape[:-1]:
         variance = variance.reshape((*variance.shape, 1))
-    if variance.size and variance.data.min() < 0:
+    if variance.size and variance._data.min() < 0:
         raise ValueError("gaussian_nll_loss: var must not be negative")
-    variance = variance + (np.maximum(variance.data, eps) - variance.data)
+    variance = variance + (np.maximum(variance._data, eps) - variance._data)
     losses = 0.5 * (np.log(variance) + np.square(x - t) / variance)
     return _reduced(losses + 0.5 * float(np.log(2 * np.pi)) if full else losses, reduction)
 

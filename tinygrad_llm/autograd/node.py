@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import itertools
 import weakref
+import zlib
 from collections.abc import Callable
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -82,11 +84,69 @@ def leaf(array: np.ndarray) -> Node:
 
 
 # -- writes in place ---------------------------------------------------------------------------------------------------
-# Whoever overwrites an array says so, and when. Backward compares the last write's time with each node's, and only where
-# a write is younger looks at the arrays.
+# Whoever overwrites an array says so, and when; and an array that leaves its Tensor (`.data`) may be overwritten by NumPy without
+# a word, so that what it held then is noted. Backward compares the last of these times with each node's, and only where it is
+# younger looks at the arrays.
 
-last_write = -1
+last_write = -1  # when an array was last overwritten, or went where it may be
 _written: dict[int, tuple[int, Any]] = {}  # id of the array that owns the memory -> (time of its last write, weakref)
+_given: dict[int, Given] = {}  # id of the owner -> what was given away of its memory
+
+
+class Given:
+    """The parts of an array's memory that were given away: for each when, and the checksum of what it held."""
+
+    def __init__(self, owner: np.ndarray) -> None:
+        key = id(owner)
+        self.owner = weakref.ref(owner, lambda _: _given.pop(key, None))
+        self.parts: dict[Any, tuple[int, int]] = {}
+
+    def note(self, array: np.ndarray, owner: np.ndarray) -> int:
+        """The time at which `array`, a view of the owner, was given away: now."""
+        part = None if array is owner or not owner.flags.forc else (
+            array.shape, array.dtype, array.ctypes.data - owner.ctypes.data, array.strides)  # fmt: skip
+        known, now, held = self.parts.pop(part, None), tick(), checksum(array)
+        if known is not None and known[1] != held:  # what was recorded after it was given may have seen the change
+            _note_write(owner, known[0])
+        if len(self.parts) >= MOST_PARTS:
+            del self.parts[next(iter(self.parts))]
+        self.parts[part] = now, held
+        return now
+
+    def changed(self, value: np.ndarray, time: int) -> bool:
+        """Whether a part that shares memory with `value` was given away after `time`, and changed since."""
+        owner = self.owner()
+        if owner is None:
+            return False
+        for part, (since, held) in tuple(self.parts.items()):
+            if since > time:
+                array = owner if part is None else _part(owner, *part)
+                if np.may_share_memory(array, value) and checksum(array) != held:
+                    return True
+        return False
+
+
+MOST_PARTS = 1000  # of one array that are remembered
+
+
+def _part(owner: np.ndarray, shape: Any, dtype: Any, offset: int, strides: Any) -> np.ndarray:
+    return np.ndarray(shape, dtype, owner.T if owner.flags.fnc else owner, offset, strides)
+
+
+def checksum(array: np.ndarray) -> int:
+    """A number that changes with the array's bytes: of all of them where they are few, else of sums over rows and columns of words.
+
+    A row has an odd number of words, so that no change of every number alike, as of all signs, sums to nothing.
+    """
+    if not array.flags.c_contiguous:
+        array = array.T if array.flags.f_contiguous else np.ascontiguousarray(array)
+    numbers = array.reshape(-1).view(np.uint8)
+    whole = len(numbers) // (8 * 509) * (8 * 509) if len(numbers) > 1 << 16 else 0
+    words = numbers[:whole].view(np.uint64).reshape(-1, 509)
+    total = zlib.crc32(numbers[whole:].data)
+    for axis in (0, 1) if whole else ():
+        total = zlib.crc32(words.sum(axis).data, total)
+    return total
 
 
 def memory_owner(array: np.ndarray) -> np.ndarray:
@@ -100,16 +160,54 @@ def mark_written(array: np.ndarray) -> None:
     """Say that `array` was overwritten in place: backward through a node that saved it (or a view of it) will refuse."""
     global last_write
     last_write = tick()
-    owner = memory_owner(array)
+    _note_write(memory_owner(array), last_write)
+
+
+def _note_write(owner: np.ndarray, time: int) -> None:
     key = id(owner)
     known = _written.get(key)
     reference = known[1] if known else weakref.ref(owner, lambda _, key=key: _written.pop(key, None))  # type: ignore[misc]
-    _written[key] = (last_write, reference)
+    _written[key] = (max(time, known[0]) if known else time, reference)
+
+
+def _counts(tensor: Any) -> tuple[bool, int, int]:
+    array = tensor._data
+    owner = memory_owner(array)
+    return owner is array, getrefcount(array), getrefcount(owner)
+
+
+class _Holder:
+    """As much of a Tensor as `_counts` needs."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._data = array
+
+
+_ALONE = {_counts(_Holder(np.zeros(1))), _counts(_Holder(np.zeros(1)[:]))}  # of an array, and of a view, that one Tensor holds
+
+
+def give(tensor: Any) -> np.ndarray:
+    """The tensor's array, for somebody who may write to it. What it holds is noted, unless the tensor alone has it."""
+    global last_write
+    alone = _counts(tensor) in _ALONE
+    array: np.ndarray = tensor._data
+    if alone or not array.flags.writeable:
+        return array
+    owner = memory_owner(array)
+    given = _given.get(id(owner))
+    if given is None:
+        given = _given[id(owner)] = Given(owner)
+    last_write = given.note(array, owner)
+    return array
 
 
 def overwritten(value: Any, time: int) -> bool:
     """True where `value` is, or holds, an array that was written after `time`."""
     if isinstance(value, np.ndarray):
-        known = _written.get(id(memory_owner(value)))
-        return known is not None and known[0] > time
+        key = id(memory_owner(value))
+        known = _written.get(key)
+        if known is not None and known[0] > time:
+            return True
+        given = _given.get(key)
+        return given is not None and given.changed(value, time)
     return isinstance(value, (tuple, list)) and any(overwritten(part, time) for part in value)

@@ -38,7 +38,7 @@ def derived(*numpy_functions: Any, name: str = "") -> Callable[[Callable[..., An
 
 def value(x: Any) -> Any:
     """The ndarray (or number) of a Tensor, an ndarray or a number: for decisions, never for mathematics."""
-    return x.data if isinstance(x, Tensor) else x
+    return x._data if isinstance(x, Tensor) else x
 
 
 def along(op: Any, *arrays: Any, **statics: Any) -> Any:

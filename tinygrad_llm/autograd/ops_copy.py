@@ -27,7 +27,7 @@ def astype(x: Any, dtype: Any, copy: bool = True) -> Tensor:
     dtype = np.dtype(dtype)
     if dtype == x.dtype and not copy:
         return x
-    return _astype(x, dtype=dtype) if dtype.kind == "f" else Tensor(x.data.astype(dtype))
+    return _astype(x, dtype=dtype) if dtype.kind == "f" else Tensor(x._data.astype(dtype))
 
 
 @op(name="copy", numpy=np.copy)
@@ -60,10 +60,10 @@ def size(x: Any, axis: int | None = None) -> int:
 @derived(np.array_equal)
 def array_equal(a: Any, b: Any, equal_nan: bool = False) -> bool:
     """Same shape and same numbers; `equal_nan`: a NaN equals another."""
-    return bool(np.array_equal(Tensor(a).data, Tensor(b).data, equal_nan))
+    return bool(np.array_equal(Tensor(a)._data, Tensor(b)._data, equal_nan))
 
 
 @derived(np.allclose)
 def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
     """|a - b| ≤ atol + rtol · |b| everywhere."""
-    return bool(np.allclose(Tensor(a).data, Tensor(b).data, rtol, atol, equal_nan))
+    return bool(np.allclose(Tensor(a)._data, Tensor(b)._data, rtol, atol, equal_nan))

@@ -26,7 +26,7 @@ def plain_index(index: Any) -> Any:
     if isinstance(index, tuple):
         return tuple(plain_index(part) for part in index)
     if isinstance(index, Tensor):
-        index = index.data
+        index = index._data
     elif isinstance(index, list):
         index = np.asarray([value(part) for part in index])
         if not index.size:

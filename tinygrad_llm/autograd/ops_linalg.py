@@ -197,11 +197,11 @@ def multi_dot(arrays):
 
 def _power_norm(x, p, axis, keepdims):
     """(Σ |x|ᵖ)^(1/p), with the subgradient 0 at 0: both powers are kept away from it."""
-    zero = x.data == 0
+    zero = x._data == 0
     powers = np.where(zero, 0 if p > 0 else np.inf, np.where(zero, 1, np.absolute(x)) ** p)
     total = powers.sum(axis=axis, keepdims=keepdims)
-    empty = (total.data == 0) | np.isinf(total.data)
-    return np.where(empty, 0 if p > 0 else total.data ** (1 / p), np.where(empty, 1, total) ** (1 / p))
+    empty = (total._data == 0) | np.isinf(total._data)
+    return np.where(empty, 0 if p > 0 else total._data ** (1 / p), np.where(empty, 1, total) ** (1 / p))
 
 
 @derived(*_of_numpy_2("vector_norm"))

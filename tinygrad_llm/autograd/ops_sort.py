@@ -47,7 +47,7 @@ def topk(x, k, axis=-1, largest=True, sorted=True):
     n = x.shape[axis]
     if not 0 <= k <= n:
         raise ValueError(f"topk: k must lie in 0..{n}, the length of axis {axis}; got {k}")
-    indices = _topk_indices(x.data, k, axis, largest)
+    indices = _topk_indices(x._data, k, axis, largest)
     return take_along_axis(x, indices, axis), Tensor(indices)
 
 
@@ -59,7 +59,7 @@ def _topk_indices(x, k, axis, largest):
         chosen = np.take(chosen, np.arange(n - k, n) if largest else np.arange(k), axis=axis)
     else:
         chosen = np.broadcast_to(np.arange(n).reshape((n,) + (1,) * (x.ndim - axis - 1)), x.shape)
-    order = argsort(np.take_along_axis(x, chosen, axis), axis, descending=bool(largest)).data
+    order = argsort(np.take_along_axis(x, chosen, axis), axis, descending=bool(largest))._data
     return np.take_along_axis(chosen, np.take(order, np.arange(k), axis=axis), axis)
 
 
@@ -72,7 +72,7 @@ def kthvalue(x, k, axis=-1, keepdims=False):
     n = x.shape[normal_axis(axis, x.ndim)]
     if not 1 <= k <= n:
         raise ValueError(f"kthvalue: k must lie in 1..{n}, got {k}")
-    index = np.take(argsort(x, axis).data, [k - 1], axis=axis)
+    index = np.take(argsort(x, axis)._data, [k - 1], axis=axis)
     kth = take_along_axis(x, index, axis)
     return (kth, Tensor(index)) if keepdims else (np.squeeze(kth, axis), Tensor(np.squeeze(index, axis)))
 
@@ -83,9 +83,9 @@ def _running(x, axis, better):
     if x.ndim == 0:
         return x, Tensor(np.zeros((), np.int64))
     axis = normal_axis(axis, x.ndim)
-    out = better.accumulate(x.data, axis=axis)
+    out = better.accumulate(x._data, axis=axis)
     places = np.arange(x.shape[axis]).reshape((-1,) + (1,) * (x.ndim - axis - 1))
-    reached = (x.data == out) | np.isnan(x.data)
+    reached = (x._data == out) | np.isnan(x._data)
     indices = np.maximum.accumulate(np.where(reached, places, 0), axis=axis)
     return take_along_axis(x, indices, axis), Tensor(indices)
 

@@ -88,8 +88,8 @@ class Tensor:
 
     @property
     def data(self) -> np.ndarray:
-        """The ndarray itself. Write to it only where no backward still needs it."""
-        return self._data
+        """The ndarray itself. Where a backward still needs it, a write is found: that backward refuses."""
+        return nodes.give(self)
 
     @data.setter
     def data(self, value: Any) -> None:
@@ -122,7 +122,7 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """The ndarray, not a copy."""
-        return self._data
+        return nodes.give(self)
 
     def item(self) -> Any:
         """The one element as a Python number."""
@@ -202,8 +202,9 @@ class Tensor:
                 "a Tensor that requires a gradient cannot become an ndarray silently; use .numpy() or .detach(), "
                 "or the function of the same name in tinygrad_llm"
             )
-        array = self._data if dtype is None else self._data.astype(dtype, copy=False)
-        return array.copy() if copy else array
+        if copy or (dtype is not None and np.dtype(dtype) != self._data.dtype):
+            return np.array(self._data, dtype)
+        return nodes.give(self)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if method == "__call__":

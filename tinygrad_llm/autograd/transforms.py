@@ -26,7 +26,7 @@ def _prepare(inputs: Any, create_graph: bool) -> tuple[list[Tensor], bool]:
     """Inputs to differentiate by: fresh leaves, or with `create_graph` nodes on top of the caller's own, so that each stands for
     itself alone, even where the same Tensor comes twice or `fn` also finds it elsewhere."""
     xs, many = _listed(inputs)
-    fresh = [alias(x) if create_graph and x.requires_grad else Tensor(x.data, requires_grad=True) for x in xs]
+    fresh = [alias(x) if create_graph and x.requires_grad else Tensor(x._data, requires_grad=True) for x in xs]
     return fresh, many
 
 
@@ -134,7 +134,7 @@ def _jacobian_of(out: Tensor, xs: list[Tensor], create_graph: bool) -> list[Tens
         if create_graph and column:
             columns.append(np.reshape(np.stack(column), (*out.shape, *x.shape)))  # type: ignore[call-overload,arg-type]
         else:
-            stacked = np.stack([c.data for c in column]) if column else np.zeros(0, x.dtype)
+            stacked = np.stack([c._data for c in column]) if column else np.zeros(0, x.dtype)
             columns.append(Tensor(stacked.reshape((*out.shape, *x.shape))))
     return columns
 
@@ -145,4 +145,4 @@ def _scalar(who: str, outs: list[Tensor]) -> None:
 
 
 def _released(outs: list[Tensor], create_graph: bool) -> list[Tensor]:
-    return outs if create_graph else [from_node(o.data, None) for o in outs]
+    return outs if create_graph else [from_node(o._data, None) for o in outs]

@@ -81,7 +81,7 @@ class Seq2Seq:
         self.cache.copies = copies
         with no_grad():
             encoded = model.encode(source, mask)
-        states = np.repeat(encoded.last_hidden_state.data, copies, axis=0)
+        states = np.repeat(encoded.last_hidden_state._data, copies, axis=0)
         encoded.last_hidden_state = Tensor(states)
         self.encoded = encoded
         self.mask = np.repeat(mask, copies, axis=0)
@@ -110,8 +110,8 @@ class Seq2Seq:
 
 
 def last_scores(output) -> np.ndarray:
-    return output.logits.data[:, -1].astype(np.float32, copy=False)
+    return output.logits._data[:, -1].astype(np.float32, copy=False)
 
 
 def all_scores(output) -> np.ndarray:
-    return output.logits.data[0].astype(np.float32, copy=False)
+    return output.logits._data[0].astype(np.float32, copy=False)

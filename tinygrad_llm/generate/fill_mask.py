@@ -15,7 +15,7 @@ def fill_mask(model, input_ids, mask_id: int, *, attention_mask=None, top_k: int
         raise ValueError(f"input_ids: no mask token (id {mask_id}) to fill")
     mask = np.ones_like(ids) if attention_mask is None else np.asarray(attention_mask)
     with no_grad(), evaluating(model):
-        logits = word_logits(model(input_ids=ids, attention_mask=mask)).data
+        logits = word_logits(model(input_ids=ids, attention_mask=mask))._data
     answers = []
     for row in range(len(ids)):
         places = np.flatnonzero(ids[row] == mask_id)

@@ -125,7 +125,7 @@ class record(_Look):
     def met(self, name: str, value: Tensor) -> Tensor:
         if engine.again:  # recorded the first time
             return _own(value) if name in self._leaves else value
-        self.values._values[name] = value.data
+        self.values._values[name] = value._data
         if not self.hooks:
             return value
         if not engine.grad_enabled:
@@ -134,7 +134,7 @@ class record(_Look):
         if value.is_leaf:  # a patch's, or made by frozen parameters
             self._leaves.add(name)
             value = _own(value)
-        value.register_hook(lambda g: gradients.__setitem__(name, g.data))
+        value.register_hook(lambda g: gradients.__setitem__(name, g._data))
         return value
 
 

@@ -199,7 +199,7 @@ def _histograms(model: Any) -> list[list[dict[str, Any]]]:
     rows: list[list[dict[str, Any]]] = [[], []]
     for name, members in groups.items():
         for row, arrays in zip(
-            rows, ([p.data for p in members], [p.grad.data for p in members if p.grad is not None]), strict=True
+            rows, ([p._data for p in members], [p.grad._data for p in members if p.grad is not None]), strict=True
         ):
             if arrays:
                 row.append({"name": name, **_histogram(np.concatenate([a.ravel() for a in arrays]))})

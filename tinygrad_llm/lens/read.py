@@ -106,7 +106,7 @@ def logit_lens(model: Any, top: int = 5, targets: np.ndarray | None = None, **in
     tokens, shares, ranks = [], [], []
     for place in places:
         with no_grad(), patch(model, {places[-1]: values[place]}):
-            logits = word_logits(model(**inputs)).data
+            logits = word_logits(model(**inputs))._data
         V = logits.shape[-1]
         top_tokens = top_indices(logits.reshape(-1, V), min(top, V)).reshape(*logits.shape[:-1], -1)
         exp = np.exp(logits - logits.max(-1, keepdims=True))
@@ -153,7 +153,7 @@ def direct_logit_attribution(
         parts += [n for n in (f"{side}blocks.{i}.{tap}" for tap in ("attn_out", "cross_out", "mlp_out")) if n in names(model)]
     end = f"{side}blocks.{L - 1}.resid_post"
     with no_grad(), record(model, *parts, end) as values:
-        logits = word_logits(model(**inputs)).data[0]  # (T, V)
+        logits = word_logits(model(**inputs))._data[0]  # (T, V)
     _need_place(logits.shape, position, token, against)
     logits = logits[position]
     stream = values[end][0, position].astype(np.float64)
@@ -180,7 +180,7 @@ def _frozen_readout(model: Any, end: str, stream: np.ndarray, token: int, agains
     stop: dict[str, Tensor] = {}
 
     def catch(value: Tensor) -> Tensor:
-        return stop.setdefault("x", Tensor(value.data, requires_grad=True))  # a checkpoint calls it again
+        return stop.setdefault("x", Tensor(value._data, requires_grad=True))  # a checkpoint calls it again
 
     def logit(change: Callable[[Tensor], Tensor]) -> Tensor:
         with patch(model, {end: change}):
@@ -191,7 +191,7 @@ def _frozen_readout(model: Any, end: str, stream: np.ndarray, token: int, agains
         picked = logit(catch)
         (slope,) = grad(picked, [stop["x"]])  # no parameter's gradient is touched
     assert slope is not None
-    value, g = picked.item(), slope.data[0, position].astype(np.float64)
+    value, g = picked.item(), slope._data[0, position].astype(np.float64)
     with no_grad():
         at_zero = logit(lambda v: v * 0.0).item()  # norm of nothing: what the biases alone say
     centred = stream - (stream.mean() if abs(g.sum()) <= 1e-4 * np.abs(g).sum() else 0.0)

@@ -66,8 +66,8 @@ class Tape(Observer):
 
     def after_op(self, op: Any, inputs: Any, params: Any, outputs: Any, node: Any, seconds: float) -> None:
         tensors = [x for x in inputs if isinstance(x, (Tensor, np.ndarray))]
-        arrays = [x.data if isinstance(x, Tensor) else x for x in tensors]
-        made = [out.data for out in outputs]
+        arrays = [x._data if isinstance(x, Tensor) else x for x in tensors]
+        made = [out._data for out in outputs]
         shapes, out_shapes = [a.shape for a in arrays], [a.shape for a in made]
         for x, array in zip(tensors, arrays, strict=True):  # parameters are alive anyway: nothing keeps them for backward
             if isinstance(x, Tensor) and x.is_leaf:

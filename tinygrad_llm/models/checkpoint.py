@@ -329,7 +329,7 @@ def stored_items(model: Model) -> Iterator[Item]:
 
 def joined(members: list[tuple[Stored, Tensor]]) -> np.ndarray:
     """Our parameters, in one array as published."""
-    arrays = [value.data for _, value in members]
+    arrays = [value._data for _, value in members]
     whole = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
     return whole.T if members[0][0].transposed else whole
 

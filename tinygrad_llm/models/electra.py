@@ -165,7 +165,7 @@ class ElectraForJointPreTraining(Model):
             size=(int(masked.sum()), self.config.vocab_size)
         )  # argmax(logits + Gumbel) samples the softmax
         corrupted = ids.copy()
-        corrupted[masked] = (guess.logits.data[masked] + noise).argmax(axis=-1)
+        corrupted[masked] = (guess.logits._data[masked] + noise).argmax(axis=-1)
         replaced = masked & (corrupted != labels)
         out = self.discriminator(corrupted, attention_mask, labels=replaced.astype(np.int64), **kwargs)
         return ModelOutput(

@@ -12,7 +12,7 @@ from ..autograd import Tensor
 def as_array(value: Any, name: str) -> np.ndarray:
     """The ndarray in a Tensor, an ndarray or nested lists (which must not be ragged)."""
     if isinstance(value, Tensor):
-        return value.data
+        return value._data
     try:
         return np.asarray(value)
     except ValueError as error:

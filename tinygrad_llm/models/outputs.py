@@ -23,7 +23,7 @@ class Later:
     def __init__(self, make: Callable[[], Any], parameters: tuple[Any, ...] = ()) -> None:
         self.make = make
         self.recorded = is_grad_enabled()
-        self.arrays = tuple(p.data for p in parameters if p is not None)
+        self.arrays = tuple(p._data for p in parameters if p is not None)
         self.time = nodes.last_write
 
     def value(self) -> Any:

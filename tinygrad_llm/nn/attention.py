@@ -109,9 +109,9 @@ class MultiHeadAttention(Module):
         """The next positions of a sequence that is being generated, with few calls in between."""
         joined, bias = self.joined(), self.o.bias
         y = continue_attention(
-            x.data, joined.weight, self.o.weight.data, joined.bias, None if bias is None else bias.data,
-            None if residual is None else residual.data, cache.append_arrays, heads=self.heads, kv_heads=self.kv_heads,
-            rotary=rotary, bias=None if mask.bias is None else mask.bias.data, mask=mask.pairs, key_mask=mask.keys,
+            x._data, joined.weight, self.o.weight._data, joined.bias, None if bias is None else bias._data,
+            None if residual is None else residual._data, cache.append_arrays, heads=self.heads, kv_heads=self.kv_heads,
+            rotary=rotary, bias=None if mask.bias is None else mask.bias._data, mask=mask.pairs, key_mask=mask.keys,
             is_causal=mask.causal, window=mask.window, query_offset=mask.offset, scale=self.scale,
         )  # fmt: skip
         return Tensor(y)
@@ -198,11 +198,11 @@ class Joined:
     def __init__(self, weights: list[Tensor], biases: list[Tensor | None]) -> None:
         self.weight = side_by_side_in_place(weights)
         self.bias = None if biases[0] is None else side_by_side_in_place(biases)  # type: ignore[arg-type]
-        self.arrays = [None if p is None else p.data for pair in zip(weights, biases, strict=True) for p in pair]
+        self.arrays = [None if p is None else p._data for pair in zip(weights, biases, strict=True) for p in pair]
 
     def holds(self, parameters: list[Tensor | None]) -> bool:
         """Whether these are still the parameters' arrays: training or loading may have given them others."""
-        return all((None if p is None else p.data) is a for p, a in zip(parameters, self.arrays, strict=True))
+        return all((None if p is None else p._data) is a for p, a in zip(parameters, self.arrays, strict=True))
 
     def __reduce__(self) -> Any:
         return type(None), ()  # a copied model joins its own copies
@@ -210,15 +210,15 @@ class Joined:
 
 def side_by_side_in_place(parameters: list[Tensor]) -> np.ndarray:
     """The arrays under one another as one array, of which the parameters' are views from now on."""
-    arrays = [p.data for p in parameters]
+    arrays = [p._data for p in parameters]
     view = view_side_by_side(arrays)
     if view is not None:
         return view
     block = np.concatenate(arrays)
     start = 0
     for p in parameters:
-        p.data = block[start : start + len(p.data)]
-        start += len(p.data)
+        p.data = block[start : start + len(p._data)]
+        start += len(p._data)
     return block
 
 

@@ -26,7 +26,7 @@ class LayerCache:
         """Store the new positions' k, v (B, Hkv, T, K); returns those of all positions, (B, Hkv, S, K)."""
         if self.owner.length and is_grad_enabled() and k.requires_grad:
             raise RuntimeError("cache: gradients do not flow into cached positions; continue a sequence under tg.no_grad()")
-        keys, values = self.append_arrays(k.data, v.data)
+        keys, values = self.append_arrays(k._data, v._data)
         return (k, v) if self.owner.length == 0 else (Tensor(keys), Tensor(values))
 
     def append_arrays(self, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -109,8 +109,8 @@ class KVCache:
                 elif len(moved):
                     held[moved, :, : self.length] = held[rows[moved], :, : self.length]
             if layer.cross is not None and not shared_source:
-                sources = rows if len(layer.cross[0].data) == batch else self._sources(rows)
-                layer.cross = tuple(Tensor(x.data[sources]) for x in layer.cross)  # type: ignore[assignment]
+                sources = rows if len(layer.cross[0]._data) == batch else self._sources(rows)
+                layer.cross = tuple(Tensor(x._data[sources]) for x in layer.cross)  # type: ignore[assignment]
 
     def _sources(self, rows: np.ndarray) -> np.ndarray:
         """The source of every `copies` rows."""

@@ -117,4 +117,4 @@ def parameter(shape: tuple[int, ...], init: Initialiser, rng: np.random.Generato
 
 def is_skeleton(value: Tensor) -> bool:
     """True for a parameter that was made in a skeleton and has no memory yet."""
-    return not value.data.flags.writeable and value.size > 1 and not any(value.data.strides)
+    return not value._data.flags.writeable and value.size > 1 and not any(value._data.strides)

@@ -41,15 +41,15 @@ class Linear(Module):
 def are_fusible(x: Tensor, *layers: Linear) -> bool:
     """Whether an operation may read these layers' parameters itself: nobody watches or replaced them, the dtypes agree, and the
     product with as many rows as x (..., D) has is the same bit for bit when it is part of a larger one."""
-    array = x.data
+    array = x._data
     rows = math.prod(array.shape[:-1])
     decoding = rows <= FEW_ROWS and not is_grad_enabled()
     for layer in layers:
         weight = layer.weight
-        if type(layer) is not Linear or layer._forward_hooks or type(weight) is not Tensor or weight.data.dtype != array.dtype:
+        if type(layer) is not Linear or layer._forward_hooks or type(weight) is not Tensor or weight._data.dtype != array.dtype:
             return False
-        size = weight.data.size
-        if not (is_for_kernels(rows, size) if decoding else min(weight.data.shape) >= LEAST_WIDTH and rows * size >= FUSED_WORK):
+        size = weight._data.size
+        if not (is_for_kernels(rows, size) if decoding else min(weight._data.shape) >= LEAST_WIDTH and rows * size >= FUSED_WORK):
             return False
     return True
 
@@ -70,7 +70,7 @@ class Embedding(Module):
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise ValueError(f"Embedding: padding_idx must lie in the table of {num_embeddings} rows, got {padding_idx}")
             if not init.in_skeleton():
-                self.weight.data[padding_idx] = 0.0
+                self.weight._data[padding_idx] = 0.0
         self.padding_idx = padding_idx
         self.quantized: Int8Weight | None = None
 

@@ -89,7 +89,7 @@ def from_attention_mask(attention_mask: Any, B: int, T: int, S: int, *, causal: 
     """
     if attention_mask is None:
         return Mask(causal=causal, offset=offset)
-    mask = attention_mask.data if isinstance(attention_mask, Tensor) else np.asarray(attention_mask)
+    mask = attention_mask._data if isinstance(attention_mask, Tensor) else np.asarray(attention_mask)
     if mask.dtype != bool:
         if not ((mask == 0) | (mask == 1)).all():
             raise ValueError(f"attention_mask: expected 0 and 1 (or booleans), 1 = a real token; got {mask.dtype} values "

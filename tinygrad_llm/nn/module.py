@@ -158,7 +158,7 @@ class Module:
         for value in self.parameters():
             wanted = value.requires_grad
             value.requires_grad_(False)
-            value.data = value.data.astype(dtype)
+            value.data = value._data.astype(dtype)
             value.requires_grad_(wanted)
         return self
 
@@ -192,9 +192,9 @@ class Module:
         for name, value in state.items():
             if name in own:
                 target = own[name]
-                if target.data.flags.writeable:
-                    target.data[...] = _array(value)
-                    mark_written(target.data)
+                if target._data.flags.writeable:
+                    target._data[...] = _array(value)
+                    mark_written(target._data)
                 else:  # a skeleton's parameter, which owns no memory yet
                     target.data = np.array(_array(value), target.dtype, order="C")
 
@@ -206,7 +206,7 @@ class Module:
 
 
 def _array(value: Any) -> np.ndarray:
-    return value.data if isinstance(value, Tensor) else np.asarray(value)
+    return value._data if isinstance(value, Tensor) else np.asarray(value)
 
 
 def _few(names: list[str]) -> str:

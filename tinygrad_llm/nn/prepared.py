@@ -138,10 +138,10 @@ class Prepared:
         B, T, D = self.shape
         if self.chain is None or S > self.capacity:
             return None
-        self.entry[...] = x.data.reshape(B * T, D)
+        self.entry[...] = x._data.reshape(B * T, D)
         self.lengths[:], self.starts[:], self.source_ends[:] = S, starts, source_ends[:: self.copies]
         if bias is not None:
-            self.bias[..., :S] = bias.data  # type: ignore[index]
+            self.bias[..., :S] = bias._data  # type: ignore[index]
         if rotary is not None:
             for held, part in zip(self.angles, rotary, strict=True):
                 held[...] = part.reshape(-1, T, part.shape[-1])  # (T, K/2) or (B, 1, T, K/2) -> (B, T, K/2)
@@ -203,7 +203,7 @@ class Prepared:
     def _add_cross_attention(self, attn: Any, x: np.ndarray, residual: np.ndarray, out: np.ndarray, cache: Any) -> None:
         """out = residual + attention of x to the source, whose keys and values are in the cache; `copies` rows share one's"""
         require(is_plain(attn, MultiHeadAttention) and not (attn.training and attn.dropout) and cache.cross is not None)
-        k, v = (part.data for part in cache.cross)
+        k, v = (part._data for part in cache.cross)
         sources, copies = k.shape[0], self.shape[0] // k.shape[0]
         require(attn.q_norm is None and attn.k_norm is None and copies == self.copies)
         q, z = (self._room(name, attn.heads * attn.head_width) for name in ("cross q", "z"))
@@ -271,7 +271,7 @@ class Prepared:
         """A parameter's numbers, and a note that they are read in place."""
         if parameter is None:
             return None
-        array = parameter.data
+        array = parameter._data
         require(type(parameter) is Tensor and array.dtype == np.float32 and array.flags.c_contiguous)
         self.parameters.append(parameter)
         self.arrays.append(array)

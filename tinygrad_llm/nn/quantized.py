@@ -20,7 +20,7 @@ class Int8Weight:
     def __init__(self, weight: Tensor) -> None:
         if weight.dtype != np.float32:
             raise TypeError(f"quantize: expected float32 weights, got {weight.dtype}; call astype(np.float32) first")
-        self.q, self.scale = kernels.quantize_int8(weight.data)
+        self.q, self.scale = kernels.quantize_int8(weight._data)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -42,7 +42,7 @@ class Int8Weight:
                 "a quantized model is for inference alone: call it inside `with tg.no_grad():`; "
                 "to train, load the model anew and quantize it afterwards"
             )
-        return Tensor(kernels.matmul_int8(x.data, self.q, self.scale, None if bias is None else bias.data))
+        return Tensor(kernels.matmul_int8(x._data, self.q, self.scale, None if bias is None else bias._data))
 
     def __repr__(self) -> str:
         return f"Int8Weight{self.shape}"

@@ -14,7 +14,7 @@ def clip_grad_norm_(parameters, max_norm: float, norm_type: float = 2.0, error_i
     The gradients are replaced, not overwritten: two parameters may share one gradient array.
     """
     owners = [p for p in {id(p): p for p in as_list(parameters)}.values() if p.grad is not None]
-    grads = [p.grad.data for p in owners]
+    grads = [p.grad._data for p in owners]
     norm = np.float64(total_norm(grads, norm_type))
     if error_if_nonfinite and not np.isfinite(norm):
         raise RuntimeError(f"clip_grad_norm_: the norm of the gradients is {norm}; a gradient has a NaN or an infinity")

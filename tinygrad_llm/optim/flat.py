@@ -24,10 +24,10 @@ class FlatGroup:
         start = 0
         for p in self.parameters:
             place = slice(start, start + p.size)
-            self.data[place] = p.data.reshape(-1)
+            self.data[place] = p._data.reshape(-1)
             p.data = self.data[place].reshape(p.shape)
             self.ranges.append(place)
-            self.views.append(p.data)
+            self.views.append(p._data)
             start = place.stop
         self.small = [i for i, p in enumerate(self.parameters) if p.size < LARGE]
         small_size = sum(self.parameters[i].size for i in self.small)
@@ -49,7 +49,7 @@ class FlatGroup:
             g = p.grad
             if g is None:
                 return None
-            arrays.append(g.data.reshape(-1))
+            arrays.append(g._data.reshape(-1))
         count = len(self.small)
         if not count:
             return arrays
@@ -60,12 +60,12 @@ class FlatGroup:
         """Takes the values of parameters that were given other arrays, and makes them views again."""
         owner = self.data if self.data.base is None else self.data.base
         # a copied optimizer's views are copies too, of which none lies in the buffer
-        moved = [i for i, (p, view) in enumerate(zip(self.parameters, self.views)) if p.data is not view or view.base is not owner]
+        moved = [i for i, (p, view) in enumerate(zip(self.parameters, self.views)) if p._data is not view or view.base is not owner]
         for p in (self.parameters[i] for i in moved):
             if p.dtype != self.dtype:
                 raise TypeError(f"a parameter of shape {p.shape} was {self.dtype} when the optimizer was made and is {p.dtype} "
                                 "now; make the optimizer after astype")  # fmt: skip
-        values = [self.parameters[i].data.flatten() for i in moved]  # copies: an array may be another part of this very buffer
+        values = [self.parameters[i]._data.flatten() for i in moved]  # copies: an array may be another part of this very buffer
         for i, value in zip(moved, values):
             p, place = self.parameters[i], self.ranges[i]
             self.data[place] = value

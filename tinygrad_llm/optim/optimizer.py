@@ -76,7 +76,7 @@ class Optimizer:
         """
         collected = self.collect()
         flat = [a for arrays in collected for a in arrays or ()]
-        apart = [p.grad.data for store, arrays in zip(self.stores(), collected) if arrays is None
+        apart = [p.grad._data for store, arrays in zip(self.stores(), collected) if arrays is None
                  for p in store.flat.parameters if p.grad is not None]  # fmt: skip
         norm = kernels.grad_norm(flat + apart)
         if np.isfinite(norm):
@@ -112,7 +112,7 @@ class Optimizer:
                 continue
             store.steps[i] += 1
             state = [[store.state[name][place]] for name in self.buffers]
-            self.update([store.flat.data[place]], [p.grad.data.reshape(-1)], state, group, store.steps[i], grad_scale)
+            self.update([store.flat.data[place]], [p.grad._data.reshape(-1)], state, group, store.steps[i], grad_scale)
 
     def update(self, params, grads, state, group, step, grad_scale) -> None:
         """In place, on equally long lists of flat arrays."""
@@ -122,7 +122,7 @@ class Optimizer:
         """Forgets all gradients; with `set_to_none` False those that there are become zeros."""
         for group in self.param_groups:
             for p in group["params"]:
-                p.grad = None if set_to_none or p.grad is None else Tensor(np.zeros_like(p.data))
+                p.grad = None if set_to_none or p.grad is None else Tensor(np.zeros_like(p._data))
 
     # -- saving ----------------------------------------------------------------------------------------------------------
 

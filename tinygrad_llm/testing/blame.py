@@ -38,7 +38,7 @@ class _Recorder(Observer):
         self.calls: list[_Call] = []
 
     def before_op(self, op: Any, inputs: tuple[Any, ...], params: dict[str, Any]) -> None:
-        kept = tuple(x.data.copy() if isinstance(x, Tensor) else x for x in inputs)  # as they were before the call
+        kept = tuple(x._data.copy() if isinstance(x, Tensor) else x for x in inputs)  # as they were before the call
         self.calls.append(_Call(op, kept, dict(params)))
 
 

@@ -90,7 +90,7 @@ def _check_order(order: Any, least: int) -> None:
 def _sort_inputs(fn: Function, inputs: Any) -> tuple[list[Any], list[int]]:
     """The inputs with Tensors as arrays, and the positions to differentiate."""
     given = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
-    values = [x.data if isinstance(x, Tensor) else x for x in given]
+    values = [x._data if isinstance(x, Tensor) else x for x in given]
     wanted = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x.requires_grad]
     wanted = wanted or [i for i, v in enumerate(values) if isinstance(v, np.ndarray) and v.dtype.kind == "f"]
     if not wanted:

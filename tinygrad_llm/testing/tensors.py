@@ -56,7 +56,7 @@ def problem_of(what: str, fn: Function, values: list[Any], wanted: list[int], na
     def forward(arrays: Arrays) -> list[np.ndarray]:
         with no_grad():
             outs, _ = call(arrays, False)
-        return [outs[i].data for i in kept]
+        return [outs[i]._data for i in kept]
 
     def linearize(arrays: Arrays) -> tuple[list[np.ndarray], Pullback]:
         with enable_grad():
@@ -74,9 +74,9 @@ def problem_of(what: str, fn: Function, values: list[Any], wanted: list[int], na
                 raise GradcheckError("shape" if "shape" in str(error) else "raised", f"{what}: {error}") from error
             except Exception as error:  # out of somebody's rule: say so, with the cause attached
                 raise GradcheckError("raised", f"{what}: backward raised {type(error).__name__}: {error}") from error
-            return [None if d is None else d.data for d in found]
+            return [None if d is None else d._data for d in found]
 
-        return [outs[i].data for i in kept], pullback
+        return [outs[i]._data for i in kept], pullback
 
     return Problem(what, live, names, forward, linearize)
 
@@ -108,7 +108,7 @@ def derivative_of(
     if not outs:
         raise GradcheckError("inputs", "gradgradcheck: no output requires a gradient, so there is no second derivative")
     rng = np.random.default_rng(3)
-    seeds = [incoming(o.data, rng) for o in outs]
+    seeds = [incoming(o._data, rng) for o in outs]
     chosen = [probe[i] for i in wanted]
     plain = grad(outs, chosen, [Tensor(s) for s in seeds], allow_unused=True, retain_graph=True)
     graphed = grad(outs, chosen, [Tensor(s) for s in seeds], allow_unused=True, create_graph=True)
@@ -117,7 +117,7 @@ def derivative_of(
     def derivative(*tensors: Any) -> tuple[Tensor, ...]:
         with enable_grad():
             inner = [
-                t if not (isinstance(t, Tensor) and i in wanted) or t.requires_grad else Tensor(t.data, requires_grad=True)
+                t if not (isinstance(t, Tensor) and i in wanted) or t.requires_grad else Tensor(t._data, requires_grad=True)
                 for i, t in enumerate(tensors[:count])
             ]  # evaluated without a graph, the gradient still needs one of its own
             found = grad(run(inner), [inner[i] for i in wanted], list(tensors[count:]), allow_unused=True, create_graph=True)
@@ -133,11 +133,11 @@ def _same_by_both_routes(tolerance: Tolerance, plain: Sequence[Any], graphed: Se
                 how = "with" if a is None else "without"
                 raise GradcheckError("missing", f"gradgradcheck: input {i} has a gradient only {how} create_graph", input=i)
             continue
-        allowed = tolerance.atol + tolerance.rtol * np.abs(a.data)
-        if a.shape != b.shape or not (same(a.data, b.data) or np.all(np.abs(a.data - b.data) <= allowed)):
+        allowed = tolerance.atol + tolerance.rtol * np.abs(a._data)
+        if a.shape != b.shape or not (same(a._data, b._data) or np.all(np.abs(a._data - b._data) <= allowed)):
             raise GradcheckError(
                 "mismatch",
                 f"gradgradcheck: the gradient of input {i} with create_graph differs from the one without by "
-                f"{np.max(np.abs(a.data - b.data)):.4g}: a fused operation's rule and its composite disagree",
+                f"{np.max(np.abs(a._data - b._data)):.4g}: a fused operation's rule and its composite disagree",
                 input=i,
             )

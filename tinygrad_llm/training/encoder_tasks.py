@@ -68,7 +68,7 @@ class ReplacedTask(MaskedTask):
 
     def sums(self, model, batch):
         logits = model.generator(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        ids, labels = self.replace(batch, logits.data)
+        ids, labels = self.replace(batch, logits._data)
         verdict = model.discriminator(input_ids=ids, attention_mask=batch["attention_mask"]).logits
         return {"generator": label_loss(logits, batch["labels"]), "discriminator": binary_loss(verdict, labels)}
 
