@@ -8,6 +8,7 @@ import pytest
 
 import kernels
 from tests.cli.conftest import short
+from tests.cli.test_inspect_describe import page_data
 from tests.training.small import TEXT
 from tinygrad_llm import models, text
 from tinygrad_llm.generate import fill_mask
@@ -172,6 +173,28 @@ def test_eval_predicts_each_token_once(family, train, corpus, run, tmp_path):
         total -= np.take_along_axis(logs, window[1:, None], 1).sum()
     result = json.loads(run("eval", tmp_path / "run", part, "--json")[1])
     assert result["loss"] == pytest.approx(total / 40, rel=1e-5) and result["tokens"] == 40
+
+
+def test_eval_reads_a_text_within_the_tokens_that_the_tokenizer_puts_around_it(run, tmp_path):
+    tk = pytest.importorskip("tokenizers")
+    tokenizer = text.train("bpe", TEXT, 300, style="bart")
+    bos = tokenizer.special["bos"]
+    tokenizer.inner.post_processor = tk.processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", bos)])
+    model = models.create("llama-7b", vocab_size=tokenizer.vocab_size, hidden_size=8, max_position_embeddings=8, num_hidden_layers=1,
+                          num_attention_heads=1, num_key_value_heads=1, intermediate_size=8)  # fmt: skip
+    model.save(tmp_path / "model")
+    tokenizer.save(tmp_path / "model")
+    part = tmp_path / "part.txt"
+    part.write_text("the quick")
+    ids = np.array([bos, *tokenizer.encode("the quick")])
+    logs = kernels.log_softmax_forward(model(input_ids=ids[None, :-1]).logits.numpy()[0].astype(np.float64))
+    loss = -np.take_along_axis(logs, ids[1:, None], 1).mean()
+    result = json.loads(run("eval", tmp_path / "model", part, "--json")[1])
+    assert result["loss"] == pytest.approx(loss, rel=1e-5) and result["tokens"] == len(ids) - 1
+    assert result["loss_per_char"] == pytest.approx(result["loss"] * result["tokens"] / len("the quick"))
+    code, _, err = run("inspect", tmp_path / "model", "--text", "the quick", "--out", tmp_path / "page.html")
+    assert code == 0, err
+    assert page_data(tmp_path / "page.html")["tokens"] == ["<s>", "the", " quick"]
 
 
 def test_eval_refuses_what_the_head_cannot_do(train, corpus, run, tmp_path):

@@ -66,10 +66,11 @@ def prepare(model: Any, tokenizer: Any, given: str, target: str | None) -> dict[
     from ..models.registry import head_of
 
     head = head_of(model)
-    ids = tokenizer.encode(given)[None].astype("int64")
+    classifies = head == "sequence_classification"
+    ids = (tokenizer.encode if classifies else tokenizer.framed)(given)[None].astype("int64")
     if ids.shape[1] < 1:
         raise ValueError(f"the tokenizer makes no token of {given!r}; give a longer text")
-    if head == "sequence_classification":
+    if classifies:
         ids = framed(tokenizer, ids)
     longest = getattr(model.config, "max_position_embeddings", None)
     if longest is not None and ids.shape[1] > longest:

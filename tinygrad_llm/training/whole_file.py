@@ -53,9 +53,12 @@ def evaluate_file(model, tokenizer, path, *, target=None, objective=None, batch:
 
 
 def evaluate_text(model, tokenizer, path, batch: int) -> dict:
-    """Windows side by side: each has one token more than the context, the last of which begins the next window."""
+    """Windows side by side: each has one token more than the context, the last of which begins the next window.
+
+    The text stands within the tokens that the tokenizer puts around one, such as Llama's <s>, as when it is continued.
+    """
     text = texts.read_text(path)
-    ids = tokenizer.encode(text)
+    ids = tokenizer.framed(text)
     if len(ids) < 2:
         raise ValueError(f"{path}: {len(ids)} token, and the first one is not predicted; give a longer text")
     context = longest(model)
@@ -67,7 +70,7 @@ def evaluate_text(model, tokenizer, path, batch: int) -> dict:
         batches.append({"input_ids": np.where(inputs == IGNORE, 0, inputs), "labels": pad_labels([r[1:] for r in group])})
     loss = evaluate(CausalOnly(), model, batches)["loss"]
     tokens = len(ids) - 1
-    first = len(tokenizer.decode(ids[:1]))  # the first token is given
+    first = 0 if ids[0] in tokenizer.special.values() else len(tokenizer.decode(ids[:1]))  # the first token is given
     return {"loss": loss, "perplexity": perplexity(loss), "tokens": tokens,
             "loss_per_char": loss * tokens / max(len(text) - first, 1), "objective": "causal"}  # fmt: skip
 
@@ -84,7 +87,7 @@ def accuracy(task, model, batches) -> float:
     right = total = 0
     with no_grad(), evaluating(model):
         for b in batches:
-            logits = task.logits(model, b).data
+            logits = task.logits(model, b)._data
             counted = b["labels"] != IGNORE
             right += int((np.argmax(logits, axis=-1) == b["labels"])[counted].sum())
             total += int(counted.sum())
