@@ -143,13 +143,6 @@ def test_pairs_refuse():
         objectives.sentence_order(documents(3, 1), 2, **options)
 
 
-@pytest.mark.parametrize("options", [{"mean_span": 0}, {"mean_span": float("nan")}, {"ratio": 1.5}, {"ratio": -0.1}])
-def test_infilling_refuses(options):
-    """Spans of mean length 0 never cover anything."""
-    with pytest.raises(ValueError, match="a ratio from 0 to 1 and a mean_span above 0"):
-        objectives.text_infilling(words(20), mask_id=MASK, **options)
-
-
 def test_replaced_token_labels_what_changed():
     ids = words(6000).reshape(20, 300)
     attention = np.ones_like(ids)
@@ -293,3 +286,30 @@ def test_without_rng_manual_seed_decides(draw):
     assert not np.array_equal(first, other)
     tg.manual_seed(5)
     assert np.array_equal(first, draw(ids))
+
+
+@pytest.mark.parametrize("share", [-0.2, 1.5, float("nan")])
+@pytest.mark.parametrize(("name", "call"), [
+    ("ratio", lambda share: objectives.mask_tokens(words(9), mask_id=MASK, ratio=share)),
+    ("ratio", lambda share: objectives.delete_tokens(words(9), ratio=share)),
+    ("ratio", lambda share: objectives.text_infilling(words(9), mask_id=MASK, ratio=share)),
+    ("probability", lambda share: objectives.masked(words(9)[None], mask_id=MASK, vocab_size=V, probability=share)),
+    ("density", lambda share: objectives.span_corruption(words(9), sentinels=range(9), density=share)),
+])
+def test_shares_lie_between_0_and_1(name, call, share):
+    with pytest.raises(ValueError, match=f"{name}: expected a share of the tokens, from 0 to 1; got {share}"):
+        call(share)
+
+
+def test_spans_and_lengths_that_hold_nothing():
+    for call in (lambda n: objectives.span_corruption(words(9), sentinels=range(9), mean_span=n),
+                 lambda n: objectives.text_infilling(words(9), mask_id=MASK, mean_span=n)):  # fmt: skip
+        for mean_span in (0, -1.0, float("inf"), float("nan")):
+            with pytest.raises(ValueError, match="mean_span: expected a length in tokens, above 0"):
+                call(mean_span)
+    for length in (0, 1):
+        with pytest.raises(ValueError, match=f"max_length: expected more than the 1 special tokens, got {length}"):
+            objectives.translation([words(3)], [words(3)], pad_id=PAD, eos_id=1, max_length=length)
+    with pytest.raises(ValueError, match="max_length: expected more than the 2 special tokens, got 2"):
+        objectives.classification([words(3)], [0], pad_id=PAD, cls_id=CLS, sep_id=SEP, max_length=2)
+    assert objectives.classification([words(3)], [0], pad_id=PAD, cls_id=CLS, sep_id=SEP, max_length=3)["input_ids"].shape == (1, 3)

@@ -4,6 +4,7 @@ original. BART itself uses text infilling with sentence permutation."""
 import numpy as np
 
 from ..autograd import generator
+from .check import check_share, check_span
 
 
 def text_infilling(ids, *, mask_id: int, rng=None, ratio: float = 0.3, mean_span: float = 3.0) -> np.ndarray:
@@ -13,8 +14,8 @@ def text_infilling(ids, *, mask_id: int, rng=None, ratio: float = 0.3, mean_span
     mask, and a sequence always keeps at least one token of its own.
     """
     ids, rng = checked(ids, rng)
-    if not 0 <= ratio <= 1 or not mean_span > 0:
-        raise ValueError(f"expected a ratio from 0 to 1 and a mean_span above 0, got {ratio} and {mean_span}")
+    check_share("ratio", ratio)
+    check_span(mean_span)
     lengths = span_lengths(round(len(ids) * ratio), mean_span, rng)
     while lengths and sum(lengths) + len(lengths) > len(ids):  # each span needs a kept token beside it
         lengths.pop()
@@ -50,6 +51,7 @@ def permute_sentences(ids, *, ends, rng=None) -> np.ndarray:
 
 def mask_tokens(ids, *, mask_id: int, rng=None, ratio: float = 0.15) -> np.ndarray:
     """Random tokens replaced by the mask, as in BERT."""
+    check_share("ratio", ratio)
     ids, rng = checked(ids, rng)
     noisy = ids.copy()
     noisy[rng.permutation(len(ids))[: round(len(ids) * ratio)]] = mask_id
@@ -58,6 +60,7 @@ def mask_tokens(ids, *, mask_id: int, rng=None, ratio: float = 0.15) -> np.ndarr
 
 def delete_tokens(ids, *, rng=None, ratio: float = 0.15) -> np.ndarray:
     """Random tokens deleted; the model must also find out where."""
+    check_share("ratio", ratio)
     ids, rng = checked(ids, rng)
     return np.delete(ids, rng.permutation(len(ids))[: round(len(ids) * ratio)])
 

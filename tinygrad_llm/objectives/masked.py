@@ -4,6 +4,7 @@ import numpy as np
 
 from ..autograd import generator
 from ..data import IGNORE
+from .check import check_share
 
 
 def masked(ids, *, mask_id: int, vocab_size: int, rng=None, special=(), attention_mask=None, word_starts=None,
@@ -16,6 +17,7 @@ def masked(ids, *, mask_id: int, vocab_size: int, rng=None, special=(), attentio
     static (B,) ints: the row with number n has the same mask every time it is seen (BERT's static masking); without
     it masks are drawn anew (RoBERTa's dynamic masking).
     """
+    check_share("probability", probability)
     ids = np.asarray(ids, dtype=np.int64)
     special = np.asarray(sorted(special), dtype=np.int64)
     allowed = ~np.isin(ids, special)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..autograd import generator
+from .check import check_share, check_span
 
 
 def span_corruption(ids, *, sentinels, eos_id: int | None = None, rng=None, density: float = 0.15,
@@ -19,6 +20,8 @@ def span_corruption(ids, *, sentinels, eos_id: int | None = None, rng=None, dens
     ids = np.asarray(ids, dtype=np.int64)
     if ids.ndim != 1 or len(ids) < 2:
         raise ValueError(f"ids: expected one sequence (T,) of at least 2 tokens, got shape {ids.shape}")
+    check_share("density", density)
+    check_span(mean_span)
     rng = generator(rng)
     noise = min(max(round(len(ids) * density), 1), len(ids) - 1)
     spans = min(max(round(noise / mean_span), 1), noise, len(ids) - noise)

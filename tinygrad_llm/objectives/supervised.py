@@ -16,7 +16,7 @@ def translation(sources, targets, *, pad_id: int, eos_id: int | None = None, max
     if len(sources) != len(targets):
         raise ValueError(f"expected as many targets as sources, got {len(targets)} and {len(sources)}")
     end = [] if eos_id is None else [eos_id]
-    room = None if max_length is None else max_length - len(end)
+    room = room_for_text(max_length, len(end))
     close = lambda s: np.concatenate([np.asarray(s, dtype=np.int64)[:room], end]).astype(np.int64)
     ids, mask = pad([close(s) for s in sources], pad_id)
     return {"input_ids": ids, "attention_mask": mask, "labels": pad_labels([close(t) for t in targets])}
@@ -29,7 +29,14 @@ def classification(sequences, labels, *, pad_id: int, cls_id: int | None = None,
         raise ValueError(f"expected one label per text, got {len(labels)} labels and {len(sequences)} texts")
     front = [] if cls_id is None else [cls_id]
     back = [] if sep_id is None else [sep_id]
-    room = None if max_length is None else max_length - len(front) - len(back)
+    room = room_for_text(max_length, len(front) + len(back))
     rows = [np.concatenate([front, np.asarray(s, dtype=np.int64)[:room], back]).astype(np.int64) for s in sequences]
     ids, mask = pad(rows, pad_id)
     return {"input_ids": ids, "attention_mask": mask, "labels": np.asarray(labels, dtype=np.int64)}
+
+
+def room_for_text(max_length: int | None, special: int) -> int | None:
+    """Tokens of the text that fit beside the special ones; None: all."""
+    if max_length is not None and max_length <= special:
+        raise ValueError(f"max_length: expected more than the {special} special tokens, got {max_length}")
+    return None if max_length is None else max_length - special
