@@ -219,6 +219,17 @@ def leaves(*shapes, dtype=np.float64, seed=0):
     return [tg.Tensor(rng.standard_normal(s).astype(dtype), requires_grad=True) for s in shapes]
 
 
+def test_attention_takes_q_k_v_by_their_short_and_long_names():
+    q, k, v = leaves(*QKV)
+    y = F.scaled_dot_product_attention(q, k, v)
+    for names in (("q", "k", "v"), ("query", "key", "value")):
+        named = F.scaled_dot_product_attention(**dict(zip(names, (q, k, v), strict=True)))
+        np.testing.assert_array_equal(named.data, y.data)
+    for positional, more in (((q, k, v), {"query": q}), ((q, k), {}), ((q,), {"key": k})):
+        with pytest.raises(TypeError, match="expected . once, got it (twice|not)"):
+            F.scaled_dot_product_attention(*positional, **more)
+
+
 @pytest.mark.parametrize("second_order", [False, True])
 @pytest.mark.parametrize("kind", ["bool", "float"])
 def test_a_fully_masked_attention_row_gives_zeros_and_zero_gradients(kind, second_order):

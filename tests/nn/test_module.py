@@ -49,6 +49,9 @@ def test_state_is_copied_checked_and_not_shared():
     with pytest.raises(ValueError, match=r"first.weight: expected \(4, 3\), got \(3, 4\)"):
         b.load_state_dict({**state, "first.weight": np.zeros((3, 4)), "first.bias": np.full(4, 9.0)})
     assert not (b.first.bias.data == 9).any(), "nothing is written before all is checked"
+    missing, unexpected = b.load_state_dict({"first.bias": np.full(4, 9.0), "third": np.ones(1)}, strict=False)
+    assert missing == [n for n in state if n != "first.bias"] and unexpected == ["third"]
+    assert b.load_state_dict(state).missing_keys == []
     b.load_state_dict({"first.bias": np.full(4, 9.0)}, strict=False)
     assert (b.first.bias.data == 9).all() and b.first.bias.dtype == np.float32
 

@@ -377,6 +377,23 @@ def test_a_schedule_resumes():
     assert resumed.lr == schedule.lr and resumed.last == 7
 
 
+def test_a_group_appended_by_hand_is_not_passed_over():
+    p, q = (tg.Tensor(np.ones(2), requires_grad=True) for _ in range(2))
+    optimizer = optim.SGD([p], lr=1.0)
+    optimizer.param_groups.append({"params": [q], "lr": 1.0})
+    (p * q).sum().backward()
+    with pytest.raises(ValueError, match="expected the 1 groups.*got 2; add one with add_param_group"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize("norm_type", [0, -1.0, math.nan])
+def test_clipping_by_what_is_no_norm(norm_type):
+    p = tg.Tensor(np.ones(2), requires_grad=True)
+    p.sum().backward()
+    with pytest.raises(ValueError, match="norm_type: expected a number above 0"):
+        optim.clip_grad_norm_([p], 1.0, norm_type=norm_type)
+
+
 def test_gradients_are_forgotten_or_zeroed():
     p, without = parameters()[:2]
     optimizer = optim.SGD([p, without], lr=0.1)

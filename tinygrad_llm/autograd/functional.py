@@ -135,16 +135,22 @@ def _cut(x: Tensor, widths: list[tuple[int, int]]) -> Tensor:
 
 @derived()
 def scaled_dot_product_attention(
-    query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False,
-    scale: float | None = None, enable_gqa: bool = False, rng: np.random.Generator | None = None,
+    q: Any = None, k: Any = None, v: Any = None, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False,
+    scale: float | None = None, enable_gqa: bool = False, rng: np.random.Generator | None = None, *,
+    query: Any = None, key: Any = None, value: Any = None,
 ) -> Tensor:  # fmt: skip
     """softmax(scale · q kᵀ + mask) v   q (..., H, T, K), k (..., H, S, K), v (..., H, S, V) -> (..., H, T, V)
 
     A bool mask says True = may attend, a float mask is added (and may be trained); both broadcast to (..., H, T, S).
     `is_causal` hides keys s > t. `scale` is 1/√K by default. `enable_gqa` lets k and v have fewer heads, H a multiple
-    of theirs. A query that may see no key gives zeros and zero gradients.
+    of theirs. A query that may see no key gives zeros and zero gradients. q, k, v may be called query, key, value, as in PyTorch.
     """
-    q, k, v = as_tensor(query), as_tensor(key), as_tensor(value)
+    given = {"q": (q, query), "k": (k, key), "v": (v, value)}
+    for name, both in given.items():
+        if sum(x is not None for x in both) != 1:
+            times = "not" if both[0] is None else "twice"
+            raise TypeError(f"scaled_dot_product_attention: expected {name} once, got it {times}")
+    q, k, v = (as_tensor(first if first is not None else second) for first, second in given.values())
     _check_attention(q, k, v, enable_gqa)
     own = 3 if enable_gqa else 2  # trailing axes that do not broadcast: with groups of heads, the heads neither
     if not q.shape[:-own] == k.shape[:-own] == v.shape[:-own]:

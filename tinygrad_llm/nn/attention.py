@@ -46,6 +46,11 @@ class MultiHeadAttention(Module):
         dropout: float = 0.0,
         qk_norm: Any = None,
     ) -> None:
+        if width < 1 or heads < 1 or (kv_heads is not None and kv_heads < 1) or (head_width is not None and head_width < 1):
+            raise ValueError(
+                f"MultiHeadAttention: expected sizes of at least 1, got width {width}, heads {heads}, kv_heads {kv_heads}, "
+                f"head_width {head_width}"
+            )
         if head_width is None and width % heads:
             raise ValueError(f"MultiHeadAttention: width {width} is not a multiple of heads {heads}")
         self.heads, self.kv_heads = heads, kv_heads or heads

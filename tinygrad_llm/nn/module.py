@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,13 @@ class _Structure:
 
 
 structure = _Structure()
+
+
+class Keys(NamedTuple):
+    """What `load_state_dict` did not find, and what it had no parameter for."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
 
 
 class Module:
@@ -175,10 +182,11 @@ class Module:
         """Path -> parameter, without history and not copied; a tied parameter stands under each of its names."""
         return {name: value.detach() for name, value in self.named_parameters(remove_duplicate=False)}
 
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Keys:
         """Copy the values of `state` (Tensors or ndarrays) into the parameters, keeping the parameters' dtype.
 
-        Checks every name and shape before it writes anything. `strict=False` allows missing and left-over names.
+        Checks every name and shape before it writes anything. `strict=False` allows missing and left-over names, which are
+        returned: (missing_keys, unexpected_keys).
         """
         own = dict(self.named_parameters(remove_duplicate=False))
         missing = [name for name in own if name not in state]
@@ -197,6 +205,7 @@ class Module:
                     mark_written(target._data)
                 else:  # a skeleton's parameter, which owns no memory yet
                     target.data = np.array(_array(value), target.dtype, order="C")
+        return Keys(missing, extra)
 
     def __repr__(self) -> str:
         lines = [f"({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()]

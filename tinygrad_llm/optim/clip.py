@@ -30,6 +30,8 @@ def total_norm(grads, norm_type: float) -> float:
         return 0.0
     if norm_type == 2.0:
         return kernels.grad_norm(grads)
+    if not norm_type > 0:
+        raise ValueError(f"norm_type: expected a number above 0, or infinity for the largest gradient; got {norm_type}")
     if norm_type == np.inf:
         return np.max([np.abs(g).max(initial=0.0) for g in grads])  # not Python's max, which loses a NaN
     return sum(float((np.abs(g).astype(np.float64) ** norm_type).sum()) for g in grads) ** (1.0 / norm_type)

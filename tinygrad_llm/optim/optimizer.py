@@ -58,6 +58,9 @@ class Optimizer:
 
     def take_in(self) -> None:
         """Makes room for parameters that have none yet: those of a new group, and those that did not require a gradient before."""
+        if len(self.param_groups) != len(self.storage):
+            raise ValueError(f"param_groups: expected the {len(self.storage)} groups that were given, got "
+                             f"{len(self.param_groups)}; add one with add_param_group")  # fmt: skip
         for group, stores in zip(self.param_groups, self.storage):
             held = {id(p) for store in stores for p in store.flat.parameters}
             new = [p for p in group["params"] if p.requires_grad and id(p) not in held]
