@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tinygrad_llm.bench import Options, discover, report
+from tinygrad_llm.bench import Case, Options, discover, report
 from tinygrad_llm.bench.run import Question
 from tinygrad_llm.cli import UsageError, bench
 
@@ -333,3 +333,10 @@ def test_every_question_here_has_a_title_and_cases():
         module = discover.load_question(discover.find_question(name))
         assert module.__doc__ and callable(module.cases), name
     assert Path(discover.question_folder()).name in ("benchmarks", "questions")
+
+
+@pytest.mark.parametrize("name", ["runs", "threads"])
+@pytest.mark.parametrize("count", [-1, 0, 1.5])
+def test_a_case_of_no_runs_is_refused_where_it_is_written(name, count):
+    with pytest.raises(ValueError, match=f"case 'sum': {name}: expected a whole number of at least 1, got {count}"):
+        Case("sum", **{name: count})

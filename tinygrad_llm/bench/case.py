@@ -85,6 +85,10 @@ class Case:
     contestants: dict[str, SetUp] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in ("runs", "threads"):
+            count = getattr(self, name)
+            if count is not None and not (isinstance(count, int) and count >= 1):
+                raise ValueError(f"case {self.name!r}: {name}: expected a whole number of at least 1, got {count}")
         self.fresh = self.fresh or self.threads is not None
 
     def contestant(self, name: str) -> Callable[[SetUp], SetUp]:
