@@ -145,6 +145,14 @@ def test_a_mask_takes_the_space_before_it_where_the_tokenizer_says_so(files, run
     assert code == 0 and out == "mask 1: " + "  ".join(f"{tokenizer.decode([t])!r} {p:.1%}" for t, p in wanted) + "\n"
 
 
+def test_a_text_begins_with_what_the_vocabulary_has(train, run, tmp_path):
+    line = tmp_path / "line.txt"
+    line.write_text("one long line without an end. " * 90)
+    train(line)
+    code, out, err = run("generate", tmp_path / "run", "--tokens", 9)
+    assert code == 0 and out.startswith(" ") and len(out) == 1 + 9 + 1, err
+
+
 def test_eval(train, corpus, run, tmp_path):
     train(corpus)
     code, out, _ = run("eval", tmp_path / "run", corpus, "--json")

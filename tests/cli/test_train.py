@@ -95,6 +95,20 @@ def test_translation_and_classification(train, run, tmp_path):
         assert result["accuracy"] == 1.0 and result["tokens"] == 3
 
 
+def test_classes_that_are_numbers_stand_in_their_order(train, run, tmp_path):
+    labelled = tmp_path / "labels.tsv"
+    labelled.write_text("".join(f"{n}\tline {n}\n{n}\tmore of {n}\n" for n in (10, 9, 2, "x", 1)))
+    assert train(labelled, "--model", "bert", "--objective", "classification", "--steps", 1, out=tmp_path / "c")[0] == 0
+    assert list(models.load(tmp_path / "c").config.extra["id2label"].values()) == ["1", "2", "9", "10", "x"]
+
+
+def test_sentence_pairs_of_a_text_without_sentences(train, tmp_path):
+    line = tmp_path / "line.txt"
+    line.write_text("one line " * 90)
+    code, _, err = train(line, "--model", "bert")
+    assert code == 1 and "paragraphs by an empty line, or train with the objective masked" in short(err)
+
+
 def test_the_built_in_corpus(run, tmp_path, monkeypatch):
     """No file, no --out: a new directory each time."""
     monkeypatch.chdir(tmp_path)

@@ -63,6 +63,7 @@ def test_compare_names_what_differs_and_only_that():
     assert rows["positions"] == ("learned, 512", "trained bias on the scores, 32 buckets of distance, shared by the layers")
     assert "scores not scaled" in rows["attention"][1]
     assert tg.models.compare("gpt2", "gpt2") == []
+    assert tg.models.compare("BERT", "T5") == tg.models.compare("bert", "t5")
     assert [row for row, _, _ in tg.models.compare("mistral-7b", "llama3.1-8b")] == ["embeddings", "window"]
 
 

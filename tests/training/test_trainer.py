@@ -272,7 +272,8 @@ def test_a_checkpoint_of_another_family_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "bad",
-    [{"steps": 0}, {"lr": 0.0}, {"min_lr": 2.0}, {"schedule": "square"}, {"optimizer": "lion"}, {"clip": -1.0}, {"precision": "half"}],
+    [{"steps": 0}, {"lr": 0.0}, {"min_lr": 2.0}, {"schedule": "square"}, {"optimizer": "lion"}, {"clip": -1.0}, {"precision": "half"},
+     {"steps": 1.5}, {"eval_every": 2.0}, {"seed": "1"}],
 )
 def test_options_are_checked(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):

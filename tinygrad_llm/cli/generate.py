@@ -126,9 +126,9 @@ def prompt_ids(tokenizer, text: str, model):
 
 
 def write_continuation(model, tokenizer, args) -> int:
-    from tinygrad_llm.training.samples import continue_ids
+    from tinygrad_llm.training.samples import continue_ids, opening
 
-    prompt = "\n" if args.prompt is None else args.prompt
+    prompt = opening(tokenizer) if args.prompt is None else args.prompt
     ids = prompt_ids(tokenizer, prompt, model)
     options = sampling(args, tokenizer, 0.8 if args.beams == 1 else 0.0)
     if args.beams > 1:

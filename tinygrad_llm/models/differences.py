@@ -21,7 +21,7 @@ ROWS = (
 
 def facts(name: str) -> dict[str, str]:
     """{row: what the model has}, for a family, a preset or a checkpoint's folder. Only `new` is prose, from the file's head."""
-    model = skeleton_of(representative(name) if name in families else name)
+    model = skeleton_of(representative(name.lower()) if name.lower() in families else name)
     base = model.without_head()
     stack = base.decoder if hasattr(base, "decoder") else base
     blocks = base.blocks() if hasattr(base, "blocks") else stack.layers

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 
 from ..autograd.state import PRECISIONS
 
@@ -33,6 +34,9 @@ class Options:
     precision: str = "float32"  # of the products in forward and backward; weights, optimizer and evaluation are float32
 
     def __post_init__(self):
+        counts = ("steps", "batch", "accumulate", "warmup", "eval_every", "save_every", "sample_every", "patience", "seed")
+        for name in counts:
+            self.need(isinstance(getattr(self, name), Integral), name, "a whole number")
         for name in ("steps", "batch", "accumulate"):
             self.need(getattr(self, name) >= 1, name, "at least 1")
         for name in ("warmup", "eval_every", "save_every", "sample_every", "patience", "clip", "weight_decay", "seed"):

@@ -132,7 +132,9 @@ def documents(text: str, longest: int = 30, least: int = 4) -> list[list[str]]:
             current = []
     usable = [d for d in result if len(d) >= 2]
     if len(usable) < least:
-        raise ValueError(f"the text has {len(usable)} paragraphs of two sentences or more; sentence pairs need at least {least}")
+        raise ValueError(f"the text has {len(usable)} paragraphs of two sentences or more; sentence pairs need at least {least}; "
+                         "end sentences by full stops or line ends and paragraphs by an empty line, or train with the objective "
+                         "masked")  # fmt: skip
     return usable
 
 
@@ -197,6 +199,11 @@ def lines_of(path) -> list[str]:
     return texts.read_text(path).removesuffix("\n").split("\n")
 
 
+def in_order(label: str) -> tuple:
+    """Numbers before names, and 2 before 10."""
+    return (0, int(label), label) if re.fullmatch(r"[-+]?\d+", label) else (1, 0, label)
+
+
 def prepare_classification(path, choices: DataChoices, tokenizer) -> Prepared:
     if path is None:
         raise ValueError("classification needs a file with one LABEL<tab>TEXT a line")
@@ -209,7 +216,7 @@ def prepare_classification(path, choices: DataChoices, tokenizer) -> Prepared:
     known, first = choices.label_names or (), rows[0][0]
     if len(rows) > 1 and first not in known and sum(label == first for label, _ in rows) == 1:
         rows = rows[1:]  # a first line whose label is never seen again is a header
-    names = list(known or sorted({label for label, _ in rows}))
+    names = list(known or sorted({label for label, _ in rows}, key=in_order))
     strange = next((label for label, _ in rows if label not in names), None)
     if strange is not None:
         raise ValueError(f"{path}: label {strange!r} is not one of the model's: {', '.join(names)}")

@@ -7,11 +7,11 @@ from ..generate.settings import stops
 from ..objectives import text_infilling
 
 
-def sample(model, task, tokenizer, *, tokens: int = 120, seed: int = 0, prompt: str = "\n") -> str:
+def sample(model, task, tokenizer, *, tokens: int = 120, seed: int = 0) -> str:
     """A few lines of text that show the model at work. Draws nothing from the generators that training draws from."""
     rng = np.random.default_rng(seed)
     if task.head == "causal_lm":
-        return continuation(model, tokenizer, prompt, tokens, rng)
+        return continuation(model, tokenizer, tokens, rng)
     if task.head == "seq2seq_lm":
         return decoded(model, task, tokenizer, tokens)
     if hasattr(task, "special") and "mask" in task.special and task.head in ("masked_lm", "pretraining", "joint"):
@@ -19,11 +19,17 @@ def sample(model, task, tokenizer, *, tokens: int = 120, seed: int = 0, prompt: 
     return ""
 
 
-def continuation(model, tokenizer, prompt: str, tokens: int, rng) -> str:
+def opening(tokenizer) -> str:
+    """What a text begins with where nobody says: a line end, or the first character of a vocabulary without one."""
     try:
-        ids = tokenizer.encode(prompt)
-    except ValueError:  # a text without line ends
-        ids = np.array([0])
+        tokenizer.encode("\n")
+    except ValueError:
+        return tokenizer.decode([tokenizer.first])
+    return "\n"
+
+
+def continuation(model, tokenizer, tokens: int, rng) -> str:
+    ids = tokenizer.encode(opening(tokenizer))
     ids = ids if len(ids) else np.array([0])
     return tokenizer.decode(continue_ids(model, ids, tokens, rng, do_sample=True, temperature=0.8)).strip("\n")
 
