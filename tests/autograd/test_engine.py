@@ -286,6 +286,43 @@ def test_reading_data_and_writing_what_no_gradient_needs_are_allowed():
     np.testing.assert_array_equal(x.grad.data[3:], np.full((3, 4), 4.0))
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 4), (300, 7, 11)])
+def test_a_view_of_an_array_in_any_memory_order_may_be_read_and_a_write_to_it_is_found(shape):
+    x = leaf(*shape)
+    y = tg.exp(x.transpose(0, 2, 1))  # whose axes NumPy leaves as they lie in x
+    assert not y._data.flags.forc
+    view = y.transpose(2, 0, 1)
+    z = (y * y).sum()
+    y[0].data, view.numpy(), view[1:, :, ::-2].data, y[:, 1].data  # noqa: B018
+    z.backward(retain_graph=True)
+    view[1:, :, ::-2].data[0, 0, 0] = 9.0
+    with pytest.raises(RuntimeError, match="(multiply|exp).*changed in place"):
+        z.backward()
+
+
+def test_a_view_of_an_array_with_gaps_may_be_read_and_a_write_to_it_is_found(tmp_path):
+    values = np.memmap(tmp_path / "values", dtype=np.float64, mode="w+", shape=(6, 4))[::-2, ::2]
+    x = tg.Tensor(values, requires_grad=True)
+    y = (x * x).sum()
+    x.data, x[1:].data, x.T.data  # noqa: B018
+    y.backward(retain_graph=True)
+    x[1:].data[0] = 9.0
+    with pytest.raises(RuntimeError, match="multiply.*changed in place"):
+        y.backward()
+
+
+def test_a_second_write_beside_what_a_gradient_needs_is_allowed_as_the_first():
+    x = leaf(6, 4)
+    y = (x[:3] * x[:3]).sum()
+    x[5:].data[...] = 1.0
+    x[5:].data[...] = 2.0
+    y.backward(retain_graph=True)
+    x[2:].data[...] = 3.0
+    x[2:].data[...] = x[2:].data  # given again, with no write since
+    with pytest.raises(RuntimeError, match="multiply.*changed in place"):
+        y.backward()
+
+
 @pytest.mark.parametrize("shape", [(), (0, 3), (1,), (7, 5), (400, 311)])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "bool"])
 def test_a_checksum_changes_with_every_kind_of_change(shape, dtype):

@@ -76,6 +76,7 @@ class _Region:
         self.count = 0
         self.precision, self.path, self.lens = local.precision, local.path, local.lens
         self.generator = generator()  # this thread's
+        nodes.readers.add(self)
         # a region inside another is recorded anew when the outer one runs again, of arrays as they were the first time
         self.time = min((o.time for o in local.observers if isinstance(o, _Collect)), default=tick())
 

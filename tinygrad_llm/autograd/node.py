@@ -14,6 +14,7 @@ from sys import getrefcount
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 
 tick = itertools.count().__next__
 
@@ -89,6 +90,7 @@ def leaf(array: np.ndarray) -> Node:
 # younger looks at the arrays.
 
 last_write = -1  # when an array was last overwritten, or went where it may be
+readers: weakref.WeakSet[Any] = weakref.WeakSet()  # what will read arrays that it does not hold: checkpointed calls
 _written: dict[int, tuple[int, Any]] = {}  # id of the array that owns the memory -> (time of its last write, weakref)
 _given: dict[int, Given] = {}  # id of the owner -> what was given away of its memory
 
@@ -99,29 +101,32 @@ class Given:
     def __init__(self, owner: np.ndarray) -> None:
         key = id(owner)
         self.owner = weakref.ref(owner, lambda _: _given.pop(key, None))
-        self.parts: dict[Any, tuple[int, int]] = {}
+        self.parts: dict[Any, tuple[int, int, int, tuple[int, int]]] = {}  # and a time before it was written, or -1; its bounds
 
     def note(self, array: np.ndarray, owner: np.ndarray) -> int:
         """The time at which `array`, a view of the owner, was given away: now."""
-        part = None if array is owner or not owner.flags.forc else (
-            array.shape, array.dtype, array.ctypes.data - owner.ctypes.data, array.strides)  # fmt: skip
-        known, now, held = self.parts.pop(part, None), tick(), checksum(array)
-        if known is not None and known[1] != held:  # what was recorded after it was given may have seen the change
-            _note_write(owner, known[0])
+        part = None  # the owner, also for a view of what has gaps
+        if array is not owner and _in_memory_order(owner).flags.c_contiguous:
+            part = array.shape, array.dtype, array.ctypes.data - owner.ctypes.data, array.strides
+        else:
+            array = owner
+        now, held, bounds = tick(), checksum(array), byte_bounds(array)
+        since, before, written, _ = self.parts.pop(part, (now, held, -1, bounds))
         if len(self.parts) >= MOST_PARTS:
-            del self.parts[next(iter(self.parts))]
-        self.parts[part] = now, held
+            self.parts.pop(next(iter(self.parts)), None)
+        self.parts[part] = now, held, written if before == held else since, bounds
         return now
 
     def changed(self, value: np.ndarray, time: int) -> bool:
         """Whether a part that shares memory with `value` was given away after `time`, and changed since."""
         owner = self.owner()
-        if owner is None:
+        if owner is None or not value.size:
             return False
-        for part, (since, held) in tuple(self.parts.items()):
-            if since > time:
+        low, high = byte_bounds(value)
+        for part, (since, held, written, (start, end)) in tuple(self.parts.items()):
+            if since > time and start < high and low < end:
                 array = owner if part is None else _part(owner, *part)
-                if np.may_share_memory(array, value) and checksum(array) != held:
+                if written > time or checksum(array) != held:
                     return True
         return False
 
@@ -129,8 +134,13 @@ class Given:
 MOST_PARTS = 1000  # of one array that are remembered
 
 
+def _in_memory_order(array: np.ndarray) -> np.ndarray:
+    """The array with its axes in the order of its strides: C-contiguous where it has no gaps, as NumPy's own results have none."""
+    return array.transpose(sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis])))
+
+
 def _part(owner: np.ndarray, shape: Any, dtype: Any, offset: int, strides: Any) -> np.ndarray:
-    return np.ndarray(shape, dtype, owner.T if owner.flags.fnc else owner, offset, strides)
+    return np.ndarray(shape, dtype, _in_memory_order(owner), offset, strides)
 
 
 def checksum(array: np.ndarray) -> int:
@@ -138,9 +148,7 @@ def checksum(array: np.ndarray) -> int:
 
     A row has an odd number of words, so that no change of every number alike, as of all signs, sums to nothing.
     """
-    if not array.flags.c_contiguous:
-        array = array.T if array.flags.f_contiguous else np.ascontiguousarray(array)
-    numbers = array.reshape(-1).view(np.uint8)
+    numbers = np.ascontiguousarray(_in_memory_order(array)).reshape(-1).view(np.uint8)
     whole = len(numbers) // (8 * 509) * (8 * 509) if len(numbers) > 1 << 16 else 0
     words = numbers[:whole].view(np.uint64).reshape(-1, 509)
     total = zlib.crc32(numbers[whole:].data)
@@ -160,14 +168,11 @@ def mark_written(array: np.ndarray) -> None:
     """Say that `array` was overwritten in place: backward through a node that saved it (or a view of it) will refuse."""
     global last_write
     last_write = tick()
-    _note_write(memory_owner(array), last_write)
-
-
-def _note_write(owner: np.ndarray, time: int) -> None:
+    owner = memory_owner(array)
     key = id(owner)
     known = _written.get(key)
     reference = known[1] if known else weakref.ref(owner, lambda _, key=key: _written.pop(key, None))  # type: ignore[misc]
-    _written[key] = (max(time, known[0]) if known else time, reference)
+    _written[key] = (last_write, reference)
 
 
 def _counts(tensor: Any) -> tuple[bool, int, int]:
@@ -187,9 +192,9 @@ _ALONE = {_counts(_Holder(np.zeros(1))), _counts(_Holder(np.zeros(1)[:]))}  # of
 
 
 def give(tensor: Any) -> np.ndarray:
-    """The tensor's array, for somebody who may write to it. What it holds is noted, unless the tensor alone has it."""
+    """The tensor's array, for somebody who may write to it. What it holds is noted, unless the tensor alone needs it."""
     global last_write
-    alone = _counts(tensor) in _ALONE
+    alone = _counts(tensor) in _ALONE and not readers
     array: np.ndarray = tensor._data
     if alone or not array.flags.writeable:
         return array
