@@ -94,6 +94,8 @@ WRONG = [
     w("zero", np.tanh, lambda g, x: 0 * g, X),
     w("not multiplied by g", np.sin, lambda g, x: np.cos(x), X, kind="nonlinear"),
     w("squared g", lambda x: 3 * x, lambda g, x: 3 * g * g, X),
+    w("clipped at 50", lambda x: x @ B, lambda g, x: np.clip(g @ B.T, -50, 50), 0.1 * A, kind="nonlinear"),
+    w("small g dropped", np.sin, lambda g, x: g * (abs(g) > 1e-3) * np.cos(x), X, kind="nonlinear"),
     w("absolute g", lambda x: 3 * x, lambda g, x: 3 * abs(g), X),
     w("tiny scale, factor 2", lambda x: 1e-9 * x**2, lambda g, x: g * 4e-9 * x, X),
     w("huge scale, factor 1.001", lambda x: 1e9 * np.sin(x), lambda g, x: g * 1.001e9 * np.cos(x), X),
@@ -139,6 +141,7 @@ WRONG = [
     # single elements
     w("one in a thousand, 1.0005", np.sin, lambda g, x: spoil(g * np.cos(x), 577, 1.0005), LONG),
     w("one in a thousand, zero", np.sin, lambda g, x: spoil(g * np.cos(x), 999, 0.0), LONG),
+    w("one in three thousand, 1.0001 of a small one", np.sin, lambda g, x: spoil(g * np.cos(x), 1552, 1.0001), np.full(3000, 1.6)),
     w("one in a thousand of a sum", lambda x: np.sin(x).sum(), lambda g, x: spoil(g * np.cos(x), 0, 1.001), LONG),
     w("first row", np.exp, lambda g, x: spoil(g * np.exp(x), 0, 1.01), X),
     w("last element", np.exp, lambda g, x: spoil(g * np.exp(x), (-1, -1), -1.0), X),

@@ -47,8 +47,27 @@ def examine(problem: Problem, tolerance: Tolerance, fast: bool) -> bool:
             elif not _direction_agrees(problem, tolerance, combinations, claimed, block, rng):
                 todo.extend(np.array_split(block, 4))  # halving the search, rather than visiting thousands
         judge.close()
+        _any_size(problem, pullback, u, g)
     repeat(problem, u, g, 1)
     return True
+
+
+def _any_size(problem: Problem, pullback: Any, u: np.ndarray, g: np.ndarray) -> None:
+    """A power of two in the incoming gradient comes out as it went in: nothing is clipped, cut off or added."""
+    for factor in (2.0**-20, 2.0**20):
+        scaled = problem.join(pullback(problem.split(u * factor))) / factor
+        off = (np.abs(scaled - g) > 1e-9 * np.abs(g) + 1e-14) & np.isfinite(scaled)
+        if off.any():
+            repeat(problem, u, g, 5)  # if it is not the same each time, that is the finding
+            c = int(np.argmax(off))
+            position, index = problem.locate(c)
+            raise problem.error(
+                "nonlinear",
+                f"backward is not linear in the incoming gradient: at index {place(index) or '()'} it gives {g[c]:.10g} for one of "
+                f"ordinary size, but {scaled[c]:.10g} times {factor:.3g} for {factor:.3g} times the same (clipped, cut off at a "
+                "threshold, or not multiplied by it?)",
+                position, index=index, analytic=float(g[c]), numeric=float(scaled[c]),
+            )  # fmt: skip
 
 
 def _claims(problem: Problem, pullback: Any, u: np.ndarray, g: np.ndarray, rng: Any) -> tuple[np.ndarray | None, np.ndarray]:

@@ -66,14 +66,15 @@ class Judge:
         return float(self.problem.join(self.pullback(self.problem.split(one)))[c] / self.u[j])
 
     def _search(self, c: int, u: np.ndarray, slope: Slope, scale: float) -> None:
-        """Halve the set of outputs until the one whose entry is wrong is alone."""
+        """Halve the set of outputs until the one whose entry is wrong is alone. The errors of many, of either sign, add up as their
+        squares do: as their sizes, those of three thousand outputs that do not move would hide a wrong one."""
         estimate, error = np.nan_to_num(slope.best), np.where(u == 0, 0.0, slope.best_error)
 
         def gap(part: np.ndarray) -> float:
             value = self.problem.join(self.pullback(self.problem.split(part)))[c]
             expected = float(part @ estimate)
             size = max(scale, abs(value), abs(expected))
-            allowed = self.tolerance.around(value, expected, size) + 10 * float(np.abs(part) @ error)
+            allowed = self.tolerance.around(value, expected, size) + 10 * float(np.linalg.norm(part * error))
             return abs(value - expected) / max(allowed, 1e-300)
 
         outputs = np.flatnonzero(u)
