@@ -44,6 +44,18 @@ def test_integers_become_floats_where_numpy_makes_them_floats():
     np.testing.assert_array_equal(gradient(lambda x: x ** np.array([0, 1], np.uint8), [30.0, 30.0]), [0, 1])
     np.testing.assert_array_equal(tg.diff(np.array([1, 3, 6])).data, [2, 3])
     np.testing.assert_array_equal(tg.diff(np.array([True, False, False])).data, [True, False])
+    big = np.array([[2**53 + 1, 3], [5, -(2**53) - 1]])
+    for function in (np.nanmax, np.nanmin):
+        for x in (big, big > 4):
+            ours = function(tg.Tensor(x), axis=0)
+            np.testing.assert_array_equal(ours.data, function(x, axis=0))
+            assert ours.dtype == x.dtype
+
+
+@pytest.mark.parametrize("axis", [None, (0, 1), (1,), 0.0])
+def test_differences_are_along_one_axis(axis):
+    with pytest.raises(TypeError, match="diff"):
+        np.diff(tg.Tensor(np.eye(3)), axis=axis)
 
 
 def test_bytes_are_indices_like_any_other():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
+
 import numpy as np
 
 from .op import op
-from .ops_common import as_floats, count_along, derived, errstate, kept_shape, normal_axes, tuple_axis, value
+from .ops_common import as_floats, count_along, derived, errstate, kept_shape, normal_axes, normal_axis, tuple_axis, value
 from .tensor import Tensor
 
 
@@ -283,8 +285,7 @@ def average(x, axis=None, weights=None, keepdims=False):
 def diff(x, n=1, axis=-1, prepend=None, append=None):
     """yₖ = xₖ₊₁ - xₖ, n times over; `prepend` and `append` are put before and behind first"""
     x = x if isinstance(x, Tensor) else Tensor(x)
-    ndim = np.ndim(value(x))
-    axis = normal_axes(axis, ndim)[0]
+    axis = normal_axis(operator.index(axis), x.ndim)
     if n < 0:
         raise ValueError(f"diff: expected n ≥ 0, got {n}")
     edge = lambda e: e if np.ndim(value(e)) else np.full(kept_shape(x.shape, axis), e, x.dtype)

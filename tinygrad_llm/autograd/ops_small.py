@@ -77,13 +77,17 @@ def isposinf(x):
 @derived(np.nanmax)
 def nanmax(x, axis=None, keepdims=False):
     """The largest of what is not NaN (-inf where all is NaN)"""
-    return reduce.max(np.where(np.isnan(x), -np.inf, x), axis=axis, keepdims=keepdims)
+    x = as_tensor(x)
+    x = np.where(np.isnan(x), -np.inf, x) if x.dtype.kind == "f" else x
+    return reduce.max(x, axis=axis, keepdims=keepdims)
 
 
 @derived(np.nanmin)
 def nanmin(x, axis=None, keepdims=False):
     """The smallest of what is not NaN (inf where all is NaN)"""
-    return reduce.min(np.where(np.isnan(x), np.inf, x), axis=axis, keepdims=keepdims)
+    x = as_tensor(x)
+    x = np.where(np.isnan(x), np.inf, x) if x.dtype.kind == "f" else x
+    return reduce.min(x, axis=axis, keepdims=keepdims)
 
 
 @derived(*(f for f in (getattr(np, "trapezoid", None),) if f))
