@@ -98,6 +98,14 @@ def test_quantiles_are_numpys(data, method, keepdims):
     np.testing.assert_allclose(ours.data, expected, atol=1e-12)
 
 
+def test_equal_neighbours_share_a_quantile_as_others_do():
+    np.testing.assert_array_equal(gradient(tg.median, [1.0, 1.0]), [0.5, 0.5])  # (a + b) / 2, which is smooth
+    np.testing.assert_array_equal(gradient(tg.median, [1.0, 0.0, 1.0, 1.0]), [0.5, 0, 0.5, 0])
+    np.testing.assert_allclose(gradient(lambda x: tg.quantile(x, 0.3), [2.0, 2.0]), [0.7, 0.3])
+    np.testing.assert_array_equal(gradient(tg.median, [np.inf, np.inf, 1.0, np.inf]).sum(), 1)
+    assert tg.testing.gradcheck(tg.median, tg.Tensor(np.array([1.0, 1.0, 0.0, 1.0]), requires_grad=True), order=2)
+
+
 def test_medians_of_infinities_and_the_slope_of_a_percentile():
     inf = np.inf
     assert [tg.median(np.array(x)).item() for x in ([1.0, 2, inf], [inf] * 3, [-inf, 1, 2])] == [2, inf, 1]

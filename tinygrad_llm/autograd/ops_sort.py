@@ -141,10 +141,10 @@ def quantile(x, q, axis=None, keepdims=False, method="linear"):
         weight = weight + (q - qs) * (n - 1) if method == "linear" else weight + 0 * q
     weight = weight.astype(x.dtype).reshape(qs.shape + (1,) * len(rest))
     low, high = take(rows, below, 0), take(rows, np.minimum(below + 1, n - 1), 0)
-    equal = value(low) == value(high)  # infinities too, whose difference is NaN
-    unreached = (value(weight) == 0) & (np.isinf(value(low)) | np.isinf(value(high)))  # 0 · inf
+    infinite = np.isinf(value(low)) | np.isinf(value(high))
+    same = infinite & ((value(weight) == 0) | (value(low) == value(high)))  # 0 · inf and inf - inf are NaN
     with errstate():
-        out = low + np.where(equal | unreached, 0, high - low) * weight
+        out = low + np.where(same, 0, high - low) * weight
     out = np.where(np.isnan(value(rows[-1])), rows[-1], out)  # NaN stands last, and makes everything NaN
     return out.reshape(qs.shape + kept_shape(x.shape, axes)) if keepdims else out
 
