@@ -145,6 +145,29 @@ def test_no_number_but_0_passes_for_an_infinite_slope(claim):
     assert check_vjp(lambda x: np.sqrt(np.abs(x)), at_zero(claim, root), x)  # between -inf and inf
 
 
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_function_may_differentiate_inside_and_set_hooks(order):
+    x = tg.Tensor(np.array([0.3, 0.7]), requires_grad=True)
+
+    def penalty(x):
+        slope = tg.grad((x**3).sum(), x, create_graph=True)[0]
+        return ((slope - 1) ** 2).sum()
+
+    def hooked(factor):
+        def fn(x):
+            y = x * 2
+            y.register_hook(lambda g: g * factor)
+            y.retain_grad()
+            return y * y
+
+        return fn
+
+    assert gradcheck(penalty, x, order=order)
+    assert gradcheck(hooked(1), x, order=order)
+    with pytest.raises(GradcheckError, match="is wrong"):
+        gradcheck(hooked(1.001), x, order=order)
+
+
 def test_refuses_what_has_no_gradient():
     assert refused(gradcheck, tg.exp, tg.Tensor(np.arange(3))).kind == "inputs"
     assert refused(gradcheck, tg.argmax, tensor(3)).kind == "inputs"

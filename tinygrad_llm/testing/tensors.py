@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd.engine import GradientError, grad
-from ..autograd.state import enable_grad, no_grad
+from ..autograd.state import enable_grad
 from ..autograd.tensor import Tensor
 from .errors import GradcheckError
 from .hygiene import incoming
@@ -31,9 +31,9 @@ def problem_of(what: str, fn: Function, values: list[Any], wanted: list[int], na
     """A function of Tensors as a Problem on arrays. Inputs that are not wanted stay what they are."""
     live = [v if i in wanted or not isinstance(v, np.ndarray) else _Fixed(v) for i, v in enumerate(values)]
 
-    def call(arrays: Arrays, requires_grad: bool) -> tuple[list[Any], list[Tensor]]:
+    def call(arrays: Arrays) -> tuple[list[Any], list[Tensor]]:
         tensors = [
-            Tensor(a, requires_grad=requires_grad and i in wanted) if isinstance(a, np.ndarray)
+            Tensor(a, requires_grad=i in wanted) if isinstance(a, np.ndarray)
             else Tensor(a.array) if isinstance(a, _Fixed) else a
             for i, a in enumerate(arrays)
         ]  # fmt: skip
@@ -47,20 +47,20 @@ def problem_of(what: str, fn: Function, values: list[Any], wanted: list[int], na
         return outs, [tensors[i] for i in wanted]
 
     with enable_grad():
-        first, _ = call([v.copy() if isinstance(v, np.ndarray) else v for v in live], True)
+        first, _ = call([v.copy() if isinstance(v, np.ndarray) else v for v in live])
     differentiable = [i for i, out in enumerate(first) if out.requires_grad]
     kept = differentiable or [i for i, out in enumerate(first) if out.dtype.kind == "f"]
     if not kept:
         raise GradcheckError("inputs", f"{what}: no output is a float ({', '.join(str(o.dtype) for o in first)})")
 
     def forward(arrays: Arrays) -> list[np.ndarray]:
-        with no_grad():
-            outs, _ = call(arrays, False)
+        with enable_grad():  # as the gradient's own run: `fn` may differentiate inside, or set hooks
+            outs, _ = call(arrays)
         return [outs[i]._data for i in kept]
 
     def linearize(arrays: Arrays) -> tuple[list[np.ndarray], Pullback]:
         with enable_grad():
-            outs, leaves = call(arrays, True)
+            outs, leaves = call(arrays)
 
         def pullback(grads: list[np.ndarray]) -> list[Any]:
             pairs = [(outs[i], Tensor(g)) for i, g in zip(kept, grads, strict=True) if outs[i].requires_grad]
@@ -116,11 +116,8 @@ def derivative_of(
 
     def derivative(*tensors: Any) -> tuple[Tensor, ...]:
         with enable_grad():
-            inner = [
-                t if not (isinstance(t, Tensor) and i in wanted) or t.requires_grad else Tensor(t._data, requires_grad=True)
-                for i, t in enumerate(tensors[:count])
-            ]  # evaluated without a graph, the gradient still needs one of its own
-            found = grad(run(inner), [inner[i] for i in wanted], list(tensors[count:]), allow_unused=True, create_graph=True)
+            outs, chosen = run(tensors[:count]), [tensors[i] for i in wanted]
+            found = grad(outs, chosen, list(tensors[count:]), allow_unused=True, create_graph=True)
         return tuple(d for d in found if d is not None)
 
     return derivative, [*values, *seeds], [*wanted, *range(count, count + len(seeds))]
