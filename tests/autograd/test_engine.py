@@ -323,6 +323,32 @@ def test_a_second_write_beside_what_a_gradient_needs_is_allowed_as_the_first():
         y.backward()
 
 
+@pytest.mark.parametrize("n", [1, 50, 150])
+def test_numbers_that_were_put_back_are_unchanged(n):
+    """A slope measured between the forward and its backward; beyond what is remembered, backward refuses."""
+    x = leaf(n)
+    y = (x**3).sum()
+    held, moved = [], []
+    for i in range(n):
+        old = x.data[i]
+        x.data[i] = old + 1e-6
+        moved.append((x**3).sum())
+        held.append(moved[-1].item())
+        x.data[i] = old - 1e-6
+        held[-1] = (held[-1] - (x**3).sum().item()) / 2e-6
+        x.data[i] = old
+    for graph in moved:  # of numbers that are gone
+        with pytest.raises(RuntimeError, match="power.*changed in place"):
+            graph.backward()
+    if 3 * n >= node.MOST_STATES:
+        with pytest.raises(RuntimeError, match="power.*changed in place"):
+            y.backward()
+    else:
+        y.backward()
+        np.testing.assert_allclose(x.grad.data, held, rtol=1e-4, atol=1e-8)
+        assert len(node._given[id(x._data)].parts[None][0]) <= node.MOST_STATES
+
+
 @pytest.mark.parametrize("shape", [(), (0, 3), (1,), (7, 5), (400, 311)])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "bool"])
 def test_a_checksum_changes_with_every_kind_of_change(shape, dtype):

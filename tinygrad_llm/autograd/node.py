@@ -96,12 +96,16 @@ _given: dict[int, Given] = {}  # id of the owner -> what was given away of its m
 
 
 class Given:
-    """The parts of an array's memory that were given away: for each when, and the checksum of what it held."""
+    """The parts of an array's memory that were given away: for each, what it held when (a checksum), and its bounds.
+
+    Each change adds a state, with the last time that it was seen. A node's is the first that was seen after it: whoever moves
+    x.data[0] to and fro to measure a slope, and puts it back, has changed nothing for the nodes from before.
+    """
 
     def __init__(self, owner: np.ndarray) -> None:
         key = id(owner)
         self.owner = weakref.ref(owner, lambda _: _given.pop(key, None))
-        self.parts: dict[Any, tuple[int, int, int, tuple[int, int]]] = {}  # and a time before it was written, or -1; its bounds
+        self.parts: dict[Any, tuple[list[tuple[int, int | None]], tuple[int, int]]] = {}
 
     def note(self, array: np.ndarray, owner: np.ndarray) -> int:
         """The time at which `array`, a view of the owner, was given away: now."""
@@ -110,28 +114,36 @@ class Given:
             part = array.shape, array.dtype, array.ctypes.data - owner.ctypes.data, array.strides
         else:
             array = owner
-        now, held, bounds = tick(), checksum(array), byte_bounds(array)
-        since, before, written, _ = self.parts.pop(part, (now, held, -1, bounds))
+        now, held = tick(), checksum(array)
+        known = self.parts.pop(part, None)
+        states, bounds = known or ([], byte_bounds(array))
+        if states and states[-1][1] == held:
+            states[-1] = now, held
+        else:
+            states.append((now, held))
+        if len(states) > MOST_STATES:
+            states[:2] = [(states[1][0], None)]  # what is older was changed, for all that we know
         if len(self.parts) >= MOST_PARTS:
-            self.parts.pop(next(iter(self.parts)), None)
-        self.parts[part] = now, held, written if before == held else since, bounds
+            self.parts.pop(tuple(self.parts)[0], None)  # a tuple: another thread may be adding
+        self.parts[part] = states, bounds
         return now
 
     def changed(self, value: np.ndarray, time: int) -> bool:
-        """Whether a part that shares memory with `value` was given away after `time`, and changed since."""
+        """Whether a part that shares memory with `value` was given away after `time`, and is not as it was then."""
         owner = self.owner()
         if owner is None or not value.size:
             return False
         low, high = byte_bounds(value)
-        for part, (since, held, written, (start, end)) in tuple(self.parts.items()):
-            if since > time and start < high and low < end:
-                array = owner if part is None else _part(owner, *part)
-                if written > time or checksum(array) != held:
+        for part, (states, (start, end)) in tuple(self.parts.items()):
+            if states[-1][0] > time and start < high and low < end:
+                held = next(held for since, held in tuple(states) if since > time)
+                if checksum(owner if part is None else _part(owner, *part)) != held:
                     return True
         return False
 
 
 MOST_PARTS = 1000  # of one array that are remembered
+MOST_STATES = 300  # of one part: three for each number whose slope is measured
 
 
 def _in_memory_order(array: np.ndarray) -> np.ndarray:
