@@ -9,7 +9,7 @@ import numpy as np
 from kernels import attention_plain
 from kernels._jit import COMPILED
 from kernels._threads import get_num_threads
-from kernels.attention_problem import check_array, make_problem
+from kernels.attention_problem import check_array, make_problem, newest
 from kernels.reference_attention import bias_gradient_buffer, gradient_buffers, output_buffer
 
 FEW_QUERIES = 8              # up to so many new tokens, decoding reads the cache in place; more go through the tiles
@@ -110,9 +110,8 @@ def attention_decode(q, k_cache, v_cache, lengths, *, out=None, scale=None, wind
         from kernels.attention_cached import decode
 
         return decode(q, k_cache, v_cache, lengths, out, scale, tuple(window) if isinstance(window, list) else window, bias)
-    lengths = np.asarray(lengths)
     return attention_forward(q, k_cache, v_cache, out=out, bias=bias, scale=scale, window=window, is_causal=True,
-                             query_offset=lengths - q.shape[2], kv_lengths=lengths)[0]
+                             query_offset=newest(lengths, q.shape[2]), kv_lengths=lengths)[0]
 
 
 def warmup(dtypes=("float32",), forward=True):

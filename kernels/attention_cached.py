@@ -21,7 +21,7 @@ from kernels._jit import jit
 from kernels.arrays import CACHE_LINE, HEAD
 from kernels.attention_launch import launch, pointer_to, worker_address
 from kernels.attention_plan import WANTED_TASKS
-from kernels.attention_problem import make_problem
+from kernels.attention_problem import make_problem, newest
 from kernels.attention_products import sum_over
 from kernels.attention_tiles import INF, LOG2E, TILE, pack_rows
 from kernels.attention_vectors import _INT, _WORD, _vector, constant, exp2, lanes, peek, sizeof, splat, vload
@@ -354,7 +354,7 @@ def decode(q, k, v, lengths, out, scale, window, bias):
     usual = lengths.dtype == np.int64 and lengths.shape == q.shape[:1] and lengths.flags.c_contiguous
     counts = lengths.tolist() if usual else [-1]
     if layout is None or min(counts, default=0) < 0 or max(counts, default=0) > k.shape[2]:
-        p = make_problem(q, k, v, bias=bias, scale=scale, window=window, is_causal=True, query_offset=lengths - q.shape[2],
+        p = make_problem(q, k, v, bias=bias, scale=scale, window=window, is_causal=True, query_offset=newest(lengths, q.shape[2]),
                          kv_lengths=lengths)
         layout, lengths, counts = _keep(key, Layout(p, q, k, v)), p.k_hi, p.k_hi.tolist()
     out = output_buffer(out, (*q.shape[:3], v.shape[3]), q.dtype, {"q": q, "k_cache": k, "v_cache": v})

@@ -137,6 +137,11 @@ def _offsets(query_offset, B):
     return np.ascontiguousarray(np.broadcast_to(offset.astype(np.int64), (B,)))
 
 
+def newest(lengths, T):
+    """query_offset of the last T of so many positions: signed, for unsigned lengths below T would wrap around."""
+    return np.subtract(lengths, T, dtype=np.int64, casting="unsafe")
+
+
 def _counts(name, lengths, B, limit, default):
     if lengths is None:
         return np.full(B, default, np.int64)

@@ -10,7 +10,7 @@ Paper: Vaswani et al. 2017, "Attention is all you need", section 3.2.1.
 import numpy as np
 
 from kernels.arrays import empty
-from kernels.attention_problem import check_array, check_out, make_problem
+from kernels.attention_problem import check_array, check_out, make_problem, newest
 from kernels.reference_matmul import round_bfloat16
 
 
@@ -66,9 +66,8 @@ def attention_decode(q, k_cache, v_cache, lengths, *, out=None, scale=None, wind
     q (B, H, T, K), k_cache (B, Hkv, capacity, K), v_cache (B, Hkv, capacity, V), lengths (B,) keys in use, the T new ones
     included -> out (B, H, T, V). Causal: query t of batch b sees keys s <= lengths[b] - T + t.
     """
-    lengths = np.asarray(lengths)
     return attention_forward(q, k_cache, v_cache, out=out, bias=bias, scale=scale, window=window, is_causal=True,
-                             query_offset=lengths - q.shape[2], kv_lengths=lengths)[0]
+                             query_offset=newest(lengths, q.shape[2]), kv_lengths=lengths)[0]
 
 
 def output_buffer(out, shape, dtype, inputs):

@@ -203,6 +203,17 @@ def test_decoding_equals_the_last_rows_of_the_whole():
     assert np.abs(whole - last).max() < 1e-5
 
 
+@pytest.mark.parametrize("T", [3, 9])
+@pytest.mark.parametrize("module", [attention, reference_attention])
+def test_unsigned_lengths_decode_as_signed_ones(module, T):
+    """Also where a sequence holds fewer keys than there are new tokens, whose first ones then see nothing."""
+    q, k, v, _, _ = random_problem(11, (2, 2, 2, T, 12, 8, 8))
+    expected = module.attention_decode(q, k, v, np.array([2, 12]))
+    assert (expected[0, :, : T - 2] == 0).all()
+    for dtype in (np.uint8, np.uint32, np.uint64):
+        np.testing.assert_array_equal(module.attention_decode(q, k, v, np.array([2, 12], dtype)), expected)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_splits_of_a_long_cache_are_put_together_whoever_finishes_last(threads):
     q, k, v, _, _ = random_problem(10, (1, 4, 2, 2, 5000, 24, 20))
