@@ -27,7 +27,7 @@ from .matmul_plan import (
     return_scratch,
 )
 from .matmul_portable import matmul_naive
-from .reference_matmul import check_precision, check_residual, product_shape, sum_to
+from .reference_matmul import check_gradient, check_precision, check_residual, product_shape, sum_to
 
 if COMPILED:
     from numba import int64
@@ -85,29 +85,30 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, b
     """
     if type(a) is not np.ndarray or type(b) is not np.ndarray or a.dtype is not b.dtype or a.dtype not in _FLOATS:
         _check_operands(a, b)
+    if out is not None and not isinstance(out, np.ndarray):
+        raise TypeError(f"out: expected a numpy array, got {type(out).__name__}")
     key = (a.shape, a.strides, b.shape, b.strides, a.itemsize, transpose_a, transpose_b, _threads.allowed,
            None if out is None else out.strides, precision)
     plain = bias is None and activation is None and residual is None and pre is None
     if not plain:
+        for name, extra in (("bias", bias), ("residual", residual), ("pre", pre)):
+            if extra is not None and (type(extra) is not np.ndarray or extra.dtype is not a.dtype):
+                check.same_dtype(name, check.float_array(name, extra), a)
         key += (activation, *[x is not None and (x.shape, x.strides) for x in (bias, residual, pre)])
     problem = _problems.get(key)
     if problem is None:
         if len(_problems) >= _MOST_PROBLEMS:
             _problems.clear()
         problem = _problems[key] = _Problem(a, b, out, transpose_a, transpose_b, bias, activation, residual, pre, precision)
-    fresh = out is None
+    alpha, beta, fresh = float(alpha), float(beta), out is None       # other types would have the loops compiled once more
     if fresh:
         if beta != 0.0:
             raise ValueError("beta: accumulating needs an `out` to accumulate into")
         out = empty(problem.shape, a.dtype)
     elif out.shape != problem.shape or out.dtype is not a.dtype or not out.flags.writeable:
         check.writable("out", out, problem.shape, a.dtype)
-    if not plain:
-        for name, extra in (("bias", bias), ("residual", residual), ("pre", pre)):
-            if extra is not None and (type(extra) is not np.ndarray or extra.dtype is not a.dtype):
-                check.same_dtype(name, check.float_array(name, extra), a)
-        if pre is not None:
-            check.writable("pre", pre, problem.shape, a.dtype, (a, b, bias, residual))
+    if pre is not None:
+        check.writable("pre", pre, problem.shape, a.dtype, (a, b, bias, residual))
     if problem.simple and (plain or fresh):           # the usual case: the loops see for themselves whether `out` overlaps a or b
         scratch = borrow_scratch(problem.scratch)
         threads = problem.threads
@@ -135,12 +136,9 @@ def matmul_backward(g, a, b, *, transpose_a=False, transpose_b=False, alpha=1.0,
     `pre` is what `matmul` saved, needed with an activation. The gradient of the residual is g, that of `out` beta · dz.
     With a precision, dz is rounded as a and b are.
     """
-    _check_operands(a, b)
-    check.same_dtype("g", check.float_array("g", g), a)
+    check_gradient(g, a, b, transpose_a, transpose_b, activation, pre)
     if activation is not None:
-        if pre is None:
-            raise ValueError("pre: the gradient of an activation needs what it was applied to; pass matmul an array as `pre`")
-        g = _activation_backward(activation, g, check.like_array("pre", pre, g))
+        g = _activation_backward(activation, g, pre)
     a2, b2 = (a[None, :] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
     g2 = g[..., None] if b.ndim == 1 else g
     g2 = g2[..., None, :] if a.ndim == 1 else g2

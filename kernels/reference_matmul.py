@@ -38,22 +38,26 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, b
     if beta != 0.0 and out is None:
         raise ValueError("beta: accumulating needs an `out` to accumulate into")
     product_shape(a, b, transpose_a, transpose_b)
+    for name, array in (("bias", bias), ("residual", residual)):
+        if array is not None:
+            check.same_dtype(name, check.float_array(name, array), a)
     y = np.matmul(_op(a, transpose_a), _op(b, transpose_b))
     scalar = a.dtype.type
-    for name, array in (("out", out), ("pre", pre)):
+    for name, array, inputs in (("pre", pre, (a, b, bias, residual)), ("out", out, (a, b, bias, residual, pre))):
         if array is not None:
-            check.writable(name, array, np.shape(y), a.dtype, (a, b, bias, residual))
+            check.writable(name, array, np.shape(y), a.dtype, inputs)
     if alpha != 1.0:
         y = y * scalar(alpha)
     if beta != 0.0:
         y = y + scalar(beta) * out
     if bias is not None:
-        y = y + check.vector("bias", bias, a, 1 if b.ndim == 1 else b.shape[-2 if transpose_b else -1])
+        check.vector("bias", bias, a, 1 if b.ndim == 1 else b.shape[-2 if transpose_b else -1])
+        y = y + (bias[0] if b.ndim == 1 else bias)
     if pre is not None:
         pre[...] = y
     y = ACTIVATIONS[activation](np.asarray(y))
     if residual is not None:
-        y = y + check_residual(check.same_dtype("residual", check.float_array("residual", residual), a), y.shape)
+        y = y + check_residual(residual, y.shape)
     if out is None:
         return y
     out[...] = y
@@ -68,8 +72,7 @@ def matmul_backward(g, a, b, *, transpose_a=False, transpose_b=False, alpha=1.0,
     `pre` is what `matmul` saved, needed with an activation. The gradient of the residual is g, that of `out` beta · dz.
     With a precision, dz is rounded as a and b are.
     """
-    if activation is not None and pre is None:
-        raise ValueError("pre: the gradient of an activation needs what it was applied to; pass matmul an array as `pre`")
+    check_gradient(g, a, b, transpose_a, transpose_b, activation, pre)
     dz = np.asarray(ACTIVATION_BACKWARDS[activation](g, pre))
     total = dz
     if check_precision(precision, a):
@@ -127,6 +130,21 @@ def product_shape(a, b, transpose_a, transpose_b):
         raise ValueError(f"matmul: {asked}: the leading axes do not broadcast together") from None
 
 
+def check_gradient(g, a, b, transpose_a, transpose_b, activation, pre):
+    """What `matmul_backward` is given, or an error that says what does not fit."""
+    check.same_dtype("b", check.float_array("b", b), check.float_array("a", a))
+    lead, m, _, n = product_shape(a, b, transpose_a, transpose_b)
+    shape = (*lead, *((m,) if a.ndim > 1 else ()), *((n,) if b.ndim > 1 else ()))
+    if check.same_dtype("g", check.float_array("g", g), a).shape != shape:
+        raise ValueError(f"g: expected the result's shape {shape}, got {g.shape}")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation: expected one of {list(ACTIVATIONS)}, got {activation!r}")
+    if activation is not None and pre is None:
+        raise ValueError("pre: the gradient of an activation needs what it was applied to; pass matmul an array as `pre`")
+    if activation is not None:
+        check.like_array("pre", pre, g)
+
+
 def _as_matrix(name, x, transpose):
     """The shape of op(x), of a vector as the matrix that it stands for."""
     if x.ndim == 0:
@@ -169,10 +187,12 @@ def quantize_int8(w):
     for i in range(0, w.shape[0], step):
         block = w[i:i + step].astype(np.float64)
         largest = np.abs(block).max(axis=1, initial=0.0)
-        if not np.isfinite(largest).all():
-            row = i + int(np.argmin(np.isfinite(largest)))
-            raise ValueError(f"w: row {row} holds infinity or NaN; eight bits only hold finite weights")
-        steps = (largest / 127).astype(np.float32)
+        with np.errstate(over="ignore"):
+            steps = (largest / 127).astype(np.float32)
+        if not np.isfinite(steps).all():
+            row = i + int(np.argmin(np.isfinite(steps)))
+            raise ValueError(f"w: row {row} holds infinity, NaN or a number too large for a float32 scale; eight bits only hold "
+                             "finite weights")
         steps[steps < np.finfo(np.float32).tiny] = 1
         scale[i:i + step] = steps
         q[i:i + step] = np.rint(block / steps[:, None])

@@ -1,4 +1,6 @@
 """kernels.matmul against float64 NumPy, over shapes, transposes, strides, batches and every option; and bad input."""
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -187,11 +189,43 @@ X = np.ones((4, 4), np.float32)
     (lambda: kernels.matmul(X, X, bias=np.ones(4)), TypeError, "bias"),
     (lambda: kernels.matmul(X, X, residual=np.ones((3, 4), np.float32)), ValueError, "residual"),
     (lambda: kernels.matmul(X, X, activation="swish"), ValueError, "swish"),
+    (lambda: kernels.matmul(X, X, bias=[1.0] * 4), TypeError, "bias: expected a numpy array, got list"),
+    (lambda: kernels.matmul(X, X, residual=[1.0] * 4), TypeError, "residual: expected a numpy array, got list"),
+    (lambda: kernels.matmul(X, X, [1.0] * 4), TypeError, "out: expected a numpy array, got list"),
+    (lambda: pre_as_out(np.empty_like(X)), ValueError, "out: overlaps"),
+    (lambda: kernels.matmul(X, X, alpha=1j), TypeError, "complex"),
     (lambda: kernels.matmul_backward(X, X, X, activation="gelu"), ValueError, "pre"),
+    (lambda: kernels.matmul_backward(X, X, X, activation="swish", pre=X), ValueError, "swish"),
+    (lambda: kernels.matmul_backward(X, X, X.astype(float)), TypeError, "b: expected dtype float32"),
+    (lambda: kernels.matmul_backward(X.astype(float), X, X), TypeError, "g: expected dtype float32"),
+    (lambda: kernels.matmul_backward(X[:1], X, X), ValueError, r"g: expected the result's shape \(4, 4\), got \(1, 4\)"),
+    (lambda: kernels.matmul_backward(X[None], X, X), ValueError, r"g: expected the result's shape \(4, 4\), got \(1, 4, 4\)"),
+    (lambda: kernels.matmul_backward(X[0], X[0], X[0]), ValueError, r"g: expected the result's shape \(\)"),
 ])
-def test_bad_input_is_explained(call, error, words):
-    with pytest.raises(error, match=words):
+@pytest.mark.parametrize("side", kernels.SIDES)
+def test_bad_input_is_explained(side, call, error, words):
+    with kernels.use(side), pytest.raises(error, match=words):
         call()
+
+
+def pre_as_out(both):
+    kernels.matmul(X, X, both, pre=both, activation="relu")
+
+
+@pytest.mark.parametrize("side", kernels.SIDES)
+def test_factors_may_be_numbers_of_any_kind(side):
+    with kernels.use(side):
+        for two in (2, np.int8(2), np.float16(2), np.float64(2), Fraction(2)):
+            np.testing.assert_array_equal(kernels.matmul(X, X, X.copy(), alpha=two, beta=two), np.full((4, 4), 10))
+        assert (kernels.matmul(X, X, alpha=10**20) == np.float32(4e20)).all()
+
+
+@pytest.mark.parametrize("side", kernels.SIDES)
+def test_a_product_of_vectors_with_a_bias_is_a_number(side):
+    with kernels.use(side):
+        out = kernels.matmul(X[0], X[0], bias=X[0, :1])
+        assert out.shape == () and out == 5
+        assert kernels.matmul(X[0], X[0], np.array(0, np.float32), bias=X[0, :1]) == 5
 
 
 def test_a_read_only_out_is_refused():

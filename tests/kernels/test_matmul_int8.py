@@ -194,6 +194,7 @@ X, Q, S = np.ones((2, 4), np.float32), np.ones((3, 4), np.int8), np.ones(3, np.f
     (lambda: kernels.quantize_int8(S), ValueError, r"matrix \(N, K\)"),
     (lambda: kernels.quantize_int8(np.array([[1.0], [np.nan]])), ValueError, "row 1"),
     (lambda: kernels.quantize_int8(np.array([[np.inf]])), ValueError, "row 0"),
+    (lambda: kernels.quantize_int8(np.array([[1.0], [1e300]])), ValueError, "row 1"),
     (lambda: kernels.matmul_int8(X.astype(float), Q, S), TypeError, "x: .*float64"),
     (lambda: kernels.matmul_int8(X.tolist(), Q, S), TypeError, "list"),
     (lambda: kernels.matmul_int8(np.ones((), np.float32), Q, S), ValueError, "one axis"),
