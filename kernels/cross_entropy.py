@@ -154,7 +154,7 @@ def cross_entropy_backward(g, logits, targets, lse, ignore_index=-100, label_smo
     if out is None:
         out = empty(logits.shape, logits.dtype)
     else:
-        check.writable("out", out, logits.shape, logits.dtype, () if out is logits else (logits,))
+        check.writable("out", out, logits.shape, logits.dtype, (lse,) if out is logits else (logits, lse))
     if logits.size == 0:
         return out
     target = out if out.flags.c_contiguous else empty(logits.shape, logits.dtype)
@@ -169,8 +169,8 @@ def cross_entropy_backward(g, logits, targets, lse, ignore_index=-100, label_smo
 
 def linear_cross_entropy_forward(hidden, weight, targets, bias=None, *, reduction="mean", ignore_index=-100,
                                  label_smoothing=0.0, chunk_rows=None, gradients=True, precision=None):
-    _linear(hidden, weight, targets, bias, reduction)
-    rows, flat = np.ascontiguousarray(hidden).reshape(-1, hidden.shape[-1]), _flat(targets)
+    _linear(hidden, weight, targets, bias, reduction, chunk_rows)
+    rows, flat = np.ascontiguousarray(hidden).reshape(targets.size, hidden.shape[-1]), _flat(targets)
     check.index_range("targets", flat, weight.shape[0], ignore_index)
     scale = reduction_scale(flat, ignore_index, reduction)
     step = chunk_rows or default_chunk(weight.shape[0], hidden.itemsize)

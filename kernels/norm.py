@@ -147,7 +147,7 @@ def add_layer_norm_forward(x, residual, weight=None, bias=None, eps=1e-5):
 def _layer_norm_forward(x, residual, weight, bias, eps, out):
     weight, bias = _vectors(x, weight, bias)
     if out is not None:
-        check.writable("out", out, x.shape, x.dtype, (x,))
+        check.writable("out", out, x.shape, x.dtype, (x, weight, bias))
     y = empty_rows(x, out)
     statistics = np.empty((2, *x.shape[:-1]), x.dtype)
     total = None if residual is None else empty(x.shape, x.dtype)
@@ -202,7 +202,7 @@ def add_rms_norm_forward(x, residual, weight=None, eps=1e-6):
 def _rms_norm_forward(x, residual, weight, eps, out):
     (weight,) = _vectors(x, weight)
     if out is not None:
-        check.writable("out", out, x.shape, x.dtype, (x,))
+        check.writable("out", out, x.shape, x.dtype, (x, weight))
     y, rstd = empty_rows(x, out), np.empty(x.shape[:-1], x.dtype)
     total = None if residual is None else empty(x.shape, x.dtype)
     if x.size == 0:

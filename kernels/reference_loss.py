@@ -11,6 +11,8 @@ def cross_entropy_forward(logits, targets, ignore_index=-100, label_smoothing=0.
     logits (..., V), integer targets (...). Returns the loss of each row, 0 where the target is `ignore_index`, and lse.
     """
     _classes(logits, targets, ignore_index, label_smoothing)
+    if logits.size == 0:
+        return np.zeros(targets.shape, logits.dtype), np.full(targets.shape, -np.inf, logits.dtype)
     with np.errstate(invalid="ignore", divide="ignore"):
         top = logits.max(axis=-1, initial=-np.inf)
         log_sum = np.log(np.exp(logits - top[..., None]).sum(axis=-1))      # kept apart: top may be so large that it swallows it
@@ -30,6 +32,8 @@ def cross_entropy_backward(g, logits, targets, lse, ignore_index=-100, label_smo
     _classes(logits, targets, ignore_index, label_smoothing)
     check.statistics("lse", lse, logits)
     g = row_gradient(g, targets, ignore_index, logits)
+    if logits.size == 0:
+        return check.into(out, np.zeros(logits.shape, logits.dtype))
     d = np.exp(logits - lse[..., None])
     if label_smoothing:
         d -= d.dtype.type(label_smoothing / max(logits.shape[-1], 1))
@@ -37,11 +41,7 @@ def cross_entropy_backward(g, logits, targets, lse, ignore_index=-100, label_smo
     index = np.where(valid, targets, 0)[..., None]
     np.put_along_axis(d, index, np.take_along_axis(d, index, -1) - d.dtype.type(1 - label_smoothing), -1)
     d = np.where(valid[..., None], d * g[..., None], d.dtype.type(0))
-    if out is None:
-        return d
-    check.writable("out", out, d.shape, d.dtype)
-    out[...] = d
-    return out
+    return check.into(out, d, (lse,))
 
 
 def linear_cross_entropy_forward(hidden, weight, targets, bias=None, *, reduction="mean", ignore_index=-100,
@@ -54,8 +54,8 @@ def linear_cross_entropy_forward(hidden, weight, targets, bias=None, *, reductio
     `precision` is that of the three products, as in `matmul`.
     Returns loss (a 0-d array), dhidden, dweight, dbias; the gradients are None if not asked for, dbias also without a bias.
     """
-    _linear(hidden, weight, targets, bias, reduction)
-    rows, flat = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
+    _linear(hidden, weight, targets, bias, reduction, chunk_rows)
+    rows, flat = hidden.reshape(targets.size, hidden.shape[-1]), targets.reshape(-1)
     check.index_range("targets", flat, weight.shape[0], ignore_index)
     scale = reduction_scale(flat, ignore_index, reduction)
     step = chunk_rows or default_chunk(weight.shape[0], hidden.itemsize)
@@ -116,7 +116,7 @@ def _classes(logits, targets, ignore_index, label_smoothing):
         raise ValueError(f"label_smoothing: expected a number in [0, 1], got {label_smoothing}")
 
 
-def _linear(hidden, weight, targets, bias, reduction):
+def _linear(hidden, weight, targets, bias, reduction, chunk_rows):
     check.rows("hidden", hidden)
     check.same_dtype("weight", check.float_array("weight", weight), hidden)
     if weight.ndim != 2 or weight.shape[1] != hidden.shape[-1]:
@@ -127,3 +127,5 @@ def _linear(hidden, weight, targets, bias, reduction):
         raise ValueError(f"targets: expected shape {hidden.shape[:-1]}, one per row of hidden, got {targets.shape}")
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction: expected 'mean' or 'sum', got {reduction!r}")
+    if chunk_rows is not None and chunk_rows < 1:
+        raise ValueError(f"chunk_rows: expected a count from 1, or None for the usual one, got {chunk_rows}")

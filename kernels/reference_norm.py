@@ -22,7 +22,7 @@ def layer_norm_forward(x, weight=None, bias=None, eps=1e-5, out=None):
         y = y * weight
     if bias is not None:
         y = y + bias
-    return check.into(out, y, (x,)), mean, rstd
+    return check.into(out, y, (x, weight, bias)), mean, rstd
 
 
 def layer_norm_backward(g, x, weight, mean, rstd):
@@ -47,7 +47,7 @@ def rms_norm_forward(x, weight=None, eps=1e-6, out=None):
     _vectors(x, weight)
     rstd = 1 / np.sqrt(_mean(x * x) + x.dtype.type(eps))
     y = x * rstd[..., None]
-    return check.into(out, y if weight is None else y * weight, (x,)), rstd
+    return check.into(out, y if weight is None else y * weight, (x, weight)), rstd
 
 
 def rms_norm_backward(g, x, weight, rstd):

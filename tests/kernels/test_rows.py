@@ -209,6 +209,17 @@ def test_mean_over_no_rows_is_nan_as_in_pytorch():
     assert np.isnan(loss) and not dhidden.any() and not dweight.any()
 
 
+@pytest.mark.parametrize("side", kernels.SIDES)
+def test_cross_entropy_of_no_classes_and_of_no_features(side):
+    none, ignored = np.zeros((3, 0), np.float32), np.full(3, -100)
+    with kernels.use(side):
+        losses, lse = kernels.cross_entropy_forward(none, ignored)
+        assert (losses == 0).all() and (lse == -np.inf).all()
+        assert kernels.cross_entropy_backward(1.0, none, ignored, lse).shape == (3, 0)
+        loss, dhidden, dweight, _ = kernels.linear_cross_entropy_forward(none, np.zeros((5, 0), np.float32), np.arange(3))
+        assert loss == np.float32(np.log(5)) and dhidden.shape == (3, 0) and dweight.shape == (5, 0)
+
+
 def test_linear_cross_entropy_without_gradients():
     problem = PROBLEMS["linear_cross_entropy"](np.random.default_rng(0), (9,), 5)
     x, weight, bias = (problem.inputs[key] for key in ("x", "weight", "bias"))
