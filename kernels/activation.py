@@ -54,7 +54,7 @@ def _gelu(real):
 
     @rounded
     def gelu(x):
-        """x Φ(x) = max(x, 0) - |x| Φ(-|x|), which loses no digit for x << 0; its slope Φ + x φ"""
+        """x Φ(x) = max(x, 0) - |x| Φ(-|x|), for x << 0 no difference of large numbers; its slope Φ + x φ"""
         a = abs(x)
         a = high if a > high else a
         tail, density = normal_tail(a)

@@ -272,13 +272,14 @@ logistic2 = by_dtype(logistic2_32, logistic2_64)
 def normal_tail_32(a):
     """Φ(-a) and φ(a) of the normal distribution for 0 <= a <= 13, from one exponential and no division: φ(a) times Mills' ratio
 
-    The absolute error is below 2^-24; the relative one grows beyond a = 4, where Φ(-a) is 3e-5.
+    The absolute error is below 2^-24; the relative one grows beyond a = 4, where Φ(-a) is 3e-5, and beyond 5.7 the result is 0.
     """
     s = a * a
     density = exp2_low_32(s * DENSITY_SCALE + DENSITY_SHIFT)
     odd = (((M11 * s + M9) * s + M7) * s + M5) * s + M3               # fewer steps that wait for each other
     even = (((M10 * s + M8) * s + M6) * s + M4) * s + M2
-    return density * (((odd * a + even) * a + M1) * a + M0), density
+    ratio = ((odd * a + even) * a + M1) * a + M0
+    return density * (ratio if ratio > ZERO else ZERO), density
 
 
 @rounded

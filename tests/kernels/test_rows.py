@@ -137,6 +137,14 @@ def test_activations_at_the_ends_of_the_range(name):
         np.testing.assert_allclose(results[output], truth[output].astype(np.float32), rtol=1e-6, atol=1e-30, err_msg=output)
 
 
+@pytest.mark.parametrize("how", ["none", "tanh"])
+def test_gelu_of_negative_numbers_is_never_positive(how):
+    x = np.concatenate([-np.linspace(0, 20, 100_001, dtype=np.float32), np.array([-1e4, -1e30, -np.inf], np.float32)])
+    out = kernels.gelu_forward(x, how)
+    assert (out <= 0).all() and (out[-3:] == 0).all()
+    assert np.abs(out - reference.gelu_forward(x.astype(np.float64), how))[x < -5.8].max() < 2e-8
+
+
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 @given(seed=st.integers(0, 2**32), width=st.integers(1, 40))
 def test_softmax_of_extreme_rows(name, seed, width):
