@@ -18,7 +18,7 @@ FEW_QUERIES = 8              # up to so many new tokens, decoding reads the cach
 def attention_forward(q, k, v, *, out=None, **options):
     """See `reference_attention.attention_forward`."""
     p = make_problem(q, k, v, **options)
-    out = output_buffer(out, (p.B, p.H, p.T, p.V), p.dtype, {"q": q, "k": k, "v": v})
+    out = output_buffer(out, (p.B, p.H, p.T, p.V), p.dtype, {"q": q, "k": k, "v": v, "bias": p.bias})
     lse = np.empty((p.B, p.H, p.T), p.dtype)
     if COMPILED:
         _forward_in_tiles(p, q, k, v, out, lse)
@@ -65,7 +65,7 @@ def attention_backward(g, q, k, v, out, lse, *, need_bias=False, grads=(None, No
     check_array("g", g, (p.B, p.H, p.T, p.V), p.dtype)
     check_array("out", out, (p.B, p.H, p.T, p.V), p.dtype)
     check_array("lse", lse, (p.B, p.H, p.T), p.dtype)
-    dq, dk, dv = gradient_buffers(grads, p, {"g": g, "q": q, "k": k, "v": v, "out": out})
+    dq, dk, dv = gradient_buffers(grads, p, {"g": g, "q": q, "k": k, "v": v, "out": out, "lse": lse, "bias": p.bias})
     dbias = bias_gradient_buffer(p) if need_bias else None
     backward = _backward_in_tiles if COMPILED else attention_plain.backward
     backward(p, g, q, k, v, out, lse, dq, dk, dv, dbias)

@@ -147,11 +147,27 @@ def add_bias(tile, bias, t_stride, s_stride, rows, queries, block, like):
 
 @jit
 def add_to_dbias(dbias, t_stride, s_stride, tile, rows, queries, block, like):
-    """dbias[q, s] += tile[s, q], the mirror of `add_bias`; an axis of stride 0 is summed over."""
+    """dbias[q, s] += tile[s, q], the mirror of `add_bias`; an axis of stride 0 is summed over.
+
+    Such an axis is added up within the tile first: one running sum of a whole pattern of 500 x 500 was off by ten times more.
+    """
     size, step = sizeof(like), lanes(like)
+    if t_stride == 0 or s_stride == 0:
+        lines, length, stride = (rows, queries, s_stride) if t_stride == 0 else (queries, rows, t_stride)
+        next_line, next_number = (TILE * size, size) if t_stride == 0 else (size, TILE * size)
+        total = type(like)(0)
+        for i in range(lines):
+            line = type(like)(0)
+            for j in range(length):
+                line += peek(tile + i * next_line + j * next_number, like)
+            total += line
+            if stride != 0 or i == lines - 1:
+                poke(dbias + i * stride, peek(dbias + i * stride, like) + total)
+                total = type(like)(0)
+        return
     for q in range(0, queries, step):
         for s in range(0, rows, step):
-            if s_stride == size and t_stride != 0 and q + step <= queries and s + step <= rows:
+            if s_stride == size and q + step <= queries and s + step <= rows:
                 transpose_block(tile + (s * TILE + q) * size, TILE * size, block, step * size, like)
                 for i in range(step):
                     here = dbias + (q + i) * t_stride + s * size

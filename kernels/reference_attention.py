@@ -24,7 +24,7 @@ def attention_forward(q, k, v, *, out=None, **options):
     p = make_problem(q, k, v, **options)
     pattern, lse = _pattern(q, k, p)
     kept = _dropout_mask(p)
-    out = output_buffer(out, (p.B, p.H, p.T, p.V), p.dtype, {"q": q, "k": k, "v": v})
+    out = output_buffer(out, (p.B, p.H, p.T, p.V), p.dtype, {"q": q, "k": k, "v": v, "bias": p.bias})
     out[...] = _rounded(pattern if kept is None else pattern * kept, p) @ _rounded(_expand(v, p), p)
     out[np.isneginf(lse)] = 0.0
     return out, lse
@@ -41,7 +41,7 @@ def attention_backward(g, q, k, v, out, lse, *, need_bias=False, grads=(None, No
     check_array("g", g, (p.B, p.H, p.T, p.V), p.dtype)
     check_array("out", out, (p.B, p.H, p.T, p.V), p.dtype)
     check_array("lse", lse, (p.B, p.H, p.T), p.dtype)
-    dq, dk, dv = gradient_buffers(grads, p, {"g": g, "q": q, "k": k, "v": v, "out": out})
+    dq, dk, dv = gradient_buffers(grads, p, {"g": g, "q": q, "k": k, "v": v, "out": out, "lse": lse, "bias": p.bias})
     dbias = bias_gradient_buffer(p) if need_bias else None
     pattern, _ = _pattern(q, k, p, lse)
     kept = _dropout_mask(p)

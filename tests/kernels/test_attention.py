@@ -16,6 +16,7 @@ from tests.kernels.attention_problems import KINDS, in_float64, laid_out, option
 
 ROOT = Path(__file__).parents[2]
 E3 = np.zeros((2, 2, 3, 4), np.float32)
+WITH_BIAS = np.zeros((2, 2, 3, 4), np.float32)
 
 
 def random_problem(seed, shape, dtype=np.float32, /, **extra):
@@ -88,6 +89,18 @@ def test_gradients_by_finite_differences(kind):
             slopes[i] = (above - loss()) / (2 * h)
             x[i] = before
         assert np.abs(slopes - gradient).max() < 1e-8
+
+
+@pytest.mark.parametrize("shape", [(1,), (2, 1, 1), (2, 300, 1), (300,)])
+def test_bias_gradient_summed_over_a_whole_pattern_is_as_exact_as_plain_float32(shape, units):
+    rng = np.random.default_rng(12)
+    wrong = {attention: 0.0, reference_attention: 0.0}
+    for seed in range(4):
+        problem = random_problem(seed, (1, 2, 2, 300, 300, 64, 64))[:4] + ({"bias": rng.standard_normal(shape).astype(np.float32)},)
+        exact = in_float64(*problem)[-1]
+        for module in wrong:
+            wrong[module] += ((solve(module, *problem)[-1] - exact) ** 2).mean()
+    assert wrong[attention] <= 4 * wrong[reference_attention]        # of squares: twice the error
 
 
 def test_fully_masked_rows_give_zeros_and_no_gradient(units):
@@ -274,6 +287,7 @@ def test_dropout_drops_the_share_it_is_asked_to_and_keeps_the_mean():
     ({"out": np.zeros((2, 2, 3, 5), np.float32)}, ValueError, "out must have shape"),
     ({"out": np.broadcast_to(np.float32(0), (2, 2, 3, 4))}, ValueError, "read-only"),
     ({"out": E3}, ValueError, "overlaps"),
+    ({"out": WITH_BIAS, "bias": WITH_BIAS[:, :, :, :1]}, ValueError, "out overlaps bias"),
     ({"out": np.zeros((2, 2, 4, 3), np.float32).swapaxes(2, 3)}, ValueError, "contiguous"),
 ])
 @pytest.mark.parametrize("module", [attention, reference_attention])
