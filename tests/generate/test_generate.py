@@ -77,6 +77,13 @@ def test_a_pad_id_that_is_passed_hides_padding_as_a_configs_does():
     assert np.array_equal(generate(model, ids, max_new_tokens=6, pad_token_id=PAD), hidden)
 
 
+def test_an_encoder_reads_all_tokens_where_no_mask_is_passed():
+    model, source = seq2seq(), prompts(3)
+    source[:, -2:] = PAD
+    assert np.array_equal(generate(model, source), generate(model, source, np.ones_like(source)))
+    assert not np.array_equal(generate(model, source), generate(model, source, source != PAD))
+
+
 @pytest.mark.parametrize("beams", [1, 2])
 def test_the_last_token_needs_no_position(beams):
     for model, ids, room in ((decoder(), prompts(0), 32 + 1 - 5), (bart(), prompts(0), 8)):

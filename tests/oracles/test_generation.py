@@ -121,6 +121,16 @@ def test_room_padding_and_starts_that_are_passed(pair):
     np.testing.assert_array_equal(got, expected.numpy())
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+def test_pad_tokens_without_a_mask(pair, beams):
+    ours, other = pair
+    for seed in range(3):
+        ids, _ = left_padded(seed)
+        got = ours.generate(ids, max_new_tokens=10, num_beams=beams)
+        expected = other.generate(torch.tensor(ids), max_new_tokens=10, num_beams=beams, do_sample=False)
+        np.testing.assert_array_equal(got, expected.numpy())
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_filters(seed):
     rng = np.random.default_rng(seed)

@@ -26,8 +26,9 @@ def generate(model, input_ids, attention_mask=None, max_new_tokens=20, do_sample
              stream=None, **more) -> np.ndarray:
     """Ids as `transformers` returns them, int64: prompt and continuation for decoders, decoder ids for encoder-decoders.
 
-    input_ids (B, T), or (T,) for one prompt; attention_mask 0 where a prompt is padded, on the left. rng: a
-    np.random.Generator for do_sample (default: the one that `tg.manual_seed` seeds). stream: called with each step's tokens (B,).
+    input_ids (B, T), or (T,) for one prompt; attention_mask 0 where a prompt is padded, a decoder's on the left. Without it a
+    decoder's pad tokens are padding, while an encoder reads all tokens, as in the model's call. rng: a np.random.Generator for
+    do_sample (default: the one that `tg.manual_seed` seeds). stream: called with each step's tokens (B,).
     more: decoder_input_ids; stop_strings with tokenizer; prompt_lookup_num_tokens=n: greedy decoding of one sequence that
     guesses n tokens at a time from earlier text; the same tokens, in fewer runs of the model. And what a checkpoint's
     generation_config.json (without one: config.json) decides unless it is given here: pad_token_id, decoder_start_token_id,
@@ -88,9 +89,11 @@ def prompt(input_ids, name: str = "input_ids") -> np.ndarray:
 
 
 def prompt_mask(ids: np.ndarray, attention_mask, model, settings: Settings) -> np.ndarray:
-    """1 at real tokens; without a mask, pad tokens are padding unless the pad id is also an end token, as in transformers."""
+    """1 at real tokens. Without a mask, as in transformers, an encoder reads all of them; of a decoder's prompt, pad tokens are
+    padding unless the pad id is also an end token."""
     if attention_mask is None:
-        real = np.ones_like(ids) if settings.padding_id is None else (ids != settings.padding_id).astype(np.int64)
+        told_apart = not model.is_encoder_decoder and settings.padding_id is not None
+        real = (ids != settings.padding_id).astype(np.int64) if told_apart else np.ones_like(ids)
         return real if real.any() else np.ones_like(ids)
     mask = np.atleast_2d(as_array(attention_mask, "attention_mask"))
     if mask.shape != ids.shape:
