@@ -56,6 +56,14 @@ def test_sentence_embeddings_do_not_depend_on_how_far_a_batch_is_padded():
     np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_pooled_sentence_embeddings_are_the_pooler_s_output(side):
+    model, mask = model_of("bert-tiny").eval(), MASKS[side]
+    ids = np.random.default_rng(3).integers(1, 50, mask.shape)
+    pooled = model.sentence_embeddings(ids, mask, pooling="pooled").data
+    np.testing.assert_allclose(pooled, model(ids, mask).pooler_output.data, rtol=1e-5, atol=1e-6)
+
+
 def test_a_sequence_of_padding_alone_gets_zeros():
     model = model_of("bert-tiny").eval()
     out = model(input_ids=np.ones((2, 3), int), attention_mask=[[1, 1, 0], [0, 0, 0]], skip_padding=True)

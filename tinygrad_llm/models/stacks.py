@@ -84,7 +84,9 @@ class Encoder(Model):
         """One vector per sequence, (B, D): the mean of the real positions, or "pooled", what the pooler makes of the first."""
         if pooling not in ("mean", "pooled") or (pooling == "pooled" and self.pooler is None):
             raise ValueError(f"pooling: expected 'mean'{' or ' + repr('pooled') if self.pooler else ''}, got {pooling!r}")
-        out = self(input_ids, attention_mask, skip_padding=True, **kwargs)
+        first = True if attention_mask is None else np.atleast_2d(inputs.as_array(attention_mask, "attention_mask"))[:, 0].all()
+        skip = pooling == "mean" or bool(first)  # the pooler reads the first position, be it padding
+        out = self(input_ids, attention_mask, skip_padding=skip, **kwargs)
         return out.pooler_output if pooling == "pooled" else mean_pool(out.last_hidden_state, attention_mask)
 
 
