@@ -137,6 +137,18 @@ def test_t5_says_its_feed_forward_twice(changes, message, tmp_path):
             tg.models.load(folder)
 
 
+@pytest.mark.parametrize(("buckets", "farthest", "fits"), [(32, 20, True), (32, 17, True), (32, 16, False), (3, 128, False)])
+def test_t5_buckets_reach_beyond_the_distances_that_have_their_own(buckets, farthest, fits):
+    sizes = dict(d_model=12, d_kv=4, d_ff=8, num_layers=1, num_heads=2, vocab_size=23, relative_attention_num_buckets=buckets)
+    create = lambda: tg.models.create("t5-small", relative_attention_max_distance=farthest, **sizes)
+    if fits:
+        ids = np.arange(40)[None] % 23
+        assert np.isfinite(create()(input_ids=ids, decoder_input_ids=ids).logits.data).all()
+    else:
+        with pytest.raises(ValueError, match=f"relative_attention_num_buckets of at least 4 .* got {buckets} and {farthest}"):
+            create()
+
+
 SMALL = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=2, vocab_size=23)
 
 

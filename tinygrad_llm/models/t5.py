@@ -63,8 +63,10 @@ class T5Config(Config):
         for key, follows in (("dense_act_fn", self.act), ("is_gated_act", self.gated)):  # obeyed by transformers
             if (found := self.extra.pop(key, follows)) != follows:
                 raise ConfigError(f"{key} = {found!r} contradicts feed_forward_proj = {self.feed_forward_proj!r}")
-        if self.relative_attention_num_buckets < 4 or self.relative_attention_max_distance < self.relative_attention_num_buckets:
-            raise ConfigError("relative_attention_num_buckets must be at least 4, and at most relative_attention_max_distance")
+        buckets, farthest = self.relative_attention_num_buckets, self.relative_attention_max_distance
+        if buckets < 4 or farthest <= buckets // 2:  # half of the buckets are of one distance each, the others reach beyond
+            raise ConfigError("expected relative_attention_num_buckets of at least 4 and relative_attention_max_distance above "
+                              f"half of it, got {buckets} and {farthest}")  # fmt: skip
 
     @property
     def gated(self) -> bool:
