@@ -69,6 +69,12 @@ def test_left_padding_changes_nothing(seed, padding):
     assert np.array_equal(together, generate(model, batch, max_new_tokens=6)), "the mask follows from the pad id"
 
 
+def test_a_prompt_of_pad_tokens_alone_is_read_in_any_batch():
+    model, ids = decoder(), prompts(0)
+    ids[0] = PAD
+    assert np.array_equal(generate(model, ids, max_new_tokens=6)[:1], generate(model, ids[:1], max_new_tokens=6))
+
+
 def test_a_pad_id_that_is_passed_hides_padding_as_a_configs_does():
     model, ids = decoder(pad_token_id=None), prompts(0)
     ids[0, :3] = PAD

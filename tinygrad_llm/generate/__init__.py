@@ -94,7 +94,8 @@ def prompt_mask(ids: np.ndarray, attention_mask, model, settings: Settings) -> n
     if attention_mask is None:
         told_apart = not model.is_encoder_decoder and settings.padding_id is not None
         real = (ids != settings.padding_id).astype(np.int64) if told_apart else np.ones_like(ids)
-        return real if real.any() else np.ones_like(ids)
+        real[~real.any(axis=1)] = 1  # a prompt of pad tokens alone is read as it stands
+        return real
     mask = np.atleast_2d(as_array(attention_mask, "attention_mask"))
     if mask.shape != ids.shape:
         raise ValueError(f"attention_mask: expected the shape of input_ids, {ids.shape}; got {mask.shape}")

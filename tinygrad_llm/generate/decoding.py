@@ -28,24 +28,26 @@ class Decoder:
         self.model, self.ids, self.mask = model, ids, mask
         self.cache = reserve(model, ids.shape[1], new_tokens)
         self.padded = not mask.all()
+        self.places = np.where(mask != 0, np.cumsum(mask, axis=1) - 1, 0)  # (B, T), 0 at padding
         self.source = ids[0, :0]  # text to look up guesses in, besides what is being written
         self.padding = np.argmax(mask != 0, axis=1) if self.padded else None  # (B,) how many ids in front are padding
 
     @no_grad()
     def first(self) -> np.ndarray:
-        positions = np.maximum(np.cumsum(self.mask, axis=1) - 1, 0)
-        return self.run(self.ids, positions)
+        return last_scores(self.call(self.ids, self.places, logits_to_keep=1))
 
     @no_grad()
     def next(self, tokens: np.ndarray) -> np.ndarray:
-        if self.padded:
-            self.mask = np.concatenate([self.mask, np.ones((len(tokens), 1), dtype=self.mask.dtype)], axis=1)
-            return self.run(tokens[:, None], self.mask.sum(axis=1, keepdims=True) - 1)
-        return self.run(tokens[:, None], None)
+        return last_scores(self.go_on(tokens[:, None], logits_to_keep=1))
 
-    def run(self, ids, positions) -> np.ndarray:
-        """Scores of the token after the last one, (B, V) float32."""
-        return last_scores(self.call(ids, positions, logits_to_keep=1))
+    def go_on(self, ids, **extra):
+        """The model on new ids (B, T), whose positions follow the prompt's last one."""
+        if not self.padded:
+            return self.call(ids, None, **extra)
+        B, T = ids.shape
+        self.mask = np.concatenate([self.mask, np.ones((B, T), dtype=self.mask.dtype)], axis=1)
+        written = self.cache.length + 1 - self.ids.shape[1]
+        return self.call(ids, self.places[:, -1:] + np.arange(written, written + T), **extra)
 
     def call(self, ids, positions, **extra):
         if self.padded:
@@ -55,9 +57,7 @@ class Decoder:
     @no_grad()
     def following(self, ids: np.ndarray) -> np.ndarray:
         """One sequence goes on with ids (T,): the scores after each of them, (T, V) float32."""
-        if self.padded:
-            self.mask = np.concatenate([self.mask, np.ones((1, len(ids)), dtype=self.mask.dtype)], axis=1)
-        return all_scores(self.call(ids[None], np.cumsum(self.mask, axis=1)[:, -len(ids) :] - 1))
+        return all_scores(self.go_on(ids[None]))
 
     def rewind(self, length: int) -> None:
         """Forget the ids from `length` on."""
