@@ -8,8 +8,10 @@ import pytest
 
 from tests.training.small import TEXT, prepared
 from tinygrad_llm import models, training
+from tinygrad_llm.data import IGNORE
 from tinygrad_llm.training import prepare
 from tinygrad_llm.training.families import RECIPES, recipe_for
+from tinygrad_llm.training.samples import sample
 from tinygrad_llm.training.whole_file import evaluate_file
 
 WINDOWED = ["gpt2", "gpt", "gpt3", "llama", "roberta", "electra", "t5", "bart", "bert", "albert"]
@@ -192,3 +194,16 @@ def test_a_large_file_is_read_from_disk(tmp_path, monkeypatch):
         ids = small.task.draw(5)["input_ids"]
         assert np.array_equal(ids, large.task.draw(5)["input_ids"]) and np.array_equal(ids, packed.task.draw(5)["input_ids"])
     assert all(np.array_equal(a["labels"], b["labels"]) for a, b in zip(small.task.evaluation(), large.task.evaluation()))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_sample_of_a_text_in_which_nothing_was_masked(seed, tmp_path, monkeypatch):
+    """A short one has no [MASK] now and then: then its first token is hidden, and every line is as long as the text."""
+    data, model = prepared("bert", tmp_path=tmp_path, context=8, objective="masked")
+    batch = data.task.evaluation()[0]
+    text = np.where(batch["labels"] == IGNORE, batch["input_ids"], batch["labels"])
+    plain = batch | {"input_ids": text[seed:], "labels": np.full_like(text[seed:], IGNORE)}
+    monkeypatch.setattr(data.task, "evaluation", lambda: [plain])
+    masked, guessed, truth = sample(model, data.task, data.tokenizer).splitlines()
+    assert truth == f"text    {data.tokenizer.decode(text[seed, 1:-1])!r}"
+    assert masked.count("[MASK]") == 1 and "[MASK]" not in truth and guessed.startswith("model")

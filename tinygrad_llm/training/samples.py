@@ -4,7 +4,6 @@ import numpy as np
 
 from ..generate import fill_mask, generate
 from ..generate.settings import stops
-from ..objectives import text_infilling
 
 
 def sample(model, task, tokenizer, *, tokens: int = 120, seed: int = 0) -> str:
@@ -65,15 +64,12 @@ def decoded(model, task, tokenizer, tokens: int) -> str:
 
 def filled(model, task, tokenizer) -> str:
     batch = task.evaluation()[0]
-    ids, labels = batch["input_ids"][0], batch["labels"][0]
-    length = int(batch["attention_mask"][0].sum()) if "attention_mask" in batch else len(ids)
-    mask_id = task.special["mask"]
-    if not (ids[:length] == mask_id).any():
-        ids = text_infilling(ids[:length], mask_id=mask_id, rng=np.random.default_rng(0))
-    answers = fill_mask(model.generator if hasattr(model, "generator") else model, ids[None, :length], mask_id, top_k=1)[0]
-    guess = ids[:length].copy()
-    guess[ids[:length] == mask_id] = [best[0][0] for best in answers]
-    truth = np.where(labels[:length] >= 0, labels[:length], ids[:length])
-    return "\n".join(
-        f"{name:8}{tokenizer.decode(x[1:-1])!r}" for name, x in (("masked", ids[:length]), ("model", guess), ("text", truth))
-    )
+    length = int(batch["attention_mask"][0].sum()) if "attention_mask" in batch else len(batch["input_ids"][0])
+    ids, labels = batch["input_ids"][0, :length].copy(), batch["labels"][0, :length]
+    truth, mask_id = np.where(labels >= 0, labels, ids), task.special["mask"]
+    if not (ids == mask_id).any():  # a short text, in which none was chosen, or none of the chosen was masked
+        ids[1] = mask_id
+    answers = fill_mask(model.generator if hasattr(model, "generator") else model, ids[None], mask_id, top_k=1)[0]
+    guess = ids.copy()
+    guess[ids == mask_id] = [best[0][0] for best in answers]
+    return "\n".join(f"{name:8}{tokenizer.decode(x[1:-1])!r}" for name, x in (("masked", ids), ("model", guess), ("text", truth)))
