@@ -40,6 +40,14 @@ def test_tasks_resume(family, tmp_path):
     assert all(np.array_equal(a[k], b[k]) for k in a)
 
 
+@pytest.mark.parametrize("family", ["t5", "bart", "transformer"])
+@pytest.mark.parametrize("objective", ["text_infilling", "span_corruption"])
+def test_encoder_decoders_learn_each_others_objectives(family, objective, tmp_path):
+    data, model = prepared(family, tmp_path=tmp_path, objective=objective)
+    trainer = training.Trainer(model, data.task, training.Options(steps=2, batch=4, eval_every=1))
+    assert trainer.run()["best_loss"] > 0 and data.task.objective == objective
+
+
 def test_every_family_has_a_recipe():
     assert set(RECIPES) == set(models.families)
     assert recipe_for("bert-large")[0] == "bert"

@@ -75,7 +75,8 @@ def make_tokenizer(text, choices: DataChoices):
         return texts.load(choices.tokenizer)
     # span corruption of n tokens uses 0.05 n spans and one sentinel more
     sentinels = max(4, choices.context // 16 + 2) if choices.objective == "span_corruption" else 0
-    return texts.train(choices.tokenizer, text, choices.vocab, style=choices.style, sentinels=sentinels)
+    style = "bart" if choices.objective == "text_infilling" else choices.style  # the other encoder-decoders' have no mask
+    return texts.train(choices.tokenizer, text, choices.vocab, style=style, sentinels=sentinels)
 
 
 def window_task(train, held, choices: DataChoices, tokenizer):
