@@ -1,6 +1,7 @@
 """generate and eval as a user meets them, and what they say when something is wrong."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -164,6 +165,22 @@ def test_eval(train, corpus, run, tmp_path):
     )
     code, out, _ = run("eval", tmp_path / "run", corpus)
     assert code == 0 and "perplexity" in out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no /dev/fd")
+@pytest.mark.parametrize("family", ["gpt2", "roberta", "transformer"])
+def test_eval_reads_a_pipe_once(family, train, corpus, run, tmp_path):
+    """`zcat text.gz | tinygrad-llm eval DIR /dev/stdin`, of a checkpoint that no run speaks for."""
+    lines = "".join(f"{i} apples\t{i} pommes\n" for i in range(60)) if family == "transformer" else TEXT[:2000]
+    corpus.write_text(lines)
+    assert train(corpus, "--model", family)[0] == 0
+    end, start = os.pipe()
+    os.write(start, lines.encode())
+    os.close(start)
+    code, out, err = run("eval", tmp_path / "run" / "best", f"/dev/fd/{end}", "--json")
+    os.close(end)
+    assert code == 0, err
+    assert out == run("eval", tmp_path / "run" / "best", corpus, "--json")[1]
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])  # the one has 16 positions, the other was made for 16

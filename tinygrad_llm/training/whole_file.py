@@ -28,7 +28,7 @@ BY_HEAD = {"ForMaskedLM": "masked", "ForSequenceClassification": "classification
 def evaluate_file(model, tokenizer, path, *, target=None, objective=None, batch: int = 16, run: Path | None = None) -> dict:
     """{"loss", "perplexity", "tokens", ...}; "loss_per_char" where the predictions spell the text; "accuracy" where it applies."""
     settings = run_settings(run) if run is not None else {}
-    objective = objective or settings.get("objective") or guess_objective(model, target is not None or tabbed(path))
+    objective = objective or settings.get("objective") or guess_objective(model, path, target)
     check_objective(objective, type(model).__name__, {head_of(model): type(model)})
     if objective == "causal":
         if target is not None:
@@ -115,10 +115,10 @@ def class_names(config) -> list[str] | None:
     return None if names == [f"LABEL_{i}" for i, _ in numbered] else names
 
 
-def guess_objective(model, paired: bool) -> str:
-    """paired: the file holds pairs, so that an encoder-decoder is asked to translate."""
+def guess_objective(model, path, target) -> str:
+    """What a head is for. An encoder-decoder is asked to translate where the file holds pairs, or target the other language."""
     name = type(model).__name__
-    if model.is_encoder_decoder and (paired or name not in BY_CLASS):
+    if model.is_encoder_decoder and (name not in BY_CLASS or target is not None or tabbed(path)):
         return "translation"
     objective = BY_CLASS.get(name) or next((o for end, o in BY_HEAD.items() if name.endswith(end)), None)
     if objective is None:
