@@ -167,6 +167,16 @@ def test_eval(train, corpus, run, tmp_path):
     assert code == 0 and "perplexity" in out
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_an_endless_perplexity_is_valid_json(train, corpus, run, tmp_path):
+    _, _, err = train(corpus, "--lr", 1000, "--warmup", 0, "--clip", 0)
+    assert "no evaluation was better than" in err and "last model: " in err
+    code, out, _ = run("eval", tmp_path / "run", corpus, "--json")
+    result = json.loads(out, parse_constant=lambda name: pytest.fail(f"JSON has no {name}"))
+    assert code == 0 and result["loss"] > 700 and result["perplexity"] is None
+    assert "perplexity inf" in run("eval", tmp_path / "run", corpus)[1]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no /dev/fd")
 @pytest.mark.parametrize("family", ["gpt2", "roberta", "transformer"])
 def test_eval_reads_a_pipe_once(family, train, corpus, run, tmp_path):

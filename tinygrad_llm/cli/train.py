@@ -360,6 +360,8 @@ def finish(trainer, result: dict, out: Path) -> None:
     report = write_report(out, f"{result['model']} after {result['steps']} steps", facts, text)
     write_plot(out)
     best = f"best loss {result['best_loss']:.4f} at step {result['best_step']}; " if result["best_loss"] is not None else ""
+    if best and not result["best_step"]:  # then there is no best checkpoint, and OUT holds the last one
+        best = f"no evaluation was better than {result['best_loss']:.4f} before the first step, try a smaller --lr; last "
     say(f"done in {clock_time(result['seconds'])}; {best}model: {out}; report: {report}")
 
 
