@@ -52,6 +52,22 @@ def test_functions_that_write_into_one_array_are_told_apart():
         versus({"mine": lambda: np.multiply(X, 3, out=y), "numpy": lambda: np.multiply(X, 2, out=y)}, seconds=0.01)
 
 
+def test_functions_that_return_nothing_are_not_said_to_agree():
+    y = X.copy()
+    functions = {"mine": lambda: y.sort(), "numpy": lambda: y.fill(0)}
+    with pytest.raises(ValidationError, match="mine and numpy returned nothing that can be compared: .* tol=None"):
+        versus(functions, seconds=0.01)
+    assert versus(functions, seconds=0.01, tol=None).timing.ratios["numpy"].ratio > 0
+    assert versus({"alone": lambda: y.sort()}, seconds=0.01).timing.median("alone") > 0
+
+
+def test_bfloat16_of_other_libraries_is_compared():
+    torch, jnp = pytest.importorskip("torch"), pytest.importorskip("jax.numpy")
+    for y in (torch.from_numpy(X).bfloat16(), jnp.asarray(X, jnp.bfloat16)):
+        assert disagreement(as_arrays(y), [X], 1e-2) is None
+        assert "output 0 at (0, 1)" in disagreement(as_arrays(y), [wrong((0, 1), 3.0)], 1e-2)
+
+
 def test_the_imaginary_part_counts():
     assert disagreement([X + 1j], [X - 1j], 1e-4) and disagreement([X], [X + 1j], 1e-4)
     assert disagreement([X + 1j], [X + (1 + 1e-6) * 1j], 1e-4) is None

@@ -24,6 +24,7 @@ def as_arrays(output: Any) -> list[np.ndarray]:
         return [a for key in sorted(output) for a in as_arrays(output[key])]
     if isinstance(output, tuple | list):
         return [a for part in output for a in as_arrays(part)]
+    output = widened(output)
     for method in ("detach", "numpy"):
         if hasattr(output, method) and not isinstance(output, np.ndarray):
             output = getattr(output, method)()
@@ -31,6 +32,13 @@ def as_arrays(output: Any) -> list[np.ndarray]:
     if array.dtype.kind in "OSU":
         raise TypeError(f"a contestant's function must return numbers, which can be compared; it returned {array.dtype}")
     return [array]
+
+
+def widened(output: Any) -> Any:
+    """A library's bfloat16, which NumPy has not, as float32, which holds the same values."""
+    if "bfloat16" not in str(getattr(output, "dtype", "")):
+        return output
+    return output.float() if hasattr(output, "float") else output.astype(np.float32)  # PyTorch's name, and JAX's
 
 
 def default_tolerance(dtype: str) -> float:
@@ -60,9 +68,16 @@ def disagreement(got: list[np.ndarray], want: list[np.ndarray], tol: float) -> s
 
 
 def validate(outputs: dict[str, list[np.ndarray]], want: list[np.ndarray], judge: str, tol: float) -> None:
-    """Raise ValidationError naming the first contestant that disagrees with `want`."""
+    """Raise ValidationError naming the first contestant that disagrees with `want`, or returned as little as the judge."""
     for name, got in outputs.items():
-        if name != judge and (why := disagreement(got, want, tol)):
+        if name == judge:
+            continue
+        if not got and not want:
+            raise ValidationError(
+                f"{name} and {judge} returned nothing that can be compared: return the result (of work in place, the array "
+                "that it changed), or go without comparing, by tol=None of versus or check=False of a Case"
+            )
+        if why := disagreement(got, want, tol):
             raise ValidationError(f"{name} disagrees with {judge}: {why}")
 
 
@@ -85,7 +100,8 @@ class Result:
 def versus(functions: dict[str, Callable[[], Any]], seconds: float = 5.0, tol: float | None = 1e-4) -> Result:
     """Time zero-argument functions against each other in this process; the first is the one compared with.
 
-    All must return the same values within `tol` of the largest (None: do not compare). A ratio above 1 means the first is faster.
+    All must return the same values within `tol` of the largest (None: do not compare, as where they return nothing). A ratio
+    above 1 means the first is faster.
     """
     if len(functions) < 1:
         raise ValueError('versus needs at least one function, as in versus({"mine": f, "numpy": g})')
