@@ -125,6 +125,16 @@ def test_ours_is_the_one_compared_with_wherever_it_stands(tmp_path):
     assert list(record["cases"][0]["ratios"]) == ["ours in steps", "numpy"]
 
 
+def test_variants_of_ours_judge_one_another_where_nobody_else_is(tmp_path):
+    variant = GOOD.replace('"shy"', '"ours doubled"').replace('raise Skip("stays at home")', "return lambda: 2 * x.sum()")
+    record, _ = ask(tmp_path, variant, against=[], size=(10,))
+    assert "sum 10: ours disagrees with ours doubled" in record["failed"]
+    record, _ = ask(tmp_path, variant.replace("2 * x", "1 * x"), against=[], size=(10,))
+    assert record["failed"] is None and record["cases"][0]["checked"] == "ours doubled"
+    record, _ = ask(tmp_path, GOOD, against=[], size=(10,))
+    assert record["failed"] is None and record["cases"][0]["checked"] is None
+
+
 def test_fresh_cases_report_their_own_peak_memory(tmp_path):
     source = GOOD.replace("flops=n,", "flops=n, fresh=True,").replace("lambda: x.sum()", "lambda: np.ones(n).sum() * 0 + x.sum()")
     record, _ = ask(tmp_path, source, against=[], size=(1_000, 20_000_000))

@@ -60,7 +60,8 @@ class Case:
 
     inputs      rng -> tuple of arrays that every contestant's set-up receives; made anew from the same seed in each process
     flops       floating-point operations of one call, bytes: memory traffic it cannot avoid; for the share of the limit
-    expected    inputs -> what a call should return. Without it the first contestant that is not "ours" is the judge
+    expected    inputs -> what a call should return. Without it the first contestant that is not ours is the judge, and
+                among variants of ours alone the last one
     tol         largest |difference| over largest |expected value|; None picks 1e-4 for float32 and 1e-9 for float64
     check       False where outputs legitimately differ (then say why in the question's docstring)
     unit, work  what a call produces ("token", 64), to report work per second
