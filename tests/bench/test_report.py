@@ -72,6 +72,19 @@ def test_same_machine_compares_our_times(results):
     assert "matmul 256: ours speed 1.00 times as good: same" in text
 
 
+def test_another_size_or_patience_is_said_and_times_are_compared(results):
+    new = copy.deepcopy(results)
+    new["options"] |= {"size": [64], "seconds": 1.0}
+    new["questions"][0]["cases"] = new["questions"][0]["cases"][:1]
+    new["questions"][0]["cases"][0]["contestants"]["ours"]["median"] *= 2
+    text, regressions = report.compare(results, new)
+    assert "NOTE: taken with another --size or --seconds" in text and "WARNING" not in text
+    assert "matmul 64: ours speed 0.50 times as good: REGRESSION" in text and regressions == 1
+    for option in ({"threads": 1}, {"dtype": "float64"}, {"seed": 1}):
+        new["options"] = results["options"] | option
+        assert "WARNING: different machines or options" in report.compare(results, new)[0]
+
+
 def test_another_machine_is_said_and_only_ratios_are_compared(results):
     new = copy.deepcopy(results)
     new["machine"]["processor"] = "B"

@@ -20,6 +20,7 @@ KEYS = {"when", "machine", "versions", "revision", "options", "questions"}
 EXPLANATION = "Ratios are their time over ours (95% interval): above 1, ours is faster."
 BLOCK = re.compile(r"<!-- benchmarks -->.*?<!-- /benchmarks -->", re.DOTALL)
 CHANGED = 0.05  # a change of a median under this share is noise
+CHOICE = ("size", "seconds")  # options that choose the cases and how long they are measured; what a case is, its name says
 
 
 def new_report(options: Options, limits: bool = True) -> dict[str, Any]:
@@ -203,12 +204,15 @@ def read_readme(readme: Path) -> str:
 def compare(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, int]:
     """What changed, as text, and the number of regressions.
 
-    On one machine our own times are compared. Between machines times say nothing, which is said, and the ratios are compared.
+    On one machine our own times are compared, of the cases that both have. Between machines, thread counts or dtypes times say
+    nothing, which is said, and the ratios are compared.
     """
-    same = machine.identity(old["machine"]) == machine.identity(new["machine"]) and old["options"] == new["options"]
+    same = conditions(old) == conditions(new)
     lines = [f"old: {origin(old)}", f"new: {origin(new)}"]
     if not same:
         lines.append("WARNING: different machines or options; times are not comparable, only ratios to other contestants are shown")
+    elif old["options"] != new["options"]:
+        lines.append("NOTE: taken with another --size or --seconds; cases of one name are compared")
     for which, one in (("old", old), ("new", new)):
         if not one.get("complete", True):
             lines.append(f"WARNING: {which} is incomplete, its run was stopped before the end")
@@ -233,6 +237,11 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, int]:
             regressions += 1
     lines.append(f"{regressions} regression{'' if regressions == 1 else 's'}")
     return "\n".join(lines), regressions
+
+
+def conditions(report: dict[str, Any]) -> tuple[Any, ...]:
+    """What must be equal for times to be comparable: the machine, and all options but CHOICE."""
+    return machine.identity(report["machine"]), {k: v for k, v in report["options"].items() if k not in CHOICE}
 
 
 def origin(report: dict[str, Any]) -> str:
