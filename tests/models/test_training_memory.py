@@ -1,5 +1,7 @@
 """`describe`'s memory of a training step: what the graph keeps, number by number, and what a process really takes."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -74,12 +76,36 @@ def test_the_parts_make_the_peak():
         describe("t5-small", target=0)
 
 
+def test_the_output_matrix_is_as_wide_as_the_embedding():
+    for name in ("albert-base", "electra-small"):
+        model = tg.models.registry.skeleton_of(name, head="masked_lm")
+        judged = math.ceil(0.15 * 64)
+        assert describe(name, head="masked_lm", context=64).training.output == 4 * model.config.vocab_size * (128 + judged)
+
+
+def test_a_run_of_electras_pair_is_described_and_compared(tmp_path):
+    sizes = {"vocab_size": 100, "num_hidden_layers": 2}
+    tg.models.create("electra-small", head="joint", **sizes).save(tmp_path)
+    found, kept_alone = describe(str(tmp_path), context=32), describe("electra-small", context=32, **sizes)
+    assert found.parameters == tg.models.count_parameters("electra-small", head="joint", **sizes)
+    assert found.kept_per_token > kept_alone.kept_per_token and found.training.output > 0
+    assert "or, where it is more" in found.text()
+    assert {row for row, _, _ in tg.models.compare(str(tmp_path), "electra-small")} == {"embeddings", "layers"}
+
+
 @pytest.mark.slow
-def test_a_process_that_trains_takes_what_describe_predicts(monkeypatch):
+@pytest.mark.parametrize(
+    "name, batch, context, sizes",
+    [
+        ("gpt2", 4, 256, {"vocab_size": 65, "n_positions": 256, "n_embd": 384, "n_head": 6, "n_layer": 6, "dropout": 0.0}),
+        ("albert-base", 2, 64, {"head": "masked_lm", "num_hidden_layers": 6}),  # two gradients of the shared layer count
+    ],
+)
+def test_a_process_that_trains_takes_what_describe_predicts(monkeypatch, name, batch, context, sizes):
     monkeypatch.setenv("TINYGRAD_LLM_KERNELS", "numba")  # the plain ones keep more in passing
     memory = discover.load_question(discover.find_question("memory"))
     if not memory.Path("/proc/self/clear_refs").exists():
         pytest.skip("measuring the peak needs Linux's /proc")
-    sizes = {"vocab_size": 65, "n_positions": 256, "n_embd": 384, "n_head": 6, "n_layer": 6, "dropout": 0.0}
-    measured = memory.measured(["gpt2", memory.json.dumps(sizes), "4", "256", "0"], threads=1)["peak_above_base"]
-    assert describe("gpt2", batch=4, context=256, **sizes).training.peak == pytest.approx(measured, rel=0.1)
+    words = [name, memory.json.dumps(sizes), str(batch), str(context), "0"]
+    measured = memory.measured(words, threads=1)["peak_above_base"]
+    assert describe(name, batch=batch, context=context, **sizes).training.peak == pytest.approx(measured, rel=0.1)

@@ -154,6 +154,10 @@ class ElectraForJointPreTraining(Model):
         self.generator.electra.tokens = self.discriminator.electra.tokens
         self.generator.electra.positions = self.discriminator.electra.positions
 
+    def without_head(self) -> Model:
+        """The discriminator's, which is the one that is kept."""
+        return self.discriminator.electra
+
     def forward(
         self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, rng: Any = None, **kwargs: Any
     ) -> ModelOutput:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import nn
-from .registry import skeleton_of
+from .registry import head_of, skeleton_of
 from .training_memory import TrainingMemory, block_numbers, cross_numbers, training_memory
 
 BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
@@ -117,6 +117,7 @@ class Description:
             f"  a training step here, float32: {gb['peak']} at the worst moment, beside some 170 MB for the program itself:",
             f"    weights {gb['weights']} + moments {gb['moments']} + {gb['passing']} in passing, and the larger of gradients",
             f"    {gb['gradients']} (backward's end) and activations {gb['activations']} + output layer {gb['output']} (its start)",
+            *([f"    or, where it is more, {gb['between']} at a moment between these two"] if self.training.between else []),
             "",
         ]
 
@@ -177,6 +178,8 @@ def longest(model: Any) -> int:
 
 def _blocks(model: Any) -> list[Any]:
     """Every block as often as it runs."""
+    if head_of(model) == "joint":
+        return _blocks(model.generator) + _blocks(model.discriminator)
     base = model.without_head()
     if hasattr(base, "blocks"):
         return base.blocks()

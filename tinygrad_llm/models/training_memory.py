@@ -1,10 +1,12 @@
 """What a training step of this package takes at its worst moment, predicted from the shapes: float32, AdamW, Numba's kernels.
 
-    peak = weights + moments + max(activations + output layer, gradients) + passing
+    peak = weights + moments + max(activations + output layer, between, gradients) + passing
 
 When backward starts, everything that it needs is alive and the only gradient is that of the output layer's matrix; when it
-ends, the activations are gone and all gradients are there. In between the one gives way to the other. What the process
-takes before there is a model (interpreter, libraries, compiled kernels: 170 MB on Linux) is not counted.
+ends, the activations are gone and all gradients are there. In between the one gives way to the other, with two exceptions:
+a layer that runs again (ALBERT) has its gradients after its last run, with the activations of all other runs still there; and
+ELECTRA's pair draws words from the logits of all places, and adds up two gradients of one embedding. What the
+process takes before there is a model (interpreter, libraries, compiled kernels: 170 MB on Linux) is not counted.
 
 `benchmarks/memory.py` compares with processes that train. Nothing is recomputed. Left out, because small: statistics of norms
 and of attention, ids, and T5's table of distances.
@@ -22,7 +24,7 @@ from .registry import head_of
 
 WIDTH = 4  # bytes of a float32
 #: the part of all positions whose tokens a head predicts; ELECTRA's discriminator judges all, and has no vocabulary
-JUDGED = {"causal_lm": 1.0, "seq2seq_lm": 1.0, "masked_lm": 0.15, "pretraining": 0.15}
+JUDGED = {"causal_lm": 1.0, "seq2seq_lm": 1.0, "masked_lm": 0.15, "pretraining": 0.15, "joint": 0.15}
 LOGITS = 64 << 20  # bytes of a chunk of logits, see kernels.reference_loss.default_chunk
 PASSING = 3  # arrays as wide as the feed-forward's inside that its backward holds for a moment
 WORKSPACES = 4 << 20  # packed blocks of products and tiles of attention, kept per thread
@@ -38,10 +40,11 @@ class TrainingMemory:
     activations: int  # kept for backward by all layers
     output: int  # one chunk of logits, and the gradient of the matrix that makes them
     passing: int
+    between: int = 0  # activations, gradients and logits at a moment that may be worse than backward's start and end
 
     @property
     def peak(self) -> int:
-        return self.weights + self.moments + max(self.activations + self.output, self.gradients) + self.passing
+        return self.weights + self.moments + max(self.activations + self.output, self.between, self.gradients) + self.passing
 
     def as_dict(self) -> dict[str, int]:
         return asdict(self) | {"peak": self.peak}
@@ -53,21 +56,39 @@ def training_memory(model: Any, blocks: list[Any], batch: int, context: int, tar
     ours = batch * (target or context) if model.is_encoder_decoder else source
     rows = [source if model.is_encoder_decoder and block_cross(block) is None else ours for block in blocks]
     D = max(block.attn.q.weight.shape[1] for block in blocks)
-    kept = sum(n * block_numbers(block) + source * cross_numbers(block) for block, n in zip(blocks, rows, strict=True))
-    kept += 3 * D * ours  # the last norm's input, the hidden states that are judged, and their gradient
+    numbers = [n * block_numbers(block) + source * cross_numbers(block) for block, n in zip(blocks, rows, strict=True)]
+    kept = sum(numbers) + 3 * D * ours  # the last norm's input, the hidden states that are judged, and their gradient
     weights = WIDTH * model.num_parameters()
+    logits, matrix = output_layer(model, ours)
+    between = 0
+    if head_of(model) == "joint":
+        drawn = (ours + 5 * math.ceil(JUDGED["joint"] * ours)) * model.config.vocab_size  # of the masked: logits, noise, their sum
+        drawing = WIDTH * (sum(numbers[: len(model.generator.electra.layers)]) + drawn) + logits + matrix
+        between = max(drawing, weights + 2 * matrix)
+    elif len({id(block) for block in blocks}) < len(blocks):  # the run before has made its feed-forward's gradients, to be added
+        last = blocks[-1]
+        between = WIDTH * (kept - numbers[-1] + parameters(last) + parameters(last.mlp)) + matrix
     widest = max(n * block.mlp.up.weight.shape[0] for block, n in zip(blocks, rows, strict=True))
     return TrainingMemory(
-        weights, 2 * weights, weights, WIDTH * kept, output_layer(model, ours, D), PASSING * WIDTH * widest + WORKSPACES
+        weights, 2 * weights, weights, WIDTH * kept, logits + matrix, PASSING * WIDTH * widest + WORKSPACES, between
     )
 
 
-def output_layer(model: Any, rows: int, width: int) -> int:
-    """Logits are made chunk by chunk, of the judged rows alone; 0 for a head without a vocabulary."""
+def parameters(part: Any) -> int:
+    """How many numbers a part of the model has."""
+    return sum(p.size for _, p in part.named_parameters())
+
+
+def output_layer(model: Any, rows: int) -> tuple[int, int]:
+    """Logits, made chunk by chunk of the judged rows alone, and the gradient of their matrix; 0 for a head without a vocabulary.
+
+    The matrix is as wide as the token embedding, which ALBERT and ELECTRA make narrower than the layers.
+    """
     head = head_of(model)
     share = 0.0 if (model.config.model_type, head) == ("electra", "pretraining") else JUDGED.get(head, 0.0)
     judged, classes = math.ceil(share * rows), model.config.vocab_size
-    return min(LOGITS, WIDTH * judged * classes) + WIDTH * classes * width if judged else 0
+    width = model.without_head().tokens.weight.shape[1]
+    return (min(LOGITS, WIDTH * judged * classes), WIDTH * classes * width) if judged else (0, 0)
 
 
 def block_cross(block: Any) -> Any:
