@@ -1,6 +1,9 @@
 """What is written down of the machine."""
 
-from tinygrad_llm.bench.machine import identity, processor
+import numpy as np
+import pytest
+
+from tinygrad_llm.bench.machine import CHAINS, identity, multiply_add_kernel, processor
 
 CORE = "processor\t: {}\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: {}\nmodel name\t: AMD EPYC\nflags\t\t: fma: avx2\n\n"
 
@@ -20,3 +23,11 @@ def test_generations_that_share_a_name_are_told_apart(tmp_path):
 def test_other_architectures_and_systems_have_a_name_too(tmp_path):
     assert named(tmp_path, "processor\t: 0\nBogoMIPS\t: 243.75\nCPU implementer\t: 0x41\n\n")
     assert processor(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_peak_is_measured_with_multiply_adds_of_the_dtype(dtype):
+    total = multiply_add_kernel(4, dtype)(3, np.dtype(dtype).type(0.1))
+    exact = CHAINS * (((1.0 * 0.1 + 0.1) * 0.1 + 0.1) * 0.1 + 0.1)
+    assert abs(total - exact) < 20 * np.finfo(dtype).eps * exact
+    assert (abs(total - exact) < 1e-12) == (dtype == "float64")

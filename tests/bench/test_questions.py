@@ -106,7 +106,7 @@ def test_a_contestant_that_breaks_fails_the_question_with_its_reason(tmp_path, h
 
 
 def test_what_the_file_itself_does_wrong_leaves_the_other_questions_their_results(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(report.machine, "measured_limits", lambda threads: {})
+    monkeypatch.setattr(report.machine, "measured_limits", lambda threads, dtype: {})
     good, bad = tmp_path / "good.py", tmp_path / "bad.py"
     good.write_text(GOOD)
     bad.write_text(GOOD.replace("flops=n,", "flops=n, expected=lambda x: 1 / 0,"))
@@ -186,7 +186,7 @@ def test_a_file_without_cases_and_a_name_used_twice_are_errors(tmp_path):
 
 
 def test_command_writes_json_tables_and_compares(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(report.machine, "measured_limits", lambda threads: {"gflops": 100.0, "gbytes": 10.0})
+    monkeypatch.setattr(report.machine, "measured_limits", lambda threads, dtype: {"gflops": 100.0, "gbytes": 10.0})
     mine = tmp_path / "mine.py"
     mine.write_text(GOOD)
     saved = tmp_path / "deep" / "now.json"
@@ -218,7 +218,7 @@ import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from tinygrad_llm import cli
 from tinygrad_llm.bench import machine
-machine.measured_limits = lambda threads: {}
+machine.measured_limits = lambda threads, dtype: {}
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -261,7 +261,7 @@ def read_if_alive(path):
 
 
 def test_results_are_on_disk_after_every_case(tmp_path, monkeypatch):
-    monkeypatch.setattr(report.machine, "measured_limits", lambda threads: {})
+    monkeypatch.setattr(report.machine, "measured_limits", lambda threads, dtype: {})
     mine, saved, seen = tmp_path / "mine.py", tmp_path / "now.json", []
     mine.write_text(GOOD)
     write = report.write
@@ -297,7 +297,7 @@ def test_files_of_another_kind_are_kept_and_said_before_anything_runs(tmp_path, 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
 def test_earlier_results_are_replaced_links_kept_and_pipes_written_to_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(report.machine, "measured_limits", lambda threads: {})
+    monkeypatch.setattr(report.machine, "measured_limits", lambda threads, dtype: {})
     mine, saved, link, pipe = (tmp_path / name for name in ("mine.py", "now.json", "link.json", "pipe"))
     mine.write_text(GOOD)
     link.symlink_to(saved)
@@ -312,7 +312,7 @@ def test_earlier_results_are_replaced_links_kept_and_pipes_written_to_once(tmp_p
 
 
 def test_a_failed_validation_fails_the_run(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(report.machine, "measured_limits", lambda threads: {})
+    monkeypatch.setattr(report.machine, "measured_limits", lambda threads, dtype: {})
     mine = tmp_path / "mine.py"
     mine.write_text(GOOD.replace("x.sum()", "x.sum() + 1"))
     assert run_cli(mine, "--seconds", "0.05", "--threads", "1") == 1

@@ -53,6 +53,8 @@ def test_the_limit_shown_is_the_one_that_binds():
     streaming = {"flops": 1e9, "bytes": 1e9, "work": None, "unit": None}
     assert report.speed(streaming, limits, 0.2) == "5 GB/s (50%)"
     assert report.speed(streaming | {"bytes": 1e6}, limits, 0.2) == "5 GFLOP/s (5%)"
+    assert report.speed(streaming | {"threads": 1}, limits | {"threads": 2}, 0.2) == "5 GFLOP/s"  # of one thread, limits of two
+    assert report.speed(streaming | {"threads": 2}, limits | {"threads": 2}, 0.2) == "5 GB/s (50%)"
     assert report.speed(streaming | {"work": 3, "unit": "token"}, {}, 0.5).startswith("6 token/s, 2 G")
 
 
@@ -150,6 +152,16 @@ def test_pictures_show_every_case(results, tmp_path):
     assert all(f"<!-- {c['name']}, torch -->" in made["matmul-ratios.svg"] for c in results["questions"][0]["cases"])
     assert "<!-- ours, exponent 3.00 -->" in made["matmul-scaling.svg"]
     assert all(f"<!-- {size} -->" in made["matmul-scaling.svg"] for size in (64, 128, 256))  # the sizes measured, no others
+
+
+def test_the_roof_is_that_of_its_own_threads(results):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    results["machine"]["threads"] = 2
+    for case in results["questions"][0]["cases"]:
+        case["threads"] = 1
+    assert plots.roofline(plt, results) is None
+    results["questions"][0]["cases"][0]["threads"] = 2
+    assert len(plots.roofline(plt, results).axes[0].texts) == 1
 
 
 def test_names_in_the_roofline_lie_apart(results):

@@ -1,6 +1,6 @@
 """What ran the benchmark: processor, versions, revision, and the two limits that every kernel meets.
 
-The limits are measured by small Numba kernels in a process of their own (`python -m tinygrad_llm.bench.machine THREADS`):
+The limits are measured by small Numba kernels in a process of their own (`python -m tinygrad_llm.bench.machine THREADS DTYPE`):
 multiply-adds with everything in registers, and reading an array far larger than the caches.
 """
 
@@ -62,7 +62,7 @@ def revision() -> str | None:
     return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
 
 
-def describe(threads: int, limits: bool = True) -> dict[str, Any]:
+def describe(threads: int, dtype: str = "float32", limits: bool = True) -> dict[str, Any]:
     """The machine's record. Two results are from the same machine when `identity` of theirs is equal."""
     record: dict[str, Any] = {
         "processor": processor(),
@@ -70,23 +70,23 @@ def describe(threads: int, limits: bool = True) -> dict[str, Any]:
         "memory_bytes": total_memory(),
         "system": f"{platform.system()} {platform.machine()}",
     }
-    return record | (measured_limits(threads) if limits else {})
+    return record | (measured_limits(threads, dtype) if limits else {})
 
 
 def identity(machine: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(machine.get(key) for key in ("processor", "cores", "system"))
 
 
-def measured_limits(threads: int) -> dict[str, float]:
-    """{"gflops": ..., "gbytes": ...} at this thread count, from a fresh process."""
-    command = [sys.executable, "-m", "tinygrad_llm.bench.machine", str(threads)]
+def measured_limits(threads: int, dtype: str) -> dict[str, float]:
+    """{"gflops": ..., "gbytes": ...} at this thread count, of multiply-adds in this dtype, from a fresh process."""
+    command = [sys.executable, "-m", "tinygrad_llm.bench.machine", str(threads), dtype]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(NUMBA_NUM_THREADS=str(threads)))
     if done.returncode:
         raise RuntimeError(f"could not measure this machine's limits:\n{done.stderr}")
     return json.loads(done.stdout)
 
 
-def multiply_add_kernel(lanes: int) -> Any:
+def multiply_add_kernel(lanes: int, dtype: str = "float32") -> Any:
     """An @njit function of (n, seed) that runs n rounds of CHAINS vector multiply-adds and returns one lane of their sum."""
     from llvmlite import ir
     from numba import njit, types
@@ -97,9 +97,9 @@ def multiply_add_kernel(lanes: int) -> Any:
     def chains(typing_context: Any, n: Any, seed: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             n, seed = arguments
-            vector = ir.VectorType(ir.FloatType(), lanes)
+            vector = ir.VectorType(ir.FloatType() if dtype == "float32" else ir.DoubleType(), lanes)
             fma_type = ir.FunctionType(vector, [vector] * 3)
-            fma = cgutils.get_or_insert_function(builder.module, fma_type, f"llvm.fma.v{lanes}f32")
+            fma = cgutils.get_or_insert_function(builder.module, fma_type, f"llvm.fma.v{lanes}f{dtype[-2:]}")
             start = ir.Constant(vector, [1.0] * lanes)
             factor = builder.shuffle_vector(
                 builder.insert_element(ir.Constant(vector, ir.Undefined), seed, ir.Constant(ir.IntType(32), 0)),
@@ -123,37 +123,39 @@ def multiply_add_kernel(lanes: int) -> Any:
                 total = builder.fadd(total, x)
             return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
 
-        return types.float32(types.int64, types.float32), codegen
+        number = getattr(types, dtype)
+        return number(types.int64, number), codegen
 
     call: Any = chains  # the typing context is Numba's to pass
     return njit(lambda n, seed: call(n, seed))
 
 
-def vector_lanes() -> int:
-    """float32 lanes of the widest vectors this host has."""
+def vector_bytes() -> int:
+    """Of the widest vectors this host has."""
     from llvmlite import binding
 
     features = binding.get_host_cpu_features()
-    return 16 if features.get("avx512f") else 8 if features.get("avx2") else 4
+    return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
 
 
-def gflops(threads: int) -> float:
+def gflops(threads: int, dtype: str = "float32") -> float:
     """Best of several runs of `threads` threads, each with CHAINS accumulators; a multiply-add counts as two operations."""
     import numpy as np
     from numba import njit, prange, types
 
-    lanes, rounds = vector_lanes(), 20_000_000
-    one = multiply_add_kernel(lanes)
+    number = np.dtype(dtype)
+    lanes, rounds, seed = vector_bytes() // number.itemsize, 20_000_000, number.type(0.5)
+    one = multiply_add_kernel(lanes, dtype)
 
     @njit(parallel=True)
     def many(count, rounds, seed):
-        total = np.zeros(count, np.float32)
+        total = np.zeros(count, number)
         for t in prange(count):
             total[t] = one(types.int64(rounds), seed)
         return total
 
-    many(threads, 10, np.float32(0.5))
-    return max(2.0 * lanes * CHAINS * rounds * threads / seconds(many, threads, rounds, np.float32(0.5)) for _ in range(5)) / 1e9
+    many(threads, 10, seed)
+    return max(2.0 * lanes * CHAINS * rounds * threads / seconds(many, threads, rounds, seed) for _ in range(5)) / 1e9
 
 
 def gbytes(threads: int) -> float:
@@ -188,5 +190,5 @@ def seconds(function: Any, *arguments: Any) -> float:
 
 
 if __name__ == "__main__":
-    count = int(sys.argv[1])
-    print(json.dumps({"threads": count, "gflops": round(gflops(count), 1), "gbytes": round(gbytes(count), 1)}))
+    count, kind = int(sys.argv[1]), sys.argv[2]
+    print(json.dumps({"threads": count, "gflops": round(gflops(count, kind), 1), "gbytes": round(gbytes(count), 1)}))

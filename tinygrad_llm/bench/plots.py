@@ -100,11 +100,12 @@ def scaling(plt: Any, question: dict[str, Any]) -> Any:
 
 
 def roofline(plt: Any, report: dict[str, Any]) -> Any:
-    """Our cases under the machine's roof: min(multiply-add peak, bandwidth × operations per byte)."""
+    """Our cases of as many threads under the machine's roof: min(multiply-add peak, bandwidth × operations per byte)."""
     import numpy as np
 
     limits = report["machine"]
     cases = [c for q in report["questions"] for c in q["cases"] if c["flops"] and c["bytes"] and "ours" in c["contestants"]]
+    cases = [c for c in cases if c.get("threads") in (None, limits.get("threads"))]
     if not cases or "gflops" not in limits:
         return None
     intensity = np.array([c["flops"] / c["bytes"] for c in cases])

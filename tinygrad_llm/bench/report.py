@@ -27,7 +27,7 @@ def new_report(options: Options, limits: bool = True) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": machine.describe(options.threads, limits),
+        "machine": machine.describe(options.threads, options.dtype, limits),
         "versions": machine.versions(),
         "revision": machine.revision(),
         "options": options.to_json(),
@@ -73,8 +73,11 @@ def duration(seconds: float) -> str:
 def speed(case: dict[str, Any], limits: dict[str, Any], seconds: float) -> str:
     """Work per second, and the rate of the resource that binds with its share of the limit: "93 GFLOP/s (81%)".
 
-    Which one binds is the roofline's answer: the resource that would take longer at the machine's limit.
+    Which one binds is the roofline's answer: the resource that would take longer at the machine's limit. A case with a thread
+    count of its own has no share, for the limits are those of the options' threads.
     """
+    if case.get("threads") not in (None, limits.get("threads")):
+        limits = {}
     parts = [f"{case['work'] / seconds:.4g} {case['unit']}/s"] if case["work"] else []
     resources = []
     for amount, unit, limit in (("flops", "GFLOP/s", "gflops"), ("bytes", "GB/s", "gbytes")):
