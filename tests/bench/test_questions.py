@@ -189,12 +189,12 @@ def test_command_writes_json_tables_and_compares(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(report.machine, "measured_limits", lambda threads, dtype: {"gflops": 100.0, "gbytes": 10.0})
     mine = tmp_path / "mine.py"
     mine.write_text(GOOD)
-    saved = tmp_path / "deep" / "now.json"
+    saved, tables = tmp_path / "deep" / "now.json", tmp_path / "deeper" / "t.md"
     common = [mine, "--seconds", "0.05", "--size", "10", "--threads", "1"]
-    assert run_cli(*common, "--against", "numpy,nobody", "--json", saved, "--markdown", tmp_path / "t.md") == 0
+    assert run_cli(*common, "--against", "numpy,nobody", "--json", saved, "--markdown", tables) == 0
     shown = capsys.readouterr()
     assert "nobody was skipped: no question that ran has this contestant" in shown.err
-    assert "sum 10" in shown.out and (tmp_path / "t.md").read_text() == shown.out
+    assert "sum 10" in shown.out and tables.read_text() == shown.out
     results = report.read(saved)
     assert results["questions"][0]["cases"][0]["name"] == "sum 10"
     readme = tmp_path / "README.md"
@@ -289,6 +289,9 @@ def test_files_of_another_kind_are_kept_and_said_before_anything_runs(tmp_path, 
         path.write_text(text)
     for words in (["--json", mine], ["--json", data], ["--markdown", notes], ["--json", tmp_path]):
         with pytest.raises(UsageError, match=str(words[1])):
+            run_cli(mine, *words)
+    for words in (["--markdown", tmp_path], ["--plots", mine], ["--plots", mine / "deeper"], ["--markdown", mine / "t.md"]):
+        with pytest.raises((UsageError, OSError)):
             run_cli(mine, *words)
     with pytest.raises(ValueError, match="needs one pair of <!-- benchmarks -->"):
         run_cli(mine, "--readme", notes)

@@ -58,10 +58,16 @@ def check_files(args: argparse.Namespace) -> None:
     if args.json and args.json != "-":
         Path(args.json).parent.mkdir(parents=True, exist_ok=True)
     check_json(args.json, "questions")
-    if args.markdown and Path(args.markdown).is_file():
-        text = Path(args.markdown).read_text("utf-8", errors="replace")
+    if args.markdown:
+        path = Path(args.markdown)
+        if path.is_dir():
+            raise UsageError(f"--markdown {path}: this is a directory, not a file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = path.read_text("utf-8", errors="replace") if path.is_file() else ""
         if text and report.EXPLANATION not in text.splitlines()[:3]:
-            raise UsageError(f"--markdown {args.markdown}: this file is there and holds no tables of `tinygrad-llm bench`")
+            raise UsageError(f"--markdown {path}: this file is there and holds no tables of `tinygrad-llm bench`")
+    if args.plots:
+        Path(args.plots).mkdir(parents=True, exist_ok=True)
     if args.readme:
         report.read_readme(Path(args.readme))
 
