@@ -26,6 +26,12 @@ def test_median_interval_is_the_narrowest(n):
     assert narrower < 0.95
 
 
+def test_too_few_rounds_for_95_percent_are_said():
+    assert timing.interval_text(1.0, 1.5, 6) == "1.00–1.50" and timing.interval_text(1.0, 1.5, 6, " to ") == "1.00 to 1.50"
+    assert timing.interval_text(1.0, 1.5, 2) == "1.00–1.50 in 2 rounds"
+    assert timing.interval_text(1.5, 1.5, 1) == "one round"
+
+
 def test_few_values_give_their_range():
     assert timing.median_interval([3.0, 1.0, 2.0]) == (1.0, 3.0)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.bench.timing import Timing, measure, table_row, timed_lap
+from tinygrad_llm.bench.timing import Timing, interval_text, measure, table_row, timed_lap
 
 
 class ValidationError(AssertionError):
@@ -92,7 +92,7 @@ class Result:
         rows = [["contestant", "median ms", "best ms", f"time / {names[0]} (95% interval)"], ["---"] * 4]
         for name in names:
             ratio = self.timing.ratios.get(name)
-            shown = "1" if ratio is None else f"{ratio.ratio:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+            shown = "1" if ratio is None else f"{ratio.ratio:.2f} ({interval_text(ratio.low, ratio.high, ratio.rounds, ' to ')})"
             rows.append([name, f"{1e3 * self.timing.median(name):.4g}", f"{1e3 * self.timing.best(name):.4g}", shown])
         return "\n".join(map(table_row, rows))
 

@@ -13,7 +13,7 @@ from typing import Any
 from tinygrad_llm.bench import machine
 from tinygrad_llm.bench.case import Options, is_ours
 from tinygrad_llm.bench.plots import exponent, sized
-from tinygrad_llm.bench.timing import table_row
+from tinygrad_llm.bench.timing import interval_text, table_row
 
 FORMAT = 1
 KEYS = {"when", "machine", "versions", "revision", "options", "questions"}
@@ -89,7 +89,7 @@ def speed(case: dict[str, Any], limits: dict[str, Any], seconds: float) -> str:
 
 
 def ratio_text(ratio: dict[str, Any]) -> str:
-    return f"{ratio['ratio']:.2f} ({ratio['low']:.2f}–{ratio['high']:.2f})"
+    return f"{ratio['ratio']:.2f} ({interval_text(ratio['low'], ratio['high'], ratio['rounds'])})"
 
 
 def geometric_mean(values: list[float]) -> float:

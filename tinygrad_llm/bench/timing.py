@@ -17,6 +17,7 @@ from typing import Any
 Lap = Callable[[int], float]  # calls -> seconds for all of them
 
 MIN_ROUNDS, MAX_ROUNDS = 5, 400
+SURE = 6  # rounds from which on some interval covers the median with 95%
 TIGHT = 0.03  # stop when the interval's width is under this share of the ratio
 LAP_SECONDS = 0.01  # short calls are repeated until a lap takes this long
 SHORT, WARM_SECONDS = 0.05, 0.03  # a lap shorter than that is begun with calls for so long without the clock
@@ -62,6 +63,13 @@ def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[
         k += 1
     k = max(k, 1)
     return ordered[k - 1], ordered[n - k]
+
+
+def interval_text(low: float, high: float, rounds: int, to: str = "–") -> str:
+    """The interval; with too few rounds for 95% their number, which says how little the range of all is worth."""
+    if rounds == 1:
+        return "one round"
+    return f"{low:.2f}{to}{high:.2f}" + (f" in {rounds} rounds" if rounds < SURE else "")
 
 
 def ratio_of(theirs: Sequence[float], ours: Sequence[float]) -> Ratio:
@@ -117,7 +125,7 @@ def measure_runs(laps: dict[str, Lap], runs: int, progress: Progress = silent) -
 
 
 def measure(laps: dict[str, Lap], seconds: float, progress: Progress = silent) -> Timing:
-    """Interleave the contestants for at most `seconds` (but at least a few rounds); the first is the one compared with.
+    """Interleave the contestants for `seconds`, or up to three times that for a few rounds; the first is the one compared with.
 
     The starting contestant rotates, so that none always follows the same neighbour.
     """
@@ -134,7 +142,7 @@ def measure(laps: dict[str, Lap], seconds: float, progress: Progress = silent) -
         if turn + 1 < MIN_ROUNDS and elapsed < 3 * seconds:
             continue
         timing = with_ratios(taken)
-        if elapsed > seconds or (timing.ratios and turn + 1 > 6 and is_tight(timing)):
+        if elapsed > seconds or (timing.ratios and turn + 1 > SURE and is_tight(timing)):
             break
     return with_ratios(taken)
 
