@@ -109,3 +109,18 @@ def test_a_process_that_trains_takes_what_describe_predicts(monkeypatch, name, b
     words = [name, memory.json.dumps(sizes), str(batch), str(context), "0"]
     measured = memory.measured(words, threads=1)["peak_above_base"]
     assert describe(name, batch=batch, context=context, **sizes).training.peak == pytest.approx(measured, rel=0.1)
+
+
+def test_electras_pair_makes_the_logits_of_the_masked_places_alone():
+    """They draw the words that all of them would: nobody reads the others."""
+    model = tg.models.create("electra-small", head="joint", vocab_size=50, embedding_size=8, hidden_size=16, num_hidden_layers=1,
+                             num_attention_heads=2, intermediate_size=16, generator_size=0.5, rng=np.random.default_rng(0))  # fmt: skip
+    ids = np.random.default_rng(1).integers(5, 50, (3, 11))
+    masked = np.random.default_rng(2).random(ids.shape) < 0.3
+    out = model(np.where(masked, 4, ids), labels=np.where(masked, ids, -100), rng=np.random.default_rng(3))
+    assert "generator_logits=(when read)" in repr(out)
+    noise = np.random.default_rng(3).gumbel(size=(masked.sum(), 50))
+    drawn = (out.generator_logits.data[masked] + noise).argmax(axis=-1)
+    expected = ids.copy()
+    expected[masked] = drawn
+    np.testing.assert_array_equal(out.corrupted_ids, expected)

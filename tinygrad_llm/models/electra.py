@@ -14,13 +14,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import nn
-from ..autograd import Tensor, generator
+from ..autograd import Tensor, generator, no_grad
 from ..autograd import functional as F
 from . import bert, heads, inputs
 from .base import Model
 from .config import Config, choice, layers, rate, size, small
 from .names import Table
-from .outputs import ModelOutput
+from .outputs import Later, ModelOutput
 from .registry import Family, register
 from .stacks import Encoder
 
@@ -169,14 +169,24 @@ class ElectraForJointPreTraining(Model):
             size=(int(masked.sum()), self.config.vocab_size)
         )  # argmax(logits + Gumbel) samples the softmax
         corrupted = ids.copy()
-        corrupted[masked] = (guess.logits._data[masked] + noise).argmax(axis=-1)
+        corrupted[masked] = (self._logits_at(masked, guess) + noise).argmax(axis=-1)
         replaced = masked & (corrupted != labels)
         out = self.discriminator(corrupted, attention_mask, labels=replaced.astype(np.int64), **kwargs)
         return ModelOutput(
-            loss=guess.loss + out.loss * self.config.discriminator_weight, logits=out.logits, generator_logits=guess.logits,
+            loss=guess.loss + out.loss * self.config.discriminator_weight, logits=out.logits,
+            generator_logits=guess.values["logits"],
             generator_loss=guess.loss, discriminator_loss=out.loss, corrupted_ids=corrupted,
             last_hidden_state=out.last_hidden_state,
         )  # fmt: skip
+
+
+    def _logits_at(self, masked: np.ndarray, guess: ModelOutput) -> np.ndarray:
+        """The generator's logits (N, V) where `masked` (B, T): of all places they would be the largest array of a step."""
+        if not isinstance(guess.values["logits"], Later):  # a lens looks at them, or changes them
+            return guess.logits._data[masked]
+        with no_grad():
+            hidden = Tensor(guess.last_hidden_state._data[masked][None])
+            return self.generator.head(hidden, self.generator.base.tokens.output_weight())[0]._data[0]
 
 
 class ElectraForSequenceClassification(heads.SequenceClassification, _Electra):

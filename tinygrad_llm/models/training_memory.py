@@ -5,8 +5,8 @@
 When backward starts, everything that it needs is alive and the only gradient is that of the output layer's matrix; when it
 ends, the activations are gone and all gradients are there. In between the one gives way to the other, with two exceptions:
 a layer that runs again (ALBERT) has its gradients after its last run, with the activations of all other runs still there; and
-ELECTRA's pair draws words from the logits of all places, and adds up two gradients of one embedding. What the
-process takes before there is a model (interpreter, libraries, compiled kernels: 170 MB on Linux) is not counted.
+ELECTRA's pair draws words from the logits of the masked places, and adds up two gradients of one embedding. What the process
+takes before there is a model (interpreter, libraries, compiled kernels: 170 MB on Linux) is not counted.
 
 `benchmarks/memory.py` compares with processes that train. Nothing is recomputed. Left out, because small: statistics of norms
 and of attention, ids, and T5's table of distances.
@@ -62,7 +62,7 @@ def training_memory(model: Any, blocks: list[Any], batch: int, context: int, tar
     logits, matrix = output_layer(model, ours)
     between = 0
     if head_of(model) == "joint":
-        drawn = (ours + 5 * math.ceil(JUDGED["joint"] * ours)) * model.config.vocab_size  # of the masked: logits, noise, their sum
+        drawn = 5 * math.ceil(JUDGED["joint"] * ours) * model.config.vocab_size  # logits of the masked, noise, their sum
         drawing = WIDTH * (sum(numbers[: len(model.generator.electra.layers)]) + drawn) + logits + matrix
         between = max(drawing, weights + 2 * matrix)
     elif len({id(block) for block in blocks}) < len(blocks):  # the run before has made its feed-forward's gradients, to be added
