@@ -179,7 +179,6 @@ class ElectraForJointPreTraining(Model):
             last_hidden_state=out.last_hidden_state,
         )  # fmt: skip
 
-
     def _logits_at(self, masked: np.ndarray, guess: ModelOutput) -> np.ndarray:
         """The generator's logits (N, V) where `masked` (B, T): of all places they would be the largest array of a step."""
         if not isinstance(guess.values["logits"], Later):  # a lens looks at them, or changes them
