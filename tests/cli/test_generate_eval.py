@@ -193,6 +193,14 @@ def test_eval_reads_a_pipe_once(family, train, corpus, run, tmp_path):
     assert out == run("eval", tmp_path / "run" / "best", corpus, "--json")[1]
 
 
+@pytest.mark.parametrize(("family", "part"), [("bert", "masked"), ("electra", "generator")])
+def test_the_perplexity_of_a_loss_of_two_parts_is_that_of_its_tokens(family, part, train, corpus, run, tmp_path):
+    train(corpus, "--model", family, "--context", 32)
+    result = json.loads(run("eval", tmp_path / "run", corpus, "--json")[1])
+    assert result["perplexity"] == pytest.approx(np.exp(result[part])) and result["loss"] > result[part]
+    assert 0 < result["tokens"] < 0.2 * len(TEXT)  # the masked ones
+
+
 @pytest.mark.parametrize("family", ["gpt2", "llama"])  # the one has 16 positions, the other was made for 16
 def test_eval_predicts_each_token_once(family, train, corpus, run, tmp_path):
     """The same number as window by window on the model itself."""

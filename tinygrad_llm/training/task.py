@@ -14,7 +14,8 @@ from ..data import IGNORE, Windows
 
 
 class Task:
-    """Base class. `head` is the model head that it trains; `weights` names the loss's parts with their weights."""
+    """Base class. `head` is the model head that it trains; `weights` names the loss's parts with their weights,
+    the one that predicts tokens first."""
 
     objective = ""
     head = ""

@@ -26,7 +26,10 @@ BY_HEAD = {"ForMaskedLM": "masked", "ForSequenceClassification": "classification
 
 
 def evaluate_file(model, tokenizer, path, *, target=None, objective=None, batch: int = 16, run: Path | None = None) -> dict:
-    """{"loss", "perplexity", "tokens", ...}; "loss_per_char" where the predictions spell the text; "accuracy" where it applies."""
+    """{"loss", "perplexity", "tokens", ...}; "loss_per_char" where the predictions spell the text; "accuracy" where it applies.
+
+    The perplexity is that of the predicted tokens alone, where a loss has other parts.
+    """
     settings = run_settings(run) if run is not None else {}
     objective = objective or settings.get("objective") or guess_objective(model, path, target)
     check_objective(objective, type(model).__name__, {head_of(model): type(model)})
@@ -44,8 +47,9 @@ def evaluate_file(model, tokenizer, path, *, target=None, objective=None, batch:
                          "its config.json does not say; write them there as id2label")  # fmt: skip
     task, batches = prepared.task, prepared.task.evaluation()
     result = evaluate(task, model, batches)
-    predictions = sum(sum(task.counts(b).values()) for b in batches)
-    out = {"loss": result["loss"], "perplexity": perplexity(result["loss"]), "tokens": predictions, "objective": objective}
+    words = next(iter(task.weights))  # not the order of sentences, nor which tokens were replaced
+    predictions = sum(task.counts(b)[words] for b in batches)
+    out = {"loss": result["loss"], "perplexity": perplexity(result[words]), "tokens": predictions, "objective": objective}
     out |= {k: v for k, v in result.items() if k in task.weights and k != "loss"}
     if objective in ("masked", "classification", "translation"):
         out["accuracy"] = accuracy(task, model, batches)
