@@ -207,8 +207,9 @@ def read_readme(readme: Path) -> str:
 def compare(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, int]:
     """What changed, as text, and the number of regressions.
 
-    On one machine our own times are compared, of the cases that both have. Between machines, thread counts or dtypes times say
-    nothing, which is said, and the ratios are compared.
+    On one machine our own times are compared, of the cases that both have; where they differ, how the ratios did stands beside, for
+    a busy machine is slower for all. Between machines, thread counts or dtypes times say nothing, which is said, and the ratios
+    are compared.
     """
     same = conditions(old) == conditions(new)
     lines = [f"old: {origin(old)}", f"new: {origin(new)}"]
@@ -225,13 +226,14 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, int]:
             lines.append(f"{key}: new")
             continue
         measured = changes(before[key], case, times=same)
+        beside = "".join(f"; {what} {now / was:.2f}" for what, was, now in changes(before[key], case, times=False))
         if not measured:
             lines.append(f"{key}: nothing that both measured")
         for what, was, now in measured:
             factor = now / was
             verdict = "same" if abs(factor - 1) < CHANGED else "better" if factor > 1 else "REGRESSION"
             regressions += verdict == "REGRESSION"
-            lines.append(f"{key}: {what} {factor:.2f} times as good: {verdict}")
+            lines.append(f"{key}: {what} {factor:.2f} times as good: {verdict}{beside if same and verdict != 'same' else ''}")
     lines += [f"{key}: gone" for key in before if key not in index(new)]
     worked = {q["name"] for q in old["questions"] if not q["failed"]}
     for question in new["questions"]:
