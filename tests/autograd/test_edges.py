@@ -137,3 +137,12 @@ def test_a_deep_copy_has_its_own_gradient():
     twin = copy.deepcopy(x)
     (x * x).sum().backward()
     assert twin.requires_grad and twin.grad.tolist() == [2, 4] and x.grad.tolist() == [4, 8]
+
+
+def test_pad_takes_widths_by_axis_as_numpy_does_since_2_2():
+    x = tg.ones((2, 3))
+    for by_axis, widths in (({-1: 2, 0: (1, 0)}, ((1, 0), (2, 2))), ({}, 0), ({0: 1}, ((1, 1), (0, 0)))):
+        np.testing.assert_array_equal(tg.pad(x, by_axis).data, tg.pad(x, widths).data)
+    for wrong, match in ((1.5, "whole widths"), (((1, -1), (0, 0)), "whole widths"), ({2: 1}, "axis 2 is out of bounds")):
+        with pytest.raises(ValueError, match=match):
+            tg.pad(x, wrong)

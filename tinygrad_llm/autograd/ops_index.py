@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 import kernels
 
@@ -346,9 +347,13 @@ _PAD_BY_INDEX = {"reflect", "symmetric", "edge", "wrap"}
 def pad(x, pad_width, mode="constant", constant_values=0):
     """x with more entries before and after each axis, as np.pad: "constant", "reflect", "symmetric", "edge" or "wrap"."""
     x = as_tensor(x)
-    widths = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).tolist()
-    if any(w < 0 for pair in widths for w in pair):
-        raise ValueError(f"pad: expected widths ≥ 0, got {widths}")
+    if isinstance(pad_width, dict):  # {axis: width or (before, after)}
+        by_axis = {normalize_axis_index(axis, x.ndim): width for axis, width in pad_width.items()}
+        pad_width = [np.broadcast_to(by_axis.get(axis, 0), 2) for axis in range(x.ndim)]
+    given = np.asarray(pad_width)
+    widths = np.broadcast_to(given, (x.ndim, 2)).tolist()
+    if (given.size and given.dtype.kind not in "iu") or (given < 0).any():
+        raise ValueError(f"pad: expected whole widths ≥ 0, got {widths}")
     if mode == "constant":
         shape = tuple(before + n + after for n, (before, after) in zip(x.shape, widths))
         inner = tuple(slice(before, before + n) for n, (before, _) in zip(x.shape, widths))
