@@ -94,10 +94,10 @@ def test_what_is_written_is_spelt_as_a_part_of_the_whole_text(kind, run, tmp_pat
     model.save(tmp_path)
     tokenizer.save(tmp_path)
     ids = tokenizer.encode("the quick")
-    for seed in range(3):
+    for seed in range(2):
         options = {"do_sample": True, "temperature": 0.8, "eos_token_id": -1, "rng": np.random.default_rng(seed)}
-        whole = tokenizer.decode(model.generate(ids, max_new_tokens=200, **options)[0])
-        code, out, _ = run("generate", tmp_path, "--prompt", "the quick", "--tokens", 200, "--seed", seed)
+        whole = tokenizer.decode(model.generate(ids, max_new_tokens=100, **options)[0])
+        code, out, _ = run("generate", tmp_path, "--prompt", "the quick", "--tokens", 100, "--seed", seed)
         assert code == 0 and out == whole + "\n"
 
 
