@@ -38,7 +38,7 @@ def units(request, monkeypatch):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(problem=problems())
 def test_matches_the_definition(units, problem):
-    tolerance = 2e-5 if problem[0].dtype == np.float32 else 1e-12
+    tolerance = 5e-5 if problem[0].dtype == np.float32 else 1e-12  # with one key dk is a sum of hundreds of rounding errors
     assert worst(solve(attention, *problem), in_float64(*problem)) < tolerance
 
 
