@@ -7,5 +7,8 @@ import kernels
 
 @pytest.fixture(autouse=True)
 def plain_kernels():
+    before = kernels.get_num_threads()
+    kernels.set_num_threads(1)  # the processes that share the tests share the cores, and the threads of a BLAS wait for work busily
     with kernels.use("numpy"):
         yield
+    kernels.set_num_threads(before)
