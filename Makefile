@@ -62,7 +62,6 @@ demo: $(VENV)/.demo
 	@echo "model and training report: $(DEMO_OUT)   a look inside: $(DEMO_OUT)/inspect.html"
 
 test-numpy: export TINYGRAD_LLM_KERNELS = numpy
-test-numpy: export NUMBA_NUM_THREADS = 1
 test test-numpy: $(VENV)/.test
 	$(PYTEST) tests --ignore=tests/oracles $(PYTEST_ARGS)
 

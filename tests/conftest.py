@@ -20,6 +20,7 @@ def pytest_collection_modifyitems(items):
     import kernels
 
     if kernels._side.get() == "numpy":
+        kernels.set_num_threads(1)  # of BLAS: the processes that share the tests share the cores, and its threads wait busily
         for item in items:
             if item.get_closest_marker("numba_side"):
                 item.add_marker(pytest.mark.skip(reason="holds for compiled kernels only"))

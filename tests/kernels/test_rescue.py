@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+import kernels
 from kernels._jit import COMPILED, jit_tasks
 
 pytestmark = pytest.mark.skipif(
@@ -92,7 +93,15 @@ def test_who_may_not_run_here_stays_where_it_is(standing):
     assert os.sched_getaffinity(number) == {everywhere[0]}
 
 
-def test_next_to_a_busy_core_every_part_is_done_once_and_threads_end_at_home():
+@pytest.fixture
+def two_threads():
+    before = kernels.get_num_threads()
+    kernels.set_num_threads(2)
+    yield
+    kernels.set_num_threads(before)
+
+
+def test_next_to_a_busy_core_every_part_is_done_once_and_threads_end_at_home(two_threads):
     from kernels import _pool
 
     allowed = os.sched_getaffinity(0)
