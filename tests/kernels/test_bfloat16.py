@@ -224,7 +224,7 @@ def test_attention_stays_within_a_few_roundings_of_float64(problem):
     q, k, v, g, options = problem
     truth = attention_problems.in_float64(q, k, v, g, options)
     scale = options.get("scale", q.shape[-1] ** -0.5)
-    limit = 2**-7 * (1 + longest_row(g) * longest_row(v) + scale * longest_row(q) * longest_row(k))
+    limit = 2**-6 * (1 + longest_row(g) * longest_row(v) + scale * longest_row(q) * longest_row(k))
     for module in (kernels, reference):
         got = attention_problems.solve(module, q, k, v, g, {**options, "precision": "bfloat16"})
         assert all(x is None or x.dtype == np.float32 for x in got)
