@@ -77,17 +77,18 @@ def isposinf(x):
 @derived(np.nanmax)
 def nanmax(x, axis=None, keepdims=False):
     """The largest of what is not NaN (-inf where all is NaN)"""
-    x = as_tensor(x)
-    x = np.where(np.isnan(x), -np.inf, x) if x.dtype.kind == "f" else x
-    return reduce.max(x, axis=axis, keepdims=keepdims)
+    return reduce.max(_without_nan(x, -np.inf), axis=axis, keepdims=keepdims)
 
 
 @derived(np.nanmin)
 def nanmin(x, axis=None, keepdims=False):
     """The smallest of what is not NaN (inf where all is NaN)"""
+    return reduce.min(_without_nan(x, np.inf), axis=axis, keepdims=keepdims)
+
+
+def _without_nan(x, instead):
     x = as_tensor(x)
-    x = np.where(np.isnan(x), np.inf, x) if x.dtype.kind == "f" else x
-    return reduce.min(x, axis=axis, keepdims=keepdims)
+    return np.where(np.isnan(x), instead, x) if x.dtype.kind == "f" else x
 
 
 @derived(*(f for f in (getattr(np, "trapezoid", None),) if f))

@@ -67,16 +67,11 @@ def training_memory(model: Any, blocks: list[Any], batch: int, context: int, tar
         between = max(drawing, weights + 2 * matrix)
     elif len({id(block) for block in blocks}) < len(blocks):  # the run before has made its feed-forward's gradients, to be added
         last = blocks[-1]
-        between = WIDTH * (kept - numbers[-1] + parameters(last) + parameters(last.mlp)) + matrix
+        between = WIDTH * (kept - numbers[-1] + last.num_parameters() + last.mlp.num_parameters()) + matrix
     widest = max(n * block.mlp.up.weight.shape[0] for block, n in zip(blocks, rows, strict=True))
     return TrainingMemory(
         weights, 2 * weights, weights, WIDTH * kept, logits + matrix, PASSING * WIDTH * widest + WORKSPACES, between
     )
-
-
-def parameters(part: Any) -> int:
-    """How many numbers a part of the model has."""
-    return sum(p.size for _, p in part.named_parameters())
 
 
 def output_layer(model: Any, rows: int) -> tuple[int, int]:

@@ -57,17 +57,26 @@ def _any_size(problem: Problem, pullback: Any, u: np.ndarray, g: np.ndarray) -> 
     for factor in (2.0**-20, 2.0**20):
         scaled = problem.join(pullback(problem.split(u * factor))) / factor
         off = (np.abs(scaled - g) > 1e-9 * np.abs(g) + 1e-14) & np.isfinite(scaled)
-        if off.any():
-            repeat(problem, u, g, 5)  # if it is not the same each time, that is the finding
-            c = int(np.argmax(off))
-            position, index = problem.locate(c)
-            raise problem.error(
-                "nonlinear",
-                f"backward is not linear in the incoming gradient: at index {place(index) or '()'} it gives {g[c]:.10g} for one of "
-                f"ordinary size, but {scaled[c]:.10g} times {factor:.3g} for {factor:.3g} times the same (clipped, cut off at a "
-                "threshold, or not multiplied by it?)",
-                position, index=index, analytic=float(g[c]), numeric=float(scaled[c]),
-            )  # fmt: skip
+        _refuse_where(
+            off, problem, u, g, scaled,
+            f"{{:.10g}} for one of ordinary size, but {{:.10g}} times {factor:.3g} for {factor:.3g} times the same "
+            "(clipped, cut off at a threshold, or not multiplied by it?)",
+        )  # fmt: skip
+
+
+def _refuse_where(off: np.ndarray, problem: Problem, u: np.ndarray, g: np.ndarray, other: np.ndarray, says: str) -> None:
+    """Where `off`, accuse a backward that gives g for u and `other` by linearity from other incoming gradients; `says` shows both."""
+    if not off.any():
+        return
+    repeat(problem, u, g, 5)  # if it is not the same each time, that is the finding
+    c = int(np.argmax(off))
+    position, index = problem.locate(c)
+    raise problem.error(
+        "nonlinear",
+        f"backward is not linear in the incoming gradient: at index {place(index) or '()'} it gives "
+        + says.format(g[c], other[c]),
+        position, index=index, analytic=float(g[c]), numeric=float(other[c]),
+    )  # fmt: skip
 
 
 def _claims(problem: Problem, pullback: Any, u: np.ndarray, g: np.ndarray, rng: Any) -> tuple[np.ndarray | None, np.ndarray]:
@@ -84,18 +93,12 @@ def _claims(problem: Problem, pullback: Any, u: np.ndarray, g: np.ndarray, rng: 
         rows.append(problem.join(pullback(problem.split(one))) / u[j] if u[j] else np.zeros(problem.n))
     jacobian = np.stack(rows)
     terms = u[:, None] * jacobian
-    off = np.abs(terms.sum(axis=0) - g) > 1e-9 * (np.abs(terms).sum(axis=0) + np.abs(g)) + 1e-14
-    if off.any():
-        repeat(problem, u, g, 5)  # if it is not the same each time, that is the finding
-        c = int(np.argmax(off))
-        position, index = problem.locate(c)
-        raise problem.error(
-            "nonlinear",
-            f"backward is not linear in the incoming gradient: at index {place(index) or '()'} it gives {g[c]:.10g} "
-            f"for a dense one, but {terms[:, c].sum():.10g} when the outputs come one by one (not multiplied "
-            "by it, or abs, a square or a sign of it in the rule?)",
-            position, index=index, analytic=float(g[c]), numeric=float(terms[:, c].sum()),
-        )  # fmt: skip
+    total = terms.sum(axis=0)
+    _refuse_where(
+        np.abs(total - g) > 1e-9 * (np.abs(terms).sum(axis=0) + np.abs(g)) + 1e-14, problem, u, g, total,
+        "{:.10g} for a dense one, but {:.10g} when the outputs come one by one (not multiplied by it, "
+        "or abs, a square or a sign of it in the rule?)",
+    )  # fmt: skip
     return None, jacobian
 
 
