@@ -38,3 +38,22 @@ def sealed_state():
     local.generator = generator
     after = (local.grad_enabled, local.observers, local.path, np.geterr(), kernels._side.get())
     assert after == before, f"the test leaked global state: {before} became {after}"
+
+
+@pytest.fixture
+def same_threads_after():
+    import kernels
+
+    before = kernels.get_num_threads()
+    yield
+    kernels.set_num_threads(before)
+
+
+@pytest.fixture
+def plain_kernels(same_threads_after):
+    """The plain side, with one thread: processes that share the tests share the cores, and threads of a BLAS wait for work busily."""
+    import kernels
+
+    kernels.set_num_threads(1)
+    with kernels.use("numpy"):
+        yield

@@ -2,10 +2,7 @@
 
 import pytest
 
-import kernels
-
 
 @pytest.fixture(autouse=True)
-def plain_kernels():
-    with kernels.use("numpy"):
-        yield
+def plain_kernels(plain_kernels):
+    """For every test of this folder."""

@@ -93,16 +93,10 @@ def test_who_may_not_run_here_stays_where_it_is(standing):
     assert os.sched_getaffinity(number) == {everywhere[0]}
 
 
-@pytest.fixture
-def two_threads():
-    before = kernels.get_num_threads()
-    kernels.set_num_threads(2)
-    yield
-    kernels.set_num_threads(before)
-
-
-def test_next_to_a_busy_core_every_part_is_done_once_and_threads_end_at_home(two_threads):
+def test_next_to_a_busy_core_every_part_is_done_once_and_threads_end_at_home(same_threads_after):
     from kernels import _pool
+
+    kernels.set_num_threads(2)
 
     allowed = os.sched_getaffinity(0)
     loop = f"import os\nos.sched_setaffinity(0, {{{max(allowed)}}})\nwhile os.getppid() == {os.getpid()}: pass"

@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 
-import kernels
-
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "walkthroughs"
 PAGES = sorted(page.name for page in FOLDER.glob("*.md"))
@@ -55,15 +53,7 @@ def test_the_comparison_itself():
     assert not same("loss nan", "loss 1.0", 0.1)
 
 
-@pytest.fixture
-def same_threads_after():
-    """A page may say how many threads it wants."""
-    before = kernels.get_num_threads()
-    yield
-    kernels.set_num_threads(before)
-
-
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", PAGES)  # a page may say how many threads it wants
 def test_page_prints_what_it_says(page, tmp_path, monkeypatch, same_threads_after):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "page"}

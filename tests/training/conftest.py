@@ -2,13 +2,7 @@
 
 import pytest
 
-import kernels
-
 
 @pytest.fixture(autouse=True)
-def plain_kernels():
-    before = kernels.get_num_threads()
-    kernels.set_num_threads(1)  # the processes that share the tests share the cores, and the threads of a BLAS wait for work busily
-    with kernels.use("numpy"):
-        yield
-    kernels.set_num_threads(before)
+def plain_kernels(plain_kernels):
+    """For every test of this folder."""
