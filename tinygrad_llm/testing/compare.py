@@ -65,7 +65,7 @@ def _any_size(problem: Problem, pullback: Any, u: np.ndarray, g: np.ndarray) -> 
 
 
 def _refuse_where(off: np.ndarray, problem: Problem, u: np.ndarray, g: np.ndarray, other: np.ndarray, says: str) -> None:
-    """Where `off`, accuse a backward that gives g for u and `other` by linearity from other incoming gradients; `says` shows both."""
+    """Where `off`, accuse a backward that gives g for u, and `other` by linearity from other gradients; `says` shows both."""
     if not off.any():
         return
     repeat(problem, u, g, 5)  # if it is not the same each time, that is the finding
