@@ -461,6 +461,12 @@ def test_report_holds_what_the_run_made(gpt):
     assert (
         len(data["lens"]["rows"]) == 4 and data["attribution"] and len(data["histograms"]) == 2 and data["graph"].startswith("<svg")
     )
+    gpt.zero_grad()
+    gpt(input_ids=IDS[:1], labels=IDS[:1]).loss.backward()
+    last = np.concatenate([p.grad.data.ravel() for n, p in gpt.named_parameters() if ".2." in n and p.ndim > 1])
+    gpt.zero_grad()
+    shown = [data["histograms"][1][-1][end] for end in ("low", "high")]  # of one backward, though the model ran twice
+    np.testing.assert_allclose(shown, np.percentile(last, [0.1, 99.9]), rtol=1e-4)
 
 
 def test_report_of_both_other_families(bert, t5):
