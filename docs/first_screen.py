@@ -1,4 +1,4 @@
-"""Draws the README's picture from a finished `make demo`: python docs/first_screen.py [RUN_DIRECTORY] [PICTURE.svg]
+"""Draws the README's picture from a finished `make demo`: python -m docs.first_screen [RUN_DIRECTORY] [PICTURE.svg]
 
 Left the loss while it trained, right one attention head reading a line of code, below what the model writes. Needs the extra viz.
 """
@@ -66,7 +66,7 @@ def draw(run: Path, picture: Path) -> None:
     below.axis("off")
     below.set_title("it writes", loc="left")
     lines = write(model, tokenizer, np.random.default_rng(1)).splitlines()
-    text = "\n".join([line for line in lines if line.strip()][:LINES])
+    text = "\n".join([line.replace(" ", "\N{NO-BREAK SPACE}") for line in lines if line.strip()][:LINES])  # SVG drops others
     place = {"va": "top", "transform": below.transAxes, "in_layout": False}
     below.text(0, 1, text, family="monospace", fontsize=8, parse_math=False, **place)
     plt.rcParams |= {"svg.hashsalt": "first screen", "svg.fonttype": "none"}
