@@ -68,6 +68,17 @@ def test_the_comparison_itself(printed, claimed, same):
     assert same_text(printed, claimed) is same
 
 
+def test_its_picture_is_drawn_from_a_run(tmp_path):
+    """`python -m docs.first_screen RUN PICTURE`, of a run of four steps."""
+    pytest.importorskip("matplotlib", reason="matplotlib draws the picture; pip install 'tinygrad-llm[viz]'")
+    sizes = "--layers 1 --heads 1 --width 8 --context 64 --batch 2 --steps 4 --eval-every 2 --sample-every 0"
+    for command in (["tinygrad_llm", "train", *sizes.split(), "--out", "run"], ["docs.first_screen", "run", "picture.svg"]):
+        command = [sys.executable, "-m", *(str(tmp_path / word) if word in ("run", "picture.svg") else word for word in command)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    assert "held-out text" in (tmp_path / "picture.svg").read_text("utf-8")
+
+
 def tree_entries() -> dict[str, str]:
     """{path: caption} of the indented list in the README; a folder ends in a slash and holds what is indented under it."""
     assert TREE, "the README has a ```tree block"
