@@ -43,18 +43,29 @@ def save(plt: Any, figure: Any, path: Path) -> Path:
 
 
 def ratio_bars(plt: Any, question: dict[str, Any]) -> Any:
-    """Their time over ours, one bar per case and contestant, with the 95% interval; the line at 1 is a draw."""
+    """Their time over ours, one bar per case and contestant, with the 95% interval.
+
+    Bars start at 1, a draw, on a log axis: twice as fast and half as fast are as long, and 1.1 can be seen beside 50.
+    """
     bars = [(f"{c['name']}, {n}", r) for c in question["cases"] for n, r in c["ratios"].items()]
     if not bars:
         return None
-    figure, axes = plt.subplots(figsize=(8, 0.32 * len(bars) + 1.2))
+    figure, axes = plt.subplots(figsize=(8, 0.24 * len(bars) + 1.2))
     names, ratios = zip(*reversed(bars))
     middle = [r["ratio"] for r in ratios]
     spread = [[r["ratio"] - r["low"] for r in ratios], [r["high"] - r["ratio"] for r in ratios]]
-    axes.barh(names, middle, xerr=spread, color=[BLUE if m >= 1 else RED for m in middle], ecolor="black", height=0.7)
+    axes.set_xscale("log")
+    drawn = axes.barh(names, [m - 1 for m in middle], left=1, xerr=spread, color=[BLUE if m >= 1 else RED for m in middle],
+                      ecolor="black", height=0.7)  # fmt: skip
+    axes.bar_label(drawn, [f"{m:.2f}" for m in middle], padding=4, fontsize=7)
     axes.axvline(1, color="black", linewidth=0.8)
-    axes.set(xlabel="their time / our time", title=question["name"])
-    axes.set_xlim(left=0)
+    low, high = min(0.9, *(r["low"] for r in ratios)), max(1.1, *(r["high"] for r in ratios))
+    room = (high / low) ** 0.12  # for the numbers beside the bars
+    low, high = low / room, high * room
+    ticks = [step * 10.0**power for power in range(-4, 6) for step in (1, 1.5, 2, 3, 5, 7)]
+    axes.set_xticks(shown := [tick for tick in ticks if low < tick < high], [f"{tick:g}" for tick in shown], fontsize=8)
+    axes.set_xticks([], minor=True)
+    axes.set(xlabel="their time / our time", title=question["name"], xlim=(low, high), ylim=(-0.7, len(bars) - 0.3))
     axes.tick_params(axis="y", labelsize=8)
     return figure
 
