@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -194,6 +195,7 @@ def test_command_writes_json_tables_and_compares(tmp_path, capsys, monkeypatch):
     assert run_cli(*common, "--against", "numpy,nobody", "--json", saved, "--markdown", tables) == 0
     shown = capsys.readouterr()
     assert "nobody was skipped: no question that ran has this contestant" in shown.err
+    assert re.search(r"^mine, sum 10: ours [\d.]+ \S+, numpy [\d.]+ \(.*\)$", shown.err, re.MULTILINE), shown.err
     assert "sum 10" in shown.out and tables.read_text() == shown.out
     results = report.read(saved)
     assert results["questions"][0]["cases"][0]["name"] == "sum 10"

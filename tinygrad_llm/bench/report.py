@@ -133,6 +133,14 @@ def cell(case: dict[str, Any], name: str) -> str:
     return "–"
 
 
+def case_line(case: dict[str, Any]) -> str:
+    """One finished case as a plain line: our time, and the others' over it."""
+    ours = case["contestants"].get("ours")
+    parts = [f"ours {duration(ours['median'])}"] if ours else []
+    parts += [f"{name} {cell(case, name)}" for name in case["contestants"] if name != "ours"]
+    return f"{case['name']}: {', '.join(parts) or 'nobody could run it'}"
+
+
 def peaks(case: dict[str, Any]) -> str:
     found = {n: r["peak_bytes"] for n, r in case["contestants"].items() if "peak_bytes" in r}
     return ", ".join(f"{n} {b / 1e6:.0f} MB" for n, b in found.items())

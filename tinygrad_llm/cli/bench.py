@@ -123,7 +123,7 @@ def parse_options(args: argparse.Namespace) -> Any:
 def ask_all(paths: list[Any], options: Any, against: list[str] | None, results: dict[str, Any], json_file: str | None) -> None:
     """Fills results["questions"] under one progress bar, and `json_file` after every case.
 
-    A contestant that no question knows is said at the end.
+    Where stderr is no terminal every finished case is a plain line. A contestant that no question knows is said at the end.
     """
     from tqdm import tqdm
 
@@ -131,15 +131,17 @@ def ask_all(paths: list[Any], options: Any, against: list[str] | None, results: 
     from tinygrad_llm.bench.case import PACKAGES
     from tinygrad_llm.bench.run import Question
 
-    records, met = results["questions"], set(PACKAGES)
+    records, met, live = results["questions"], set(PACKAGES), sys.stderr.isatty()
 
     def keep(record: dict[str, Any]) -> None:
         if not records or records[-1] is not record:
             records.append(record)
+        elif not live and not record["failed"]:
+            print(f"{record['name']}, {report.case_line(record['cases'][-1])}", file=sys.stderr, flush=True)
         if json_file and is_file_to_be(json_file):
             report.write(results, json_file)
 
-    with tqdm(paths, unit="question", disable=not sys.stderr.isatty(), file=sys.stderr) as bar:
+    with tqdm(paths, unit="question", disable=not live, file=sys.stderr) as bar:
         for path in bar:
             def show(case: str, share: float, stem: str = path.stem) -> None:
                 bar.set_postfix_str(f"{stem}: {case} {share:.0%}")
