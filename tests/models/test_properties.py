@@ -212,3 +212,49 @@ def test_logits_of_the_last_positions_alone():
     for wrong in (dict(logits_to_keep=-1), dict(logits_to_keep=2, labels=ids)):
         with pytest.raises(ValueError, match="logits_to_keep"):
             model(ids, **wrong)
+
+
+class Doubled(tg.nn.Linear):
+    def forward(self, x):
+        return super().forward(x) * 2.0
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.parametrize(
+    ("name", "head", "place"),
+    [("gpt2", None, "lm_head"), ("llama-7b", None, "lm_head"), ("t5-v1_1-small", None, "lm_head"),
+     ("bert-base", "masked_lm", "decoder")],
+)  # fmt: skip
+def test_an_output_layer_is_a_module_like_any_other(name, head, place, labelled):
+    """It may have a bias, a hook, a forward of its own, and all of them are heard, by the loss too."""
+    model = small(name, head, tie_word_embeddings=False)
+    holder = model if place == "lm_head" else model.head
+    layer = getattr(holder, place)
+    ids = np.arange(12).reshape(2, 6)
+    inputs = {"input_ids": ids, **({"decoder_input_ids": ids} if model.is_encoder_decoder else {})}
+    if labelled:
+        inputs["labels"] = ids
+
+    def loss_of(logits):
+        moved = logits[:, :-1] if name in DECODERS else logits
+        return tg.functional.cross_entropy(moved.reshape(-1, 23), (ids[:, 1:] if name in DECODERS else ids).reshape(-1)).item()
+
+    def check(expected):
+        out = model(**inputs)
+        np.testing.assert_allclose(out.logits.data, expected, rtol=1e-12)
+        if labelled:
+            assert out.loss.item() == pytest.approx(loss_of(tg.Tensor(expected)), rel=1e-10)
+
+    plain = model(**inputs).logits.data
+    handle = layer.register_forward_hook(lambda module, args, out: out * 3.0)
+    check(plain * 3)
+    handle.remove()
+    other = Doubled(*layer.weight.shape[::-1], bias=layer.bias is not None)
+    other.astype(np.float64).load_state_dict(layer.state_dict())
+    setattr(holder, place, other)
+    check(plain * 2)
+    with_bias = tg.nn.Linear(*layer.weight.shape[::-1]).astype(np.float64)
+    with_bias.weight.data[...] = layer.weight.data
+    with_bias.bias.data[...] = np.arange(23) + (layer.bias.data if layer.bias is not None else 0.0)
+    setattr(holder, place, with_bias)
+    check(plain + np.arange(23))

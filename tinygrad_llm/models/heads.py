@@ -30,8 +30,8 @@ class VocabularyHead(nn.Module):
         self, hidden: Tensor, embedding: Tensor | nn.Int8Weight, labels: Any = None, name: str = "labels"
     ) -> tuple[Any, Tensor | None]:
         """(logits, loss) for hidden (B, T, D)."""
-        weight, bias = (embedding, self.bias) if self.decoder is None else (self.decoder.weight, self.decoder.bias)
-        return losses.vocabulary(hidden, weight, bias, labels, transform=self.transform, name=name)
+        output = embedding if self.decoder is None else self.decoder
+        return losses.vocabulary(hidden, output, self.bias, labels, transform=self.transform, name=name)
 
 
 class DenseClassifier(nn.Module):

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..autograd import Tensor
 from ..autograd import functional as F
-from ..nn import Int8Weight, linear, tap
+from ..nn import Int8Weight, Linear, Module, linear, tap
 from ..nn.tap import wanted
 from .inputs import as_array, label_ids
 from .outputs import Later
@@ -19,50 +19,51 @@ IGNORED = -100
 
 def vocabulary(
     hidden: Tensor,
-    weight: Tensor | Int8Weight,
+    output: Tensor | Int8Weight | Module,
     bias: Tensor | None = None,
     labels: Any = None,
     *,
     transform: Callable[[Tensor], Tensor] | None = None,
     label_smoothing: float = 0.0,
     name: str = "labels",
+    next_token: bool = False,
 ) -> tuple[Any, Tensor | None]:
-    """(logits, loss) of the output layer: logits = transform(hidden) weightᵀ + bias, (B, T, D) -> (B, T, V).
+    """(logits, loss) of the output layer: logits = output(transform(hidden)) + bias, (B, T, D) -> (B, T, V).
 
-    With labels (B, T), the loss is made chunk by chunk from the labelled rows alone, and the logits only if somebody reads them:
-    they are the largest array of a training step, and in masked language modelling six rows in seven of them are not used.
+    `output` is a layer, or the weight (V, D) of one. With labels (B, T), the loss is made chunk by chunk from the labelled rows
+    alone, and the logits only if somebody reads them: they are the largest array of a training step, and in masked language
+    modelling six rows in seven of them are not used. That reads a Linear's parameters; a layer with a hook or a forward of its
+    own is called. `next_token`: position t's logits are judged at label t + 1.
     """
+    if isinstance(output, Linear) and output.is_plain(Linear):
+        own = output.bias
+        output, bias = output.weight, own if bias is None else bias if own is None else bias + own
 
     def logits() -> Tensor:
-        return tap("logits", linear(hidden if transform is None else transform(hidden), weight, bias))
+        x = hidden if transform is None else transform(hidden)
+        if not isinstance(output, Module):
+            return tap("logits", linear(x, output, bias))
+        return tap("logits", output(x) if bias is None else output(x) + bias)
 
     if labels is None:
         return logits(), None
     B, T, D = hidden.shape
-    target = label_ids(labels, (B, T), weight.shape[0], name).reshape(-1)
-    if wanted("logits") or isinstance(weight, Int8Weight):  # somebody looks at them, or changes them; or the loss has no shortcut
-        shown = logits()
+    # somebody looks at them, or changes them; or the loss has no shortcut
+    shown = logits() if wanted("logits") or not isinstance(output, Tensor) else None
+    target = label_ids(labels, (B, T), output.shape[0] if shown is None else shown.shape[-1], name)
+    if next_token:  # labels move, not logits
+        target = np.concatenate([target[:, 1:], np.full((B, 1), IGNORED)], axis=1)
+    target = target.reshape(-1)
+    if shown is not None:
         return shown, F.cross_entropy(shown.reshape(B * T, -1), target, ignore_index=IGNORED, label_smoothing=label_smoothing)
     rows = hidden.reshape(B * T, D)
     used = np.flatnonzero(target != IGNORED)
     if 0 < used.size < 0.9 * target.size:  # a copy of few rows is cheaper than products with all
         rows, target = rows[used], target[used]
     rows = rows if transform is None else transform(rows)
-    return Later(logits, (weight, bias)), F.linear_cross_entropy(
-        rows, weight, target, bias, ignore_index=IGNORED, label_smoothing=label_smoothing
+    return Later(logits, (output, bias)), F.linear_cross_entropy(
+        rows, output, target, bias, ignore_index=IGNORED, label_smoothing=label_smoothing
     )
-
-
-def causal(
-    hidden: Tensor, weight: Tensor | Int8Weight, labels: Any = None, bias: Tensor | None = None
-) -> tuple[Any, Tensor | None]:
-    """(logits, loss) of a language model: position t's logits are judged at label t + 1. Labels move, not logits."""
-    if labels is not None:
-        labels = label_ids(labels, hidden.shape[:2], weight.shape[0])
-        moved = np.full_like(labels, IGNORED)
-        moved[:, :-1] = labels[:, 1:]
-        labels = moved
-    return vocabulary(hidden, weight, bias, labels)
 
 
 def tokens(logits: Tensor, labels: Any) -> Tensor:

@@ -166,7 +166,7 @@ class Seq2SeqLM(Model):
         out = states(input_ids, attention_mask, decoder_input_ids, **kwargs)
         hidden, scale = out.last_hidden_state, self.scale()
         hidden = hidden if scale == 1.0 else hidden * scale
-        weight = base.tokens.output_weight() if self.lm_head is None else self.lm_head.weight
-        bias = None if self.logits_bias is None else Tensor(self.logits_bias[0].astype(weight.dtype, copy=False))
-        out.logits, out.loss = losses.vocabulary(hidden, weight, bias, labels, label_smoothing=self.label_smoothing())
+        output = base.tokens.output_weight() if self.lm_head is None else self.lm_head
+        bias = None if self.logits_bias is None else Tensor(self.logits_bias[0].astype(hidden.dtype, copy=False))
+        out.logits, out.loss = losses.vocabulary(hidden, output, bias, labels, label_smoothing=self.label_smoothing())
         return out

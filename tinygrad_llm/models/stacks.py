@@ -182,9 +182,9 @@ class CausalLM(Model):
         if logits_to_keep < 0 or (logits_to_keep and labels is not None):
             raise ValueError(f"logits_to_keep: expected 0 or a number of positions, and no labels with it; got {logits_to_keep}")
         out = self.base(input_ids, attention_mask, **kwargs)
-        weight = self.base.tokens.output_weight() if self.lm_head is None else self.lm_head.weight
+        output = self.base.tokens.output_weight() if self.lm_head is None else self.lm_head
         hidden = out.last_hidden_state
         if 0 < logits_to_keep < hidden.shape[1]:
             hidden = hidden[:, -logits_to_keep:]
-        out.logits, out.loss = losses.causal(hidden, weight, labels)
+        out.logits, out.loss = losses.vocabulary(hidden, output, labels=labels, next_token=True)
         return out
