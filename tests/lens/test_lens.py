@@ -517,3 +517,21 @@ def test_what_reads_logits_wants_a_model_that_makes_them(bert):
 def test_report_wants_one_row(gpt):
     with pytest.raises(ValueError, match=r"\(1, T\)"):
         report(gpt, {"input_ids": IDS})
+
+
+@pytest.mark.parametrize("name", ["gpt", "bert", "t5"])
+def test_a_query_whose_last_key_is_knocked_out_attends_to_nothing(name, request):
+    """Minus infinity at a score hides a key, as a mask does; the first query of a decoder then has none left."""
+    model = request.getfixturevalue(name)
+    side = "decoder." if name == "t5" else ""
+    inputs = {"input_ids": IDS, **({"decoder_input_ids": IDS} if side else {})}
+    where = f"{side}blocks.0.attn"
+    with lens.patch(model, {f"{where}.scores[:, 1, :, 0]": -np.inf}), lens.record(model, f"{where}.*", gradients=True) as values:
+        out = model(**inputs)
+        out.last_hidden_state.sum().backward()
+    model.zero_grad()
+    pattern = values[f"{where}.pattern"]
+    assert np.isfinite(out.last_hidden_state.data).all() and np.isfinite(values.grad[f"{where}.q"]).all()
+    assert not pattern[:, 1, :, 0].any() and np.allclose(pattern[:, 1, 1:].sum(-1), 1.0, atol=1e-6)
+    if name != "bert":
+        assert not pattern[:, 1, 0].any() and not values[f"{where}.z"][:, 0, 1].any()

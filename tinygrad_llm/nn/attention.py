@@ -240,7 +240,7 @@ def attend_openly(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, dro
     if allowed is not None:
         scores = np.where(allowed, scores, -np.inf)
     scores = tap("scores", scores)
-    if allowed is not None and not (some := allowed.any(-1, keepdims=True)).all():
+    if not (some := (scores._data != -np.inf).any(-1, keepdims=True)).all():
         # softmax of a row that is -inf throughout is 0/0; such a row is zero, and so is its gradient
         pattern = np.where(some, F.softmax(np.where(some, scores, 0.0), axis=-1), 0.0)
     else:
