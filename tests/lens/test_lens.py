@@ -535,3 +535,12 @@ def test_a_query_whose_last_key_is_knocked_out_attends_to_nothing(name, request)
     assert not pattern[:, 1, :, 0].any() and np.allclose(pattern[:, 1, 1:].sum(-1), 1.0, atol=1e-6)
     if name != "bert":
         assert not pattern[:, 1, 0].any() and not values[f"{where}.z"][:, 0, 1].any()
+
+
+def test_names_follow_a_change_of_the_model():
+    model = tg.models.create("gpt2", n_layer=2, n_head=2, n_embd=16, vocab_size=60, n_positions=32).eval()
+    assert lens.depth(model) == 2
+    del model.transformer.layers[0]
+    assert lens.depth(model) == 1 and "blocks.1.attn_out" not in lens.names(model)
+    model.transformer.layers[0].mlp = tg.nn.Linear(16, 16)
+    assert "blocks.0.mlp_pre" not in lens.names(model) and "blocks.0.mlp_out" in lens.names(model)

@@ -23,7 +23,7 @@ from ..nn import Module, evaluating
 from ..nn.tap import looking_through
 
 HEADS_LAST = {"q", "k", "v", "z"}  # (B, H, T, K) in the code, (B, T, H, K) here
-_known: WeakKeyDictionary[Any, tuple[str, ...]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[Any, tuple[list[int], tuple[str, ...]]] = WeakKeyDictionary()  # model -> (its modules, its names)
 
 
 class Namer:
@@ -62,12 +62,13 @@ def names(model: Any) -> tuple[str, ...]:
     """Every name that `record` and `patch` know for this model, in the order of its computation."""
     if not isinstance(model, Module):
         raise TypeError(f"lens: expected a model of this library, got {type(model).__name__}")
-    if model not in _known:
+    modules = [id(module) for _, module in model.named_modules()]
+    if model not in _known or _known[model][0] != modules:
         listing = _Listing(model)
         with no_grad(), looking_through(listing), evaluating(model):
             model(**_one_token(model))
-        _known[model] = tuple(listing.names)
-    return _known[model]
+        _known[model] = modules, tuple(listing.names)
+    return _known[model][1]
 
 
 def _one_token(model: Any) -> dict[str, Any]:
