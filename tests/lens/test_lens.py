@@ -544,3 +544,52 @@ def test_names_follow_a_change_of_the_model():
     assert lens.depth(model) == 1 and "blocks.1.attn_out" not in lens.names(model)
     model.transformer.layers[0].mlp = tg.nn.Linear(16, 16)
     assert "blocks.0.mlp_pre" not in lens.names(model) and "blocks.0.mlp_out" in lens.names(model)
+
+
+def test_each_look_sees_its_own_model(gpt):
+    tg.manual_seed(9)
+    other = tg.models.create("gpt2", n_layer=3, n_head=4, n_embd=32, vocab_size=60, n_positions=64).eval()
+    with lens.record(gpt, "logits") as mine, lens.record(other, "logits") as theirs:
+        first, second = gpt(input_ids=IDS).logits.data, other(input_ids=IDS).logits.data
+    assert np.array_equal(mine["logits"], first) and np.array_equal(theirs["logits"], second)
+    with lens.patch(gpt, {"blocks.0.attn_out": 0.0}):
+        assert np.array_equal(other(input_ids=IDS).logits.data, second)
+        assert not np.array_equal(gpt(input_ids=IDS).logits.data, first)
+    with lens.record(gpt.transformer, "final_norm") as inner, lens.record(gpt, "blocks.0.attn_out") as outer:
+        gpt(input_ids=IDS), gpt.transformer(input_ids=IDS)
+    assert len(inner) == len(outer) == 1
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_gradients_belong_to_the_values(recompute):
+    """Of two runs whose losses are one sum, the later's, as its values are; and none where the later run had no backward."""
+    tg.manual_seed(4)
+    model = tg.models.create("gpt2", n_layer=2, n_head=2, n_embd=16, vocab_size=60, n_positions=32, dropout=0.0)
+    model.recompute = recompute
+    wanted = ("blocks.*.resid_post", "blocks.*.attn.z")
+    with lens.record(model, *wanted, gradients=True) as alone:
+        model(input_ids=IDS[1:], labels=IDS[1:]).loss.backward()
+    with lens.record(model, *wanted, gradients=True) as values:
+        one, two = (model(input_ids=IDS[i : i + 1], labels=IDS[i : i + 1]).loss for i in (0, 1))
+        (one + two).backward()
+        for name in alone:
+            assert np.array_equal(values[name], alone[name]) and np.allclose(values.grad[name], alone.grad[name], atol=1e-7), name
+        model(input_ids=IDS[:1])
+        assert not values.grad
+
+
+def test_a_lens_may_be_opened_twice(gpt):
+    with lens.patch(gpt, {"logits": 0.0}) as twice:
+        with twice:
+            pass
+        assert not gpt(input_ids=IDS).logits.data.any()
+    assert gpt(input_ids=IDS).logits.data.any()
+
+
+def test_patch_keys_may_be_any_pattern(gpt):
+    assert parse("blocks.[01].attn.z[:, [0, 2], 4]") == ("blocks.[01].attn.z", (slice(None), [0, 2], 4))
+    assert parse("blocks.[!0].attn_out") == ("blocks.[!0].attn_out", None)
+    with lens.record(gpt, "*.attn_out") as values, lens.patch(gpt, {"blocks.[02].attn_out": 0.0, "blocks.[1].attn_out[:, 3]": 0.0}):
+        gpt(input_ids=IDS)
+    zero = [not values[f"blocks.{i}.attn_out"].any() for i in range(3)]
+    assert zero == [True, False, True] and not values["blocks.1.attn_out"][:, 3].any()

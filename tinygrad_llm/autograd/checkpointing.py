@@ -74,7 +74,7 @@ class _Region:
         self.generators: dict[int, tuple[np.random.Generator, Any]] = {}
         self.values: dict[int, Any] = {}
         self.count = 0
-        self.precision, self.path, self.lens = local.precision, local.path, local.lens
+        self.precision, self.path, self.module, self.lens = local.precision, local.path, local.module, local.lens
         self.generator = generator()  # this thread's
         nodes.readers.add(self)
         # a region inside another is recorded anew when the outer one runs again, of arrays as they were the first time
@@ -90,15 +90,16 @@ class _Region:
         now = [(rng, rng.bit_generator.state) for rng, _ in self.generators.values()]
         collect = _Collect(self.time)
         outer, local.observers = local.observers, ()  # watchers saw these calls already
-        outer_scope, scope = (local.generator, local.path, local.lens, local.again), (self.generator, self.path, self.lens, True)
-        local.generator, local.path, local.lens, local.again = scope
+        outer_scope = local.generator, local.path, local.module, local.lens, local.again
+        local.generator, local.path, local.module, local.lens, local.again = self.generator, self.path, self.module, self.lens, True
         try:
             for rng, state in self.generators.values():
                 rng.bit_generator.state = state
             with enable_grad(), autocast(self.precision), observe(collect):
                 self.fn(*self.args, **self.kwargs)
         finally:
-            local.observers, (local.generator, local.path, local.lens, local.again) = outer, outer_scope
+            local.observers = outer
+            local.generator, local.path, local.module, local.lens, local.again = outer_scope
             local.refresh()
             for rng, state in now:
                 rng.bit_generator.state = state

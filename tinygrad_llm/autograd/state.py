@@ -36,6 +36,7 @@ class Local(threading.local):
     observers: tuple[Any, ...] = ()
     precision: str | None = None  # of products of float32 matrices; None: float32
     path: tuple[str, ...] = ()  # names of the modules that are running, outermost first
+    module: Any = None  # the innermost of them
     lens: Any = None  # what looks through the models' taps, see nn/tap.py
     again: bool = False  # a checkpointed function runs for the second time
     generator: Any = None  # this thread's random generator, see random.py
@@ -195,13 +196,19 @@ class Observer:
 
 
 class module_scope:
-    """``with module_scope("attn"):`` names what runs inside, for watchers. Modules enter it only when watched."""
+    """``with module_scope("attn"):`` names what runs inside, for watchers. Modules enter it only when watched.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    `module`: what runs, for lenses; "" is the outermost, which has no name.
+    """
+
+    def __init__(self, name: str, module: Any = None) -> None:
+        self.name, self.module = name, module
 
     def __enter__(self) -> None:
-        local.path = (*local.path, self.name)
+        self._before = local.path, local.module
+        if self.name:
+            local.path = (*local.path, self.name)
+        local.module = self.module
 
     def __exit__(self, *exc: object) -> None:
-        local.path = local.path[:-1]
+        local.path, local.module = self._before

@@ -1,7 +1,7 @@
 """Read and replace values inside a model: `record` and `patch`.
 
 Both are lenses on the model's taps (see nn/tap.py). Several may be open at once, in any order: patches act first, and
-every record sees what they left.
+every record sees what they left. Each looks into its own model; what another does in the meantime is not seen and not changed.
 """
 
 from __future__ import annotations
@@ -28,18 +28,19 @@ class _Look:
 
     def __init__(self, model: Any, names: tuple[str, ...]) -> None:
         self.namer = Namer(model)
+        self.modules = set(model.modules())
         self.names = set(names)
         self.taps = {name.rsplit(".", 1)[-1] for name in names}
-        self._outer: Any = None
+        self._outer: list[Any] = []
 
     def __enter__(self) -> Any:
         chain = engine.lens.looks if isinstance(engine.lens, _Chain) else []
-        self._outer = engine.lens
+        self._outer.append(engine.lens)
         engine.lens = _Chain([*chain, self])
         return self
 
     def __exit__(self, *exc: object) -> None:
-        engine.lens = self._outer
+        engine.lens = self._outer.pop()
 
     def met(self, name: str, value: Tensor) -> Tensor:
         raise NotImplementedError
@@ -57,6 +58,8 @@ class _Chain:
 
     def see(self, path: str, name: str, value: Any) -> Any:
         for look in self.looks:
+            if engine.module is not None and engine.module not in look.modules:  # another model's
+                continue
             full = look.namer.name(path, name)
             if full in look.names:
                 seen = value.transpose(0, 2, 1, 3) if name in HEADS_LAST else value  # (B, H, T, K) -> (B, T, H, K)
@@ -107,7 +110,7 @@ class record(_Look):
     """``with lens.record(model, "*.attn.pattern") as values: model(input_ids=...)``: named arrays from inside the model.
 
     Patterns are shell-style, over the names of `lens.names(model)`. With `gradients=True` a backward run inside or after
-    fills `values.grad` with the loss's gradients at the same names. A later forward overwrites an earlier one's values.
+    fills `values.grad` with the loss's gradients at the same names. A later forward takes the place of an earlier one.
     A frozen model has gradients, too; what activation checkpointing runs again is not recorded again.
     Asking for `scores` or `pattern` runs that attention in elementary operations, which form them; the numbers agree.
     """
@@ -125,16 +128,22 @@ class record(_Look):
     def met(self, name: str, value: Tensor) -> Tensor:
         if engine.again:  # recorded the first time
             return _own(value) if name in self._leaves else value
-        self.values._values[name] = value._data
+        array = self.values._values[name] = value._data
+        self.values.grad.pop(name, None)
         if not self.hooks:
             return value
         if not engine.grad_enabled:
             raise RuntimeError(f"record: {name} has no gradient under no_grad(); run the model outside it")
-        gradients = self.values.grad
+        values = self.values
         if value.is_leaf:  # a patch's, or made by frozen parameters
             self._leaves.add(name)
             value = _own(value)
-        value.register_hook(lambda g: gradients.__setitem__(name, g._data))
+
+        def keep(g: Tensor) -> None:
+            if values._values[name] is array:  # no later run has taken its place
+                values.grad[name] = g._data
+
+        value.register_hook(keep)
         return value
 
 
@@ -151,7 +160,7 @@ class patch(_Look):
 
     Keys are names (or patterns), with an index where only a part is meant; a replacement is a number, an array or Tensor of the
     part's shape (or one that broadcasts to it), or a function that gets the part as a Tensor and returns its replacement.
-    (Where activation checkpointing runs a block again, the function is called again, too.)
+    -inf at `scores` hides a key. (Where activation checkpointing runs a block again, the function is called again, too.)
     Gradients flow through replacements and through what was left. To patch from another run: `values["blocks.3.resid_pre"]`.
     """
 
@@ -172,13 +181,17 @@ class patch(_Look):
 
 
 def parse(key: str) -> tuple[str, Any]:
-    """'blocks.3.attn.z[:, :, 4]' -> ('blocks.3.attn.z', (slice(None), slice(None), 4)); no brackets -> (key, None)."""
-    name, bracket, rest = key.partition("[")
-    name = name.strip()
-    if not bracket:
+    """'blocks.3.attn.z[:, :, 4]' -> ('blocks.3.attn.z', (slice(None), slice(None), 4)); no index -> (key, None).
+
+    Brackets that the name goes on after are the pattern's: 'blocks.[02].attn_out'.
+    """
+    found = re.fullmatch(r"((?:[^\[]|\[[^\]]*\](?=[\w.*?\[]))*)(\[.*)?", key, re.DOTALL)
+    assert found is not None
+    name, index = found[1].strip(), found[2]
+    if index is None:
         return name, None
     try:
-        subscript = ast.parse(f"x[{rest}", mode="eval").body
+        subscript = ast.parse(f"x{index}", mode="eval").body
         assert isinstance(subscript, ast.Subscript)
         return name, _index(subscript.slice)
     except (SyntaxError, ValueError, AssertionError) as error:

@@ -50,10 +50,7 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if engine.mode == WATCHED or engine.lens is not None:
-            if self._name:
-                with module_scope(self._name):
-                    out = self.forward(*args, **kwargs)
-            else:
+            with module_scope(self._name, self):
                 out = self.forward(*args, **kwargs)
         else:
             out = self.forward(*args, **kwargs)
