@@ -593,3 +593,22 @@ def test_patch_keys_may_be_any_pattern(gpt):
         gpt(input_ids=IDS)
     zero = [not values[f"blocks.{i}.attn_out"].any() for i in range(3)]
     assert zero == [True, False, True] and not values["blocks.1.attn_out"][:, 3].any()
+
+
+@pytest.mark.parametrize("name", ["gpt", "bert", "t5"])
+def test_watching_a_step_with_dropout_is_watching_that_step(name, request):
+    """The pattern's way through elementary operations drops what the fused kernel drops; so does output_attentions."""
+    model = request.getfixturevalue(name).train()
+    inputs = {"input_ids": IDS, "attention_mask": np.arange(17) < [[17], [14]]}
+    inputs |= {"decoder_input_ids": IDS[:, :5]} if name == "t5" else {}
+    tg.manual_seed(5)
+    plain = model(**inputs).last_hidden_state.data
+    tg.manual_seed(5)
+    with tg.no_grad(), lens.record(model) as values:
+        watched = model(**inputs).last_hidden_state.data
+    tg.manual_seed(5)
+    shown = model(**inputs, output_attentions=True).last_hidden_state.data
+    model.eval()
+    assert values and np.abs(model(**inputs).last_hidden_state.data - plain).max() > 1e-3
+    np.testing.assert_allclose(watched, plain, atol=1e-5)
+    np.testing.assert_allclose(shown, plain, atol=1e-5)

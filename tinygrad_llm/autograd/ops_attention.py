@@ -64,10 +64,13 @@ def attention_pattern(q: Any, k: Any, bias: Any = None, **options: Any) -> Any:
     total = weights.sum(axis=-1, keepdims=True)
     blind = value(total) == 0
     pattern = weights / np.where(blind, 1, total)
-    if problem.dropout:
-        kept = random_bits(problem) >= np.uint32(problem.threshold)
-        pattern = np.where(kept, pattern * problem.keep_scale, 0)
-    return pattern
+    return drop(pattern, problem) if problem.dropout else pattern
+
+
+def drop(pattern: Any, problem: Any) -> Any:
+    """The pattern with dropout: what the kernels drop for the same problem."""
+    kept = random_bits(problem) >= np.uint32(problem.threshold)
+    return np.where(kept, pattern * problem.keep_scale, 0)
 
 
 def attend(pattern: Any, v: Any) -> Any:

@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from kernels.attention_problem import make_problem
+
 from ..autograd import Tensor
 from ..autograd import functional as F
+from ..autograd.ops_attention import drop
 from ..autograd.ops_fused import continue_attention, view_side_by_side
 from ..autograd.ops_shape import as_tensor, reshape, transpose
 from ..autograd.random import draw_seed
@@ -246,4 +249,6 @@ def attend_openly(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, dro
     else:
         pattern = F.softmax(scores, axis=-1)
     pattern = tap("pattern", pattern)
-    return F.attend(F.dropout(pattern, dropout) if dropout else pattern, v), pattern
+    if not dropout:
+        return F.attend(pattern, v), pattern
+    return F.attend(drop(pattern, make_problem(q._data, k._data, v._data, dropout_p=dropout, seed=draw_seed())), v), pattern
