@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tinygrad_llm as tg
-from tinygrad_llm import cli
+from tinygrad_llm import cli, models
 from tinygrad_llm.models import differences
 from tinygrad_llm.models.memory import longest
 from tinygrad_llm.models.registry import skeleton_of
@@ -82,3 +83,26 @@ def test_the_commands(capsys):
     assert cli.main(["describe", "gpt-9"]) == 1
     assert "no model named 'gpt-9'" in capsys.readouterr().err
     assert cli.main(["compare", "bert"]) == 2
+
+
+@pytest.mark.parametrize("name", ["t5-small", "bart-base", "gpt2"])
+def test_the_cache_described_is_the_cache_filled(name):
+    """As many positions on both sides: the keys and values of the source are kept as well."""
+    sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 30}
+    model = models.create(name, **sizes)
+    ids = np.arange(1, 7)[None]
+    inputs = {"input_ids": ids, **({"decoder_input_ids": ids} if model.is_encoder_decoder else {})}
+    cache = model.make_cache(6)
+    with tg.no_grad():
+        model(**inputs, past_key_values=cache)
+    held = sum(a.nbytes for layer in cache.layers for a in (layer.k, layer.v, *(x.data for x in layer.cross or ())))
+    assert models.describe(name, context=6, **sizes).memory()["fp32"]["cache"] == held
+
+
+def test_compare_sees_an_encoder_of_another_depth(tmp_path):
+    sizes = {"d_model": 12, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48,
+             "vocab_size": 30, "decoder_layers": 1}  # fmt: skip
+    for depth in (1, 3):
+        models.create("bart-base", encoder_layers=depth, **sizes).save(tmp_path / str(depth))
+    rows = models.compare(str(tmp_path / "1"), str(tmp_path / "3"))
+    assert rows == [("layers", "1", "encoder 3, decoder 1")]

@@ -35,14 +35,16 @@ def facts(name: str) -> dict[str, str]:
         "attention": attention(block.attn),
         "window": window(base, len(blocks)),
         "feed-forward": feed_forward(block.mlp),
-        "layers": layers(blocks),
+        "layers": layers(blocks, base.encoder.layers if base.is_encoder_decoder else blocks),
         "output matrix": "tied to the token embedding" if model.config.tie_word_embeddings else "its own",
         "initial values": initial_values(base),
     }  # fmt: skip
 
 
-def layers(blocks: list[Any]) -> str:
-    """How many run, and how many have parameters of their own."""
+def layers(blocks: list[Any], encoder: list[Any]) -> str:
+    """How many run, and how many have parameters of their own; of each side, where the encoder has another number."""
+    if len(encoder) != len(blocks):
+        return f"encoder {len(encoder)}, decoder {len(blocks)}"
     distinct = len({id(block) for block in blocks})
     return f"{len(blocks)}" if distinct == len(blocks) else f"{len(blocks)}, sharing the parameters of {distinct}"
 

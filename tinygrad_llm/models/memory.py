@@ -105,7 +105,8 @@ class Description:
             *lines, "",
             "  optimizer: AdamW, two float32 moments, with fp16 weights a float32 copy of them too; int8 runs, it does not train",
             f"  activations: {self.kept_per_token:,} numbers a token, kept by the layers for backward; attention patterns are not",
-            "  cache: keys and values of every layer, for generation, in 2 bytes at least; 1 GB = 10⁹ bytes", "",
+            "  cache: keys and values of every layer, for generation, in 2 bytes at least; an encoder-decoder's of its source,",
+            "  of as many tokens, too; 1 GB = 10⁹ bytes", "",
             *self._training_text(),
         ]  # fmt: skip
 
@@ -193,8 +194,9 @@ def kept(model: Any) -> int:
 
 
 def cached(model: Any) -> int:
-    """Numbers per token in the key-value cache; none without a decoder."""
-    return sum(2 * block.attn.kv_heads * block.attn.head_width for block in _blocks(model) if isinstance(block, nn.DecoderBlock))
+    """Numbers per token in the key-value cache; none without a decoder; of an encoder-decoder with as many tokens on both sides."""
+    blocks = [block for block in _blocks(model) if isinstance(block, nn.DecoderBlock)]
+    return sum(2 * block.attn.kv_heads * block.attn.head_width + cross_numbers(block) for block in blocks)
 
 
 def _times(part: Part) -> str:
