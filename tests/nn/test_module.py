@@ -149,3 +149,29 @@ def test_families_fill_as_their_papers_say():
     attn = t5.encoder.layers[0].attn
     assert attn.q.weight.data.std() == pytest.approx((64 * 16) ** -0.5, rel=0.05)
     assert attn.k.weight.data.std() == pytest.approx(64**-0.5, rel=0.05)
+
+
+def test_modules_appended_to_a_list_are_named_by_their_place():
+    """In reports, traces and lenses as in state_dict."""
+    from tinygrad_llm import lens
+
+    class Stack(nn.Module):
+        def __init__(self):
+            self.blocks = []
+            for _ in range(2):
+                attn, mlp = nn.MultiHeadAttention(8, 2), nn.FeedForward(8, 8, "gelu")
+                self.blocks.append(nn.EncoderBlock(attn, mlp, nn.LayerNorm(8), nn.LayerNorm(8), norm_first=True))
+            self.last = nn.LayerNorm(8)
+
+        def forward(self, input_ids):
+            x = tg.Tensor(np.ones((1, len(input_ids[0]), 8), np.float32))
+            for block in self.blocks:
+                x, _ = block(x)
+            return self.last(x)
+
+    model = Stack()
+    with lens.trace() as tape:
+        model([[1, 2]])
+    assert {"blocks.0.attn.q", "blocks.1.attn.q", "blocks.1.mlp.down", "last"} <= set(tape.by_module())
+    assert set(tape.by_module()) <= {path for path, _ in model.named_modules()}
+    assert "blocks.1.resid_post" in lens.names(model) and "resid_post" not in lens.names(model)

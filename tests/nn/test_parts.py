@@ -252,3 +252,15 @@ def test_norms_take_pytorchs_normalized_shape(kind, function, shape):
     norm = kind(normalized_shape=list(shape), eps=1e-3)
     assert norm.weight.shape == shape
     assert np.array_equal(norm(x).data, function(x, shape, eps=1e-3).data)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("name", ["gelu", "silu", "relu"])
+def test_another_activation_function_is_used(name, gated):
+    part = nn.FeedForward(64, 64, name, gated=gated).astype(np.float64)
+    x = tg.Tensor(np.random.default_rng(0).standard_normal((2, 300, 64)))
+    part(x)
+    part.act = tg.sin
+    up = part.up(x)
+    inner = tg.sin(part.gate(x)) * up if gated else tg.sin(up)
+    np.testing.assert_allclose(part(x).data, part.down(inner).data, rtol=1e-12, atol=1e-12)

@@ -69,9 +69,13 @@ class FeedForward(Module):
     def is_fusible(self, x: Tensor) -> bool:
         """Whether one operation can do all of it, without the names inside, which a lens would want to see."""
         return (
-            self.gate is None and engine.lens is None and self.act_name in FUSED and _same(self.act, ACTIVATIONS[self.act_name])
+            self.gate is None and engine.lens is None and self.act_name in FUSED and self.has_its_act()
             and are_fusible(x, self.up, self.down) and self.drop.is_idle()
         )  # fmt: skip
+
+    def has_its_act(self) -> bool:
+        """Whether `act` is still the function of its name, so that an operation which has that function in it may be taken."""
+        return _same(self.act, ACTIVATIONS[self.act_name])
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """The part's output, added to `residual` (..., D) where one is given."""
@@ -90,5 +94,5 @@ class FeedForward(Module):
             post = self.act(pre)
         else:
             up = self.up(x)
-            post = self.act(pre) * up if self.join is None else self.join(pre, up)
+            post = self.join(pre, up) if self.join is not None and self.has_its_act() else self.act(pre) * up
         return self.down(self.drop(tap("mlp_post", post)))  # (B, T, F) -> (B, T, D)

@@ -50,6 +50,9 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if engine.mode == WATCHED or engine.lens is not None:
+            for name, child in self.named_children():  # one appended to a list knows none yet
+                if child._name != name:
+                    object.__setattr__(child, "_name", name)
             with module_scope(self._name, self):
                 out = self.forward(*args, **kwargs)
         else:
