@@ -146,3 +146,15 @@ def test_pad_takes_widths_by_axis_as_numpy_does_since_2_2():
     for wrong, match in ((1.5, "whole widths"), (((1, -1), (0, 0)), "whole widths"), ({2: 1}, "axis 2 is out of bounds")):
         with pytest.raises(ValueError, match=match):
             tg.pad(x, wrong)
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("name", ["sum", "prod", "max", "min", "nansum", "mean", "var", "logsumexp"])
+def test_a_scalar_is_reduced_along_its_first_and_last_axis_too(name, axis):
+    x = tg.Tensor(np.array(0.7), requires_grad=True)
+    for keepdims in (False, True):
+        assert getattr(tg, name)(x, axis=axis, keepdims=keepdims).shape == ()
+    (d,) = tg.grad(getattr(tg, name)(x, axis=axis), x)
+    assert d.item() == (0 if name == "var" else 1)
+    with pytest.raises(np.exceptions.AxisError, match=r"axis -?[12] is out of bounds"):
+        getattr(tg, name)(x, axis=1 if axis == 0 else -2)

@@ -87,12 +87,16 @@ def normal_axes(axis: Any, ndim: int) -> tuple[int, ...]:
 
 def kept_shape(shape: tuple[int, ...], axis: Any) -> tuple[int, ...]:
     """The shape that `keepdims=True` would give a reduction over `axis`."""
+    if not shape:  # NumPy lets a reduction name the axes 0 and -1 of a scalar, and refuses others itself
+        return ()
     axes = normal_axes(axis, len(shape))
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 
 def count_along(shape: tuple[int, ...], axis: Any) -> int:
     """How many elements a reduction over `axis` puts together."""
+    if not shape:  # as in kept_shape
+        return 1
     count = 1
     for a in normal_axes(axis, len(shape)):
         count *= shape[a]

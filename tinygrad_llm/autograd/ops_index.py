@@ -141,8 +141,8 @@ def _checked(x, indices, axis, who):
 def take(x, indices, axis=None, mode="raise"):
     """y = x[..., indices, ...] along the axis (None: of all elements in a row). mode: "raise", "wrap" or "clip"."""
     x = as_tensor(x)
-    if axis is None:
-        x, axis = x.reshape(-1), 0
+    if axis is None or x.ndim == 0:
+        x, axis = x.reshape(-1), axis or 0
     axis = normal_axis(axis, x.ndim)
     indices = as_index(indices, "take")
     n = x.shape[axis]

@@ -178,8 +178,8 @@ def tile(x, reps):
 def repeat(x, repeats, axis=None):
     """Every element (or slice along an axis) `repeats` times in a row; one number, or one for each."""
     x = as_tensor(x)
-    if axis is None:
-        x, axis = ravel(x), 0
+    if axis is None or x.ndim == 0:
+        x, axis = ravel(x), axis or 0
     axis = normal_axis(axis, x.ndim)
     repeats = np.asarray(value(repeats))
     if repeats.size == 1:

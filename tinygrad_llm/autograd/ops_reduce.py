@@ -115,9 +115,10 @@ def _variance(x, axis, ddof, keepdims):
         return total / np.asarray(max_of(n - ddof, 0), dtype=total.dtype)
 
 def _variance_slope(g, x, axis, ddof, keepdims):
-    n = count_along(x.shape, axis) - ddof
-    scale = 2 / n if n > 0 else np.nan
-    return spread(g * scale, x.shape, axis, keepdims) * (x - np.mean(x, axis=axis, keepdims=True))
+    n = count_along(x.shape, axis)
+    scale = 2 / (n - ddof) if n > ddof else np.nan
+    centred = x - np.sum(x, axis=axis, keepdims=True) / max_of(n, 1)  # NumPy's mean of a scalar takes no axis
+    return spread(g * scale, x.shape, axis, keepdims) * centred
 
 
 @op(numpy=np.var)
@@ -270,15 +271,18 @@ def ptp(x, axis=None, keepdims=False):
 
 
 @derived(np.average)
-def average(x, axis=None, weights=None, keepdims=False):
-    """Σ w x / Σ w, w shaped as x or, along one axis, a vector; without weights the mean"""
+def average(x, axis=None, weights=None, returned=False, *, keepdims=False):
+    """Σ w x / Σ w, w shaped as x or, along one axis, a vector; without weights the mean. `returned`: (that, Σ w)"""
+    x = x if isinstance(x, Tensor) else Tensor(x)
     if weights is None:
-        return mean(x, axis=axis, keepdims=keepdims)
-    x, weights = (v if isinstance(v, Tensor) else Tensor(v) for v in (x, weights))
+        y = mean(x, axis=axis, keepdims=keepdims)
+        return (y, Tensor(np.full(y.shape, count_along(x.shape, axis), y.dtype))) if returned else y
+    weights = weights if isinstance(weights, Tensor) else Tensor(weights)
     if len(weights.shape) == 1 and isinstance(axis, (int, np.integer)):
         weights = np.reshape(weights, tuple(-1 if (i,) == normal_axes(axis, x.ndim) else 1 for i in range(x.ndim)))
-    total = sum(x * weights, axis=axis, keepdims=keepdims)
-    return total / sum(np.broadcast_to(weights, x.shape), axis=axis, keepdims=keepdims)
+    total = sum(np.broadcast_to(weights, x.shape), axis=axis, keepdims=keepdims)
+    y = sum(x * weights, axis=axis, keepdims=keepdims) / total
+    return (y, total) if returned else y
 
 
 @derived(np.diff)

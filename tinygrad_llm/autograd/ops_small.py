@@ -117,9 +117,19 @@ def matrix_transpose(x):
 
 
 @derived(np.cov)
-def cov(x, ddof=1):
-    """The covariance matrix of the rows of x, whose columns are the observations"""
-    x = np.atleast_2d(as_tensor(x))
+def cov(x, y=None, rowvar=True, bias=False, ddof=None):
+    """The covariance matrix of the rows of x (and of y, below them), whose columns are the observations; with `rowvar`
+    False the other way round. Σ / (n - ddof), `ddof` 1 by default and 0 with `bias`; one variable has no axes."""
+    variables = [_variables(v, rowvar) for v in (x, y) if v is not None]
+    x = concatenate(variables) if len(variables) > 1 else variables[0]
     centred = x - x.mean(axis=1, keepdims=True)
-    return centred @ centred.T / max(x.shape[1] - ddof, 0)
+    lost = int(not bias) if ddof is None else ddof
+    return np.squeeze(centred @ centred.T / max(x.shape[1] - lost, 0))
 
+
+def _variables(x, rowvar):
+    """x with a row for each variable."""
+    x = as_tensor(x)
+    if x.ndim > 2:
+        raise ValueError(f"expected at most two axes, got shape {x.shape}")
+    return np.atleast_2d(x) if rowvar or x.ndim < 2 else x.T
