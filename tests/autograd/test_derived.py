@@ -42,6 +42,7 @@ SAME_IN_NUMPY = {
     "bincount": [lambda a: np.bincount(np.argsort(a).reshape(-1))],
     "broadcast_arrays": [lambda b, s: tuple(np.broadcast_arrays(b, s))],
     "cholesky": [lambda m: np.linalg.cholesky(m @ m.T + 3 * np.eye(3))],
+    "float_power": [lambda a: np.float_power(a * a, 1.5), lambda a: np.float_power(2, a)],
     "clip": [lambda a: np.clip(a, -0.5, 0.5), lambda a: np.clip(a, None, 0.5), lambda a: np.clip(a, -0.2, None)],
     "column_stack": [lambda b: np.column_stack([b, b * 2]), lambda a: np.column_stack([a, a])],
     "concatenate": [lambda a: np.concatenate([a, a * 2], axis=-1), lambda a, b: np.concatenate([a, b], axis=None)],
@@ -91,10 +92,11 @@ SAME_IN_NUMPY = {
     "ptp": [lambda a: np.ptp(a), lambda c: np.ptp(c, axis=1, keepdims=True)],
     "quantile": [lambda a: np.quantile(a, 0.3), lambda c: np.quantile(c, np.array([[0, 0.5], [0.7, 1]]), axis=-1),
                  lambda c: np.quantile(c, [0.2], axis=0, keepdims=True), lambda a: np.quantile(a, 0.4, keepdims=True)],
-    "ravel": [lambda c: np.ravel(c), lambda s: np.ravel(s)],
+    "ravel": [lambda c: np.ravel(c), lambda s: np.ravel(s), lambda c: np.ravel(c, "F"), lambda c: c.ravel(order="F")],
     "repeat": [lambda a: np.repeat(a, 2), lambda a: np.repeat(a, [1, 0, 3], axis=1), lambda c: np.repeat(c, 3, axis=-2),
                lambda s: np.repeat(s, 2, axis=0)],
-    "reshape": [lambda c: np.reshape(c, (4, -1)), lambda c: c.reshape(6, 4), lambda s: s.reshape(1, 1), lambda s: s.reshape(())],
+    "reshape": [lambda c: np.reshape(c, (4, -1)), lambda c: c.reshape(6, 4), lambda s: s.reshape(1, 1), lambda s: s.reshape(()),
+                lambda c: np.reshape(c, (4, -1), order="F"), lambda c: c.reshape(6, 4, order="F")],
     "rollaxis": [lambda c: np.rollaxis(c, 2), lambda c: np.rollaxis(c, 0, 3)],
     "rot90": [lambda a, k=k: np.rot90(a, k) for k in range(-1, 4)] + [lambda c: np.rot90(c, 1, (1, 2)),
               lambda c: np.rot90(c, 3, (2, 0))],
@@ -171,6 +173,8 @@ BESIDE_A_REFERENCE = {
     "abs": [(tg.abs, np.abs)],
     "amax": [(tg.amax, np.amax)],
     "amin": [(tg.amin, np.amin)],
+    "fabs": [(tg.fabs, lambda a: np.fabs(a))],
+    "fix": [(tg.fix, lambda a: np.fix(a))],
     "mod": [(lambda a: tg.mod(a, 0.7), lambda a: a % 0.7)],
     "true_divide": [(lambda a: tg.true_divide(a, 3), lambda a: a / 3)],
     "concat": [(lambda a: tg.concat([a, a]), lambda a: np.concatenate([a, a]))],
@@ -233,7 +237,8 @@ BESIDE_A_REFERENCE = {
         (tg.matrix_norm, lambda x: np.sqrt((x * x).sum((-2, -1)))),
         (lambda c: tg.matrix_norm(c, 1, (1, 2)), lambda c: np.abs(c).sum(1).max(1)),
     ],
-    "multi_dot": [(lambda a, m: tg.multi_dot([a, m, m.T]), lambda a, m: a @ m @ m.T)],
+    "multi_dot": [(lambda a, m: tg.multi_dot([a, m, m.T]), lambda a, m: a @ m @ m.T),
+                  (lambda a, m: np.linalg.multi_dot([a, m, m.T]), lambda a, m: a @ m @ m.T)],
     "put": [
         (lambda a: tg.put(a, (0, [1, 1]), 3.0), lambda a: _put(a, (0, [1, 1]), 3.0)),
         (lambda a: tg.put(a, [0, 0], a[:1], accumulate=True), lambda a: _put(a, [0, 0], a[:1], True)),
@@ -368,6 +373,33 @@ def test_logit_is_steep_at_its_ends():
         (d,) = tg.grad(y, x, np.ones(3))
     np.testing.assert_allclose(y.data, [-np.inf, -np.log(3), np.inf])
     np.testing.assert_allclose(d.data, [np.inf, 16 / 3, np.inf])
+
+
+def test_where_of_a_condition_alone_names_the_places_where_it_holds():
+    a = np.array([[0.0, 1, 2], [3, 0, 0]])
+    for given in (tg.Tensor(a), tg.Tensor(a, requires_grad=True), tg.Tensor(a) > 0):
+        for places in (tg.where(given), np.where(given)):
+            assert [p.data.tolist() for p in places] == [[0, 0, 1], [1, 2, 0]]
+    assert tg.Tensor(a)[tg.where(a > 1)].data.tolist() == [2, 3]
+    for half in (lambda: tg.where(a > 0, a), lambda: tg.where(a > 0, b=a), lambda: tg.where(a > 0, None, a)):
+        with pytest.raises(ValueError, match="where: expected both a and b, or neither"):
+            half()
+
+
+def test_functions_that_numpy_offers_a_second_time():
+    a, m = (np.random.default_rng(0).standard_normal(shape) for shape in ((4, 3), (3, 3)))
+    x, y = tg.Tensor(a, requires_grad=True), tg.Tensor(m, requires_grad=True)
+    calls = [lambda a, m: np.full_like(a, 2), lambda a, m: np.full_like(a, 2, dtype=np.float32), lambda a, m: np.zeros_like(np.empty_like(a))]
+    if hasattr(np.linalg, "matmul"):
+        calls += [lambda a, m: np.linalg.matmul(a, m), lambda a, m: np.linalg.outer(a[0], m[0])]
+        calls += [lambda a, m: np.linalg.tensordot(a, m, axes=1), lambda a, m: np.linalg.cross(a[:3], m)]
+    for call in calls:
+        np.testing.assert_allclose(call(x, y).detach().data, call(a, m))
+        assert call(x, y).dtype == call(a, m).dtype
+    upper = tg.cholesky(y @ y.T + np.eye(3), upper=True)
+    np.testing.assert_allclose((upper.T @ upper).detach().data, m @ m.T + np.eye(3))
+    with pytest.raises(TypeError, match=r"np\.fft\.fft has no gradient rule"):
+        np.fft.fft(x)
 
 
 def test_bools_and_foreign_byte_orders_go_where_numpy_takes_them():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .random import generator
-from .tensor import Tensor
+from .tensor import Tensor, implements
 
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
@@ -55,11 +55,13 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = F
     return Tensor(np.full(_shape((shape,)), fill._data), requires_grad)
 
 
+@implements(np.full_like)
 def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Tensor:
     """All `fill_value`, in x's shape and dtype."""
     return Tensor(np.full_like(Tensor(x)._data, fill_value, dtype=dtype))
 
 
+@implements(np.empty_like)
 def empty_like(x: Any, dtype: Any = None) -> Tensor:
     """Whatever the memory holds, in x's shape and dtype."""
     return Tensor(np.empty_like(Tensor(x)._data, dtype=dtype))

@@ -10,8 +10,8 @@ from .creation import (
     tensor, tri, zeros,
 )
 from .ops_arithmetic import (
-    add, clip, copysign, divide, floor_divide, fmax, fmin, fmod, heaviside, hypot, logaddexp, logaddexp2, maximum, minimum,
-    multiply, nan_to_num, negative, power, remainder, subtract, where, xlogy,
+    add, clip, copysign, divide, float_power, floor_divide, fmax, fmin, fmod, heaviside, hypot, logaddexp, logaddexp2,
+    maximum, minimum, multiply, nan_to_num, negative, power, remainder, subtract, where, xlogy,
 )
 from .ops_compare import (
     all, any, argmax, argmin, bitwise_and, bitwise_or, bitwise_xor, count_nonzero, equal, greater, greater_equal, invert,
@@ -62,6 +62,6 @@ from .ops_sort import (
 abs, amax, amin, true_divide, concat = absolute, max, min, divide, concatenate
 mod, permute_dims, identity, pow, bitwise_not = remainder, transpose, eye, power, invert
 acos, acosh, asin, asinh, atan, atan2, atanh = arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh
-around, degrees, radians = round, rad2deg, deg2rad
+around, degrees, radians, fabs, fix = round, rad2deg, deg2rad, absolute, trunc
 
 __all__ = [name for name in dir() if name.isidentifier() and not name.startswith(("_", "ops_")) and name != "creation"]

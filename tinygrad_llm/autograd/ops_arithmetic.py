@@ -220,8 +220,12 @@ def clip(x, a_min=None, a_max=None, *, min=None, max=None):
 
 
 @op(numpy=np.where)
-def where(condition, a, b):
-    """y = a where the condition holds (is not 0), else b"""
+def where(condition, a=None, b=None):
+    """y = a where the condition holds (is not 0), else b; the condition alone: the indices where it holds, as `nonzero`"""
+    if a is None and b is None:
+        return np.nonzero(condition), ()
+    if a is None or b is None:
+        raise ValueError("expected both a and b, or neither")
     return np.where(condition, a, b), (condition,)
 
 @where.grad_of("condition")

@@ -80,7 +80,7 @@ def times(a, b, precision):
         return a @ b
 
 
-@op(numpy=np.matmul)
+@op(numpy=tuple(_of_numpy_2("matmul")))
 def matmul(a, b):
     """y[..., i, j] = Σₖ a[..., i, k] b[..., k, j]; a vector a is a row, a vector b a column; leading axes broadcast"""
     precision = precision_of(a, b)
@@ -131,13 +131,13 @@ def inner(a, b):
     return a * b if a.ndim == 0 or b.ndim == 0 else tensordot(a, b, axes=((a.ndim - 1,), (b.ndim - 1,)))
 
 
-@derived(np.outer)
+@derived(*_of_numpy_2("outer"))
 def outer(a, b):
     """y[i, j] = a[i] · b[j]"""
     return as_tensor(a).reshape(-1, 1) * as_tensor(b).reshape(1, -1)
 
 
-@derived(np.tensordot)
+@derived(*_of_numpy_2("tensordot"))
 def tensordot(a, b, axes=2):
     """The sum over pairs of axes: the last `axes` of a with the first of b, or two lists of axes."""
     a, b = as_tensor(a), as_tensor(b)
@@ -167,7 +167,7 @@ def kron(a, b):
     return wide.reshape(tuple(m * n for m, n in zip(a.shape, b.shape)))
 
 
-@derived(np.cross)
+@derived(*_of_numpy_2("cross"))
 def cross(a, b, axis=-1):
     """The vector product of vectors of length 3 along the axis."""
     a, b = moveaxis(as_tensor(a), axis, -1), moveaxis(as_tensor(b), axis, -1)
@@ -183,7 +183,7 @@ def vecdot(a, b, axis=-1):
     return (as_tensor(a) * b).sum(axis=axis)
 
 
-@derived()
+@derived(np.linalg.multi_dot)
 def multi_dot(arrays):
     """The product of several matrices, from left to right."""
     out = as_tensor(arrays[0])
@@ -328,9 +328,9 @@ def _(g, out):
 
 
 @derived(np.linalg.cholesky)
-def cholesky(x):
-    """The lower triangular y with y yᵀ = x, x symmetric and positive definite."""
-    return _cholesky(x)
+def cholesky(x, *, upper=False):
+    """The lower triangular y with y yᵀ = x, x symmetric and positive definite; `upper`: yᵀ."""
+    return flip_last(_cholesky(x)) if upper else _cholesky(x)
 
 
 @derived(np.linalg.matrix_power)

@@ -80,13 +80,14 @@ def _(g, shift, axis):
 
 @derived(np.reshape, name="reshape")
 def reshape_to(x, *shape, order="C", **named):
-    """`reshape` as NumPy and PyTorch call it: the shape as one tuple or as several numbers."""
+    """`reshape` as NumPy and PyTorch call it: the shape as one tuple or as several numbers. Order "F": column after column."""
     shape = named.get("shape", named.get("newshape", shape))
-    if order != "C":
-        raise ValueError(f"reshape: only row order is supported, got order={order!r}")
+    if order not in ("C", "F"):
+        raise ValueError(f"reshape: order must be 'C' or 'F', got {order!r}")
     if len(shape) == 1 and np.ndim(shape[0]):
         shape = shape[0]
-    return reshape(x, shape=tuple(index(n) for n in shape))
+    shape = tuple(index(n) for n in shape)
+    return reshape(x, shape=shape) if order == "C" else transpose(reshape(transpose(x), shape=shape[::-1]))
 
 
 @derived(np.broadcast_to, name="broadcast_to")
@@ -117,9 +118,9 @@ def squeeze(x, axis=None):
 
 
 @derived(np.ravel)
-def ravel(x):
-    """All elements in one row."""
-    return reshape(x, shape=(-1,))
+def ravel(x, order="C"):
+    """All elements in one row; order "F": the first index runs fastest: column after column."""
+    return reshape_to(x, -1, order=order)
 
 
 @derived()

@@ -200,7 +200,7 @@ class Tensor:
         if self.node is not None:
             raise RuntimeError(
                 "a Tensor that requires a gradient cannot become an ndarray silently; use .numpy() or .detach(), "
-                "or the function of the same name in tinygrad_llm"
+                "the function of the same name in tinygrad_llm, or tg.stack for a list of Tensors"
             )
         if copy or (dtype is not None and np.dtype(dtype) != self._data.dtype):
             return np.array(self._data, dtype)
@@ -219,7 +219,8 @@ class Tensor:
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         ours = numpy_table.get(function)
         if ours is None:
-            raise TypeError(f"np.{function.__name__} has no gradient rule for Tensors; use .numpy() for its value alone")
+            name = f"{function.__module__}.{function.__name__}".replace("numpy", "np", 1)
+            raise TypeError(f"{name} has no gradient rule for Tensors; use .numpy() for its value alone")
         return ours(*args, **kwargs)
 
     def __len__(self) -> int:
