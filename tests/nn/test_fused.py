@@ -5,6 +5,7 @@ import pytest
 
 import kernels
 import tinygrad_llm as tg
+from tinygrad_llm import nn
 from tinygrad_llm.lens import profile
 from tinygrad_llm.nn.tap import looking_through
 
@@ -172,3 +173,40 @@ def test_a_graph_that_is_kept_gives_its_gradients_twice():
     loss.backward()
     for name, p in gpt.named_parameters():
         np.testing.assert_allclose(p.grad.data, 2 * first[name], atol=1e-6 * np.abs(first[name]).max(), err_msg=name)
+
+
+class Wrapped(nn.Module):
+    """A layer that somebody wrapped, as an adapter does: it has no weight of its own."""
+
+    def __init__(self, base):
+        self.base = base
+
+    def forward(self, x):
+        return self.base(x) * 0.5
+
+
+@pytest.mark.parametrize("width", [32, 128])
+@pytest.mark.parametrize("name", ["attn.q", "attn.k", "attn.o", "mlp.up", "mlp.down"])
+def test_a_wrapped_layer_is_obeyed(name, width):
+    """Wrapped by a module, or by a forward of the instance's own: as if its weight were halved, in training and in generation."""
+    part, layer = name.split(".")
+
+    def wrapped_by(wrap):
+        gpt = model(n_embd=width)
+        holder = getattr(gpt.transformer.layers[1], part)
+        wrap(holder, getattr(holder, layer))
+        loss, _ = gradients(gpt)
+        return loss, gpt.eval().generate(IDS[:1, :8], max_new_tokens=8).tolist()
+
+    def halve(_, linear):
+        for p in linear.parameters():
+            p.data = p.data * 0.5
+
+    def patch(_, linear):
+        inner = linear.forward
+        linear.forward = lambda x: inner(x) * 0.5
+
+    expected, tokens = wrapped_by(halve)
+    for wrap in (lambda holder, linear: setattr(holder, layer, Wrapped(linear)), patch):
+        loss, written = wrapped_by(wrap)
+        assert loss == pytest.approx(expected, rel=1e-6) and written == tokens

@@ -100,8 +100,9 @@ class MultiHeadAttention(Module):
 
     def is_continuing(self, x: Tensor) -> bool:
         """Whether `_continue` can do it: nothing is recorded for backward, nobody watches."""
-        biases = {layer.bias is None for layer in (self.q, self.k, self.v)}
-        return engine.mode == NO_GRAD and self.is_fusible(x) and len(biases) == 1 and not (self.training and self.dropout)
+        if engine.mode != NO_GRAD or not self.is_fusible(x) or (self.training and self.dropout):
+            return False
+        return len({layer.bias is None for layer in (self.q, self.k, self.v)}) == 1
 
     def _in_one(self, x: Tensor, mask: Mask, residual: Tensor | None) -> Tensor:
         q, k, v, o = self.q, self.k, self.v, self.o

@@ -38,15 +38,17 @@ class Linear(Module):
         return self
 
 
-def are_fusible(x: Tensor, *layers: Linear) -> bool:
+def are_fusible(x: Tensor, *layers: Any) -> bool:
     """Whether an operation may read these layers' parameters itself: nobody watches or replaced them, the dtypes agree, and the
     product with as many rows as x (..., D) has is the same bit for bit when it is part of a larger one."""
     array = x._data
     rows = math.prod(array.shape[:-1])
     decoding = rows <= FEW_ROWS and not is_grad_enabled()
     for layer in layers:
+        if not layer.is_plain(Linear):
+            return False
         weight = layer.weight
-        if type(layer) is not Linear or layer._forward_hooks or type(weight) is not Tensor or weight._data.dtype != array.dtype:
+        if type(weight) is not Tensor or weight._data.dtype != array.dtype:
             return False
         size = weight._data.size
         if not (is_for_kernels(rows, size) if decoding else min(weight._data.shape) >= LEAST_WIDTH and rows * size >= FUSED_WORK):

@@ -65,7 +65,7 @@ class Module:
 
     def is_plain(self, kind: type) -> bool:
         """Whether calling this module is calling `kind.forward` and nothing else, so that a fused operation may take its place."""
-        return type(self) is kind and not self._forward_hooks
+        return type(self) is kind and not self._forward_hooks and "forward" not in vars(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, Module):
