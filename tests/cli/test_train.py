@@ -161,7 +161,7 @@ def test_a_bfloat16_run_stays_one_when_resumed(train, corpus, run, tmp_path):
     assert code == 2 and "was made with bfloat16" in short(err)
     code, _, err = run("train", "--resume", tmp_path / "run", "--steps", 8)
     assert code == 0 and "step 8/8" in err
-    assert checkpoint.read_state(tmp_path / "run" / "last")[0]["precision"] == "bfloat16"
+    assert checkpoint.read_state(tmp_path / "run" / "last")[0]["kept"]["precision"] == "bfloat16"
 
 
 def test_killed_and_resumed_is_the_same_run(corpus, run, tmp_path):

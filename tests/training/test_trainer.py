@@ -263,6 +263,44 @@ def test_resume_refuses_what_is_not_a_run(tmp_path):
         causal_trainer(tmp_path).resume()
 
 
+@pytest.mark.parametrize(
+    "other", [{"schedule": "constant"}, {"batch": 5}, {"accumulate": 2}, {"beta2": 0.9}, {"weight_decay": 0.0}, {"clip": 0.0},
+              {"seed": 7}, {"optimizer": "adam"}],
+)  # fmt: skip
+def test_a_resumed_run_keeps_its_options(other, tmp_path):
+    causal_trainer(tmp_path, steps=2).run()
+    other_run = causal_trainer(tmp_path, **{"steps": 2} | other)
+    before = weights(other_run.model)
+    name = next(iter(other))
+    with pytest.raises(ValueError, match=rf"^{name}: the run in .*last has .*, and keeps it; got {other[name]}$"):
+        other_run.resume()
+    assert same_bits(before, weights(other_run.model))
+    allowed = causal_trainer(tmp_path, steps=4, warmup=1, min_lr=0.5, lr=1e-4, eval_every=0, save_every=1, patience=2)
+    allowed.resume()
+    assert allowed.run()["steps"] == 4
+
+
+def test_a_resumed_run_keeps_its_task(tmp_path):
+    data, model = prepared("bart", tmp_path=tmp_path)
+    options = training.Options(steps=1, batch=2, eval_every=0)
+    training.Trainer(model, data.task, options, out=tmp_path / "run", tokenizer=data.tokenizer).run()
+
+    class OtherNoise(training.InfillingTask):
+        pass
+
+    task = OtherNoise(np.arange(5, 200) % 20 + 5, np.arange(5, 60) % 20 + 5, 16, data.tokenizer)
+    with pytest.raises(ValueError, match="task: the run in .* has InfillingTask, and keeps it; got OtherNoise"):
+        training.Trainer(model, task, options, out=tmp_path / "run", tokenizer=data.tokenizer).resume()
+
+
+def test_options_may_be_numpys_numbers(tmp_path):
+    numbers = {"lr": np.float32(1e-3), "beta2": np.float32(0.9), "batch": np.int64(4), "weight_decay": np.float16(0.1)}
+    causal_trainer(tmp_path, steps=2, **numbers).run()
+    resumed = causal_trainer(tmp_path, steps=3, **numbers)
+    resumed.resume()
+    assert resumed.run()["steps"] == 3
+
+
 def test_a_checkpoint_of_another_family_is_refused(tmp_path):
     data, model = prepared("bert", tmp_path=tmp_path)
     training.Trainer(model, data.task, training.Options(steps=1, batch=2), out=tmp_path / "run", tokenizer=data.tokenizer).run()

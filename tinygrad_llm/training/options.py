@@ -1,13 +1,17 @@
 """How long, how fast, how often: the numbers of a run, checked at once."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from numbers import Integral
+
+import numpy as np
 
 from ..autograd.state import PRECISIONS
 
 SCHEDULES = ("cosine", "linear", "inverse_sqrt", "constant")
 OPTIMIZERS = ("adamw", "adam", "sgd")
+#: What may differ between a run and its continuation.
+CHANGEABLE = ("steps", "lr", "min_lr", "warmup", "eval_every", "save_every", "sample_every", "patience")
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,9 @@ class Options:
     precision: str = "float32"  # of the products in forward and backward; weights, optimizer and evaluation are float32
 
     def __post_init__(self):
+        for name in (f.name for f in fields(self)):
+            if isinstance(getattr(self, name), np.generic):  # logs and checkpoints are JSON, which knows Python's numbers
+                object.__setattr__(self, name, getattr(self, name).item())
         counts = ("steps", "batch", "accumulate", "warmup", "eval_every", "save_every", "sample_every", "patience", "seed")
         for name in counts:
             self.need(isinstance(getattr(self, name), Integral), name, "a whole number")

@@ -11,6 +11,7 @@ never interrupted, on the same machine.
 import signal
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from ..autograd import autocast, generator, manual_seed
 from . import checkpoint
 from .evaluate import evaluate
 from .log import Log
-from .options import Options
+from .options import CHANGEABLE, Options
 from .progress import Progress
 
 SMOOTHING = 0.98  # of the smoothed loss: an average over about 50 steps
@@ -174,9 +175,13 @@ class Trainer:
             "step": self.step, "smooth": self.smooth, "best": self.best, "best_step": self.best_step,
             "bad_evaluations": self.bad_evaluations, "seconds": self.seconds, "schedule": self.schedule.state_dict(),
             "data": self.task.state_dict(), "random": generator().bit_generator.state, "info": self.info,
-            "precision": self.options.precision,
+            "kept": self.kept(),
         }  # fmt: skip
         checkpoint.write_state(directory, state, self.optimizer.state_dict())
+
+    def kept(self) -> dict:
+        """What a resumed run has again: its task's kind and all options but the `CHANGEABLE` ones."""
+        return {"task": type(self.task).__name__} | {k: v for k, v in asdict(self.options).items() if k not in CHANGEABLE}
 
     def resume(self, directory=None) -> None:
         """Goes on from a checkpoint (default: OUT/last) with that run's model, task and options; rate and steps may differ."""
@@ -184,10 +189,12 @@ class Trainer:
         if place is None:
             raise FileNotFoundError(f"{self.out}: nothing to resume here; expected a checkpoint in {self.out / 'last'}")
         state, optimizer = checkpoint.read_state(place)
-        precision = state.get("precision", "float32")
-        if precision != self.options.precision:
-            raise ValueError(f"precision: the run in {place} has {precision}, and keeps it; got {self.options.precision}")
-        load_weights(self.model, place)
+        weights = saved_weights(self.model, place)
+        asked = self.kept()
+        for name, value in state.get("kept", {"precision": state.get("precision", "float32")}).items():  # once that was all
+            if name in asked and asked[name] != value:
+                raise ValueError(f"{name}: the run in {place} has {value}, and keeps it; got {asked[name]}")
+        self.model.load_state_dict(weights)
         self.optimizer.load_state_dict(optimizer)
         self.schedule.load_state_dict(state["schedule"] | {"base": self.schedule.base})  # the rate asked for now
         self.task.load_state_dict(state["data"])
@@ -204,14 +211,14 @@ class Trainer:
         return Log(self.out / "log.jsonl", self.step or None)
 
 
-def load_weights(model, directory: Path) -> None:
-    """Copies a checkpoint's weights into `model`."""
+def saved_weights(model, directory: Path) -> dict:
+    """A checkpoint's weights, which are those of a model like `model`."""
     from .. import models
 
     saved = models.load(directory)
     if type(saved) is not type(model):
         raise ValueError(f"{directory}: expected a {type(model).__name__}, found a {type(saved).__name__}")
-    model.load_state_dict(saved.state_dict())
+    return saved.state_dict()
 
 
 def make_optimizer(model, o: Options):
