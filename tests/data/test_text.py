@@ -1,7 +1,10 @@
 """Tokenizers: what goes in comes out, files round-trip, and errors say what to do."""
 
+import ast
 import gzip
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_llm import text
-from tinygrad_llm.text.corpus import read_lines
+from tinygrad_llm.text.corpus import Lines
 
 SAMPLE = "The quick brown fox jumps over the lazy dog.\nThe dog sleeps. A fox, quick and brown, does not!\n" * 20
 
@@ -37,6 +40,20 @@ def test_train_save_load(kind, style, tmp_path):
         assert again.decode([again.special[role]]).strip() == spelling
     if kind in ("chars", "bytes", "bpe", "unigram"):
         assert again.decode(again.encode(sample)) == sample
+
+
+def test_wordpiece_learns_the_same_in_each_process():
+    """Equally frequent letters and pairs too, of which any order is as good."""
+    pytest.importorskip("tokenizers")
+    script = ("from tinygrad_llm import text; words = [f'{a}{b}{c}xyz' for a in 'bdfg' for b in 'aeiou' for c in 'klmn'] * 3;"
+              "read = lambda: (' '.join(words[i : i + 20]) for i in range(0, 240, 20));"
+              "found = [text.train('wordpiece', t, 70, style='bert') for t in (read(), list(read()))];"
+              "print([sorted(t.inner.get_vocab().items(), key=lambda item: item[1]) for t in found])")  # fmt: skip
+    seen = [subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout for _ in range(3)]
+    assert seen[0] == seen[1] == seen[2]
+    from_generator, from_list = ast.literal_eval(seen[0])
+    assert from_generator == from_list and len(from_list) == 70
+    assert not text.train("wordpiece", "aab aab", 9, style="bert").special.keys() - {"pad", "unk", "cls", "sep", "mask"}
 
 
 def test_ids_are_code_points_in_order():
@@ -176,15 +193,15 @@ def test_files_of_any_size_are_read_piece_by_piece(tmp_path, name):
     content = b"\xef\xbb\xbf" + line * 500_000
     write = gzip.compress if name.endswith(".gz") else bytes
     path.write_bytes(write(content))
-    pieces = list(read_lines(path))
+    pieces = list(Lines(path))
     assert len(pieces) > 1 and "".join(pieces) == "ein Äpfel\n" * 500_000
     path.write_bytes(write(content + b"\xff\n"))
     with pytest.raises(ValueError, match=f"byte 0xff at offset {len(content)}"):
-        list(read_lines(path))
+        list(Lines(path))
     if name.endswith(".gz"):
         path.write_bytes(path.read_bytes()[:-20])
         with pytest.raises(ValueError, match="not a whole gzip file"):
-            list(read_lines(path))
+            list(Lines(path))
 
 
 def test_builtin_corpus_is_python():

@@ -51,14 +51,19 @@ def decode(raw: bytes, path, offset: int = 0) -> str:
         ) from None
 
 
-def read_lines(path) -> Iterator[str]:
-    """Lines of a file of any size, also gzipped, decoded and checked in pieces of a few megabytes."""
-    offset = 0
-    with gzip.open(path) if Path(path).suffix == ".gz" else open(path, "rb") as file:
-        while lines := whole_gzip(file.readlines, path, 4 << 20):
-            raw = b"".join(lines)
-            yield decode(raw, path, offset)
-            offset += len(raw)
+class Lines:
+    """The lines of a file of any size, also gzipped, decoded and checked in pieces of a few megabytes; read anew by each loop."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __iter__(self) -> Iterator[str]:
+        offset = 0
+        with gzip.open(self.path) if Path(self.path).suffix == ".gz" else open(self.path, "rb") as file:
+            while lines := whole_gzip(file.readlines, self.path, 4 << 20):
+                raw = b"".join(lines)
+                yield decode(raw, self.path, offset)
+                offset += len(raw)
 
 
 def builtin_corpus(limit: int = 1_200_000) -> str:

@@ -71,10 +71,9 @@ def train_subword(kind: str, texts, vocab_size: int, special_names: dict[str, st
     specials = list(special_names.values())
     if vocab_size <= len(specials):
         raise ValueError(f"vocab_size: expected more than the {len(specials)} special tokens, got {vocab_size}")
-    build = {"bpe": byte_level_bpe, "wordpiece": wordpiece, "unigram": unigram}[kind]
-    inner, trainer = build(tk, vocab_size, specials, special_names.get("unk"))
+    learn = {"bpe": byte_level_bpe, "wordpiece": wordpiece, "unigram": unigram}[kind]
     try:
-        inner.train_from_iterator(texts, trainer=trainer)
+        inner = learn(tk, texts, vocab_size, specials, special_names.get("unk"))
     except Exception as error:  # the library's own are bare: unigram has room for every character, or fails
         if type(error) is not Exception:
             raise
@@ -83,7 +82,7 @@ def train_subword(kind: str, texts, vocab_size: int, special_names: dict[str, st
     return SubwordTokenizer(inner)
 
 
-def byte_level_bpe(tk, vocab_size, specials, unk):
+def byte_level_bpe(tk, texts, vocab_size, specials, unk):
     inner = tk.Tokenizer(tk.models.BPE())
     inner.pre_tokenizer = tk.pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = tk.decoders.ByteLevel()
@@ -91,28 +90,45 @@ def byte_level_bpe(tk, vocab_size, specials, unk):
     if vocab_size < len(alphabet) + len(specials):
         raise ValueError(f"vocab_size: byte-level BPE has {len(alphabet)} bytes and {len(specials)} special tokens "
                          f"before its first merge; got {vocab_size}")
-    return inner, tk.trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=specials, initial_alphabet=alphabet,
-                                         show_progress=False)
+    inner.train_from_iterator(texts, trainer=tk.trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False))  # fmt: skip
+    return inner
 
 
-def wordpiece(tk, vocab_size, specials, unk):
+def wordpiece(tk, texts, vocab_size, specials, unk):
+    """Learnt twice, because the library numbers the letters within words in an order that is another one in each process, and of
+    two pairs that are equally frequent joins that with the lower numbers: first those letters alone, then all with them in order.
+    """
     unk = unk or "[UNK]"
     specials = specials if unk in specials else [unk, *specials]
-    inner = tk.Tokenizer(tk.models.WordPiece(unk_token=unk))
-    inner.normalizer = tk.normalizers.BertNormalizer(lowercase=False)
-    inner.pre_tokenizer = tk.pre_tokenizers.BertPreTokenizer()
-    inner.decoder = tk.decoders.WordPiece()
-    return inner, tk.trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=specials, show_progress=False)
+    texts = list(texts) if iter(texts) is texts else texts  # a generator gives its texts once
+
+    def vocabulary(size, first):
+        inner = framework(tk.models.WordPiece(unk_token=unk))
+        trainer = tk.trainers.WordPieceTrainer(vocab_size=size, special_tokens=first, show_progress=False)
+        inner.train_from_iterator(texts, trainer=trainer)
+        return inner.get_vocab()
+
+    def framework(model):
+        inner = tk.Tokenizer(model)
+        inner.normalizer = tk.normalizers.BertNormalizer(lowercase=False)
+        inner.pre_tokenizer = tk.pre_tokenizers.BertPreTokenizer()
+        inner.decoder = tk.decoders.WordPiece()
+        return inner
+
+    letters = sorted(t for t in vocabulary(len(specials), specials) if t.startswith("##") and t not in specials)
+    return framework(tk.models.WordPiece(vocabulary(vocab_size, specials + letters), unk_token=unk))
 
 
-def unigram(tk, vocab_size, specials, unk):
+def unigram(tk, texts, vocab_size, specials, unk):
     unk = unk or "<unk>"
     specials = specials if unk in specials else [unk, *specials]
     inner = tk.Tokenizer(tk.models.Unigram())
     inner.pre_tokenizer = tk.pre_tokenizers.Metaspace()
     inner.decoder = tk.decoders.Metaspace()
-    return inner, tk.trainers.UnigramTrainer(vocab_size=vocab_size, special_tokens=specials, unk_token=unk,
-                                             show_progress=False)
+    inner.train_from_iterator(texts, trainer=tk.trainers.UnigramTrainer(
+        vocab_size=vocab_size, special_tokens=specials, unk_token=unk, show_progress=False))  # fmt: skip
+    return inner
 
 
 def read_gpt2_files(vocab: Path, merges: Path) -> SubwordTokenizer:

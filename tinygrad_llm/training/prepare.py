@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import text as texts
 from ..data import TokenFile, split_ids, split_items, write_tokens
-from ..text.corpus import read_lines
+from ..text.corpus import Lines
 from .encoder_tasks import ClassificationTask, MaskedTask, OrderTask, PairTask, ReplacedTask
 from .seq2seq_tasks import InfillingTask, SpanTask, TranslationTask
 from .task import CausalTask
@@ -97,10 +97,10 @@ def prepare_large(path, choices: DataChoices, tokenizer, scratch: Path) -> Prepa
             f"{path}: objective {choices.objective} keeps all sentences in memory and takes at most "
             f"{IN_MEMORY >> 20} MB; use --objective masked, or a part of the file"
         )
-    tokenizer = tokenizer or make_tokenizer(read_lines(path), choices)
+    tokenizer = tokenizer or make_tokenizer(Lines(path), choices)
     scratch.mkdir(parents=True, exist_ok=True)
     place = scratch / "tokens.bin"
-    total = write_tokens(place, (tokenizer.encode(piece) for piece in read_lines(path)), tokenizer.vocab_size)
+    total = write_tokens(place, (tokenizer.encode(piece) for piece in Lines(path)), tokenizer.vocab_size)
     cut = int(total * (1 - HELD_OUT))
     task = window_task(TokenFile(place, 0, cut), TokenFile(place, cut), choices, tokenizer)
     return Prepared(task, tokenizer, {"tokens": total})
