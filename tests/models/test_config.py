@@ -119,6 +119,24 @@ def test_a_bad_llama_config_is_refused_by_key(changes, message, tmp_path):
     assert "config.json" in str(caught.value)
 
 
+# -- GPT-2's relatives -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by_width", [True, False])
+@pytest.mark.parametrize("by_layer", [True, False])
+def test_what_divides_the_scores(by_width, by_layer, tmp_path):
+    """Scores divided by a number are those of queries divided by it."""
+    folder = written(tmp_path, "gpt2", n_embd=16, n_layer=3, n_head=4, vocab_size=40, n_positions=20)
+    got = logits(folder, scale_attn_weights=by_width, scale_attn_by_inverse_layer_idx=by_layer, reorder_and_upcast_attn=True)
+    edit(folder, scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False)
+    plain = tg.models.load(folder)
+    for i, block in enumerate(plain.transformer.layers):
+        for value in block.attn.q.parameters():
+            value.data[...] *= (1 if by_width else 2) / (i + 1 if by_layer else 1)  # heads are 4 wide
+    with tg.no_grad():
+        np.testing.assert_allclose(got, plain(IDS).logits.data, rtol=0, atol=1e-4)
+
+
 # -- the other families ------------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import save_model
 import tinygrad_llm as tg
 from tests.golden import make
 from tests.models import compare, zoo
+from tinygrad_llm import nn
 
 SEEDS = (1, 2, 3, 4)
 
@@ -47,6 +48,29 @@ def test_outputs_and_gradients(architecture, seed, tmp_path):
         plain = {n: w for n, w in outputs.items() if n not in compare.LISTS}
         compare.check_outputs(out, plain, case, tolerance, min(tolerance, 1e-5))
         compare.check_gradients(got, gradients, gradient_tolerance)
+
+
+SCALED = [dict(scale_attn_weights=False), dict(scale_attn_by_inverse_layer_idx=True),
+          dict(scale_attn_weights=False, scale_attn_by_inverse_layer_idx=True)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("architecture", "values"), [
+    *[("GPT2LMHeadModel", scaled) for scaled in SCALED],
+    *[(architecture, {"hidden_act": name}) for architecture in ("BertForMaskedLM", "LlamaForCausalLM") for name in nn.ACTIVATIONS],
+])  # fmt: skip
+def test_scores_and_activations_of_other_checkpoints(architecture, values, tmp_path):
+    case = zoo.case(architecture, 1)
+    case.config.update(values)
+    theirs = make.build(case, 1)
+    quiet(theirs, tmp_path)
+    with make.in_double():
+        outputs, gradients = make.run(make.to_double(theirs), case)
+    out, got = gradients_of(tg.models.load(tmp_path, dtype="float64"), case)
+    compare.check_outputs(out, {n: w for n, w in outputs.items() if n not in compare.LISTS}, case, 1e-9, 1e-5)
+    compare.check_gradients(got, gradients, 1e-8)
+    tg.models.load(tmp_path).save(tmp_path / "ours")
+    saved = type(theirs.config).from_pretrained(tmp_path / "ours").to_dict()
+    assert {key: saved[key] for key in values} == values
 
 
 @pytest.mark.parametrize("architecture", zoo.ARCHITECTURES)

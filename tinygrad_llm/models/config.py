@@ -76,7 +76,7 @@ def flag(default: Any = False) -> Any:
 
 def choice(default: Any, *others: str) -> Any:
     """One of several strings; the first is the default."""
-    names = [default, *others]
+    names = list(dict.fromkeys((default, *others)))
     return _field(lambda value: "" if value in names else f"expected one of {', '.join(map(repr, names))}", "choice", default)
 
 

@@ -16,7 +16,7 @@ from .. import nn
 from ..autograd import Tensor
 from ..nn import init
 from .base import Model
-from .config import Config, choice, layers, rate, size, small
+from .config import Config, choice, flag, layers, rate, size, small
 from .names import Table, stored
 from .registry import Family, register
 from .stacks import CausalLM, Decoder
@@ -32,7 +32,6 @@ class GPT2Config(Config):
         "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
         "max_position_embeddings": "n_positions", "intermediate_size": "n_inner", "layer_norm_eps": "layer_norm_epsilon",
     }  # fmt: skip
-    fixed: ClassVar[dict[str, Any]] = {**Config.fixed, "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False}
 
     vocab_size: int = size()
     n_positions: int = size()
@@ -46,9 +45,16 @@ class GPT2Config(Config):
     resid_pdrop: float = rate(0.1)
     layer_norm_epsilon: float = small(1e-5)
     initializer_range: float = small(0.02)
+    scale_attn_weights: bool = flag(True)
+    scale_attn_by_inverse_layer_idx: bool = flag(False)
 
     def validate(self) -> None:
         self.divides("n_embd", "n_head")
+
+    def score_scale(self, i: int) -> float:
+        """What layer i's scores are multiplied by: K^-1/2, and in Stanford's and CodeParrot's checkpoints 1/(i + 1)."""
+        scale = (self.n_embd // self.n_head) ** -0.5 if self.scale_attn_weights else 1.0
+        return scale / (i + 1) if self.scale_attn_by_inverse_layer_idx else scale
 
 
 _COMMON = {"vocab_size": 50257, "n_positions": 1024, "bos_token_id": 50256, "eos_token_id": 50256}
@@ -62,10 +68,10 @@ PRESETS = {
 # -- layer recipe ------------------------------------------------------------------------------------------------------
 
 
-def layer(c: GPT2Config) -> nn.DecoderBlock:
+def layer(c: Any, score_scale: float | None = None) -> nn.DecoderBlock:
     """Pre-norm, biases everywhere, tanh GELU, feed-forward four times as wide."""
     D = c.n_embd
-    attn = nn.MultiHeadAttention(D, c.n_head, dropout=c.attn_pdrop)
+    attn = nn.MultiHeadAttention(D, c.n_head, scale=score_scale, dropout=c.attn_pdrop)
     mlp = nn.FeedForward(D, c.n_inner or 4 * D, c.activation_function)
     norm = lambda: nn.LayerNorm(D, c.layer_norm_epsilon)
     return nn.DecoderBlock(attn, mlp, norm(), norm(), norm_first=True, dropout=c.resid_pdrop)
@@ -108,7 +114,7 @@ class GPT2Model(Decoder, _GPT2):
         self.tokens = nn.Embedding(config.vocab_size, config.n_embd)
         self.positions = nn.LearnedPositions(config.n_positions, config.n_embd)
         self.drop = nn.Dropout(config.embd_pdrop)
-        self.layers = [layer(config) for _ in range(config.n_layer)]
+        self.layers = [layer(config, config.score_scale(i)) for i in range(config.n_layer)]
         self.final_norm = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
 
     def positions_limit(self) -> int:

@@ -44,6 +44,10 @@ class GPT3Config(Config):
     def validate(self) -> None:
         self.divides("n_embd", "n_head")
 
+    def score_scale(self, i: int) -> float:
+        """K^-1/2 in every layer."""
+        return (self.n_embd // self.n_head) ** -0.5
+
 
 def _sizes(depth: int, width: int, heads: int) -> dict[str, Any]:
     return {"vocab_size": 50257, "n_positions": 2048, "bos_token_id": 50256, "eos_token_id": 50256,

@@ -18,12 +18,29 @@ from .layers import Dropout, Linear, are_fusible
 from .module import Module
 from .tap import tap
 
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """x σ(1.702 x), the first approximation of GELU.   Hendrycks and Gimpel 2016"""
+    return x * F.sigmoid(x * 1.702)
+
+
+def relu2(x: Tensor) -> Tensor:
+    """max(x, 0)².   So et al. 2021 (Primer)"""
+    y = F.relu(x)
+    return y * y
+
+
+#: transformers' names for GELU's tanh form: one formula, written down five times
+TANH_GELUS = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate", "gelu_python_tanh")
+
 #: transformers' names for activations -> functions. "gelu" is exact (erf); "gelu_new" is the tanh form of the BERT and GPT code.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "gelu": F.gelu,
-    "gelu_new": functools.partial(F.gelu, approximate="tanh"),
-    "gelu_pytorch_tanh": functools.partial(F.gelu, approximate="tanh"),
+    "gelu_python": F.gelu,
+    **{name: functools.partial(F.gelu, approximate="tanh") for name in TANH_GELUS},
+    "quick_gelu": quick_gelu,
+    "relu2": relu2,
     "silu": F.silu,
     "swish": F.silu,
     "tanh": F.tanh,
@@ -31,7 +48,10 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 #: names under which `feed_forward` has the activations that it fuses
-FUSED = {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "silu": "silu", "swish": "silu"}
+FUSED = {
+    "relu": "relu", "gelu": "gelu", "gelu_python": "gelu", "silu": "silu", "swish": "silu",
+    **dict.fromkeys(TANH_GELUS, "gelu_tanh"),
+}  # fmt: skip
 
 #: act(gate) · up as one operation, where there is one
 GATED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
