@@ -93,6 +93,24 @@ def test_gpt2_and_bert_files(tmp_path):
     assert [tokenizer.special[r] for r in ("pad", "unk", "cls", "sep", "mask")] == [0, 1, 2, 3, 4]
 
 
+def test_what_lies_beside_the_vocabulary(tmp_path):
+    """Tokens that were added later, and whether accents and Chinese characters stay as they are."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "café", "cafe", "你", "你好"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words), "utf-8")
+    assert text.load(tmp_path).encode("Café 你好").tolist() == [6, 7, 1]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"strip_accents": False, "tokenize_chinese_chars": False}))
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<user>": 10, "<bot>": 9}))
+    tokenizer = text.load(tmp_path)
+    assert tokenizer.encode("<user>Café<bot>你好").tolist() == [10, 5, 9, 8]
+    assert tokenizer.vocab_size == 11
+    tokenizer.save(tmp_path)
+    assert text.load(tmp_path).encode("<user>Café").tolist() == [10, 5]
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<user>": 12}))
+    with pytest.raises(ValueError, match="added_tokens.json: '<user>' has id 12, expected 9"):
+        text.load(tmp_path)
+
+
 def test_gpt_files(tmp_path):
     """The first GPT's words end with </w>; transformers' OpenAIGPTTokenizer gives these ids."""
     vocab = ["<unk>", "h", "e", "l", "o", "o</w>", "he", "hel", "hell", "hello</w>", "w", "r", "d</w>", "!</w>"]

@@ -37,17 +37,34 @@ def load(directory) -> Tokenizer:
     if (folder / "tokenizer.json").is_file():
         return subword.read_tokenizer_json(folder / "tokenizer.json")
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        return subword.read_gpt2_files(folder / "vocab.json", folder / "merges.txt")
+        return with_added_tokens(subword.read_gpt2_files(folder / "vocab.json", folder / "merges.txt"), folder)
     if (folder / "vocab.txt").is_file():
-        return subword.read_bert_vocab(folder / "vocab.txt", lowercase_of(folder))
+        return with_added_tokens(subword.read_bert_vocab(folder / "vocab.txt", **bert_options(folder)), folder)
     raise FileNotFoundError(f"{folder}: no tokenizer here; expected {simple.FILE}, tokenizer.json, vocab.json with "
                             "merges.txt, or vocab.txt")
 
 
-def lowercase_of(folder: Path) -> bool:
-    """BERT's do_lower_case, which stands in tokenizer_config.json; uncased where it says nothing."""
+def bert_options(folder: Path) -> dict[str, bool | None]:
+    """How BERT's text is prepared, as tokenizer_config.json says; uncased where it says nothing, and accents go where case goes."""
     config = folder / "tokenizer_config.json"
-    return bool(read_json(config).get("do_lower_case", True)) if config.is_file() else True
+    said = read_json(config) if config.is_file() else {}
+    return {"lowercase": bool(said.get("do_lower_case", True)), "strip_accents": said.get("strip_accents"),
+            "handle_chinese_chars": bool(said.get("tokenize_chinese_chars", True))}  # fmt: skip
+
+
+def with_added_tokens(tokenizer: subword.SubwordTokenizer, folder: Path) -> subword.SubwordTokenizer:
+    """The tokenizer with what added_tokens.json adds to its vocabulary: token -> id, in the order of their ids."""
+    path = folder / "added_tokens.json"
+    if not path.is_file():
+        return tokenizer
+    added = read_json(path)
+    inner = tokenizer.inner
+    inner.add_special_tokens(sorted(added, key=added.get))
+    for token, i in added.items():
+        if (expected := inner.token_to_id(token)) != i:
+            raise ValueError(f"{path}: {token!r} has id {i}, expected {expected}: ids of added tokens follow the vocabulary without a "
+                             "hole; save the tokenizer as tokenizer.json")  # fmt: skip
+    return subword.SubwordTokenizer(inner)
 
 
 def read_json(path: Path) -> dict:

@@ -157,11 +157,11 @@ def read_gpt1_files(tk, vocab: Path, merges: Path) -> SubwordTokenizer:
     return SubwordTokenizer(inner)
 
 
-def read_bert_vocab(vocab: Path, lowercase: bool) -> SubwordTokenizer:
-    """BERT's one-token-a-line file."""
+def read_bert_vocab(vocab: Path, **normalizing: bool | None) -> SubwordTokenizer:
+    """BERT's one-token-a-line file; normalizing: arguments of the library's BertNormalizer."""
     tk = library()
     inner = tk.Tokenizer(tk.models.WordPiece.from_file(str(vocab), unk_token="[UNK]"))
-    inner.normalizer = tk.normalizers.BertNormalizer(lowercase=lowercase)
+    inner.normalizer = tk.normalizers.BertNormalizer(**normalizing)
     inner.pre_tokenizer = tk.pre_tokenizers.BertPreTokenizer()
     inner.decoder = tk.decoders.WordPiece()
     known = inner.get_vocab()
