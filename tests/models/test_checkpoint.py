@@ -253,6 +253,9 @@ def test_loading_takes_little_more_than_the_weights(tmp_path):
     ({"scale_attn_weights": 0.5}, "scale_attn_weights: expected true or false"),
     ({"architectures": ["GPT2LMHeadModle"]}, "unknown architecture 'GPT2LMHeadModle'; did you mean 'GPT2LMHeadModel'"),
     ({"architectures": ["SwinModel"]}, "unknown architecture 'SwinModel'"),
+    ({"architectures": ["MixtralForCausalLM"], "model_type": "mixtral"}, "its model_type 'mixtral' is not supported, only bert"),
+    ({"architectures": ["GPT2ForSequenceClassification"]}, "supported are GPT2LMHeadModel, GPT2Model; with architecture="),
+    ({"quantization_config": {"bits": 4}}, "quantization_config: quantized weights are not supported"),
     ({"architectures": ..., "model_type": "swin"}, "unknown model_type 'swin'"),
     ({"architectures": "GPT2LMHeadModel"}, "architectures: expected a list"),
 ])  # fmt: skip

@@ -155,6 +155,19 @@ def test_t5_says_its_feed_forward_twice(changes, message, tmp_path):
             tg.models.load(folder)
 
 
+def test_a_t5_1_1_whose_config_says_that_it_is_tied(tmp_path):
+    folder = written(tmp_path, "t5-v1_1-small", d_model=12, d_kv=4, d_ff=8, num_layers=1, num_heads=2, vocab_size=23)
+    before = tg.models.load(folder)
+    edit(folder, tie_word_embeddings=True)  # as transformers 5 saves it, with scale_decoder_outputs = false
+    edit(folder, architectures=["T5WithLMHeadModel"])  # as the first files called it
+    after = tg.models.load(folder)
+    np.testing.assert_array_equal(after.lm_head.weight.data, before.lm_head.weight.data)
+    assert tg.models.registry.skeleton_of(folder).num_parameters() == before.num_parameters()
+    edit(folder, scale_decoder_outputs=True)
+    with pytest.raises(ValueError, match="lm_head.weight differs from shared.weight"):
+        tg.models.load(folder)
+
+
 @pytest.mark.parametrize(("buckets", "farthest", "fits"), [(32, 20, True), (32, 17, True), (32, 16, False), (3, 128, False)])
 def test_t5_buckets_reach_beyond_the_distances_that_have_their_own(buckets, farthest, fits):
     sizes = dict(d_model=12, d_kv=4, d_ff=8, num_layers=1, num_heads=2, vocab_size=23, relative_attention_num_buckets=buckets)
@@ -202,8 +215,15 @@ def test_the_number_of_labels_survives_a_save(tmp_path):
 
 @pytest.mark.parametrize(("name", "keys"), [
     ("gpt2", {"_num_labels": 1, "_attn_implementation_autoset": True, "xla_device": True, "transformers_weights": "other"}),
+    ("gpt2", {"author": "N. N.", "created_date": "2021-04-28", "license": "MIT"}),
     ("bert-base", {"use_return_dict": True, "cls_token_id": 1, "mask_token_id": 2}),
-    ("bart-base", {"extra_pos_embeddings": 0, "_num_labels": 3}),
+    ("bert-base", {"language": "english", "name": "Bert", "vocab_size_or_config_json_file": 23, "embedding_size": 12}),
+    ("bert-base", {"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity", "adapters": {"fusions": {}}}),
+    ("roberta-base", {"sentence_transformers": {"version": "4.0.1"}, "crf_state_dict": {"transitions": [[1.0]]}}),
+    ("albert-base", {"directionality": "bidi", "pooler_type": "first_token_transform", "pooler_fc_size": 768}),
+    ("bart-base", {"extra_pos_embeddings": 0, "_num_labels": 3, "save_step": 58, "kobart_version": 2.0}),
+    ("llama-7b", {"is_llama_config": True, "rope_interleaved": False, "unsloth_fixed": True, "unsloth_version": "2024.9"}),
+    ("llama-7b", {"_flash_attn_2_enabled": True}),
 ])  # fmt: skip
 def test_keys_of_published_files_that_change_no_number(name, keys, tmp_path):
     folder = written(tmp_path, name, **SMALL, max_position_embeddings=9)

@@ -109,6 +109,29 @@ def test_half_precision_and_shards_are_read_exactly(dtype, shard, tmp_path):
         assert torch.equal(value, wanted[name]), name
 
 
+@pytest.mark.parametrize("untied", [True, False])
+def test_a_t5_1_1_that_transformers_saves_anew(untied, tmp_path):
+    """Its config says the same whether the output matrix is one of its own or not."""
+    case = zoo.case("T5ForConditionalGeneration", 1)
+    case.config |= dict(feed_forward_proj="gated-gelu", tie_word_embeddings=False)
+    theirs = make.build(case, 1)
+    theirs.lm_head.weight = torch.nn.Parameter(theirs.shared.weight.detach() * (0.5 if untied else 1.0))
+    inputs = {n: torch.tensor(v) for n, v in case.inputs.items()}
+    with torch.no_grad():
+        wanted = theirs(**inputs).logits.numpy()
+    save_model(theirs, str(tmp_path / "model.safetensors"))
+    (tmp_path / "config.json").write_text(json.dumps(case.config | {"architectures": ["T5ForConditionalGeneration"], "model_type": "t5"}))
+    quiet(type(theirs).from_pretrained(tmp_path), tmp_path / "anew")
+    assert json.loads((tmp_path / "anew" / "config.json").read_text())["tie_word_embeddings"] is True
+    ours = tg.models.load(tmp_path / "anew")
+    np.testing.assert_allclose(ours(**case.inputs).logits.data, wanted, rtol=0, atol=1e-4)
+    assert tg.models.registry.skeleton_of(tmp_path / "anew").num_parameters() == ours.num_parameters()
+    ours.save(tmp_path / "ours")
+    with torch.no_grad():
+        back = type(theirs).from_pretrained(tmp_path / "ours")(**inputs).logits.numpy()
+    np.testing.assert_allclose(back, wanted, rtol=0, atol=1e-4)
+
+
 SMALL = dict(hidden_size=16, intermediate_size=9, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, vocab_size=9)
 LINEAR = {"type": "linear", "factor": 2.0}
 

@@ -27,9 +27,7 @@ from .stacks import Encoder
 class BertConfig(Config):
     model_type: ClassVar[str] = "bert"
     absent: ClassVar[dict[str, Any]] = {"pad_token_id": 0}
-    ignored: ClassVar[frozenset[str]] = frozenset(
-        "directionality pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type".split()
-    )
+    ignored: ClassVar[frozenset[str]] = frozenset({"embedding_size"})
 
     vocab_size: int = size()
     hidden_size: int = size()

@@ -23,7 +23,7 @@ from ..autograd import Tensor, generator
 from ..nn import init
 from . import registry
 from .base import Model, fill
-from .config import ConfigError
+from .config import Config, ConfigError
 from .names import Stored
 from .tensor_file import WRITE, CheckpointError, Entry, Item, TensorFile, same, write
 
@@ -48,11 +48,7 @@ def load(
     if dtype is not None and (str(dtype) == "bfloat16" or np.dtype(dtype) not in (np.float32, np.float64)):
         raise ValueError(f"load: dtype {dtype!r} is not supported: models compute in float32 or float64")
     folder = locate(directory)
-    values = read_json(folder / "config.json")
-    source = str(folder / "config.json")
-    name = architecture or architecture_of(values, source)
-    family, cls = registry.by_architecture(name, source if architecture is None else "architecture")
-    config = family.config.from_dict({**values, "architectures": [name]}, source)
+    cls, config = config_in(folder, architecture)
     with init.skeleton():
         model = cls(config)
     if (folder / GENERATION).is_file():
@@ -90,6 +86,19 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a JSON object, got {type(values).__name__}")
     return values
+
+
+def config_in(folder: Path, architecture: str | None = None) -> tuple[type[Model], Config]:
+    """The class and the config that a folder's config.json means; where it leaves open what is tied, the weights decide."""
+    values, source = read_json(folder / "config.json"), str(folder / "config.json")
+    name = architecture or architecture_of(values, source)
+    family, cls = registry.by_architecture(name, source if architecture is None else "architecture", values.get("model_type"))
+    config = family.config.from_dict({**values, "architectures": [name]}, source)
+    if config.tied_unless_unequal and ((folder / SINGLE).is_file() or (folder / INDEX).is_file()):
+        entries = open_weights(folder)
+        if set(config.tied_unless_unequal) <= set(entries) and not same(*(entries[n] for n in config.tied_unless_unequal)):
+            config = config.replace(tie_word_embeddings=False)
+    return cls, config
 
 
 def architecture_of(values: dict[str, Any], source: str) -> str:

@@ -111,8 +111,12 @@ IGNORED = frozenset(
     tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript transformers_version
     transformers.js_config typical_p use_bfloat16 use_cache vocab_file bos_token_id eos_token_id pad_token_id
     decoder_start_token_id summary_activation summary_first_dropout summary_proj_to_labels summary_type summary_use_proj
-    summary_last_dropout reorder_and_upcast_attn""".split()
+    summary_last_dropout reorder_and_upcast_attn _flash_attn_2_enabled adapters author created_date crf_state_dict directionality
+    is_llama_config kobart_version license name pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers
+    pooler_size_per_head pooler_type save_step sbert_ce_default_activation_function sentence_transformers unsloth_fixed
+    unsloth_version vocab_size_or_config_json_file""".split()
 )
+QUANTIZED = ("quantization", "quantization_config")  # weights in other numbers than floats: GPTQ's, AWQ's, bitsandbytes', MLX's
 OFF = (None, False, 0, 0.0, [], {}, "")  # an unknown feature that is switched off changes no number
 
 
@@ -136,6 +140,11 @@ class Config:
 
     def __post_init__(self) -> None:
         self.check()
+
+    @property
+    def tied_unless_unequal(self) -> tuple[str, ...]:
+        """Two published names that are one matrix, unless a file holds both and they differ; none where the config decides."""
+        return ()
 
     def __getattr__(self, name: str) -> Any:  # only called for what is not there under its own name
         mapped = type(self).attribute_map.get(name)
@@ -204,8 +213,10 @@ class Config:
             elif key in IGNORED or key in cls.ignored or value in OFF:
                 extra[key] = value
             else:
+                if key in QUANTIZED:
+                    raise ConfigError(f"{source}: {key}: quantized weights are not supported; load the one that was quantized")
                 raise ConfigError(
-                    f"{source}: unknown key {key!r} = {value!r} for model_type {cls.model_type!r}"
+                    f"{source}: unknown key {key!r} = {value!r} for model_type {given.get('model_type', cls.model_type)!r}"
                     f"{_nearest(key, set(fields) | set(cls.attribute_map))}; remove it if it changes nothing"
                 )
         missing = [n for n, f in fields.items() if n not in known and f.default is dataclasses.MISSING]

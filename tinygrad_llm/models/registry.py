@@ -98,12 +98,18 @@ def model_class(name: str, head: str | None = None) -> type[Model]:
     return family.models[head]
 
 
-def by_architecture(name: str, source: str = "") -> tuple[Family, type[Model]]:
-    """The family and class of an entry in a config.json's `architectures`."""
+def by_architecture(name: str, source: str = "", model_type: Any = None) -> tuple[Family, type[Model]]:
+    """The family and class of an entry in a config.json's `architectures`; its `model_type` tells a typo from another family."""
     if name not in _architectures:
-        close = difflib.get_close_matches(name, _architectures, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else f"; supported are {', '.join(sorted(_architectures))}"
-        raise ValueError(f"{source or 'architectures'}: unknown architecture {name!r}{hint}")
+        own = [a for a, (family, _) in _architectures.items() if model_type is None or model_type in types_of(family)]
+        close = difflib.get_close_matches(name, own, 1, cutoff=0.9)
+        if close:
+            hint = f"did you mean {close[0]!r}?"
+        elif own:
+            hint = f"supported are {', '.join(sorted(own))}; with architecture=... `load` puts another head on the same base"
+        else:
+            hint = f"its model_type {model_type!r} is not supported, only {', '.join(model_types())}"
+        raise ValueError(f"{source or 'architectures'}: unknown architecture {name!r}; {hint}")
     family, head = _architectures[name]
     return family, family.models[head]
 
@@ -111,14 +117,19 @@ def by_architecture(name: str, source: str = "") -> tuple[Family, type[Model]]:
 def by_model_type(model_type: str, source: str) -> Family:
     """The family of a config.json's `model_type`."""
     for family in families.values():
-        if model_type in (family.model_types or (family.config.model_type,)):
+        if model_type in types_of(family):
             return family
     raise ValueError(f"{source}: unknown model_type {model_type!r}; supported are {', '.join(model_types())}")
 
 
 def model_types() -> list[str]:
     """All values of `model_type` that can be read."""
-    return [t for f in families.values() for t in (f.model_types or (f.config.model_type,))]
+    return [t for f in families.values() for t in types_of(f)]
+
+
+def types_of(family: Family) -> tuple[str, ...]:
+    """The values of `model_type` that mean this family."""
+    return family.model_types or (family.config.model_type,)
 
 
 def create(
@@ -140,16 +151,14 @@ def skeleton(name: str, head: str | None = None, **overrides: Any) -> Any:
 
 def skeleton_of(name: str | int | float, **overrides: Any) -> Any:
     """The skeleton of a preset, or of the checkpoint in a directory."""
-    from .checkpoint import architecture_of, read_json
+    from .checkpoint import config_in
 
     folder = Path(str(name))
     if not (folder / "config.json").is_file():
         return skeleton(str(name), **overrides)
-    source = str(folder / "config.json")
-    values = read_json(folder / "config.json")
-    family, cls = by_architecture(architecture_of(values, source), source)
+    cls, config = config_in(folder)
     with init.skeleton():
-        return cls(family.config.from_dict(values, source).replace(**overrides))
+        return cls(config.replace(**overrides))
 
 
 def count_parameters(name: str, head: str | None = None, **overrides: Any) -> int:

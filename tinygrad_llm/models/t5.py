@@ -69,6 +69,11 @@ class T5Config(Config):
                               f"half of it, got {buckets} and {farthest}")  # fmt: skip
 
     @property
+    def tied_unless_unequal(self) -> tuple[str, ...]:
+        """transformers 5 writes T5 1.1, too, with tie_word_embeddings = true; that it isn't scaled tells it from T5 1.0."""
+        return ("lm_head.weight", "shared.weight") if self.tie_word_embeddings and not self.scale_decoder_outputs else ()
+
+    @property
     def gated(self) -> bool:
         return str(self.feed_forward_proj).startswith("gated-")
 
@@ -195,4 +200,5 @@ class T5ForConditionalGeneration(Seq2SeqLM, T5Model):
         return self.config.d_model**-0.5 if self.config.scale_decoder_outputs else 1.0
 
 
-register(Family(T5Config, PRESETS, {"base": T5Model, "seq2seq_lm": T5ForConditionalGeneration}, default="seq2seq_lm"))
+register(Family(T5Config, PRESETS, {"base": T5Model, "seq2seq_lm": T5ForConditionalGeneration}, default="seq2seq_lm",
+                architectures={"T5WithLMHeadModel": "seq2seq_lm"}))  # fmt: skip
