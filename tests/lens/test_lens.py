@@ -612,3 +612,26 @@ def test_watching_a_step_with_dropout_is_watching_that_step(name, request):
     assert values and np.abs(model(**inputs).last_hidden_state.data - plain).max() > 1e-3
     np.testing.assert_allclose(watched, plain, atol=1e-5)
     np.testing.assert_allclose(shown, plain, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gpt", "t5"])
+def test_readings_are_of_a_model_that_does_not_drop(name, request):
+    """A model in training is read in evaluation mode, as it is when it generates, and goes on in its own."""
+    model = request.getfixturevalue(name).train()
+    frozen = next(m for m in model.modules() if isinstance(m, tg.nn.MultiHeadAttention))
+    frozen.eval()
+    runs = [{"input_ids": ids, **({"decoder_input_ids": ids} if name == "t5" else {})} for ids in (IDS[:1, :4], IDS[1:, :4])]
+    metric = lambda out: out.logits[0, -1, 3] - out.logits[0, -1, 4]
+
+    def read():
+        return [
+            lens.patterns(model, **runs[0]), lens.logit_lens(model, **runs[0]).probabilities,
+            lens.direct_logit_attribution(model, token=3, **runs[0]).values,
+            lens.activation_patching(model, *runs, metric), lens.attribution_patching(model, *runs, metric),
+        ]  # fmt: skip
+
+    learning = read()
+    assert model.training and not frozen.training
+    model.eval()
+    for one, other in zip(learning, read(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)

@@ -12,15 +12,19 @@ from typing import Any
 import numpy as np
 
 from ..autograd import generator, no_grad
+from ..nn import evaluating
 from .look import record
 from .naming import names
 
 
 def patterns(model: Any, side: str = "", kind: str = "attn", **inputs: Any) -> np.ndarray:
-    """All attention patterns of one run: (L, B, H, T, S). `side`: "encoder" or "decoder"; `kind`: "attn" or "cross"."""
+    """All attention patterns of one run, in evaluation mode: (L, B, H, T, S).
+
+    `side`: "encoder" or "decoder"; `kind`: "attn" or "cross".
+    """
     sides = bool(getattr(model, "is_encoder_decoder", False))
     side = side or ("decoder" if sides else "")
-    with no_grad(), record(model, f"{side + '.' if side else ''}blocks.*.{kind}.pattern") as values:
+    with no_grad(), evaluating(model), record(model, f"{side + '.' if side else ''}blocks.*.{kind}.pattern") as values:
         model(**inputs)
     return values.stack(f"{kind}.pattern", side)
 

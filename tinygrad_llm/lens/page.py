@@ -1,4 +1,4 @@
-"""One self-contained page about one run of a model on one text: `report(model, tokens, ...)` gives its HTML.
+"""One self-contained page about one run of a model on one text: `report(model, inputs, ...)` gives its HTML.
 
 Attention is stored as square roots in few levels and deflated; the page needs no network and opens from disk.
 """
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import no_grad
+from ..nn import evaluating
 from .heads import distance, entropy, induction_scores, previous_token_scores
 from .look import record
 from .naming import names
@@ -42,7 +43,7 @@ def report(
     if getattr(model, "is_encoder_decoder", False):
         texts = {"encoder": texts[""], "decoder": [decode(int(i)) for i in np.asarray(inputs["decoder_input_ids"])[0]]}
     plain = {key: value for key, value in inputs.items() if key != "labels"}
-    with gradients_kept(model):
+    with evaluating(model), gradients_kept(model):
         _run(model, inputs, list(texts))  # loads the kernels, which the profile would count as time of the operations
         model.zero_grad()
         run, streams, gradients = _run(model, inputs, list(texts))
@@ -103,7 +104,7 @@ def _attention(model: Any, inputs: dict[str, Any], texts: dict[str, list[str]], 
     wanted = [f"{side + '.' if side else ''}blocks.*.{kind}.pattern" for side, kind in kinds]
     if not wanted:
         return []
-    with no_grad(), record(model, *wanted) as values:
+    with no_grad(), evaluating(model), record(model, *wanted) as values:
         model(**inputs)
     result = []
     for side, kind in kinds:

@@ -1,6 +1,6 @@
 """Read a run: logit lens, direct logit attribution, activation patching, attribution patching.
 
-All of them use the model itself, through `record` and `patch`: no second implementation of any family.
+All of them use the model itself, in evaluation mode, through `record` and `patch`: no second implementation of any family.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from ..autograd import Tensor, enable_grad, grad, no_grad
 from ..generate.beam import top_indices
 from ..models.outputs import word_logits
+from ..nn import evaluating
 from .look import patch, record
 from .naming import names
 
@@ -46,7 +47,7 @@ def gradients_kept(model: Any) -> Iterator[None]:
 
 def _need_logits(model: Any, who: str) -> None:
     if "logits" not in names(model):
-        raise TypeError(f"{who}: {type(model).__name__} makes no logits; load it with a head that does (head=...)")
+        raise TypeError(f"{who}: {type(model).__name__} makes no logits of words; load it with a head that does (head=...)")
 
 
 def _need_place(shape: tuple[int, ...], position: int, *tokens: int | None) -> None:
@@ -101,11 +102,11 @@ def logit_lens(model: Any, top: int = 5, targets: np.ndarray | None = None, **in
     _need_logits(model, "logit_lens")
     side, last = _side(model), depth(model) - 1
     places = [f"{side}blocks.0.resid_pre", *(f"{side}blocks.{i}.resid_post" for i in range(last + 1))]
-    with no_grad(), record(model, *places) as values:
+    with no_grad(), evaluating(model), record(model, *places) as values:
         model(**inputs)
     tokens, shares, ranks = [], [], []
     for place in places:
-        with no_grad(), patch(model, {places[-1]: values[place]}):
+        with no_grad(), evaluating(model), patch(model, {places[-1]: values[place]}):
             logits = word_logits(model(**inputs))._data
         V = logits.shape[-1]
         top_tokens = top_indices(logits.reshape(-1, V), min(top, V)).reshape(*logits.shape[:-1], -1)
@@ -152,7 +153,7 @@ def direct_logit_attribution(
     for i in range(L):
         parts += [n for n in (f"{side}blocks.{i}.{tap}" for tap in ("attn_out", "cross_out", "mlp_out")) if n in names(model)]
     end = f"{side}blocks.{L - 1}.resid_post"
-    with no_grad(), record(model, *parts, end) as values:
+    with no_grad(), evaluating(model), record(model, *parts, end) as values:
         logits = word_logits(model(**inputs))._data[0]  # (T, V)
     _need_place(logits.shape, position, token, against)
     logits = logits[position]
@@ -183,7 +184,7 @@ def _frozen_readout(model: Any, end: str, stream: np.ndarray, token: int, agains
         return stop.setdefault("x", Tensor(value._data, requires_grad=True))  # a checkpoint calls it again
 
     def logit(change: Callable[[Tensor], Tensor]) -> Tensor:
-        with patch(model, {end: change}):
+        with evaluating(model), patch(model, {end: change}):
             row = word_logits(model(**inputs))[0, position]
         return row[token] if against is None else row[token] - row[against]
 
@@ -212,7 +213,7 @@ def activation_patching(
     Factual Associations in GPT", §2.
     """
     places = _patch_places(model, tap, clean, corrupted)
-    with no_grad():
+    with no_grad(), evaluating(model):
         with record(model, *places) as values:
             best = metric(model(**clean)).item()
         worst = metric(model(**corrupted)).item()
@@ -235,9 +236,9 @@ def attribution_patching(
     Nanda 2023, "Attribution Patching: Activation Patching At Industrial Scale".
     """
     places = _patch_places(model, tap, clean, corrupted)
-    with no_grad(), record(model, *places) as good:
+    with no_grad(), evaluating(model), record(model, *places) as good:
         best = metric(model(**clean)).item()
-    with enable_grad(), gradients_kept(model), record(model, *places, gradients=True) as bad:
+    with enable_grad(), evaluating(model), gradients_kept(model), record(model, *places, gradients=True) as bad:
         value = metric(model(**corrupted))
         value.backward()
     if best == value.item():
