@@ -10,6 +10,7 @@ import pytest
 
 import tinygrad_llm as tg
 from tinygrad_llm import lens
+from tinygrad_llm.lens import page
 from tinygrad_llm.lens.look import parse
 from tinygrad_llm.lens.page import pack, report
 
@@ -635,3 +636,16 @@ def test_readings_are_of_a_model_that_does_not_drop(name, request):
     model.eval()
     for one, other in zip(learning, read(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_the_report_profiles_a_run_with_its_kernels_loaded(gpt, monkeypatch):
+    """The first run of a process loads or compiles kernels, which takes longer than all of a small model's operations."""
+    runs, run = [], page._run
+    monkeypatch.setattr(page, "_run", lambda *given: runs.append(run(*given)) or runs[-1])
+    inputs = {"input_ids": IDS[:1], "labels": IDS[:1]}
+    data = data_of(report(gpt, inputs))
+    assert len(runs) == 2 and [row[2] for row in data["profile"]] == [f"{row.forward * 1e3:.2f}" for row in runs[1][0].by_op()]
+    with lens.record(gpt, "blocks.0.resid_pre", gradients=True) as values:
+        gpt(**inputs).loss.backward()
+    gpt.zero_grad()
+    np.testing.assert_allclose(runs[1][2]["blocks.0.resid_pre"], values.grad["blocks.0.resid_pre"], rtol=1e-5, atol=1e-8)

@@ -44,9 +44,9 @@ def report(
         texts = {"encoder": texts[""], "decoder": [decode(int(i)) for i in np.asarray(inputs["decoder_input_ids"])[0]]}
     plain = {key: value for key, value in inputs.items() if key != "labels"}
     with evaluating(model), gradients_kept(model):
-        _run(model, inputs, list(texts))  # loads the kernels, which the profile would count as time of the operations
+        _run(model, inputs)  # loads the kernels, which the profile would count as time of the operations
         model.zero_grad()
-        run, streams, gradients = _run(model, inputs, list(texts))
+        run, streams, gradients = _run(model, inputs)
         histograms = _histograms(model)
     for name, value in streams.items():
         _need_finite(name, value)
@@ -81,7 +81,7 @@ def _need_finite(name: str, value: np.ndarray) -> None:
         raise ValueError(f"report: {name} has NaN or infinity on this text; tg.detect_anomaly() names the operation that makes it")
 
 
-def _run(model: Any, inputs: dict[str, Any], sides: Sequence[str]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+def _run(model: Any, inputs: dict[str, Any]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """One profiled run, backward too where there are labels: (profile, streams by name, their gradients by name)."""
     wanted = [name for name in names(model) if name.endswith(("resid_pre", "resid_post"))]
     learns = inputs.get("labels") is not None
