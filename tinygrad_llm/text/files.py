@@ -62,7 +62,7 @@ def with_added_tokens(tokenizer: subword.SubwordTokenizer, folder: Path) -> subw
     inner.add_special_tokens(sorted(added, key=added.get))
     for token, i in added.items():
         if (expected := inner.token_to_id(token)) != i:
-            raise ValueError(f"{path}: {token!r} has id {i}, expected {expected}: ids of added tokens follow the vocabulary without "
+            raise ValueError(f"{path}: {token!r} has id {i}, expected {expected}: added tokens follow the vocabulary without "
                              "a hole; save the tokenizer as tokenizer.json")  # fmt: skip
     return subword.SubwordTokenizer(inner)
 
