@@ -109,6 +109,9 @@ def test_what_lies_beside_the_vocabulary(tmp_path):
     (tmp_path / "added_tokens.json").write_text(json.dumps({"<user>": 12}))
     with pytest.raises(ValueError, match="added_tokens.json: '<user>' has id 12, expected 9"):
         text.load(tmp_path)
+    (tmp_path / "added_tokens.json").write_text(json.dumps(["<user>"]))
+    with pytest.raises(ValueError, match="added_tokens.json: expected an object"):
+        text.load(tmp_path)
 
 
 def test_gpt_files(tmp_path):

@@ -15,8 +15,8 @@ def train(kind: str, text: str | Iterable[str], vocab_size: int | None = None, *
           sentinels: int = 0) -> Tokenizer:
     """A tokenizer of this kind for this text (one string, or an iterable of strings).
 
-    style: whose special tokens to have (`STYLES`). vocab_size counts for the subword kinds only. The library counts Unigram's
-    pieces in an order that is another one in each process: its ids and scores come out a little different each time.
+    style: whose special tokens to have (`STYLES`). vocab_size counts for the subword kinds only. The library counts in an order
+    that is another one in each process: WordPiece's ids, and Unigram's ids and scores, come out a little different each time.
     """
     names = special_tokens(style, sentinels)
     texts = [text] if isinstance(text, str) else text
@@ -58,12 +58,14 @@ def with_added_tokens(tokenizer: subword.SubwordTokenizer, folder: Path) -> subw
     if not path.is_file():
         return tokenizer
     added = read_json(path)
+    if not isinstance(added, dict) or not all(isinstance(i, int) for i in added.values()):
+        raise ValueError(f"{path}: expected an object that gives each token its id")
     inner = tokenizer.inner
-    inner.add_special_tokens(sorted(added, key=added.get))
+    inner.add_special_tokens(sorted(added, key=lambda token: added[token]))
     for token, i in added.items():
         if (expected := inner.token_to_id(token)) != i:
-            raise ValueError(f"{path}: {token!r} has id {i}, expected {expected}: added tokens follow the vocabulary without "
-                             "a hole; save the tokenizer as tokenizer.json")  # fmt: skip
+            raise ValueError(f"{path}: {token!r} has id {i}, expected {expected}: ids of added tokens follow the vocabulary "
+                             "without a hole; save the tokenizer as tokenizer.json")  # fmt: skip
     return subword.SubwordTokenizer(inner)
 
 
