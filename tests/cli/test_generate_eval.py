@@ -36,6 +36,15 @@ def test_generate(train, corpus, run, tmp_path):
     assert code == 0 and out.startswith("the ") and "e" not in out[4:].rstrip("\n")[:-1]
 
 
+def test_what_the_checkpoint_asks_for_in_vain_is_said_in_one_line(train, corpus, run, tmp_path):
+    train(corpus)
+    (tmp_path / "run" / "generation_config.json").write_text('{"num_beams": 4}')
+    code, _, err = run("generate", tmp_path / "run", "--prompt", "the ", "--tokens", 4)
+    assert code == 0
+    assert "tinygrad-llm: the checkpoint asks for num_beams = 4: generate takes that from its arguments alone" in err.splitlines()
+    assert ".py" not in err
+
+
 def test_a_checkpoint_without_its_run_is_scored_within_its_positions(train, corpus, run, tmp_path):
     """RoBERTa's config counts two positions that no token can have."""
     assert train(corpus, "--model", "roberta", "--steps", 2)[0] == 0

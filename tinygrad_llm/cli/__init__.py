@@ -3,7 +3,7 @@
 Each module of this package that has `add_parser(subparsers)` and `run(args) -> int` is a command (or several: `run` is
 called with `args.command`). Such a module imports only the standard library at its top; the rest comes in when it runs.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage. `--debug`, anywhere, shows the traceback.
+Exit codes: 0 done, 1 failed, 2 wrong usage. `--debug`, anywhere, shows the traceback, and where a warning comes from.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import os
 import pkgutil
 import select
 import sys
+import warnings
 
 __all__ = ["UsageError", "main"]
 
@@ -51,7 +52,10 @@ def main(argv: list[str] | None = None) -> int:
         if args.command is None:
             parser.print_help(sys.stderr)
             return 2
-        return commands[args.command].run(args) or 0
+        with warnings.catch_warnings():  # puts back how they are shown
+            if not debug:
+                warnings.showwarning = show_warning
+            return commands[args.command].run(args) or 0
     except SystemExit as stop:  # argparse, after --help or a usage error
         return stop.code if isinstance(stop.code, int) else 2 if stop.code else 0
     except BrokenPipeError:
@@ -64,6 +68,11 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"tinygrad-llm: {explain(error)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+
+
+def show_warning(message, *where) -> None:
+    """What it says, without the file and the line of source that Python shows."""
+    print(f"tinygrad-llm: {message}", file=sys.stderr)
 
 
 def abandoned() -> int:
@@ -89,7 +98,7 @@ def build_parser():
         prog="tinygrad-llm", description="Transformers on NumPy: train one, let it write, look inside.",
         epilog="tinygrad-llm COMMAND --help explains a command. Exit codes: 0 done, 1 failed, 2 wrong usage.",
     )  # fmt: skip
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error and the source of a warning")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     commands = {}
     for module in command_modules():

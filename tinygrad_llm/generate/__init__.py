@@ -115,7 +115,8 @@ def decoder_ids(model, chosen: dict, ids: np.ndarray) -> np.ndarray:
         return ids
     token = next((chosen[role] for role in ("decoder_start_token_id", "bos_token_id") if chosen.get(role) is not None), None)
     if token is None:
-        raise ValueError("the checkpoint has no decoder_start_token_id; pass it to generate")
+        raise ValueError("the checkpoint has no decoder_start_token_id; pass it to generate, or add it to the checkpoint's "
+                         "generation_config.json (T5 starts from its pad token)")
     if given is None:
         return np.full((len(ids), 1), token, dtype=np.int64)
     given = prompt(given, "decoder_input_ids")
