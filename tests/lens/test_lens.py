@@ -649,3 +649,15 @@ def test_the_report_profiles_a_run_with_its_kernels_loaded(gpt, monkeypatch):
         gpt(**inputs).loss.backward()
     gpt.zero_grad()
     np.testing.assert_allclose(runs[1][2]["blocks.0.resid_pre"], values.grad["blocks.0.resid_pre"], rtol=1e-5, atol=1e-8)
+
+
+def test_readings_want_ids_of_the_run(gpt):
+    """A negative id, as labels have where they are ignored, would count from the vocabulary's end."""
+    for targets, error in ((IDS[:, :3], ValueError), (IDS[0], ValueError), (IDS - 61, IndexError), (IDS + 60, IndexError)):
+        with pytest.raises(error, match="logit_lens: .*targets"):
+            lens.logit_lens(gpt, targets=targets, input_ids=IDS)
+    pattern = lens.patterns(gpt, input_ids=IDS)
+    for scores in (lens.induction_scores, lens.duplicate_token_scores):
+        for ids in (IDS[0], IDS[:, :4], IDS[:1]):
+            with pytest.raises(ValueError, match=r"expected ids of shape \(2, 17\)"):
+                scores(pattern, ids)

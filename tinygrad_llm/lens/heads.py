@@ -38,18 +38,26 @@ def previous_token_scores(pattern: np.ndarray) -> np.ndarray:
 
 def duplicate_token_scores(pattern: np.ndarray, input_ids: np.ndarray) -> np.ndarray:
     """(L, H): attention from each repeated token to its earlier copies. NaN where no token repeats."""
-    ids = np.asarray(input_ids)
+    ids = _ids_of(pattern, input_ids)
     same = (ids[:, :, None] == ids[:, None, :]) & np.tri(ids.shape[1], k=-1, dtype=bool)  # (B, T, S)
     return _mean_where(pattern, same)
 
 
 def induction_scores(pattern: np.ndarray, input_ids: np.ndarray) -> np.ndarray:
     """(L, H): attention from each repeated token to what followed its earlier copies. NaN where no token repeats."""
-    ids = np.asarray(input_ids)
+    ids = _ids_of(pattern, input_ids)
     T = ids.shape[1]
     after = np.zeros((ids.shape[0], T, T), bool)
     after[:, :, 1:] = ids[:, :, None] == ids[:, None, :-1]  # key s follows a copy of the query's token
     return _mean_where(pattern, after & np.tri(T, dtype=bool))
+
+
+def _ids_of(pattern: np.ndarray, input_ids: np.ndarray) -> np.ndarray:
+    """The ids (B, T) that the patterns (L, B, H, T, T) belong to."""
+    ids, (_, B, _, T, S) = np.asarray(input_ids), pattern.shape
+    if ids.shape != (B, T) or T != S:
+        raise ValueError(f"head scores: expected ids of shape {(B, T)} and as many keys, got ids {ids.shape} and {S} keys")
+    return ids
 
 
 def _mean_where(pattern: np.ndarray, places: np.ndarray) -> np.ndarray:

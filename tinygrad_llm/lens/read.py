@@ -59,6 +59,13 @@ def _need_place(shape: tuple[int, ...], position: int, *tokens: int | None) -> N
             raise IndexError(f"direct_logit_attribution: token {token} is outside the vocabulary of {V}")
 
 
+def _need_targets(targets: np.ndarray, shape: tuple[int, ...]) -> None:
+    if targets.shape != shape[:2] or targets.dtype.kind not in "iu":
+        raise ValueError(f"logit_lens: expected token ids of shape {shape[:2]} as targets, got {targets.dtype} {targets.shape}")
+    if targets.size and not 0 <= targets.min() <= targets.max() < shape[2]:
+        raise IndexError(f"logit_lens: targets from {targets.min()} to {targets.max()} are outside the vocabulary of {shape[2]}")
+
+
 def _patch_places(model: Any, tap: str, clean: dict[str, Any], corrupted: dict[str, Any]) -> list[str]:
     """The names of one tap in every layer, for patching position by position; both runs must line up."""
     if tap.endswith(("scores", "pattern")):
@@ -109,6 +116,8 @@ def logit_lens(model: Any, top: int = 5, targets: np.ndarray | None = None, **in
         with no_grad(), evaluating(model), patch(model, {places[-1]: values[place]}):
             logits = word_logits(model(**inputs))._data
         V = logits.shape[-1]
+        if targets is not None:
+            _need_targets(np.asarray(targets), logits.shape)
         top_tokens = top_indices(logits.reshape(-1, V), min(top, V)).reshape(*logits.shape[:-1], -1)
         exp = np.exp(logits - logits.max(-1, keepdims=True))
         tokens.append(top_tokens)
