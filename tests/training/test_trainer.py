@@ -1,9 +1,11 @@
 """The loop: it learns, accumulates exactly, stops when it should, and resumes bit for bit from any moment."""
 
+import contextvars
 import io
 import json
 import os
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.training.small import causal_trainer, prepared, same_bits, weights
-from tinygrad_llm import training
+from tinygrad_llm import autograd, training
 from tinygrad_llm.training import checkpoint
 from tinygrad_llm.training import trainer as trainer_module
 from tinygrad_llm.training.log import read
@@ -66,6 +68,21 @@ def test_accumulation_is_exact_for_different_lengths(parts, seed):
     for a, b in zip(big, small):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
     assert len(big) == len(list(whole.model.parameters()))
+
+
+def test_trainers_side_by_side_draw_each_its_own(tmp_path):
+    """Two that take turns, one that is run by another thread, and one after somebody else's draws: as if each were alone."""
+    alone = causal_trainer(seed=3, dropout=0.5)
+    alone.run()
+    first, second = causal_trainer(seed=3, dropout=0.5, eval_every=0), causal_trainer(seed=4, dropout=0.5, eval_every=0)
+    for _ in range(8):
+        first.train_step(), second.train_step()
+        autograd.generator().random()
+    moved = causal_trainer(seed=3, dropout=0.5)
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(moved.run,))  # with this test's side of the kernels
+    thread.start(), thread.join()
+    for trainer in (first, moved):
+        assert same_bits(weights(alone.model), weights(trainer.model))
 
 
 def test_clipping_limits_the_step():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 
 from .state import local
@@ -26,6 +29,16 @@ def generator(rng: np.random.Generator | None = None) -> np.random.Generator:
         if note is not None:
             note(rng)
     return rng
+
+
+@contextlib.contextmanager
+def drawing_from(rng: np.random.Generator) -> Iterator[None]:
+    """Inside, this thread's generator is `rng`."""
+    outer, local.generator = local.generator, rng
+    try:
+        yield
+    finally:
+        local.generator = outer
 
 
 def draw_seed(rng: np.random.Generator | None = None) -> int:

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from .. import optim
-from ..autograd import autocast, generator, manual_seed
+from ..autograd import autocast
+from ..autograd.random import drawing_from
 from . import checkpoint
 from .evaluate import evaluate
 from .log import Log
@@ -47,7 +48,7 @@ class Trainer:
         self.tokenizer, self.progress, self.sampler, self.info = tokenizer, progress, sampler, info or {}
         self.optimizer = make_optimizer(model, self.options)
         self.schedule = make_schedule(self.optimizer, self.options)
-        manual_seed(self.options.seed)  # dropout draws from this thread's generator
+        self.random = np.random.default_rng(self.options.seed)  # its own, for dropout: trainers may take turns, or change threads
         self.step, self.smooth, self.best, self.bad_evaluations = 0, None, None, 0
         self.best_step, self.seconds, self.pace = 0, 0.0, 0.0
         self.stopping, self.log = False, Log(None)
@@ -56,6 +57,23 @@ class Trainer:
 
     def train_step(self) -> dict:
         """One update. Returns {"loss", "grad_norm", "lr", "tokens", ...}."""
+        with drawing_from(self.random):
+            batches, parts = self.accumulate()
+        lr = self.schedule.lr
+        norm = self.optimizer.clip_and_step(self.options.clip)
+        if not np.isfinite(norm):
+            raise FloatingPointError(f"step {self.step + 1}: the gradient is not finite (norm {norm})")
+        self.optimizer.zero_grad()
+        self.schedule.step()
+        self.step += 1
+        loss = sum(self.task.weights[n] * v for n, v in parts.items())
+        self.smooth = loss if self.smooth is None else SMOOTHING * self.smooth + (1 - SMOOTHING) * loss
+        tokens = sum(int(np.prod(b["input_ids"].shape)) for b in batches)
+        extra = parts if len(parts) > 1 else {}
+        return {"step": self.step, "loss": loss, "smooth": self.smooth, "lr": lr, "grad_norm": norm, "tokens": tokens, **extra}
+
+    def accumulate(self) -> tuple[list[dict], dict[str, float]]:
+        """Draws a step's batches and leaves their gradients. Returns the batches and the parts of the loss."""
         batches = [self.task.draw(self.options.batch) for _ in range(self.options.accumulate)]
         totals = add_up([self.task.counts(b) for b in batches])
         parts = dict.fromkeys(self.task.weights, 0.0)
@@ -69,18 +87,7 @@ class Trainer:
                 term = mean * self.task.weights[name] if self.task.weights[name] != 1.0 else mean
                 loss = term if loss is None else loss + term
             loss.backward()
-        lr = self.schedule.lr
-        norm = self.optimizer.clip_and_step(self.options.clip)
-        if not np.isfinite(norm):
-            raise FloatingPointError(f"step {self.step + 1}: the gradient is not finite (norm {norm})")
-        self.optimizer.zero_grad()
-        self.schedule.step()
-        self.step += 1
-        loss = sum(self.task.weights[n] * v for n, v in parts.items())
-        self.smooth = loss if self.smooth is None else SMOOTHING * self.smooth + (1 - SMOOTHING) * loss
-        tokens = sum(int(np.prod(b["input_ids"].shape)) for b in batches)
-        extra = parts if len(parts) > 1 else {}
-        return {"step": self.step, "loss": loss, "smooth": self.smooth, "lr": lr, "grad_norm": norm, "tokens": tokens, **extra}
+        return batches, parts
 
     # -- the run -----------------------------------------------------------------------------------------------------------
 
@@ -174,7 +181,7 @@ class Trainer:
         state = {
             "step": self.step, "smooth": self.smooth, "best": self.best, "best_step": self.best_step,
             "bad_evaluations": self.bad_evaluations, "seconds": self.seconds, "schedule": self.schedule.state_dict(),
-            "data": self.task.state_dict(), "random": generator().bit_generator.state, "info": self.info,
+            "data": self.task.state_dict(), "random": self.random.bit_generator.state, "info": self.info,
             "kept": self.kept(),
         }  # fmt: skip
         checkpoint.write_state(directory, state, self.optimizer.state_dict())
@@ -198,7 +205,7 @@ class Trainer:
         self.optimizer.load_state_dict(optimizer)
         self.schedule.load_state_dict(state["schedule"] | {"base": self.schedule.base})  # the rate asked for now
         self.task.load_state_dict(state["data"])
-        generator().bit_generator.state = state["random"]
+        self.random.bit_generator.state = state["random"]
         for name in ("step", "smooth", "best", "best_step", "bad_evaluations", "seconds"):
             setattr(self, name, state[name])
 
