@@ -64,6 +64,11 @@ def test_token_file(tmp_path):
     with pytest.raises(ValueError, match=r"\[0, 10\)"):
         data.write_tokens(path, [np.array([10])], 10)
     assert data.TokenFile(path)[10] == 69_999, "a failed write leaves the file as it was"
+    whole = path.read_bytes()
+    for damaged in (whole[:-4], whole[:-1], whole + whole[-4:]):  # cut at a token too
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"damaged, expected {len(whole)} bytes for its 16 tokens, got {len(damaged)}"):
+            data.TokenFile(path)
     path.write_bytes(b"something else, long enough")
     with pytest.raises(ValueError, match="not a token file"):
         data.TokenFile(path)

@@ -1,7 +1,7 @@
 """Token ids on disk, memory-mapped: a corpus may be larger than memory.
 
-A 16-byte header (8 bytes of magic, then the number of bytes per token as a little-endian int64), then the ids as
-little-endian uint16 or uint32, whichever the vocabulary needs.
+A 24-byte header (8 bytes of magic, then the number of bytes per token and the number of tokens as little-endian int64), then
+the ids as little-endian uint16 or uint32, whichever the vocabulary needs.
 """
 
 import os
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-MAGIC = b"TGLTOKS1"
-HEADER = 16
+MAGIC = b"TGLTOKS2"
+HEADER = 24
 
 
 def write_tokens(path, pieces: Iterable[np.ndarray], vocab_size: int) -> int:
@@ -20,13 +20,15 @@ def write_tokens(path, pieces: Iterable[np.ndarray], vocab_size: int) -> int:
     path, total = Path(path), 0
     beside = path.with_name(path.name + ".new")
     with open(beside, "wb") as file:
-        file.write(MAGIC + np.array(dtype.itemsize, dtype="<i8").tobytes())
+        file.write(bytes(HEADER))  # of no token file, until all tokens are there
         for piece in pieces:
             piece = np.asarray(piece)
             if piece.size and (piece.min() < 0 or piece.max() >= vocab_size):
                 raise ValueError(f"ids: expected values in [0, {vocab_size}), got {piece.min()} to {piece.max()}")
             file.write(piece.astype(dtype).tobytes())
             total += piece.size
+        file.seek(0)
+        file.write(MAGIC + np.array([dtype.itemsize, total], dtype="<i8").tobytes())
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)
@@ -40,9 +42,12 @@ class TokenFile:
         self.path = Path(path)
         with open(self.path, "rb") as file:
             header = file.read(HEADER)
-        width = int(np.frombuffer(header[8:], dtype="<i8")[0]) if len(header) == HEADER else 0
+        width, total = np.frombuffer(header[8:], dtype="<i8").tolist() if len(header) == HEADER else (0, 0)
         if header[:8] != MAGIC or width not in (2, 4):
             raise ValueError(f"{self.path}: not a token file; write one with write_tokens")
+        expected, size = HEADER + total * width, self.path.stat().st_size
+        if size != expected:
+            raise ValueError(f"{self.path}: damaged, expected {expected} bytes for its {total} tokens, got {size}; write it anew")
         self.array = np.memmap(self.path, dtype=f"<u{width}", mode="r", offset=HEADER)[start:stop]
 
     def __len__(self) -> int:
