@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import warnings
 
 import numpy as np
 import pytest
@@ -364,3 +365,21 @@ def test_bad_inputs_are_refused_by_argument(inputs, error, message):
     model = tg.models.create("gpt2", rng=np.random.default_rng(0), **SIZES)
     with pytest.raises(error, match=message):
         model(**inputs)
+
+
+def test_saving_after_surgery_says_that_the_config_does_not_describe_it(tmp_path):
+    model = tg.models.create("llama-7b", num_hidden_layers=2, hidden_size=16, intermediate_size=32, num_attention_heads=2, vocab_size=20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.save(tmp_path / "plain")
+    model.lm_head.weight = model.model.tokens.weight
+    with pytest.warns(UserWarning, match=r"load will refuse .*tied, .*: lm_head\.weight; change model\.config"):
+        model.save(tmp_path / "tied")
+    with pytest.raises(tg.models.CheckpointError, match="missing lm_head.weight"):
+        tg.models.load(tmp_path / "tied")
+    model.config = model.config.replace(tie_word_embeddings=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.save(tmp_path / "tied")
+    ids = np.array([[1, 5, 3]])
+    np.testing.assert_array_equal(tg.models.load(tmp_path / "tied")(input_ids=ids).logits.data, model(input_ids=ids).logits.data)

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -285,6 +286,7 @@ def save(model: Model, directory: str | Path, dtype: Any = None, shard_bytes: in
     if name not in WRITE:
         raise ValueError(f"save: dtype {dtype!r} is not supported; there are {', '.join(WRITE)}")
     folder.mkdir(parents=True, exist_ok=True)
+    warn_of_changes(model, folder)
     items = list(stored_items(model))
     shards = split(items, 2 if name == "bfloat16" else np.dtype(name).itemsize, shard_bytes)
     staging = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
@@ -311,6 +313,21 @@ def save(model: Model, directory: str | Path, dtype: Any = None, shard_bytes: in
                 old.unlink()
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def warn_of_changes(model: Model, folder: Path) -> None:
+    """Say that `load` will refuse what is saved: parameters that the config does not describe, after surgery on the model."""
+    with init.skeleton():
+        described = {name: value.shape for name, value in type(model)(model.config).named_parameters()}
+    there = {name: value.shape for name, value in model.named_parameters()}
+    differing = sorted(n for n in described | there if described.get(n) != there.get(n))
+    if differing:
+        named = f"{', '.join(differing[:4])}{f' and {len(differing) - 4} more' if len(differing) > 4 else ''}"
+        warnings.warn(
+            f"save: load will refuse {folder}, whose config.json does not describe these parameters of the model: {named}; "
+            f"change model.config to fit them, or read the weights with safetensors",
+            stacklevel=4,
+        )
 
 
 def config_dict(model: Model, dtype: str) -> dict[str, Any]:
