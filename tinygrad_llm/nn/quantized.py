@@ -39,8 +39,8 @@ class Int8Weight:
         """y = x (q · scale)ᵀ + bias   x (..., in) -> (..., out)"""
         if is_grad_enabled():
             raise RuntimeError(
-                "a quantized model is for inference alone: call it inside `with tg.no_grad():`; "
-                "to train, load the model anew and quantize it afterwards"
+                "a quantized model is for inference alone: call it inside `with tg.no_grad():`; for what needs gradients, as "
+                "training and attribution do, load the model anew and quantize it afterwards"
             )
         return Tensor(kernels.matmul_int8(x._data, self.q, self.scale, None if bias is None else bias._data))
 
