@@ -46,6 +46,8 @@ SAME_IN_NUMPY = {
     "clip": [lambda a: np.clip(a, -0.5, 0.5), lambda a: np.clip(a, None, 0.5), lambda a: np.clip(a, -0.2, None)],
     "column_stack": [lambda b: np.column_stack([b, b * 2]), lambda a: np.column_stack([a, a])],
     "concatenate": [lambda a: np.concatenate([a, a * 2], axis=-1), lambda a, b: np.concatenate([a, b], axis=None)],
+    "cond": [lambda m: np.linalg.cond(m + 3 * np.eye(3)), lambda c: np.linalg.cond(c), lambda a: np.linalg.cond(a, -2),
+             lambda m: np.linalg.cond(m + 3 * np.eye(3), 1), lambda m: np.linalg.cond(m + 3 * np.eye(3), "nuc")],
     "cross": [lambda a: np.cross(a, a[::-1] * 2), lambda m: np.cross(m, m.T, axis=0)],
     "cumprod": [lambda a: np.cumprod(a), lambda a: np.cumprod(a, axis=1)],
     "cumsum": [lambda a: np.cumsum(a), lambda c: np.cumsum(c, axis=-2)],
@@ -58,6 +60,8 @@ SAME_IN_NUMPY = {
             lambda c: np.dot(c, np.swapaxes(c, 1, 2))],
     "dsplit": [lambda c: np.dsplit(c, 2)],
     "dstack": [lambda b: np.dstack([b, b * 2]), lambda a: np.dstack([a, a])],
+    "eigh": [lambda m: np.linalg.eigh(m + m.T), lambda c: np.linalg.eigh(c @ np.swapaxes(c, 1, 2))],
+    "eigvalsh": [lambda m: np.linalg.eigvalsh(m + m.T), lambda c: np.linalg.eigvalsh(c @ np.swapaxes(c, 1, 2))],
     "einsum": [lambda c: np.einsum("...ij->...ji", c), lambda m: np.einsum("ii", m), lambda a, m: np.einsum("ij,jk", a, m),
                lambda a, m: np.einsum(a, [0, 1], m, [1, 2], [2, 0]), lambda c, b: np.einsum("a...k,k->...a", c, b),
                lambda c, a: np.einsum("ij...,...", c, a[0, 0])],
@@ -70,6 +74,7 @@ SAME_IN_NUMPY = {
     "kron": [lambda a, b: np.kron(a, b), lambda a, m: np.kron(m, a), lambda s, a: np.kron(s, a)],
     "matrix_power": [lambda m: np.linalg.matrix_power(m, 3), lambda m: np.linalg.matrix_power(m + 4 * np.eye(3), -2),
                      lambda m: np.linalg.matrix_power(m, 0)],
+    "matrix_rank": [lambda m: np.linalg.matrix_rank(m), lambda c: np.linalg.matrix_rank(c), lambda a: np.linalg.matrix_rank(a, 9.0)],
     "median": [lambda a: np.median(a), lambda c: np.median(c, axis=1), lambda b: np.median(b, keepdims=True)],
     "meshgrid": [lambda b, s: tuple(np.meshgrid(b, s)), lambda b: tuple(np.meshgrid(b, b * 2, b, indexing="ij")),
                  lambda b: tuple(np.meshgrid(b, b, sparse=True))],
@@ -84,12 +89,14 @@ SAME_IN_NUMPY = {
              lambda a: np.linalg.norm(a, "fro"),
              lambda a: np.linalg.norm(a, 1), lambda a: np.linalg.norm(a, -np.inf),
              lambda c: np.linalg.norm(c, np.inf, (0, 1), True),
-             lambda b: np.linalg.norm(b, 0.5), lambda b: np.linalg.norm(b, -1.5), lambda a: np.linalg.norm(a, -1)],
+             lambda b: np.linalg.norm(b, 0.5), lambda b: np.linalg.norm(b, -1.5), lambda a: np.linalg.norm(a, -1),
+             *(lambda c, p=p: np.linalg.norm(c, p, (2, 0)) for p in (2, -2, "nuc")), lambda a: np.linalg.norm(a, 2, keepdims=True)],
     "outer": [lambda a, b: np.outer(a, b), lambda s, b: np.outer(s, b)],
     "pad": [lambda a: np.pad(a, 1), lambda a: np.pad(a, ((0, 1), (2, 0))), lambda a: np.pad(a, 1, constant_values=5.0),
             *(lambda c, m=m: np.pad(c, ((1, 1), (0, 2), (3, 3)), mode=m) for m in ("reflect", "symmetric", "edge", "wrap"))],
     "percentile": [lambda a: np.percentile(a, 30), lambda c: np.percentile(c, [10, 90], axis=1)],
     "ptp": [lambda a: np.ptp(a), lambda c: np.ptp(c, axis=1, keepdims=True)],
+    "qr": [lambda m: np.linalg.qr(m + 3 * np.eye(3)), lambda a: np.linalg.qr(a.T), lambda c: np.linalg.qr(c), lambda c: np.linalg.qr(c, "r")],
     "quantile": [lambda a: np.quantile(a, 0.3), lambda c: np.quantile(c, np.array([[0, 0.5], [0.7, 1]]), axis=-1),
                  lambda c: np.quantile(c, [0.2], axis=0, keepdims=True), lambda a: np.quantile(a, 0.4, keepdims=True)],
     "ravel": [lambda c: np.ravel(c), lambda s: np.ravel(s), lambda c: np.ravel(c, "F"), lambda c: c.ravel(order="F")],
@@ -104,12 +111,14 @@ SAME_IN_NUMPY = {
     "shape": [lambda c: np.shape(c)],
     "size": [lambda c: np.size(c), lambda c: np.size(c, 1)],
     "sliding_window_view": [lambda b: WINDOWS(b, 3), lambda c: WINDOWS(c, (2, 3), axis=(0, 2)), lambda a: WINDOWS(a, (2, 2))],
-    "slogdet": [lambda m: tuple(np.linalg.slogdet(m + 3 * np.eye(3)))],
+    "slogdet": [lambda m: np.linalg.slogdet(m + 3 * np.eye(3)), lambda m: np.linalg.slogdet(m + 3 * np.eye(3)).logabsdet],
     "solve": [lambda m, a: np.linalg.solve(m + 4 * np.eye(3), a.T), lambda m, a: np.linalg.solve(m + 4 * np.eye(3), a[0])],
     "sort": [lambda a: np.sort(a), lambda c: np.sort(c, axis=0), lambda a: np.sort(a, axis=None), lambda e: np.sort(e)],
     "split": [lambda a: np.split(a, 3, axis=1), lambda b: np.split(b, [1, 3]), lambda b: np.split(b, [-3, 2])],
     "squeeze": [lambda a: np.squeeze(a[:, :1]), lambda a: np.squeeze(a[:1, None], axis=(0, 1)), lambda s: np.squeeze(s)],
     "stack": [lambda a: np.stack([a, a * 2]), lambda a: np.stack([a, a * 2], axis=-1), lambda s: np.stack([s, s])],
+    "svd": [lambda m: np.linalg.svd(m), lambda c: np.linalg.svd(c, full_matrices=False), lambda a: np.linalg.svd(a.T, False),
+            lambda c: np.linalg.svd(c, compute_uv=False)],
     "swapaxes": [lambda c: np.swapaxes(c, 0, -1)],
     "take": [lambda a: np.take(a, [0, -1, 0]), lambda a: np.take(a, [[2, 2], [0, 1]], axis=1), lambda c: np.take(c, 1, axis=-1),
              lambda b: np.take(b, [5, -7], mode="wrap"), lambda b: np.take(b, [5, -7], mode="clip"),
@@ -255,6 +264,7 @@ BESIDE_A_REFERENCE = {
         (lambda b: tg.split_lengths(b, 3), lambda b: (b[:3], b[3:])),
         (lambda c: tg.split_lengths(c, [1, 3], -1), lambda c: (c[..., :1], c[..., 1:])),
     ],
+    "svdvals": [(tg.svdvals, lambda x: np.linalg.svd(x, compute_uv=False)), (lambda c: tg.svdvals(c), lambda c: np.linalg.svd(c)[1])],
     "topk": [
         (lambda c: tg.topk(c, 2), lambda c: _best(c, 2, -1, True)),
         (lambda c: tg.topk(c, 1, 1, largest=False), lambda c: _best(c, 1, 1, False)),
@@ -393,6 +403,8 @@ def test_functions_that_numpy_offers_a_second_time():
     if hasattr(np.linalg, "matmul"):
         calls += [lambda a, m: np.linalg.matmul(a, m), lambda a, m: np.linalg.outer(a[0], m[0])]
         calls += [lambda a, m: np.linalg.tensordot(a, m, axes=1), lambda a, m: np.linalg.cross(a[:3], m)]
+        calls += [lambda a, m: np.linalg.diagonal(np.stack([m, 2 * m]), offset=1), lambda a, m: np.linalg.trace(np.stack([m, 2 * m]))]
+        calls += [lambda a, m: np.linalg.svdvals(a)]
     for call in calls:
         np.testing.assert_allclose(call(x, y).detach().data, call(a, m))
         assert call(x, y).dtype == call(a, m).dtype
@@ -441,3 +453,38 @@ def test_a_kind_of_sort_in_numpys_place_is_not_taken_for_descending():
             call()
     assert tg.sort(x, -1, True).tolist() == [3.0, 2.0, 1.0]
     assert np.sort(x, kind="stable").tolist() == [1.0, 2.0, 3.0] == tg.sort(x, -1, np.False_).tolist()
+
+
+def test_results_of_decompositions_have_numpys_names():
+    m = np.random.default_rng(0).standard_normal((3, 3))
+    for function in (np.linalg.slogdet, np.linalg.eigh, np.linalg.svd, np.linalg.qr):
+        wanted, ours = function(m @ m.T), function(tg.Tensor(m @ m.T))
+        assert type(ours).__name__ == type(wanted).__name__ and ours._fields == wanted._fields
+        for out, want in zip(ours, wanted):
+            np.testing.assert_allclose(out.data, want)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_equal_eigenvalues_have_a_gradient_and_their_vectors_say_that_they_have_none():
+    """v diag(f(w)) vᵀ has one at equal w, which the rules cannot know (f' of it): NaN, not a number that is wrong."""
+    x = tg.Tensor(2 * np.eye(3), requires_grad=True)
+    for values in (tg.eigvalsh, tg.svdvals, lambda x: tg.eigh(x).eigenvalues, lambda x: tg.matrix_norm(x, "nuc")):
+        np.testing.assert_allclose(tg.grad((values(x) ** 2).sum() / 2, x)[0].data, np.eye(3) * (6 if values(x).ndim == 0 else 2))
+    np.testing.assert_allclose(tg.grad(tg.matrix_norm(x, 2), x)[0].data, np.eye(3) / 3)  # a subgradient, as max gives
+    w, v = tg.eigh(x)
+    assert np.isnan(tg.grad(((v * tg.exp(w)) @ v.T).sum(), x)[0].data).all()
+    zero = tg.Tensor(np.zeros((2, 3)), requires_grad=True)
+    for p in (2, -2, "nuc"):
+        assert np.isfinite(tg.grad(tg.matrix_norm(zero, p), zero)[0].data).all()
+
+
+def test_decompositions_refuse_what_they_cannot_do():
+    x = tg.Tensor(np.ones((2, 3)), requires_grad=True)
+    with pytest.raises(ValueError, match=r"svd: shape \(2, 3\) is not square: pass full_matrices=False"):
+        np.linalg.svd(x)
+    with pytest.raises(ValueError, match="qr: mode must be 'reduced' or 'r', got 'complete'"):
+        np.linalg.qr(x, "complete")
+    for function in (tg.eigh, tg.eigvalsh, tg.cholesky):  # x + xᵀ of one row would broadcast
+        with pytest.raises(ValueError, match=r"expected square matrices, got shape \(1, 3\)"):
+            function(x[:1])
+    assert tg.cond(np.zeros((2, 2))).item() == tg.cond(np.diag([1.0, 0])).item() == np.inf

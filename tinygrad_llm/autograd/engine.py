@@ -16,7 +16,7 @@ import numpy as np
 
 from . import node as nodes
 from .node import Node, make_node
-from .op import SELECT, GradientError, Op, describe_value
+from .op import SELECT, GradientError, Op, describe_value, outputs_of
 from .state import WATCHED, autocast, enable_grad, local, no_grad
 from .tensor import Tensor, from_node
 
@@ -330,7 +330,7 @@ def _as_tensors(node: Node, saved: tuple[Any, ...]) -> tuple[Any, ...]:
         elif name in op.inputs:
             value = _attach(value, node.inputs[op.inputs.index(name)])
         elif name == "out":
-            value = from_node(value, node)
+            value = outputs_of(node, value) if type(value) is tuple else from_node(value, node)
         elif op.strict and op.composite is None and isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind == "f":
             raise GradientError(
                 f"{op.name}: its saved value {name!r} is neither an input nor `out`, so its rule cannot be differentiated again; "

@@ -12,7 +12,8 @@
     def _(g, a, b): return g * a
 
 Positional parameters are the array inputs; keyword-only ones are static. A rule takes the output's gradient, then the
-saved values by name: a name of an input is that input, `out` is the output, anything else is a constant. Rules are plain
+saved values by name: a name of an input is that input, `out` is the output, anything else is a constant. Where there are several
+outputs, `out` is their tuple, and g a list with None for each that nothing depends on. Rules are plain
 functions on ndarrays; written with operators and np functions alone they work on Tensors too, and that is how higher
 derivatives come for free. A fused op has one joint rule (`.grad`) and, for higher derivatives, a `.composite`.
 
@@ -397,11 +398,16 @@ def _finish(record: Op, result: Any, nodes: tuple[Any, ...] | None, params: dict
         outputs = tuple(from_node(a, None) for a in arrays)
         return outputs, outputs, None
     node = make_node(record, nodes, saved, params, tuple(a.shape for a in arrays), tuple(a.dtype for a in arrays))
-    outputs = tuple(
-        from_node(a, make_node(SELECT, (node,), (i,), params, a.shape, a.dtype) if a.dtype.kind == "f" else None)
+    outputs = outputs_of(node, arrays)
+    return outputs, outputs, node
+
+
+def outputs_of(node: Node, arrays: tuple[np.ndarray, ...]) -> tuple[Tensor, ...]:
+    """The outputs of a call that has several, each on its small node."""
+    return tuple(
+        from_node(a, make_node(SELECT, (node,), (i,), node.params or {}, a.shape, a.dtype) if a.dtype.kind == "f" else None)
         for i, a in enumerate(arrays)
     )
-    return outputs, outputs, node
 
 
 SELECT = Op(lambda x, *, index: (x, (index,)), "select", True, strict=False)  # never called: marks one output of several

@@ -2,7 +2,7 @@
 """The operations on arrays: everything that `tg.*` offers under NumPy's names, on one screen.
 
 Where each lives: arithmetic, elementary (functions of one variable), compare, reduce, shape, join, index, sort, einsum,
-linalg, copy, small, special; softmax stands with the fused operations in neural.
+linalg, decompose, copy, small, special; softmax stands with the fused operations in neural.
 """
 
 from .creation import (
@@ -19,6 +19,7 @@ from .ops_compare import (
     ones_like, signbit, zeros_like,
 )
 from .ops_copy import allclose, array_equal, astype, copy, ndim, shape, size
+from .ops_decompose import cond, eigh, eigvalsh, matrix_rank, pinv, qr, svd, svdvals
 from .ops_einsum import einsum
 from .ops_elementary import (
     absolute, arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh, cbrt, ceil, cos, cosh, exp, exp2, expm1, floor,

@@ -7,6 +7,7 @@ of matrices go there; an operation keeps its precision with what it saves, so th
 from __future__ import annotations
 
 import math
+from collections import namedtuple
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def column_sums(rows: np.ndarray) -> np.ndarray:
     return rows.sum(axis=0)
 
 
-def _of_numpy_2(name):
+def of_numpy_2(name):
     """The functions of this name in np and np.linalg, where the installed NumPy has them."""
     return [f for f in (getattr(np, name, None), getattr(np.linalg, name, None)) if f is not None]
 
@@ -80,7 +81,7 @@ def times(a, b, precision):
         return a @ b
 
 
-@op(numpy=tuple(_of_numpy_2("matmul")))
+@op(numpy=tuple(of_numpy_2("matmul")))
 def matmul(a, b):
     """y[..., i, j] = Σₖ a[..., i, k] b[..., k, j]; a vector a is a row, a vector b a column; leading axes broadcast"""
     precision = precision_of(a, b)
@@ -131,13 +132,13 @@ def inner(a, b):
     return a * b if a.ndim == 0 or b.ndim == 0 else tensordot(a, b, axes=((a.ndim - 1,), (b.ndim - 1,)))
 
 
-@derived(*_of_numpy_2("outer"))
+@derived(*of_numpy_2("outer"))
 def outer(a, b):
     """y[i, j] = a[i] · b[j]"""
     return as_tensor(a).reshape(-1, 1) * as_tensor(b).reshape(1, -1)
 
 
-@derived(*_of_numpy_2("tensordot"))
+@derived(*of_numpy_2("tensordot"))
 def tensordot(a, b, axes=2):
     """The sum over pairs of axes: the last `axes` of a with the first of b, or two lists of axes."""
     a, b = as_tensor(a), as_tensor(b)
@@ -167,7 +168,7 @@ def kron(a, b):
     return wide.reshape(tuple(m * n for m, n in zip(a.shape, b.shape)))
 
 
-@derived(*_of_numpy_2("cross"))
+@derived(*of_numpy_2("cross"))
 def cross(a, b, axis=-1):
     """The vector product of vectors of length 3 along the axis."""
     a, b = moveaxis(as_tensor(a), axis, -1), moveaxis(as_tensor(b), axis, -1)
@@ -177,7 +178,7 @@ def cross(a, b, axis=-1):
     return moveaxis(a[..., turn] * b[..., back] - a[..., back] * b[..., turn], -1, axis)
 
 
-@derived(*_of_numpy_2("vecdot"))
+@derived(*of_numpy_2("vecdot"))
 def vecdot(a, b, axis=-1):
     """Σ a · b along one axis."""
     return (as_tensor(a) * b).sum(axis=axis)
@@ -204,7 +205,7 @@ def _power_norm(x, p, axis, keepdims):
     return np.where(empty, 0 if p > 0 else total._data ** (1 / p), np.where(empty, 1, total) ** (1 / p))
 
 
-@derived(*_of_numpy_2("vector_norm"))
+@derived(*of_numpy_2("vector_norm"))
 def vector_norm(x, ord=2, axis=None, keepdims=False):
     """‖x‖ of the vectors along the axes (None: of all elements): ord 2, 1, inf, -inf, 0 or any p."""
     from .ops_reduce import euclidean_norm
@@ -225,15 +226,22 @@ def vector_norm(x, ord=2, axis=None, keepdims=False):
     return _power_norm(x, ord, axis, keepdims)
 
 
-@derived(*_of_numpy_2("matrix_norm"))
+@derived(*of_numpy_2("matrix_norm"))
 def matrix_norm(x, ord="fro", axis=(-2, -1), keepdims=False):
-    """‖x‖ of matrices: "fro", 1 and -1 (column sums), inf and -inf (row sums)."""
+    """‖x‖ of matrices: "fro", 1 and -1 (column sums), inf and -inf (row sums), 2, -2 and "nuc" (the largest, the least and the
+    sum of the singular values)."""
+    from .ops_decompose import svdvals
+
     x = as_tensor(x)
     rows, columns = normal_axes(axis, x.ndim)
     if ord == "fro":
         return vector_norm(x, 2, (rows, columns), keepdims)
+    if ord in (2, -2, "nuc"):
+        values = svdvals(moveaxis(x, (rows, columns), (-2, -1)))
+        out = values.sum(axis=-1) if ord == "nuc" else values.max(axis=-1) if ord == 2 else values.min(axis=-1)
+        return expand_dims(out, (rows, columns)) if keepdims else out
     if ord not in (1, -1, np.inf, -np.inf):
-        raise ValueError(f"norm: ord must be 'fro', 1, -1, inf or -inf for matrices, got {ord!r}")
+        raise ValueError(f"norm: ord must be 'fro', 'nuc', 1, -1, 2, -2, inf or -inf for matrices, got {ord!r}")
     first, second = (rows, columns) if abs(ord) == 1 else (columns, rows)
     sums = np.absolute(x).sum(axis=first, keepdims=True)
     out = sums.max(axis=second, keepdims=True) if ord > 0 else sums.min(axis=second, keepdims=True)
@@ -305,16 +313,26 @@ def logabsdet(x):
 def _(g, x): return np.expand_dims(g, (-1, -2)) * flip_last(np.linalg.inv(x))
 
 
+SlogdetResult = namedtuple("SlogdetResult", "sign logabsdet")
+
+
 @derived(np.linalg.slogdet)
 def slogdet(x):
     """The sign of det x (no gradient) and log |det x|."""
-    return as_tensor(np.linalg.slogdet(value(x))[0]), logabsdet(x)
+    return SlogdetResult(as_tensor(np.linalg.slogdet(value(x))[0]), logabsdet(x))
+
+
+def symmetric(x):
+    """The mean of x and xᵀ."""
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
+        raise ValueError(f"expected square matrices, got shape {x.shape}")
+    return (x + flip_last(x)) / 2
 
 
 @op(name="cholesky")
 def _cholesky(x):
     """y lower triangular with y yᵀ = x; of an x that is not symmetric the mean of x and xᵀ counts"""
-    out = np.linalg.cholesky((x + flip_last(x)) / 2)
+    out = np.linalg.cholesky(symmetric(x))
     return out, (out,)
 
 @_cholesky.grad_of("x")

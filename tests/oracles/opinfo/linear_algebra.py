@@ -60,6 +60,20 @@ def matrix_power(a: Any, n: int) -> Any:
     return tg.matrix_power(a, n)
 
 
+def diagonal(a: Any, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
+    return tg.diagonal(a, offset, dim1, dim2)
+
+
+def pinv(a: Any, *, atol: Any = None, rtol: Any = None) -> Any:
+    if atol is not None:
+        raise Unsupported("atol")
+    return tg.pinv(a, max(a.shape[-2:]) * 2.0**-52 if rtol is None else rtol)
+
+
+def qr(a: Any, mode: str = "reduced") -> Any:
+    return tg.qr(a, "reduced" if a.shape[-2] <= a.shape[-1] and mode == "complete" else mode)
+
+
 TABLE = {
     "addmm": addmm, "addmm.decomposed": addmm, "addmv": addmm, "baddbmm": addmm, "addbmm": addbmm, "addr": addr,
     "dot": tg.dot, "vdot": tg.vdot, "mm": tg.matmul, "mv": tg.matmul, "bmm": tg.matmul, "matmul": tg.matmul,
@@ -67,5 +81,6 @@ TABLE = {
     "einsum": einsum, "cross": cross, "linalg.cross": cross, "linalg.vecdot": lambda a, b, *, dim=-1: tg.vecdot(a, b, axis=dim),
     "linalg.multi_dot": multi_dot, "linalg.matrix_power": matrix_power, "cholesky": cholesky, "linalg.cholesky": linalg_cholesky,
     "linalg.det": tg.det, "linalg.slogdet": lambda a: tuple(tg.slogdet(a)), "logdet": lambda a: tg.logabsdet(a),
-    "linalg.inv": tg.inv, "linalg.solve": solve,
+    "linalg.inv": tg.inv, "linalg.solve": solve, "linalg.svdvals": tg.svdvals, "linalg.pinv": pinv,
+    "linalg.qr": qr, "linalg.cond": tg.cond, "linalg.diagonal": diagonal,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Declarations of ops_linalg.py and ops_einsum.py."""
+"""Declarations of ops_linalg.py, ops_decompose.py and ops_einsum.py."""
 
 import numpy as np
 
@@ -30,8 +30,14 @@ def _positive(*lead, n=3):
     return make
 
 
-def _cholesky(x):
-    return np.linalg.cholesky((x + np.swapaxes(x, -1, -2)) / 2)
+def _apart(*shape):
+    """Matrices whose eigenvalues, and singular values, lie apart."""
+    m, n = shape[-2:]
+    return lambda rng: draw(rng, shape, -0.4, 0.4) + np.eye(m, n) * (1.5 + 2 * np.arange(n))
+
+
+def _symmetric(x):
+    return (x + np.swapaxes(x, -1, -2)) / 2
 
 
 general("matmul", np.matmul, *(call(a, b) for a, b in SHAPES), complex_step=True, float32_error=8e-6)
@@ -43,4 +49,17 @@ general("inv", np.linalg.inv, call(_square()), call(_square(2)), complex_step=Tr
 general("solve", np.linalg.solve, call(_square(), (3, 2)), call(_square(2), (2, 3, 1)), float32_error=1e-5)
 general("det", np.linalg.det, call(_square()), call(_square(2)), float32_error=1e-5)
 general("logabsdet", lambda x: np.linalg.slogdet(x)[1], call(_square()), call(_square(2)), float32_error=1e-5)
-general("cholesky", _cholesky, call(_positive()), call(_positive(2, n=2)), float32_error=1e-5)
+general("cholesky", lambda x: np.linalg.cholesky(_symmetric(x)), call(_positive()), call(_positive(2, n=2)), float32_error=1e-5)
+general(
+    "eigh", lambda x: np.linalg.eigh(_symmetric(x)), call(_apart(3, 3)), call(_apart(2, 2, 2)), call((1, 1)), call((0, 0)),
+    call((0, 3, 3)), float32_error=1e-5,
+)
+general(
+    "svd", lambda x: np.linalg.svd(x, full_matrices=False), call(_apart(3, 3)), call(_apart(2, 4, 2)), call(_apart(2, 4)),
+    call((1, 3)), call((0, 3)), float32_error=1e-5,
+)
+general("qr", np.linalg.qr, call(_apart(3, 3)), call(_apart(2, 4, 2)), call((3, 1)), call((3, 0)), float32_error=1e-5)
+general(
+    "pinv", np.linalg.pinv, call(_apart(3, 3)), call(_apart(2, 4, 2)), call(_apart(2, 4)), call((1, 1)), call((0, 3)),
+    float32_error=1e-5,
+)
