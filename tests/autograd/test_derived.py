@@ -488,3 +488,32 @@ def test_decompositions_refuse_what_they_cannot_do():
         with pytest.raises(ValueError, match=r"expected square matrices, got shape \(1, 3\)"):
             function(x[:1])
     assert tg.cond(np.zeros((2, 2))).item() == tg.cond(np.diag([1.0, 0])).item() == np.inf
+
+
+def test_reductions_take_numpys_arguments_by_position_and_by_name():
+    a, mask = np.random.default_rng(0).standard_normal((2, 3)), np.array([[True, False, True], [False, False, True]])
+    x = tg.Tensor(a, requires_grad=True)
+    for call in (
+        lambda x: np.sum(x, 0, None, None, True), lambda x: np.sum(x, 0, np.float32), lambda x: np.mean(x, axis=0, dtype=None, out=None),
+        lambda x: np.max(x, 1, None, True), lambda x: np.any(x, 0, None, True), lambda x: np.argmin(x, 1, None),
+        lambda x: np.std(x, 0, None, None, 1), lambda x: np.any(x, where=mask), lambda x: np.all(x, axis=0, where=mask),
+        lambda x: np.prod(x, 1, None, None, False, 2.0, mask), lambda x: x.min(initial=-0.2, where=mask),
+        lambda x: np.mean(x, axis=1, where=mask, keepdims=True), lambda x: x[:0].max(axis=0, initial=3.0),
+    ):  # fmt: skip
+        np.testing.assert_allclose(call(x).detach().data, call(a), rtol=1e-6)
+        assert call(x).dtype == call(a).dtype and call(x).shape == call(a).shape
+    single = tg.Tensor(a.astype(np.float32), requires_grad=True)
+    y = tg.mean(single, dtype=np.float64, where=tg.Tensor(mask))
+    (d,) = tg.grad(y, single)
+    assert y.dtype == np.float64 and d.dtype == np.float32
+    np.testing.assert_allclose(d.data, mask / 3, rtol=1e-6)
+    tie = tg.Tensor([1.0, 1.0], requires_grad=True)  # the initial value is one more that shares
+    np.testing.assert_allclose(tg.grad(tie.max(initial=1), tie)[0].data, [1 / 3, 1 / 3])
+    for wrong, message in (
+        (lambda: np.sum(x, dtype=int), "sum: dtype must be a float for an array of float64, got int64"),
+        (lambda: np.sum(x, 0, None, a[0]), "sum: out= is not supported"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            wrong()
+    with pytest.raises(ValueError, match="max: with where=, initial= must say"):
+        x.max(where=mask)

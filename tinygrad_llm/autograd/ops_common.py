@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .tensor import Tensor, implements
+from .tensor import Tensor, implements, numpy_table
 
 _KINDS = (np.exceptions.AxisError, IndexError, TypeError, ValueError, KeyError, RuntimeError)
 
@@ -34,6 +35,24 @@ def derived(*numpy_functions: Any, name: str = "") -> Callable[[Callable[..., An
         return implements(*numpy_functions)(called)
 
     return enter
+
+
+def in_numpys_order(*functions: Any) -> None:
+    """Arguments of these reductions by NumPy's positions, where dtype and out stand before keepdims; out may only be None."""
+    for function in functions:
+        numpy_table[function] = _by_name(tuple(inspect.signature(function).parameters), numpy_table[function])
+
+
+def _by_name(names: tuple[str, ...], ours: Callable[..., Any]) -> Callable[..., Any]:
+    def called(*args: Any, **options: Any) -> Any:
+        if len(args) > 2 or "out" in options:
+            given = {**dict(zip(names[1:], args[1:])), **options}
+            args, options = args[:1], {name: x for name, x in given.items() if x is not None}
+            if "out" in options:
+                raise TypeError(f"{ours.__name__}: out= is not supported, a Tensor is a value; use what is returned")
+        return ours(*args, **options)
+
+    return called
 
 
 def value(x: Any) -> Any:

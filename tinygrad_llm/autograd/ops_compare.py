@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .op import op
+from .ops_common import in_numpys_order, value
 
 
 def _plain(function, name, doc, inputs=2):
@@ -44,15 +45,15 @@ def isclose(a, b, *, rtol=1e-5, atol=1e-8, equal_nan=False):
 
 
 @op(differentiable=False, numpy=(np.any,))
-def any(x, *, axis=None, keepdims=False):
+def any(x, *, axis=None, keepdims=False, where=True):
     """y = some element along the axis is true"""
-    return np.any(x, axis=axis, keepdims=keepdims), ()
+    return np.any(x, axis=axis, keepdims=keepdims, where=value(where)), ()
 
 
 @op(differentiable=False, numpy=(np.all,))
-def all(x, *, axis=None, keepdims=False):
+def all(x, *, axis=None, keepdims=False, where=True):
     """y = every element along the axis is true"""
-    return np.all(x, axis=axis, keepdims=keepdims), ()
+    return np.all(x, axis=axis, keepdims=keepdims, where=value(where)), ()
 
 
 @op(differentiable=False, numpy=np.count_nonzero)
@@ -71,6 +72,9 @@ def argmax(x, *, axis=None, keepdims=False):
 def argmin(x, *, axis=None, keepdims=False):
     """y = the index of the (first) smallest element"""
     return np.argmin(x, axis=axis, keepdims=keepdims), ()
+
+
+in_numpys_order(np.any, np.all, np.argmax, np.argmin)
 
 
 @op(differentiable=False, numpy=(np.zeros_like,))

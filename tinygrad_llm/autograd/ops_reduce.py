@@ -1,4 +1,8 @@
-"""Reductions. `axis` is None (all), an int or a tuple; ties of max and min share the gradient evenly."""
+"""Reductions. `axis` is None (all), an int or a tuple; ties of max and min share the gradient evenly.
+
+As in NumPy, `where` (a mask that broadcasts) says which elements count, `initial` is one more of them, and `dtype` is what is
+added up in.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,18 @@ import operator
 import numpy as np
 
 from .op import op
-from .ops_common import as_floats, count_along, derived, errstate, kept_shape, normal_axes, normal_axis, tuple_axis, value
+from .ops_common import (
+    as_floats,
+    count_along,
+    derived,
+    errstate,
+    in_numpys_order,
+    kept_shape,
+    normal_axes,
+    normal_axis,
+    tuple_axis,
+    value,
+)
 from .tensor import Tensor
 
 
@@ -18,41 +33,63 @@ def spread(g, shape, axis, keepdims):
     return np.broadcast_to(g, shape)
 
 
+def only(g, where):
+    """The gradient of the elements that counted, 0 for the others."""
+    return g if where is True else np.where(where, g, 0)
+
+
+def _float_dtype(x, dtype):
+    """Refuses to make integers of floats: that has no gradient."""
+    if dtype is not None and x.dtype.kind == "f" and np.dtype(dtype).kind != "f":
+        raise TypeError(f"dtype must be a float for an array of {x.dtype}, got {np.dtype(dtype)}; convert it first, x.astype(...)")
+    return dtype
+
+
 @op(numpy=np.sum)
-def sum(x, *, axis=None, keepdims=False):
+def sum(x, *, axis=None, keepdims=False, dtype=None, initial=0, where=True):
     """y = Σ x"""
-    axis = tuple_axis(axis)
-    return np.add.reduce(x, axis=axis, keepdims=keepdims), (x.shape, axis, keepdims)
+    axis, where, dtype = tuple_axis(axis), value(where), _float_dtype(x, dtype)
+    y = np.add.reduce(x, axis=axis, dtype=dtype, keepdims=keepdims, initial=initial, where=where)
+    return y, (x.shape, axis, keepdims, where)
 
 @sum.grad_of("x")
-def _(g, shape, axis, keepdims): return spread(g, shape, axis, keepdims)
+def _(g, shape, axis, keepdims, where): return only(spread(g, shape, axis, keepdims), where)
 
 
 @op(numpy=np.mean)
-def mean(x, *, axis=None, keepdims=False):
+def mean(x, *, axis=None, keepdims=False, dtype=None, where=True):
     """y = Σ x / n"""
-    axis = tuple_axis(axis)
-    half = x.dtype.char == "e"  # added up in float32, as NumPy does: 656 numbers of 100 are more than float16 has
-    total = np.add.reduce(x, axis=axis, keepdims=keepdims, dtype=np.float32 if half else None)
+    axis, where, dtype = tuple_axis(axis), value(where), _float_dtype(x, dtype)
+    half = x.dtype.char == "e" and dtype is None  # added up in float32, as NumPy does: 656 numbers of 100 are more than float16 has
+    total = np.add.reduce(x, axis=axis, dtype=np.float32 if half else dtype, keepdims=keepdims, where=where)
+    n = count_along(x.shape, axis)
+    if where is not True:
+        n = np.add.reduce(np.broadcast_to(where, x.shape), axis=axis, keepdims=keepdims, dtype=total.dtype)
     with errstate():  # an empty mean is NaN
-        y = total / count_along(x.shape, axis)
-    return y.astype(np.float16) if half else y, (x.shape, axis, keepdims)
+        y = total / n
+    return y.astype(np.float16) if half else y, (x.shape, axis, keepdims, n, where)
 
 @mean.grad_of("x")
-def _(g, shape, axis, keepdims): return spread(g / max_of(count_along(shape, axis), 1), shape, axis, keepdims)
+def _(g, shape, axis, keepdims, n, where):
+    return only(spread(g / (np.maximum(n, 1) if where is not True else max_of(n, 1)), shape, axis, keepdims), where)
 
 
 def max_of(a, b): return a if a > b else b
 
 
 @op(numpy=np.prod)
-def prod(x, *, axis=None, keepdims=False):
+def prod(x, *, axis=None, keepdims=False, dtype=None, initial=1, where=True):
     """y = Π x"""
-    axis = tuple_axis(axis)
-    return np.multiply.reduce(x, axis=axis, keepdims=keepdims), (x, axis, keepdims)
+    axis, where, dtype = tuple_axis(axis), value(where), _float_dtype(x, dtype)
+    y = np.multiply.reduce(x, axis=axis, dtype=dtype, keepdims=keepdims, initial=initial, where=where)
+    return y, (x, axis, keepdims, initial, where)
 
 @prod.grad_of("x")
-def _(g, x, axis, keepdims):
+def _(g, x, axis, keepdims, initial, where):
+    g = g if initial == 1 else g * initial
+    return only(_product_slope(g, x if where is True else np.where(where, x, 1), axis, keepdims), where)
+
+def _product_slope(g, x, axis, keepdims):
     """dy/dxₖ = the product of the others: y / xₖ, or where there are zeros, multiplied out"""
     if count_along(x.shape, axis) == 1:
         return spread(g, x.shape, axis, keepdims)
@@ -68,13 +105,15 @@ def _(g, x, axis, keepdims):
     return spread(g, x.shape, axis, keepdims) * np.transpose(others, tuple(back))
 
 
-def _extreme(x, out, axis, keepdims):
+def _extreme(x, out, axis, initial, where):
     """Where the extreme stands, and how many share it; a NaN that was handed on counts as standing where it came from."""
-    reached = x == out.reshape(kept_shape(x.shape, axis))
+    kept = out.reshape(kept_shape(x.shape, axis))
+    reached = x == kept
     if x.dtype.kind == "f" and np.isnan(out).any():
         reached = reached | np.isnan(x)
+    reached = reached if where is True else reached & where
     count = np.add.reduce(reached, axis=axis, keepdims=True, dtype=x.dtype.type if x.dtype.kind == "f" else None)
-    return reached, np.maximum(count, 1)
+    return reached, np.maximum(count if initial is None else count + (kept == initial), 1)
 
 def _share_evenly(g, reached, count, axis, keepdims):
     if not keepdims:
@@ -83,22 +122,26 @@ def _share_evenly(g, reached, count, axis, keepdims):
 
 
 @op(numpy=(np.max, np.amax))
-def max(x, *, axis=None, keepdims=False):
+def max(x, *, axis=None, keepdims=False, initial=None, where=True):
     """y = the largest x"""
-    axis = tuple_axis(axis)
-    out = np.asarray(np.maximum.reduce(x, axis=axis, keepdims=keepdims))
-    return out, (*_extreme(x, out, axis, keepdims), axis, keepdims)
+    axis, where = tuple_axis(axis), value(where)
+    if initial is None and where is not True:
+        raise ValueError("with where=, initial= must say what there is where nothing counts")
+    out = np.asarray(np.maximum.reduce(x, axis=axis, keepdims=keepdims, initial=initial, where=where))
+    return out, (*_extreme(x, out, axis, initial, where), axis, keepdims)
 
 @max.grad_of("x")
 def _(g, reached, count, axis, keepdims): return _share_evenly(g, reached, count, axis, keepdims)
 
 
 @op(numpy=(np.min, np.amin))
-def min(x, *, axis=None, keepdims=False):
+def min(x, *, axis=None, keepdims=False, initial=None, where=True):
     """y = the smallest x"""
-    axis = tuple_axis(axis)
-    out = np.asarray(np.minimum.reduce(x, axis=axis, keepdims=keepdims))
-    return out, (*_extreme(x, out, axis, keepdims), axis, keepdims)
+    axis, where = tuple_axis(axis), value(where)
+    if initial is None and where is not True:
+        raise ValueError("with where=, initial= must say what there is where nothing counts")
+    out = np.asarray(np.minimum.reduce(x, axis=axis, keepdims=keepdims, initial=initial, where=where))
+    return out, (*_extreme(x, out, axis, initial, where), axis, keepdims)
 
 @min.grad_of("x")
 def _(g, reached, count, axis, keepdims): return _share_evenly(g, reached, count, axis, keepdims)
@@ -142,6 +185,9 @@ def std(x, *, axis=None, ddof=0, keepdims=False):
 def _(g, x, out, axis, ddof, keepdims):
     flat = out == 0
     return _variance_slope(np.where(flat, 0, g / np.where(flat, 1, 2 * out)), x, axis, ddof, keepdims)
+
+
+in_numpys_order(np.sum, np.mean, np.prod, np.max, np.amax, np.min, np.amin, np.var, np.std)
 
 
 # -- sums of exponentials, lengths -------------------------------------------------------------------------------------

@@ -44,15 +44,22 @@ def _logsumexp(x, axis=None, keepdims=False):
         return np.log(np.sum(np.exp(x), axis=axis, keepdims=keepdims))
 
 
-general("sum", _tupled(np.sum), *MAKERS, *EMPTY, complex_step=True)
-general("mean", _tupled(np.mean), *MAKERS, call((0, 3), axis=1), complex_step=True)
+MASK = np.array([[True, False, True], [False, False, True]])
+MASKED = (
+    call((2, 3), where=MASK), call((2, 3), axis=0, where=MASK[:, :1]), call((4, 2, 3), axis=(0, 2), keepdims=True, where=MASK[1]),
+)
+FROM = (call((2, 3), initial=0.5), call((2, 3), axis=1, initial=-0.3, where=MASK), call((2, 0), axis=1, initial=1.5))
+
+general("sum", _tupled(np.sum), *MAKERS, *EMPTY, *MASKED, *FROM, complex_step=True)
+general("mean", _tupled(np.mean), *MAKERS, call((0, 3), axis=1), *MASKED[::2], complex_step=True)
 general(
-    "prod", _tupled(np.prod), *MAKERS, *EMPTY, call(_zeros(2, 3, places=[(0, 1)]), axis=1),
+    "prod", _tupled(np.prod), *MAKERS, *EMPTY, *MASKED, *FROM, call(_zeros(2, 3, places=[(0, 1)]), axis=1, where=MASK),
+    call(_zeros(2, 3, places=[(0, 0)]), axis=1, where=MASK), call(_zeros(2, 3, places=[(0, 1)]), axis=1),
     call(_zeros(2, 3, places=[(0, 1), (0, 2), (1, 0)]), axis=1), call(_zeros(2, 3, places=[(0, 1)])),
     call(_zeros(2, 2, 3, places=[(0, 1, 0), (1, 1, 1)]), axis=(0, 2), keepdims=True),
 )
-general("max", _tupled(np.max), *MAKERS, call((0, 3), axis=1), call((2, 0, 3), axis=2))
-general("min", _tupled(np.min), *MAKERS, call((0, 3), axis=1), call((2, 0, 3), axis=2))
+general("max", _tupled(np.max), *MAKERS, *FROM, call((0, 3), axis=1), call((2, 0, 3), axis=2))
+general("min", _tupled(np.min), *MAKERS, *FROM, call((0, 3), axis=1), call((2, 0, 3), axis=2))
 VARIANCES = (
     call((2, 3)), call((2, 3), axis=1, ddof=1), call((2, 3, 4), axis=(0, 2), keepdims=True), call((2, 3, 4), axis=[1], ddof=1),
 )
