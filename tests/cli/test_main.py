@@ -2,6 +2,8 @@
 
 import os
 import select
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -68,6 +70,29 @@ def test_a_pipe_that_nobody_reads_is_known():
         assert not cli.unread(stream)
         os.close(reader)
         assert cli.unread(stream)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.parametrize("words", [["compare", "bert", "gpt2"], ["describe", "gpt2"], ["--help"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_stdout_that_takes_nothing(words, unbuffered):
+    """It is said by name, and not by Python at its end, with a code of its own."""
+    if words == ["--help"] and unbuffered:
+        pytest.skip("argparse ignores what goes wrong when it writes")
+    command, env = [sys.executable, "-m", "tinygrad_llm", *words], os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=env, text=True)
+    assert (done.returncode, done.stderr) == (1, "tinygrad-llm: stdout: No space left on device\n")
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="the system does not tell")
+def test_a_reader_that_is_gone_before_the_first_line():
+    reader, writer = os.pipe()
+    os.close(reader)
+    command, env = [sys.executable, "-m", "tinygrad_llm", "compare", "bert", "gpt2"], os.environ | {"PYTHONUNBUFFERED": ""}
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=env, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_every_command_explains_itself(capsys):

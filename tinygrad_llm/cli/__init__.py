@@ -46,6 +46,26 @@ def main(argv: list[str] | None = None) -> int:
     cut = argv.index("--") if "--" in argv else len(argv)
     debug = "--debug" in argv[:cut]
     argv = [a for i, a in enumerate(argv) if a != "--debug" or i > cut]
+    try:
+        code = dispatch(argv, debug)
+        sys.stdout.flush()  # Python itself would do so at its end, and say of a full disk that an exception is ignored
+        return code
+    except BrokenPipeError:
+        return abandoned()
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        if isinstance(error, OSError) and error.strerror and not error.filename and stuck(sys.stdout):
+            error.filename = "stdout"
+        print(f"tinygrad-llm: {explain(error)}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+
+
+def dispatch(argv: list[str], debug: bool) -> int:
+    """Runs the command that the arguments name, with warnings as short as errors unless debug."""
     parser, commands = build_parser()
     try:
         args = parser.parse_args(argv)
@@ -58,16 +78,6 @@ def main(argv: list[str] | None = None) -> int:
             return commands[args.command].run(args) or 0
     except SystemExit as stop:  # argparse, after --help or a usage error
         return stop.code if isinstance(stop.code, int) else 2 if stop.code else 0
-    except BrokenPipeError:
-        return abandoned()
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 1
-    except Exception as error:
-        if debug:
-            raise
-        print(f"tinygrad-llm: {explain(error)}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
 
 
 def show_warning(message, *where) -> None:
@@ -79,8 +89,24 @@ def abandoned() -> int:
     """The exit code where a pipe has lost its reader: `tinygrad-llm generate ... | head` has what it wanted."""
     lost = [s for s in (sys.stdout, sys.stderr) if unread(s)]
     for stream in lost or [sys.stdout]:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        discard(stream)
     return 1 if lost == [sys.stderr] else 0  # messages were lost, in the middle of the work
+
+
+def discard(stream) -> None:
+    """What a stream still holds, and what is written to it from now on, goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def stuck(stream) -> bool:
+    """Whether a stream takes nothing more, as on a full disk; it is discarded then, or Python would try again at its end."""
+    try:
+        stream.write("\n")  # the text that did not go through may be lost already
+        stream.flush()
+    except OSError:
+        discard(stream)
+        return True
+    return False
 
 
 def unread(stream) -> bool:
