@@ -145,7 +145,7 @@ def test_a_directory_gives_back_what_was_saved_last(first, second, tmp_path):
     assert np.array_equal(text.load(tmp_path).encode("The fox"), tokenizer.encode("The fox"))
 
 
-@pytest.mark.parametrize("kind", ["bytes", "bpe", "wordpiece", "unigram"])
+@pytest.mark.parametrize("kind", text.KINDS)
 def test_half_a_surrogate_pair(kind):
     """What a command line makes of bytes that are not UTF-8."""
     with pytest.raises(ValueError, match=r"surrogate pair, U\+DCFF, at character 1; give the text in UTF-8"):

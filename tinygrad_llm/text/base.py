@@ -72,10 +72,10 @@ def with_borrowed_roles(roles: dict[str, int]) -> dict[str, int]:
     return roles | {r: i for r, i in borrowed.items() if r not in roles and i is not None}
 
 
-def utf8(text: str) -> bytes:
+def encoded(text: str, encoding: str = "utf-8") -> bytes:
     """The bytes of a text; half a surrogate pair, which a command line makes of bytes that are not UTF-8, has none."""
     try:
-        return text.encode("utf-8")
+        return text.encode(encoding)
     except UnicodeEncodeError as error:
         raise ValueError(
             f"the text is not valid Unicode: half a surrogate pair, U+{ord(text[error.start]):04X}, at character {error.start}; "

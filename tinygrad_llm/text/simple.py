@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .base import utf8, with_borrowed_roles
+from .base import encoded, with_borrowed_roles
 
 FILE = "vocabulary.json"
 
@@ -98,7 +98,7 @@ class ByteTokenizer(SimpleTokenizer):
         self.vocab_size = self.first + 256
 
     def encode(self, text: str) -> np.ndarray:
-        return np.frombuffer(utf8(text), dtype=np.uint8).astype(np.int64) + self.first
+        return np.frombuffer(encoded(text), dtype=np.uint8).astype(np.int64) + self.first
 
     def decode(self, ids) -> str:
         raw = b"".join(self.special_text(i).encode("utf-8") if i < self.first else bytes([i - self.first])
@@ -108,7 +108,7 @@ class ByteTokenizer(SimpleTokenizer):
 
 def code_points(text: str) -> np.ndarray:
     """"hé" -> [104, 233] as uint32."""
-    return np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), dtype=np.uint32)
+    return np.frombuffer(encoded(text, "utf-32-le"), dtype=np.uint32)
 
 
 def from_record(record: dict) -> SimpleTokenizer:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from . import simple
-from .base import roles_in, utf8
+from .base import encoded, roles_in
 
 KINDS = ("bpe", "wordpiece", "unigram")
 
@@ -40,7 +40,7 @@ class SubwordTokenizer:
         self.special = roles_in(inner.get_vocab())
 
     def encode(self, text: str, framed: bool = False) -> np.ndarray:
-        utf8(text)  # the library says of half a surrogate pair that it expected a str
+        encoded(text)  # the library says of half a surrogate pair that it expected a str
         return np.array(self.inner.encode(text, add_special_tokens=framed).ids, dtype=np.int64)
 
     def framed(self, text: str) -> np.ndarray:
