@@ -327,6 +327,13 @@ def test_a_foreign_log_is_left_alone(train, corpus, tmp_path, content):
     assert (other / "log.jsonl").read_text() == content and len(list(other.iterdir())) == 1
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="makes a link")
+def test_a_link_to_nothing(train, corpus, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    code, _, err = train(corpus, "--force", out=tmp_path / "link")
+    assert code == 2 and f"a link to {tmp_path / 'gone'}, which is not there" in short(err)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
 def test_a_disk_full_from_the_start(corpus, tmp_path):
     """Every file may have 20 kB, which no checkpoint fits into."""
@@ -354,6 +361,18 @@ def test_a_full_disk(train, corpus, tmp_path, monkeypatch):
     assert code == 1 and "No space left on device" in short(err)
     assert f"tinygrad-llm train --resume {tmp_path / 'run'}" in short(err)
     assert checkpoint.read_state(checkpoint.find(tmp_path / "run" / "last"))[0]["step"] == 2
+
+
+def test_a_disk_full_at_the_report(train, corpus, tmp_path, monkeypatch):
+    """All is saved by then, and the advice is that of a full disk."""
+
+    def full(*args):
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    monkeypatch.setattr("tinygrad_llm.training.report.write_plot", full)
+    code, _, err = train(corpus)
+    assert code == 1 and short(err).startswith(f"tinygrad-llm: {tmp_path / 'run'}: File too large")
+    assert f"tinygrad-llm train --resume {tmp_path / 'run'}" in short(err)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")

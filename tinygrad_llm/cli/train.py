@@ -188,6 +188,8 @@ def check_directory(out: Path, force: bool) -> None:
 
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: this is a file, not a directory")
+    if out.is_symlink() and not out.exists():
+        raise UsageError(f"--out {out}: a link to {out.readlink()}, which is not there; make that directory, or choose another one")
     if not out.exists() or untouched(out):
         return
     if not is_log(out / "log.jsonl"):
@@ -241,17 +243,17 @@ def train(settings: dict, out: Path, resume: bool) -> dict:
     begun = trainer.step
     try:
         result = trainer.run()
+        result |= {"out": str(out), "parameters": model.num_parameters(), "model": settings["model"],
+                   "objective": prepared.task.objective,
+                   "unigram_loss": unigram_loss(prepared.task, prepared.task.evaluation())}  # fmt: skip
+        if result["interrupted"]:
+            say(f"stopped at step {trainer.step}, saved; go on with:  tinygrad-llm train --resume {out}")
+        else:
+            finish(trainer, result, out)
     except OSError as error:
         raise (full_disk(error, out) if error.errno in FULL else error) from error
     except FloatingPointError as error:
         raise diverged(error, out, spoilt=resume and trainer.step == begun) from error
-    result |= {"out": str(out), "parameters": model.num_parameters(), "model": settings["model"],
-               "objective": prepared.task.objective,
-               "unigram_loss": unigram_loss(prepared.task, prepared.task.evaluation())}  # fmt: skip
-    if result["interrupted"]:
-        say(f"stopped at step {trainer.step}, saved; go on with:  tinygrad-llm train --resume {out}")
-    else:
-        finish(trainer, result, out)
     return result
 
 
