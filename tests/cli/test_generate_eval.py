@@ -249,6 +249,29 @@ def test_eval_reads_a_text_within_the_tokens_that_the_tokenizer_puts_around_it(r
     assert page_data(tmp_path / "page.html")["tokens"] == ["<s>", "the", " quick"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no /dev/fd")
+@pytest.mark.parametrize("family", ["bart", "t5"])
+def test_an_encoder_decoder_without_its_run(family, train, corpus, run, tmp_path):
+    """T5's run has sentinels for its own context, far fewer than for the 512 positions of its kind."""
+    assert train(corpus, "--model", family)[0] == 0
+    code, out, err = run("eval", tmp_path / "run" / "best", corpus, "--json")
+    assert code == 0, err
+    assert np.isfinite(json.loads(out)["loss"])
+    end, start = os.pipe()
+    os.close(start)
+    code, _, err = run("eval", tmp_path / "run" / "best", f"/dev/fd/{end}")
+    os.close(end)
+    assert code == 1 and "a pipe is read only once; say what it holds: --objective translation" in short(err)
+
+
+def test_a_discriminator_alone(train, corpus, run, tmp_path):
+    assert train(corpus, "--model", "electra")[0] == 0
+    models.load(tmp_path / "run").discriminator.save(tmp_path / "half")
+    text.load(tmp_path / "run").save(tmp_path / "half")
+    code, _, err = run("eval", tmp_path / "half", corpus)
+    assert code == 1 and "scored with its generator, as ElectraForJointPreTraining" in short(err)
+
+
 def test_eval_refuses_what_the_head_cannot_do(train, corpus, run, tmp_path):
     train(corpus, "--model", "bert", "--context", 32)
     for objective in ("masked", "causal"):

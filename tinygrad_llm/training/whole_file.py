@@ -38,6 +38,8 @@ def evaluate_file(model, tokenizer, path, *, target=None, objective=None, batch:
             raise ValueError("--target is for translation; the objective here is causal")
         return evaluate_text(model, tokenizer, path, batch)
     context = settings.get("context") or longest(model)
+    if objective == "span_corruption":
+        context = min(context, windows_for(tokenizer))
     labels = settings.get("labels") or class_names(model.config)
     choices = DataChoices(objective, "plain", context, eval_batch=batch, label_names=tuple(labels) if labels else None, whole=True)
     prepared = prepare(path, target, choices, tokenizer=tokenizer)
@@ -98,8 +100,17 @@ def accuracy(task, model, batches) -> float:
     return right / max(total, 1)
 
 
+def windows_for(tokenizer) -> int:
+    """The longest context whose corrupted spans the tokenizer has sentinels for: one for 20 tokens, and one more."""
+    sentinels = sum(role.startswith("extra_") for role in tokenizer.special)
+    return 20 * max(sentinels - 1, 1)
+
+
 def tabbed(path) -> bool:
     """Whether the file's first line has a tab."""
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: a pipe is read only once; say what it holds: --objective translation for pairs, "
+                         "text_infilling (BART) or span_corruption (T5) for a text")  # fmt: skip
     return "\t" in texts.read_text(path).split("\n", 1)[0]
 
 
@@ -126,5 +137,7 @@ def guess_objective(model, path, target) -> str:
         return "translation"
     objective = BY_CLASS.get(name) or next((o for end, o in BY_HEAD.items() if name.endswith(end)), None)
     if objective is None:
-        raise ValueError(f"{name}: no objective known for this head; name one with --objective: {', '.join(OBJECTIVES)}")
+        alone = name == "ElectraForPreTraining"
+        hint = "; a discriminator is scored with its generator, as ElectraForJointPreTraining" if alone else ""
+        raise ValueError(f"{name}: eval scores the objectives {', '.join(OBJECTIVES)}; this head has none of them{hint}")
     return objective
