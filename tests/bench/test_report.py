@@ -55,10 +55,12 @@ def test_the_limit_shown_is_the_one_that_binds():
     assert report.speed(streaming | {"bytes": 1e6}, limits, 0.2) == "5 GFLOP/s (5%)"
     assert report.speed(streaming | {"threads": 1}, limits | {"threads": 2}, 0.2) == "5 GFLOP/s"  # of one thread, limits of two
     assert report.speed(streaming | {"threads": 2}, limits | {"threads": 2}, 0.2) == "5 GB/s (50%)"
+    assert report.speed(streaming | {"work": 12345, "unit": "token"}, {}, 0.5).startswith("24,690 token/s, 2 G")
     assert report.speed(streaming | {"work": 3, "unit": "token"}, {}, 0.5).startswith("6 token/s, 2 G")
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(2.5, "2.5 s"), (0.0123, "12.3 ms"), (4.5e-5, "45 µs"), (3e-9, "3 ns")])
+@pytest.mark.parametrize(("seconds", "text"), [(2.5, "2.5 s"), (0.0123, "12.3 ms"), (4.5e-5, "45 µs"), (3e-9, "3 ns"),
+                                                 (0.9997, "1,000 ms"), (1234.0, "1,230 s")])
 def test_durations(seconds, text):
     assert report.duration(seconds) == text
 

@@ -62,12 +62,18 @@ def write(report: dict[str, Any], path: str | Path) -> None:
     os.replace(beside, path)
 
 
+def rounded(value: float, digits: int = 3) -> str:
+    """As many digits, and no power of ten where the number is large: 12.3, 1,230."""
+    value = float(f"{value:.{digits}g}")
+    return f"{value:,.0f}" if value >= 1000 else f"{value:g}"
+
+
 def duration(seconds: float) -> str:
     """Three digits and a unit: 12.3 ms."""
     for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
         if seconds >= scale:
-            return f"{seconds / scale:.3g} {unit}"
-    return f"{seconds * 1e9:.3g} ns"
+            return f"{rounded(seconds / scale)} {unit}"
+    return f"{rounded(seconds * 1e9)} ns"
 
 
 def speed(case: dict[str, Any], limits: dict[str, Any], seconds: float) -> str:
@@ -78,13 +84,13 @@ def speed(case: dict[str, Any], limits: dict[str, Any], seconds: float) -> str:
     """
     if case.get("threads") not in (None, limits.get("threads")):
         limits = {}
-    parts = [f"{case['work'] / seconds:.4g} {case['unit']}/s"] if case["work"] else []
+    parts = [f"{rounded(case['work'] / seconds, 4)} {case['unit']}/s"] if case["work"] else []
     resources = []
     for amount, unit, limit in (("flops", "GFLOP/s", "gflops"), ("bytes", "GB/s", "gbytes")):
         if case[amount]:
             rate, at_limit = case[amount] / seconds / 1e9, limits.get(limit)
             share = rate / at_limit if at_limit else 0.0
-            resources.append((share, f"{rate:.3g} {unit}" + (f" ({share:.0%})" if at_limit else "")))
+            resources.append((share, f"{rounded(rate)} {unit}" + (f" ({share:.0%})" if at_limit else "")))
     return ", ".join(parts + [text for _, text in sorted(resources, reverse=True)[:1]])
 
 
