@@ -1,8 +1,10 @@
 """Generation: caches and padding change nothing, filters keep what they promise, beams find better sequences."""
 
+import gc
 import itertools
 import json
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -412,3 +414,24 @@ def test_arguments_may_stand_in_the_order_of_the_signature():
     draw = np.random.default_rng
     named = model.generate(prompt, max_new_tokens=4, do_sample=True, temperature=0.5, top_k=7, rng=draw(0))
     assert np.array_equal(named, model.generate(prompt, None, 4, True, 0.5, 7, rng=draw(0)))
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 2}])
+@pytest.mark.parametrize("make", [decoder, seq2seq])
+def test_the_cache_is_freed_with_the_call_and_needs_no_garbage_collector(make, options, monkeypatch):
+    model, caches = make(), []
+    made = model.make_cache
+
+    def make_cache(*args, **kwargs):
+        cache = made(*args, **kwargs)
+        caches.append(weakref.ref(cache))
+        return cache
+
+    monkeypatch.setattr(model, "make_cache", make_cache)
+    gc.collect()
+    gc.disable()
+    try:
+        model.generate(prompts(0), max_new_tokens=4, **options)
+        assert caches and [cache() for cache in caches] == [None] * len(caches)
+    finally:
+        gc.enable()

@@ -1,5 +1,6 @@
 """Reading and writing checkpoints: exact, lean, atomic; and every mistake named before it costs memory."""
 
+import gc
 import json
 import os
 import subprocess
@@ -96,7 +97,7 @@ def test_bfloat16_is_exact_for_every_pattern(tmp_path):
     values = (patterns.astype(np.uint32) << 16).view(np.float32)
     write(tmp_path / "all.safetensors", [("x", values.shape, lambda: values)], "bfloat16", {})
     got = np.empty(values.shape, np.float32)
-    TensorFile(tmp_path / "all.safetensors").entries["x"].copy_to(got)
+    TensorFile(tmp_path / "all.safetensors").entries()["x"].copy_to(got)
     np.testing.assert_array_equal(got, values)
     with safe_open(str(tmp_path / "all.safetensors"), framework="numpy") as file:
         assert file.get_slice("x").get_dtype() == "BF16"
@@ -383,3 +384,18 @@ def test_saving_after_surgery_says_that_the_config_does_not_describe_it(tmp_path
         model.save(tmp_path / "tied")
     ids = np.array([[1, 5, 3]])
     np.testing.assert_array_equal(tg.models.load(tmp_path / "tied")(input_ids=ids).logits.data, model(input_ids=ids).logits.data)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts open files in /proc")
+def test_loading_closes_its_file_without_the_garbage_collector(saved):
+    _, folder = saved
+    open_files = lambda: len(os.listdir("/proc/self/fd"))  # noqa: E731
+    gc.collect()
+    gc.disable()
+    try:
+        before = open_files()
+        for _ in range(5):
+            tg.models.load(folder)
+        assert open_files() == before
+    finally:
+        gc.enable()

@@ -119,7 +119,7 @@ def architecture_of(values: dict[str, Any], source: str) -> str:
 def open_weights(folder: Path) -> dict[str, Entry]:
     """All tensors of the folder's safetensors files, by published name."""
     if (folder / SINGLE).is_file():
-        return dict(TensorFile(folder / SINGLE).entries)
+        return TensorFile(folder / SINGLE).entries()
     if not (folder / INDEX).is_file():
         others = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".h5", ".msgpack"))
         hint = f"; found {', '.join(others)}: convert it with transformers' save_pretrained" if others else ""
@@ -130,16 +130,16 @@ def open_weights(folder: Path) -> dict[str, Entry]:
     for name, file in weight_map.items():
         if not isinstance(file, str):
             raise CheckpointError(f"{folder / INDEX}: weight_map: expected a file's name for {name}, got {file!r}")
-    files: dict[str, TensorFile] = {}
+    files: dict[str, dict[str, Entry]] = {}
     for name in sorted(set(weight_map.values())):
         if Path(name).name != name or not (folder / name).is_file():
             raise FileNotFoundError(f"{folder / INDEX} names {name}, which is not in that folder")
-        files[name] = TensorFile(folder / name)
+        files[name] = TensorFile(folder / name).entries()
     entries = {}
     for name, file in weight_map.items():
-        if name not in files[file].entries:
+        if name not in files[file]:
             raise CheckpointError(f"{folder / INDEX}: {name} should be in {file}, and is not")
-        entries[name] = files[file].entries[name]
+        entries[name] = files[file][name]
     return entries
 
 

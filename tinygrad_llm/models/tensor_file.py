@@ -63,7 +63,7 @@ class Entry:
 
 
 class TensorFile:
-    """A safetensors file: `entries` by name. Nothing is read before an entry is asked for its values."""
+    """A safetensors file and its `entries()`. Nothing is read before an entry is asked for its values."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -73,12 +73,18 @@ class TensorFile:
             header = json.loads(file.read(length))
             self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.metadata = header.pop("__metadata__", {})
-        self.entries: dict[str, Entry] = {}
+        self.header, self.start = header, 8 + length
         for name, item in header.items():
-            start, end = item["data_offsets"]
             if item["dtype"] not in READ:
                 raise CheckpointError(f"{self.path.name}: {name} has dtype {item['dtype']}; supported are {', '.join(READ)}")
-            self.entries[name] = Entry(self, name, item["dtype"], tuple(item["shape"]), 8 + length + start, end - start)
+
+    def entries(self) -> dict[str, Entry]:
+        """All tensors by name. They hold the file, which does not hold them: it is closed with the last of them."""
+        return {
+            name: Entry(self, name, item["dtype"], tuple(item["shape"]), self.start + item["data_offsets"][0],
+                        item["data_offsets"][1] - item["data_offsets"][0])
+            for name, item in self.header.items()
+        }  # fmt: skip
 
     def drop_pages(self) -> None:
         """Give the pages read so far back, so that the file does not count as our memory beside the copy."""

@@ -158,8 +158,8 @@ class MultiHeadAttention(Module):
             k, v = cache.cross
             return tap("q", q), tap("k", k), tap("v", v)
         source = x if context is None else context
-        if context is not None and cache is not None and cache.owner.copies > 1 and engine.lens is None:
-            source = context[:: cache.owner.copies]
+        if context is not None and cache is not None and cache.extent.copies > 1 and engine.lens is None:
+            source = context[:: cache.extent.copies]
         k = self._split(self.k(source), self.kv_heads, self.k_norm, mask)
         v = self._split(self.v(source), self.kv_heads, None, mask)
         if rotary is not None:

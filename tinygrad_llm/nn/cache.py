@@ -11,27 +11,37 @@ from kernels.arrays import empty
 from ..autograd import Tensor, is_grad_enabled
 
 
+class Extent:
+    """What the layers of a cache share. Held apart from it: a layer that knew its cache would be a reference cycle, and the memory
+    of a generation would wait for the garbage collector."""
+
+    __slots__ = ("capacity", "copies", "length")
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity, self.copies, self.length = capacity, 1, 0
+
+
 class LayerCache:
     """One layer's share: `k`, `v` (B, Hkv, capacity, K), and for seq2seq the encoder's keys and values in `cross`."""
 
-    __slots__ = ("cross", "k", "v", "owner")
+    __slots__ = ("cross", "extent", "k", "v")
 
-    def __init__(self, owner: KVCache) -> None:
-        self.owner = owner
+    def __init__(self, extent: Extent) -> None:
+        self.extent = extent
         self.k: np.ndarray | None = None
         self.v: np.ndarray | None = None
         self.cross: tuple[Tensor, Tensor] | None = None
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store the new positions' k, v (B, Hkv, T, K); returns those of all positions, (B, Hkv, S, K)."""
-        if self.owner.length and is_grad_enabled() and k.requires_grad:
+        if self.extent.length and is_grad_enabled() and k.requires_grad:
             raise RuntimeError("cache: gradients do not flow into cached positions; continue a sequence under tg.no_grad()")
         keys, values = self.append_arrays(k._data, v._data)
-        return (k, v) if self.owner.length == 0 else (Tensor(keys), Tensor(values))
+        return (k, v) if self.extent.length == 0 else (Tensor(keys), Tensor(values))
 
     def append_arrays(self, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`append` on arrays. The first positions come back as they are: nothing was stored before them."""
-        past, T = self.owner.length, k.shape[2]
+        past, T = self.extent.length, k.shape[2]
         self._reserve(k, v, past + T)
         assert self.k is not None and self.v is not None
         self.k[:, :, past : past + T] = k
@@ -44,9 +54,9 @@ class LayerCache:
         held = 0 if self.k is None else self.k.shape[2]
         if needed <= held:
             return
-        capacity = self.owner.capacity if self.k is None else 2 * held
+        capacity = self.extent.capacity if self.k is None else 2 * held
         capacity = max(capacity, needed)
-        self.k, self.v = (_grown(old, new, capacity, self.owner.length) for old, new in ((self.k, k), (self.v, v)))
+        self.k, self.v = (_grown(old, new, capacity, self.extent.length) for old, new in ((self.k, k), (self.v, v)))
 
 
 def _grown(old: np.ndarray | None, new: np.ndarray, capacity: int, used: int) -> np.ndarray:
@@ -65,11 +75,25 @@ class KVCache:
     """
 
     def __init__(self, layers: int, capacity: int = 256) -> None:
-        self.capacity = max(int(capacity), 1)
-        self.length = 0
-        self.copies = 1
+        self.extent = Extent(max(int(capacity), 1))
         self.prepared: dict[tuple[int, int], Any] = {}  # the layers as one call, see prepared.py
-        self.layers = [LayerCache(self) for _ in range(layers)]
+        self.layers = [LayerCache(self.extent) for _ in range(layers)]
+
+    @property
+    def capacity(self) -> int:
+        return self.extent.capacity
+
+    @property
+    def length(self) -> int:
+        return self.extent.length
+
+    @property
+    def copies(self) -> int:
+        return self.extent.copies
+
+    @copies.setter
+    def copies(self, copies: int) -> None:
+        self.extent.copies = copies
 
     def __getitem__(self, i: int) -> LayerCache:
         return self.layers[i]
@@ -79,13 +103,13 @@ class KVCache:
 
     def advance(self, T: int) -> None:
         """Count T more positions as filled."""
-        self.length += T
+        self.extent.length += T
 
     def truncate(self, length: int) -> None:
         """Forget the positions from `length` on."""
         if not 0 <= length <= self.length:
             raise ValueError(f"cache: cannot truncate {self.length} positions to {length}")
-        self.length = length
+        self.extent.length = length
 
     def get_seq_length(self) -> int:
         """How many positions are filled (transformers' name)."""
