@@ -402,3 +402,12 @@ def test_gradients_are_forgotten_or_zeroed():
     assert without.grad is None and not p.grad.data.any()
     optimizer.zero_grad()
     assert p.grad is None
+
+
+def test_a_group_without_params_and_a_foreign_state_are_refused():
+    params = parameters()
+    with pytest.raises(ValueError, match="a group needs 'params' beside its options, got 'lr'"):
+        optim.SGD([{"lr": 0.1}])
+    foreign = {"state": {0: {"step": 1}}, "param_groups": [{"lr": 1e-3}]}  # as PyTorch lays it out
+    with pytest.raises(ValueError, match="expected the keys 'groups', 'steps' and 'state' .* got 'state', 'param_groups'"):
+        optim.AdamW(params).load_state_dict(foreign)

@@ -42,6 +42,8 @@ class Optimizer:
 
     def add_param_group(self, group: dict) -> None:
         """One more group {"params": [...], option: value}; the defaults hold for options that it does not name."""
+        if "params" not in group:
+            raise ValueError(f"params: a group needs 'params' beside its options, got {', '.join(map(repr, group)) or 'nothing'}")
         unknown = sorted(set(group) - set(self.defaults) - {"params"})
         if unknown:
             raise ValueError(f"params: unknown option {unknown[0]!r} in a group; expected some of {', '.join(self.defaults)}")
@@ -142,6 +144,9 @@ class Optimizer:
 
     def load_state_dict(self, saved: dict) -> None:
         """Checks everything before it writes anything."""
+        if not {"groups", "steps", "state"} <= set(saved):
+            raise ValueError("optimizer state: expected the keys 'groups', 'steps' and 'state' of this library's state_dict, "
+                             f"got {', '.join(map(repr, saved)) or 'none'}")  # fmt: skip
         where = self.places()
         if len(saved["groups"]) != len(self.param_groups) or len(saved["steps"]) != len(where):
             raise ValueError(f"optimizer state: expected {len(self.param_groups)} groups with {len(where)} parameters, "
