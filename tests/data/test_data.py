@@ -1,5 +1,8 @@
 """Padding, packing, token files, and sources that resume where they stopped."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -131,3 +134,47 @@ def test_by_length_pads_little():
     padding = lambda batches: sum(lengths[b].max() * len(b) - lengths[b].sum() for b in batches)
     in_order = [np.arange(i, i + 20) for i in range(0, 2000, 20)]
     assert padding(data.by_length(lengths, 20, rng)) < 0.1 * padding(in_order)
+
+
+@pytest.mark.parametrize("values", [[0.5, 1.0], [float("nan")], [float("inf")], [1e30], ["a"], [None]], ids=repr)
+def test_what_is_no_id_is_refused_and_not_cut_to_one(values, tmp_path):
+    for take in (lambda v: data.pad([v]), lambda v: data.pad_labels([v]), lambda v: data.pack([v], 1),
+                 lambda v: data.Windows(np.array(v), 1).draw(1 << 6), lambda v: data.write_tokens(tmp_path / "x", [v], 9)):  # fmt: skip
+        with pytest.raises(TypeError, match="expected token ids, which are integers"):
+            take(values)
+    assert not list(tmp_path.iterdir())  # nor is half a file left
+
+
+def test_whole_numbers_and_small_integers_are_ids():
+    assert data.pad([np.concatenate([[], [3, 4]])])[0].tolist() == [[3, 4]]  # floats, as NumPy joins them
+    assert data.Windows(np.arange(9, dtype=np.uint8), 4).draw(2).dtype == np.int64
+
+
+def test_sizes_below_one_are_refused():
+    with pytest.raises(ValueError, match="multiple: expected at least 1, got 0"):
+        data.pad([[1]], multiple=0)
+    with pytest.raises(ValueError, match="batch: expected at least 1 example, got 0"):
+        data.by_length([3, 1], 0)
+
+
+def test_a_token_file_is_split_and_sent_without_reading_it(tmp_path):
+    ids = np.arange(10_000) % 50
+    data.write_tokens(tmp_path / "x", [ids], 50)
+    whole = data.TokenFile(tmp_path / "x", 10)
+    train, held = data.split_ids(whole, 0.25)
+    for part, expected in ((train, ids[10:][:7492]), (held, ids[10:][7492:]), (held.part(3, -5), ids[10:][7495:-5])):
+        again = pickle.loads(pickle.dumps(part))
+        assert len(pickle.dumps(part)) < 500  # the ids stay in the file, which a worker process maps, too
+        for file in (part, again, copy.deepcopy(part)):
+            assert isinstance(file, data.TokenFile) and len(file) == len(expected)
+            np.testing.assert_array_equal(file[:], expected)
+
+
+def test_what_could_not_be_written_leaves_nothing(tmp_path):
+    def pieces():
+        yield [1, 2]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        data.write_tokens(tmp_path / "x", pieces(), 9)
+    assert not list(tmp_path.iterdir())

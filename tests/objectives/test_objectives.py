@@ -1,5 +1,7 @@
 """Each objective keeps its paper's proportions, loses nothing it should keep, and repeats with its seed."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -313,3 +315,41 @@ def test_spans_and_lengths_that_hold_nothing():
     with pytest.raises(ValueError, match="max_length: expected more than the 2 special tokens, got 2"):
         objectives.classification([words(3)], [0], pad_id=PAD, cls_id=CLS, sep_id=SEP, max_length=2)
     assert objectives.classification([words(3)], [0], pad_id=PAD, cls_id=CLS, sep_id=SEP, max_length=3)["input_ids"].shape == (1, 3)
+
+
+def test_labels_of_a_regression_keep_their_fractions():
+    frame = lambda labels: objectives.classification([[7], [8]], labels, pad_id=0)["labels"]  # noqa: E731
+    assert frame([0.5, 1.7]).tolist() == [0.5, 1.7]
+    assert frame([[0.0, 1.0], [1.0, 1.0]]).dtype.kind == "f"  # one per class
+    assert frame([0, 1]).dtype == frame([False, True]).dtype == np.int64
+
+
+@pytest.mark.parametrize("call", [
+    lambda x: objectives.causal([x]), lambda x: objectives.masked([x], mask_id=4, vocab_size=9),
+    lambda x: objectives.text_infilling(x, mask_id=4), lambda x: objectives.span_corruption(x, sentinels=[98, 99]),
+    lambda x: objectives.translation([x], [[1]], pad_id=0), lambda x: objectives.translation([[1]], [x], pad_id=0),
+    lambda x: objectives.classification([x], [0], pad_id=0), lambda x: objectives.replaced_token([x], [[-100] * 3], np.zeros((1, 3, 9))),
+])  # fmt: skip
+def test_ids_with_a_fraction_are_refused(call):
+    with pytest.raises(TypeError, match="expected token ids, which are integers, got float64"):
+        call([1.0, 2.5, 3.0])
+
+
+def test_masked_names_what_does_not_fit_its_ids():
+    ids = np.ones((2, 3), np.int64)
+    for name, value, shape in (("attention_mask", np.ones(3), "(2, 3)"), ("word_starts", np.ones((2, 2)), "(2, 3)"), ("static", [1], "(2,)")):
+        with pytest.raises(ValueError, match=f"{name}: expected shape {re.escape(shape)}"):
+            objectives.masked(ids, mask_id=4, vocab_size=9, **{name: value})
+    with pytest.raises(ValueError, match=r"ids: expected \(batch, length\), got shape \(3,\)"):
+        objectives.masked(ids[0], mask_id=4, vocab_size=9)
+
+
+def test_no_stranger_comes_from_an_empty_document():
+    documents = [[], [[11, 12], [13]], [], [[21], [22, 23]], []]
+    options = dict(max_length=12, cls_id=1, sep_id=2, pad_id=0, rng=np.random.default_rng(0))
+    for batch in (64, None):
+        found = objectives.next_sentence(documents, batch, **options)
+        for ids, label in zip(found["input_ids"], found["next_sentence_label"]):
+            assert len({x // 10 for x in ids.tolist() if x > 9}) == 1 + label  # a stranger has another document's tens
+    with pytest.raises(ValueError, match="expected at least 2 with sentences, to draw a stranger from; got 1"):
+        objectives.next_sentence([documents[1], []], 4, **options)

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from .padding import as_ids
+
 
 def pack(documents, length: int, eos_id: int | None = None) -> np.ndarray:
     """(N, length) int64: the documents joined (with `eos_id` after each, where given) and cut; the rest is dropped.
@@ -11,7 +13,7 @@ def pack(documents, length: int, eos_id: int | None = None) -> np.ndarray:
     if length < 1:
         raise ValueError(f"length: expected at least 1, got {length}")
     end = [] if eos_id is None else [np.array([eos_id], dtype=np.int64)]
-    pieces = [piece for d in documents for piece in (np.asarray(d, dtype=np.int64).reshape(-1), *end)]
+    pieces = [piece for d in documents for piece in (as_ids(d).reshape(-1), *end)]
     flat = np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int64)
     if len(flat) < length:
         raise ValueError(f"length: the documents have {len(flat)} tokens in all, fewer than one block of {length}")

@@ -6,6 +6,17 @@ import numpy as np
 IGNORE = -100
 
 
+def as_ids(values) -> np.ndarray:
+    """Ids as int64; numbers that a cast would change (0.5, NaN) are refused, for they are no ids."""
+    given = np.asarray(values)
+    whole = given.dtype.kind in "iub"
+    if given.dtype.kind == "f":  # an empty list is a float array, and joined with ids makes floats of them
+        whole = bool(((np.abs(given) < 2**63) & (given == np.trunc(given))).all())
+    if not whole:
+        raise TypeError(f"expected token ids, which are integers, got {given.dtype}")
+    return given.astype(np.int64, copy=False)
+
+
 def pad(sequences, pad_id: int = 0, *, side: str = "right", length: int | None = None, multiple: int = 1):
     """(input_ids, attention_mask), both (B, T) int64; the mask is 1 at real tokens and 0 at padding.
 
@@ -14,7 +25,9 @@ def pad(sequences, pad_id: int = 0, *, side: str = "right", length: int | None =
     """
     if side not in ("left", "right"):
         raise ValueError(f"side: expected 'left' or 'right', got {side!r}")
-    sequences = [np.asarray(s, dtype=np.int64).reshape(-1) for s in sequences]
+    if multiple < 1:
+        raise ValueError(f"multiple: expected at least 1, got {multiple}")
+    sequences = [as_ids(s).reshape(-1) for s in sequences]
     if not sequences:
         raise ValueError("pad: expected at least one sequence, got none")
     longest = max(len(s) for s in sequences)

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from .padding import as_ids
+
 
 class Windows:
     """Random windows of one long sequence (an ndarray or a TokenFile), as nanoGPT draws them: (B, length) int64."""
@@ -16,8 +18,8 @@ class Windows:
     def draw(self, batch: int) -> np.ndarray:
         starts = self.rng.integers(0, len(self.ids) - self.length + 1, size=batch)
         if isinstance(self.ids, np.ndarray):
-            return self.ids[starts[:, None] + np.arange(self.length)]  # (B, length)
-        return np.stack([self.ids[s : s + self.length] for s in starts])
+            return as_ids(self.ids[starts[:, None] + np.arange(self.length)])  # (B, length)
+        return as_ids(np.stack([self.ids[s : s + self.length] for s in starts]))
 
     def state_dict(self) -> dict:
         return {"rng": self.rng.bit_generator.state}
@@ -75,6 +77,8 @@ def by_length(lengths, batch: int, rng=None, *, pool: int = 50) -> list[np.ndarr
     The examples are shuffled, sorted by length within pools of `pool` batches, and the batches shuffled again; with
     rng None nothing is shuffled and all is one pool, which is what evaluation wants.
     """
+    if batch < 1:
+        raise ValueError(f"batch: expected at least 1 example, got {batch}")
     lengths = np.asarray(lengths)
     order = np.arange(len(lengths)) if rng is None else rng.permutation(len(lengths))
     span = len(order) if rng is None else batch * pool

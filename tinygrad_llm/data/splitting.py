@@ -2,11 +2,15 @@
 
 import numpy as np
 
+from .token_file import TokenFile
+
 
 def split_ids(ids, fraction: float = 0.1):
     """(train, validation): the last `fraction` of one long sequence is held out; views, nothing is copied."""
     check_fraction(fraction)
     cut = int(len(ids) * (1 - fraction))
+    if isinstance(ids, TokenFile):  # whose slices are copies
+        return ids.part(0, cut), ids.part(cut)
     return ids[:cut], ids[cut:]
 
 

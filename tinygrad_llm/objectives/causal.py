@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..data import IGNORE
+from ..data.padding import as_ids
 
 
 def causal(ids, attention_mask=None) -> dict[str, np.ndarray]:
@@ -11,7 +12,7 @@ def causal(ids, attention_mask=None) -> dict[str, np.ndarray]:
     ids (B, T). T tokens give T-1 predictions, so a window of context + 1 fills every position. Where attention_mask
     is 0 the label is -100.
     """
-    ids = np.asarray(ids, dtype=np.int64)
+    ids = as_ids(ids)
     if ids.ndim != 2 or ids.shape[1] < 2:
         raise ValueError(f"ids: expected (batch, length) with length at least 2, got {ids.shape}")
     if attention_mask is None:

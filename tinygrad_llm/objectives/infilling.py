@@ -4,6 +4,7 @@ original. BART itself uses text infilling with sentence permutation."""
 import numpy as np
 
 from ..autograd import generator
+from ..data.padding import as_ids
 from .check import check_share, check_span
 
 
@@ -72,7 +73,7 @@ def rotate(ids, *, rng=None) -> np.ndarray:
 
 
 def checked(ids, rng):
-    ids = np.asarray(ids, dtype=np.int64)
+    ids = as_ids(ids)
     if ids.ndim != 1:
         raise ValueError(f"ids: expected one sequence (T,), got shape {ids.shape}")
     return ids, generator(rng)

@@ -4,6 +4,7 @@ import numpy as np
 
 from ..autograd import generator
 from ..data import IGNORE
+from ..data.padding import as_ids
 from .check import check_share
 
 
@@ -18,7 +19,13 @@ def masked(ids, *, mask_id: int, vocab_size: int, rng=None, special=(), attentio
     it masks are drawn anew (RoBERTa's dynamic masking).
     """
     check_share("probability", probability)
-    ids = np.asarray(ids, dtype=np.int64)
+    ids = as_ids(ids)
+    if ids.ndim != 2:
+        raise ValueError(f"ids: expected (batch, length), got shape {ids.shape}")
+    for name, value, shape in (("attention_mask", attention_mask, ids.shape), ("word_starts", word_starts, ids.shape),
+                               ("static", static, ids.shape[:1])):  # fmt: skip
+        if value is not None and np.shape(value) != shape:
+            raise ValueError(f"{name}: expected shape {shape} for ids {ids.shape}, got {np.shape(value)}")
     special = np.asarray(sorted(special), dtype=np.int64)
     allowed = ~np.isin(ids, special)
     if attention_mask is not None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..autograd import generator
 from ..data import pad
+from ..data.padding import as_ids
 
 
 def next_sentence(documents, batch: int | None, *, max_length: int, cls_id: int, sep_id: int, pad_id: int, rng=None):
@@ -16,16 +17,17 @@ def next_sentence(documents, batch: int | None, *, max_length: int, cls_id: int,
     batch None: instead of drawn places, every sentence once, in order.
     Returns input_ids, attention_mask, token_type_ids (batch, T) and next_sentence_label (batch,).
     """
-    if len(documents) < 2:
-        raise ValueError(f"documents: expected at least 2, to draw a stranger from; got {len(documents)}")
+    filled = np.flatnonzero([len(d) > 0 for d in documents])
+    if len(filled) < 2:
+        raise ValueError(f"documents: expected at least 2 with sentences, to draw a stranger from; got {len(filled)}")
     rng = generator(rng)
     places = drawn(documents, max_length - 3, batch, rng) if batch is not None else walked(documents, max_length - 3)
     pairs, labels = [], rng.integers(0, 2, size=len(places) if batch is None else batch)
     for label, (here, chunk) in zip(labels, places):
         first, second = cut_in_two(chunk, rng)
         if label == 1:
-            other = int(rng.integers(0, len(documents) - 1))
-            stranger = documents[other + (other >= here)]
+            other = int(rng.integers(0, len(filled) - 1))
+            stranger = documents[filled[other + (filled[other] >= here)]]
             start = int(rng.integers(0, len(stranger)))
             second = np.concatenate(stranger[start:])
         pairs.append(truncate_pair(first, second, max_length - 3, rng))
@@ -71,7 +73,7 @@ def walked(documents, room: int) -> list:
             if total + len(sentence) > room and len(chunk) >= 2 and i < last:  # no sentence is left alone at the end
                 places.append((here, chunk))
                 chunk, total = [], 0
-            chunk.append(np.asarray(sentence, dtype=np.int64))
+            chunk.append(as_ids(sentence))
             total += len(sentence)
         places.append((here, chunk))
     return places
@@ -85,7 +87,7 @@ def some_sentences(document, room: int, rng, short: float = 0.1) -> list:
     for sentence in document[start:]:
         if len(chunk) >= 2 and total + len(sentence) > target:
             break
-        chunk.append(np.asarray(sentence, dtype=np.int64))
+        chunk.append(as_ids(sentence))
         total += len(sentence)
     return chunk
 

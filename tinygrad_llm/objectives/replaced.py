@@ -4,6 +4,7 @@ import numpy as np
 
 from ..autograd import generator
 from ..data import IGNORE
+from ..data.padding import as_ids
 
 #: The discriminator's loss counts this many times the generator's (section 3.1).
 DISCRIMINATOR_WEIGHT = 50.0
@@ -17,7 +18,7 @@ def replaced_token(ids, masked_labels, generator_logits, *, rng=None, attention_
     ids (B, T) originals; masked_labels (B, T) as `masked(..., split=(1, 0, 0))` gives them (-100 where not masked);
     generator_logits (B, T, V). A draw that happens to be right counts as original. Padding has label -100.
     """
-    ids, masked_labels = np.asarray(ids, dtype=np.int64), np.asarray(masked_labels)
+    ids, masked_labels = as_ids(ids), np.asarray(masked_labels)
     logits = np.asarray(generator_logits)
     if logits.shape[:2] != ids.shape or masked_labels.shape != ids.shape:
         raise ValueError(f"expected masked_labels {ids.shape} and generator_logits {ids.shape} + (V,), "

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..autograd import generator
+from ..data.padding import as_ids
 from .check import check_share, check_span
 
 
@@ -17,7 +18,7 @@ def span_corruption(ids, *, sentinels, eos_id: int | None = None, rng=None, dens
     round(density · T) tokens in round(that / mean_span) spans, cut at random as in the paper's code; the text begins
     with an uncorrupted span. `sentinels` are used in order, one more than there are spans.
     """
-    ids = np.asarray(ids, dtype=np.int64)
+    ids = as_ids(ids)
     if ids.ndim != 1 or len(ids) < 2:
         raise ValueError(f"ids: expected one sequence (T,) of at least 2 tokens, got shape {ids.shape}")
     check_share("density", density)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..data import pad, pad_labels
+from ..data.padding import as_ids
 
 
 def translation(sources, targets, *, pad_id: int, eos_id: int | None = None, max_length: int | None = None):
@@ -17,22 +18,26 @@ def translation(sources, targets, *, pad_id: int, eos_id: int | None = None, max
         raise ValueError(f"expected as many targets as sources, got {len(targets)} and {len(sources)}")
     end = [] if eos_id is None else [eos_id]
     room = room_for_text(max_length, len(end))
-    close = lambda s: np.concatenate([np.asarray(s, dtype=np.int64)[:room], end]).astype(np.int64)
+    close = lambda s: np.concatenate([as_ids(s)[:room], end]).astype(np.int64)
     ids, mask = pad([close(s) for s in sources], pad_id)
     return {"input_ids": ids, "attention_mask": mask, "labels": pad_labels([close(t) for t in targets])}
 
 
 def classification(sequences, labels, *, pad_id: int, cls_id: int | None = None, sep_id: int | None = None,
                    max_length: int | None = None):
-    """[CLS] text [SEP] and one class per text: input_ids, attention_mask (B, T), labels (B,)."""
+    """[CLS] text [SEP] and one class per text: input_ids, attention_mask (B, T), labels (B,).
+
+    Labels that are floats stay as they are: the values of a regression (B,), or a 0.0 or 1.0 for each class (B, C).
+    """
+    labels = np.asarray(labels)
     if len(sequences) != len(labels):
         raise ValueError(f"expected one label per text, got {len(labels)} labels and {len(sequences)} texts")
     front = [] if cls_id is None else [cls_id]
     back = [] if sep_id is None else [sep_id]
     room = room_for_text(max_length, len(front) + len(back))
-    rows = [np.concatenate([front, np.asarray(s, dtype=np.int64)[:room], back]).astype(np.int64) for s in sequences]
+    rows = [np.concatenate([front, as_ids(s)[:room], back]).astype(np.int64) for s in sequences]
     ids, mask = pad(rows, pad_id)
-    return {"input_ids": ids, "attention_mask": mask, "labels": np.asarray(labels, dtype=np.int64)}
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels if labels.dtype.kind == "f" else labels.astype(np.int64)}
 
 
 def room_for_text(max_length: int | None, special: int) -> int | None:
