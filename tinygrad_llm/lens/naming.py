@@ -30,7 +30,6 @@ class Namer:
     """Turns (module path, tap name) into the vocabulary above."""
 
     def __init__(self, model: Any) -> None:
-        self.prefix = getattr(model, "base_prefix", "")
         self.sides = bool(getattr(model, "is_encoder_decoder", False))
 
     def name(self, path: str, tap: str) -> str:

@@ -14,11 +14,6 @@ from ..nn import init
 from .base import Model
 from .config import Config
 
-HEADS = (
-    "base", "causal_lm", "masked_lm", "pretraining", "next_sentence_prediction", "sequence_classification",
-    "token_classification", "question_answering", "seq2seq_lm",
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Family:

@@ -113,8 +113,3 @@ def parameter(shape: tuple[int, ...], init: Initialiser, rng: np.random.Generato
     array = empty(shape, dtype)
     init(array, generator(rng))
     return Tensor(array, requires_grad=True)
-
-
-def is_skeleton(value: Tensor) -> bool:
-    """True for a parameter that was made in a skeleton and has no memory yet."""
-    return not value._data.flags.writeable and value.size > 1 and not any(value._data.strides)

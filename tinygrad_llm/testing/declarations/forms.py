@@ -28,15 +28,14 @@ class Declaration:
     """What the tests of one op need to know.
 
     `reference(*args, **params)` computes the value in plain NumPy, written independently of the op.
-    `makers` build samples from a random generator. `domains` is given for elementwise ops (form "unary" or "binary"):
-    one (low, high) for each input, for tests that draw shapes and values themselves. `kinks` are input values at or
+    `makers` build samples from a random generator. `domains` is given for elementwise ops: one (low, high) for
+    each input, for tests that draw shapes and values themselves. `kinks` are input values at or
     near which there is no derivative: samples stay away from them by `margin`.
     """
 
     name: str
     reference: Callable[..., Any]
     makers: tuple[Callable[[Generator], Sample], ...]
-    form: str = "general"
     domains: tuple[tuple[float, float], ...] = ()
     kinks: tuple[float, ...] = ()
     margin: float = 1e-2
@@ -78,7 +77,7 @@ def unary(name: str, reference: Callable[..., Any], low: float = -2.0, high: flo
     kinks, margin = flags.get("kinks", ()), flags.get("margin", 1e-2)
     make = lambda shape: lambda rng: Sample((draw(rng, shape, low, high, kinks, margin),))
     makers = (make((2, 3)), make(()), make((0, 3)))
-    return declare(Declaration(name, reference, makers, "unary", ((low, high),), **flags))
+    return declare(Declaration(name, reference, makers, ((low, high),), **flags))
 
 
 def binary(
@@ -91,7 +90,7 @@ def binary(
     """A broadcasting op of two inputs: `binary("divide", np.divide, b=(0.5, 2))`."""
     make = lambda left, right: lambda rng: Sample((draw(rng, left, *a), draw(rng, right, *b)))
     makers = (make((2, 3), (2, 3)), make((2, 3), (3,)), make((), (2, 1)), make((2, 1, 3), (4, 1)), make((0, 3), (1, 3)))
-    return declare(Declaration(name, reference, makers, "binary", (a, b), **flags))
+    return declare(Declaration(name, reference, makers, (a, b), **flags))
 
 
 def general(

@@ -24,10 +24,6 @@ def _tupled(function):
     return reference
 
 
-def _ties(*shape):
-    return lambda rng: np.ones(shape)
-
-
 def _zeros(*shape, places):
     """Random numbers with some zeros."""
     def make(rng):
