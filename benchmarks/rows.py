@@ -29,9 +29,9 @@ def cases(options: Options) -> Iterator[Case]:
 
 
 def versus_torch(name: str, inputs: Callable[..., Arrays], traffic: float, ours: Callable[..., Any],
-                 theirs: Callable[..., Any], tol: float | None = None) -> Case:
+                 theirs: Callable[..., Any]) -> Case:
     """`ours` and `theirs` map the inputs, arrays or tensors, to the function that is timed; theirs also gets torch."""
-    case = Case(name, inputs, bytes=traffic, tol=tol)
+    case = Case(name, inputs, bytes=traffic)
 
     @case.contestant("ours")
     def _(*arrays: np.ndarray) -> Any:

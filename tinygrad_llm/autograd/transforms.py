@@ -59,15 +59,15 @@ def _grad(outs: list[Tensor], xs: list[Tensor], seeds: list[Tensor], create_grap
     return [_zeros(x) if d is None else d for d, x in zip(found, xs, strict=True)]
 
 
-def _like(given: Any, targets: list[Tensor], who: str, what: str) -> list[Tensor]:
+def _like(given: Any, targets: list[Tensor], who: str) -> list[Tensor]:
     if given is None:
         if len(targets) != 1 or targets[0].size != 1:
-            raise ValueError(f"{who}: {what} must be given unless it is for a single element")
+            raise ValueError(f"{who}: v must be given unless it is for a single element")
         return [Tensor(np.ones(targets[0].shape, targets[0].dtype))]
     seeds, _ = _listed(given)
     shapes, wanted = [s.shape for s in seeds], [t.shape for t in targets]
     if shapes != wanted:
-        raise ValueError(f"{who}: {what} must have shapes {wanted}, got {shapes}")
+        raise ValueError(f"{who}: v must have shapes {wanted}, got {shapes}")
     return seeds
 
 
@@ -75,7 +75,7 @@ def vjp(fn: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool =
     """(fn(inputs), vᵀJ): the gradient of the outputs weighted by `v`, which has their shapes."""
     xs, many = _prepare(inputs, create_graph)
     outs, many_out = _call(fn, xs)
-    seeds = _like(v, outs, "vjp", "v")
+    seeds = _like(v, outs, "vjp")
     gradients = _grad(outs, xs, seeds, create_graph)
     return _pack(_released(outs, create_graph), many_out), _pack(gradients, many)
 
@@ -87,7 +87,7 @@ def jvp(fn: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool =
     """
     xs, _ = _prepare(inputs, create_graph)
     outs, many_out = _call(fn, xs)
-    direction = _like(v, xs, "jvp", "v")
+    direction = _like(v, xs, "jvp")
     dummies = [Tensor(np.zeros(o.shape, o.dtype), requires_grad=True) for o in outs]
     pulled = _grad(outs, xs, dummies, True)
     pushed = _grad(pulled, dummies, direction, create_graph)
@@ -99,7 +99,7 @@ def hvp(fn: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool =
     xs, many = _prepare(inputs, create_graph)
     outs, many_out = _call(fn, xs)
     _scalar("hvp", outs)
-    direction = _like(v, xs, "hvp", "v")
+    direction = _like(v, xs, "hvp")
     first = _grad(outs, xs, [Tensor(np.ones(outs[0].shape, outs[0].dtype))], True)
     return _pack(_released(outs, create_graph), many_out), _pack(_grad(first, xs, direction, create_graph), many)
 

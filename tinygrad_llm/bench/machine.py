@@ -62,15 +62,15 @@ def revision() -> str | None:
     return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
 
 
-def describe(threads: int, dtype: str = "float32", limits: bool = True) -> dict[str, Any]:
+def describe(threads: int, dtype: str = "float32") -> dict[str, Any]:
     """The machine's record. Two results are from the same machine when `identity` of theirs is equal."""
-    record: dict[str, Any] = {
+    return {
         "processor": processor(),
         "cores": os.cpu_count(),
         "memory_bytes": total_memory(),
         "system": f"{platform.system()} {platform.machine()}",
+        **measured_limits(threads, dtype),
     }
-    return record | (measured_limits(threads, dtype) if limits else {})
 
 
 def identity(machine: dict[str, Any]) -> tuple[Any, ...]:

@@ -23,11 +23,11 @@ CHANGED = 0.05  # a change of a median under this share is noise
 CHOICE = ("size", "seconds")  # options that choose the cases and how long they are measured; what a case is, its name says
 
 
-def new_report(options: Options, limits: bool = True) -> dict[str, Any]:
+def new_report(options: Options) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": machine.describe(options.threads, options.dtype, limits),
+        "machine": machine.describe(options.threads, options.dtype),
         "versions": machine.versions(),
         "revision": machine.revision(),
         "options": options.to_json(),

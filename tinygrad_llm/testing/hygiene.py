@@ -27,11 +27,11 @@ def inspect(problem: Problem, rng: np.random.Generator) -> tuple[Pullback, np.nd
         )
     u = incoming(y, rng)
     _, pullback = problem.linearize(arrays)
-    g = _pull(problem, pullback, u, arrays, "its gradient")
+    g = _pull(problem, pullback, u, arrays)
     _look_at_gradients(problem, g, u)
     dense = problem.join(g)
     again_arrays = problem.copies()
-    again = problem.join(_pull(problem, problem.linearize(again_arrays)[1], u, again_arrays, "its gradient"))
+    again = problem.join(_pull(problem, problem.linearize(again_arrays)[1], u, again_arrays))
     if not same(dense, again):
         _differs(problem, "nondeterministic", "gave two different gradients for the same inputs", dense, again)
     _independent_of_other_calls(problem, pullback, u, dense, y, first, g)
@@ -80,16 +80,17 @@ def _look_at_outputs(problem: Problem, outputs: list[np.ndarray]) -> None:
             )  # fmt: skip
 
 
-def _pull(problem: Problem, pullback: Pullback, u: np.ndarray, arrays: Arrays, who: str) -> list[Any]:
+def _pull(problem: Problem, pullback: Pullback, u: np.ndarray, arrays: Arrays) -> list[Any]:
     """One backward, watching that it leaves its arguments alone. The arrays are the backward's own."""
     parts = problem.split(u)
     gradients = pullback(parts)
-    _unchanged(problem, arrays, who)
+    _unchanged(problem, arrays, "its gradient")
     for number, (part, before) in enumerate(zip(parts, problem.split(u))):
         if not np.array_equal(part, before):
             raise problem.error(
-                "mutated", f"{who} overwrote the incoming gradient of output {number} in place; work on a copy", output=number
-            )
+                "mutated", f"its gradient overwrote the incoming gradient of output {number} in place; work on a copy",
+                output=number,
+            )  # fmt: skip
     return gradients
 
 

@@ -16,9 +16,9 @@ EXPRESSIONS = (
 )  # fmt: skip
 
 
-def _square(*lead, n=3):
+def _square(*lead):
     """Well-conditioned matrices: the diagonal outweighs the rest."""
-    return lambda rng: draw(rng, (*lead, n, n), -1, 1) + 3 * np.eye(n)
+    return lambda rng: draw(rng, (*lead, 3, 3), -1, 1) + 3 * np.eye(3)
 
 
 def _positive(*lead, n=3):
