@@ -25,6 +25,6 @@ def sample(decoding, ids: np.ndarray, settings: Settings, rng) -> np.ndarray:
             settings.stream(tokens)
         running &= ~settings.ended(out[:, : length + 1])
         if not running.any() or length + 1 == out.shape[1]:
-            return out[:, : length + 1]
+            break
         scores = decoding.next(tokens)
-    return out
+    return out[:, : length + 1]
