@@ -258,3 +258,25 @@ def test_an_output_layer_is_a_module_like_any_other(name, head, place, labelled)
     with_bias.bias.data[...] = np.arange(23) + (layer.bias.data if layer.bias is not None else 0.0)
     setattr(holder, place, with_bias)
     check(plain + np.arange(23))
+
+
+def test_a_classifiers_loss_is_of_its_problem_type():
+    rng = np.random.default_rng(0)
+    ids, numbers, marks = rng.integers(4, 23, (4, 6)), rng.standard_normal((4, 2)), rng.integers(0, 2, (4, 2))
+    bce = lambda x, y: np.mean(np.log1p(np.exp(-np.abs(x))) + np.maximum(x, 0) - x * y)
+    for kind, labels, expected in (
+        ("regression", numbers, lambda x: np.mean((x - numbers) ** 2)),
+        ("multi_label_classification", marks, lambda x: bce(x, marks)),
+        (None, marks.astype(float), lambda x: bce(x, marks)),
+    ):
+        model = small("bert-base", "sequence_classification", num_labels=2, problem_type=kind)
+        out = model(input_ids=ids, labels=labels)
+        np.testing.assert_allclose(out.loss.item(), expected(out.logits.data))
+        for wrong in (labels.T, labels.reshape(-1)):
+            with pytest.raises(ValueError, match=r"labels: expected \(4, 2\)"):
+                model(input_ids=ids, labels=wrong)
+    model = small("bert-base", "sequence_classification", num_labels=1)
+    out = model(input_ids=ids, labels=numbers[:, 0])
+    np.testing.assert_allclose(out.loss.item(), np.mean((out.logits.data[:, 0] - numbers[:, 0]) ** 2))
+    with pytest.raises(tg.models.ConfigError, match="problem_type: expected one of None, 'regression'"):
+        small("bert-base", "sequence_classification", problem_type="ranking")

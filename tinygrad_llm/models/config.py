@@ -135,7 +135,7 @@ class Config:
     eos_token_id: Any = token()
     tie_word_embeddings: bool = flag(True)
     num_labels: int = size(2)
-    problem_type: Any = anything()
+    problem_type: Any = choice(None, "regression", "single_label_classification", "multi_label_classification")
     extra: dict[str, Any] = dataclasses.field(default_factory=dict, kw_only=True, repr=False)  # ignored keys, written back by save
 
     def __post_init__(self) -> None:

@@ -93,14 +93,13 @@ def classification(logits: Tensor, labels: Any, problem_type: str | None) -> Ten
         )
     if kind == "single_label_classification":
         return rows(logits, array)
-    targets = array.astype(logits.dtype)
-    if kind == "regression":
-        if targets.size != logits.size:
-            raise ValueError(f"labels: expected {logits.shape}, got {array.shape}")
-        return F.mse_loss(logits, Tensor(targets.reshape(logits.shape)))
-    if targets.shape != logits.shape:
-        raise ValueError(f"labels: expected {logits.shape} (one 0 or 1 per class), got {array.shape}")
-    return F.binary_cross_entropy_with_logits(logits, Tensor(targets))
+    if classes == 1:
+        array = array.reshape(-1, 1)
+    if array.shape != logits.shape:
+        what = "a number" if kind == "regression" else "0 or 1"
+        raise ValueError(f"labels: expected {logits.shape} ({what} for each class), got {np.shape(labels)}")
+    targets = Tensor(array.astype(logits.dtype))
+    return F.mse_loss(logits, targets) if kind == "regression" else F.binary_cross_entropy_with_logits(logits, targets)
 
 
 def span(start: Tensor, end: Tensor, start_positions: Any, end_positions: Any) -> Tensor:
