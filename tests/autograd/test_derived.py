@@ -24,6 +24,8 @@ SAME_IN_NUMPY = {
     "cov": [lambda c: np.cov(c[0]), lambda b: np.cov(b, ddof=0), lambda a: np.cov(a, rowvar=False), lambda b: np.cov(b, b * b),
             lambda a, m: np.cov(a, m[:2], bias=True), lambda a, m: np.cov(a, m[:2], False, False, 0)],
     "deg2rad": [lambda a: np.deg2rad(a), lambda a: np.radians(a)],
+    "interp": [lambda a, b: np.interp(a, np.sort(b), b), lambda a, b: np.interp(a * 0.3, np.array([-1.0, 0, 1, 2]), b * b),
+               lambda s: np.interp(0.5, np.array([0.0, 1]), np.stack([s, s * 3])), lambda a, b: np.interp(a, b[:1], b[:1])],
     "isneginf": [lambda a: np.isneginf(np.where(a > 0, -np.inf, a))],
     "isposinf": [lambda a: np.isposinf(np.where(a > 0, np.inf, a))],
     "nanmax": [lambda a: np.nanmax(np.where(a > 0.3, np.nan, a), axis=0), lambda a: np.nanmax(a)],
@@ -81,6 +83,9 @@ SAME_IN_NUMPY = {
     "moveaxis": [lambda c: np.moveaxis(c, 0, -1), lambda c: np.moveaxis(c, (0, 2), (1, 0))],
     "nanmean": [lambda a: np.nanmean(np.where(a > 0.3, np.nan, a), axis=0)],
     "nansum": [lambda a: np.nansum(np.where(a > 0, np.nan, a)), lambda a: np.nansum(a, axis=1, keepdims=True)],
+    "nanprod": [lambda a: np.nanprod(np.where(a > 0.3, np.nan, a), axis=0), lambda a: np.nanprod(a, keepdims=True)],
+    "nanstd": [lambda a: np.nanstd(np.where(a > 0.3, np.nan, a)), lambda a: np.nanstd(a, 1, ddof=1, keepdims=True)],
+    "nanvar": [lambda a: np.nanvar(np.where(a > 0.3, np.nan, a)), lambda c: np.nanvar(c, (0, 2), ddof=1, keepdims=True)],
     "ndim": [lambda c: np.ndim(c)],
     "nonzero": [lambda a: np.nonzero(a > 0)],
     "norm": [lambda a: np.linalg.norm(a), lambda a: np.linalg.norm(a, axis=1), lambda c: np.linalg.norm(c, axis=(0, 2)),
@@ -517,3 +522,16 @@ def test_reductions_take_numpys_arguments_by_position_and_by_name():
             wrong()
     with pytest.raises(ValueError, match="max: with where=, initial= must say"):
         x.max(where=mask)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_nan_is_left_out_and_gets_no_gradient():
+    gaps = tg.Tensor([[1.0, np.nan, 1.0], [np.nan, np.nan, np.nan]], requires_grad=True)
+    for ours, reference in ((tg.nanvar, np.nanvar), (tg.nanstd, np.nanstd)):
+        y = ours(gaps, axis=1)
+        np.testing.assert_array_equal(y.data, reference(gaps.detach().data, axis=1))
+        np.testing.assert_array_equal(tg.grad(y[0], gaps)[0].data[0], [0, 0, 0])  # a flat row: the subgradient 0
+        assert y.dtype == np.float32
+    assert (gaps.item(0), gaps.item(0, 2), gaps.item(-6)) == (1, 1, 1)
+    with pytest.raises(ValueError, match="item: expected one element or an index"):
+        gaps.item()

@@ -36,8 +36,8 @@ from .ops_linalg import (
     slogdet, solve, tensordot, vdot, vecdot, vector_norm,
 )
 from .ops_reduce import (
-    average, cumprod, cumsum, diff, euclidean_norm, logcumsumexp, logsumexp, max, mean, min, nanmean, nansum, prod, ptp, std,
-    sum, var,
+    average, cumprod, cumsum, diff, euclidean_norm, logcumsumexp, logsumexp, max, mean, min, nanmean, nanprod, nanstd, nansum,
+    nanvar, prod, ptp, std, sum, var,
 )
 from .ops_join import (
     array_split, broadcast_arrays, column_stack, concatenate, dsplit, dstack, hsplit, hstack, meshgrid, repeat, split,
@@ -52,7 +52,7 @@ from .ops_shape import permute as transpose
 from .ops_shape import reshape_to as reshape
 from .ops_neural import log_softmax, softmax
 from .ops_small import (
-    append, cov, deg2rad, frac, isneginf, isposinf, lerp, logit, matrix_transpose, nanmax, nanmin, rad2deg, sinc, trapezoid,
+    append, cov, deg2rad, frac, interp, isneginf, isposinf, lerp, logit, matrix_transpose, nanmax, nanmin, rad2deg, sinc, trapezoid,
 )
 from .ops_special import digamma, erf, erfc, erfinv, lgamma, polygamma
 from .ops_sort import (

@@ -310,6 +310,35 @@ def nanmean(x, axis=None, keepdims=False):
         return total / (np.asarray(count, total.dtype) if total.dtype.kind == "f" else count)
 
 
+@derived(np.nanprod)
+def nanprod(x, axis=None, keepdims=False):
+    """Π x without the NaNs"""
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    return prod(np.where(np.isnan(x), 1, x), axis=axis, keepdims=keepdims)
+
+
+def _nan_centred(x, axis, ddof, keepdims):
+    """x less the mean of what is not NaN, 0 for a NaN; and how many are not, less ddof: NaN where none would be left"""
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    left = np.add.reduce(~np.isnan(value(x)), axis=tuple_axis(axis), keepdims=keepdims) - ddof
+    centred = np.where(np.isnan(x), 0, x - nanmean(x, axis, keepdims=True))
+    return centred, np.where(left > 0, left, np.nan).astype(centred.dtype)
+
+
+@derived(np.nanvar)
+def nanvar(x, axis=None, ddof=0, keepdims=False):
+    """The variance of what is not NaN, Σ (x - mean)² / (n - ddof)"""
+    centred, n = _nan_centred(x, axis, ddof, keepdims)
+    return sum(centred * centred, axis=axis, keepdims=keepdims) / n
+
+
+@derived(np.nanstd)
+def nanstd(x, axis=None, ddof=0, keepdims=False):
+    """√nanvar; the subgradient is 0 where all values are equal"""
+    centred, n = _nan_centred(x, axis, ddof, keepdims)
+    return euclidean_norm(centred, axis=axis, keepdims=keepdims) / np.sqrt(n)
+
+
 @derived(np.ptp)
 def ptp(x, axis=None, keepdims=False):
     """The largest less the smallest"""

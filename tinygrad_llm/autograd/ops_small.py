@@ -8,7 +8,7 @@ import numpy as np
 
 from . import ops_reduce as reduce
 from .op import op
-from .ops_common import derived, normal_axis
+from .ops_common import derived, normal_axis, value
 from .ops_join import concatenate
 from .ops_shape import as_tensor, ravel, swapaxes
 
@@ -102,6 +102,21 @@ def trapezoid(y, x=None, dx=1.0, axis=-1):
         x = np.moveaxis(x, axis, -1) if x.ndim > 1 else x
         dx = x[..., 1:] - x[..., :-1]
     return ((y[..., 1:] + y[..., :-1]) * dx / 2).sum(axis=-1)
+
+
+@derived(np.interp)
+def interp(x, xp, fp):
+    """y on the line through the points (xp, fp), xp ascending; fp's first and last value beyond its ends"""
+    x, xp, fp = as_tensor(x), as_tensor(xp), as_tensor(fp)
+    if xp.ndim != 1 or fp.shape != xp.shape or not xp.size:
+        raise ValueError(f"expected xp and fp to be vectors of one length, got shapes {xp.shape} and {fp.shape}")
+    before, x = value(x) < value(xp)[0], np.clip(x, xp[0], xp[-1])
+    left = np.clip(np.searchsorted(value(xp), value(x), side="right") - 1, 0, max(xp.size - 2, 0))
+    right = np.minimum(left + 1, xp.size - 1)
+    gap = xp[right] - xp[left]
+    step = (value(gap) == 0) & ~np.isnan(value(x))  # at the last of several points at one place
+    line = fp[left] + np.where(step, 1, (x - xp[left]) / np.where(step, 1, gap)) * (fp[right] - fp[left])
+    return np.where(before, fp[0], line)
 
 
 @derived(np.append)

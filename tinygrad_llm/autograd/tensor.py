@@ -124,11 +124,11 @@ class Tensor:
         """The ndarray, not a copy."""
         return nodes.give(self)
 
-    def item(self) -> Any:
-        """The one element as a Python number."""
-        if self._data.size != 1:
-            raise ValueError(f"item: expected one element, got shape {self.shape}")
-        return self._data.item()
+    def item(self, *index: Any) -> Any:
+        """The one element as a Python number; or the one at an index, `x.item(1, 2)`, of all in a row `x.item(5)`."""
+        if self._data.size != 1 and not index:
+            raise ValueError(f"item: expected one element or an index, got shape {self.shape}")
+        return self._data.item(*index)
 
     def tolist(self) -> Any:
         """Nested Python lists of Python numbers."""
