@@ -43,7 +43,7 @@ def results():
 
 def test_table_shows_time_share_of_limit_ratio_and_mean(results):
     text = report.markdown(results)
-    assert "| matmul 256 | 16.8 µs | 2e+03 GFLOP/s (50%) | 2.00 (1.80–2.20) |" in text
+    assert "| matmul 256 | 16.8 µs | 2,000 GFLOP/s (50%) | 2.00 (1.80–2.20) |" in text
     assert f"**{math.exp((3 * math.log(2) + math.log(8)) / 4):.2f}**" in text
     assert "jax was skipped: not here" in text
 
