@@ -28,3 +28,13 @@ def test_a_question_without_its_data_says_where_to_put_it(monkeypatch, tmp_path)
     record, said = ask("training_run", (1,))
     assert record["cases"][0]["contestants"] == {}
     assert any("TINYGRAD_LLM_DATA" in line for line in said)
+
+
+def test_the_bytes_that_a_t5_decoder_reads_for_a_token():
+    """All of it but what makes keys and values of the source, and the table of tokens, which is the output layer."""
+    from tinygrad_llm import models
+
+    generation = discover.load_question(discover.find_question("generation"))
+    read = sum(p.total for p in models.describe("t5-small").parts if p.name == "tokens.weight"
+               or p.name.startswith("decoder.") and not p.name.endswith(("cross.k.weight", "cross.v.weight")))  # fmt: skip
+    assert abs(generation.T5_DECODER_BYTES / (4 * read) - 1) < 0.01
