@@ -227,6 +227,17 @@ def test_a_bad_call_is_one_error_with_the_ops_name_and_the_graph_stays_usable(na
     np.testing.assert_array_equal(x.grad.data, np.full((2, 3), 2.0))
 
 
+def test_out_of_memory_and_numpys_raised_float_errors_keep_their_kind():
+    x = leaf(2, 3)
+    y = x * 2
+    with pytest.raises(MemoryError, match="add: Unable to allocate"):  # so that a caller can try a smaller batch
+        y[:, :1] * np.ones((2, 1)) + tg.broadcast_to(tg.ones(1), (2, 1 << 50))
+    with np.errstate(divide="raise"), pytest.raises(FloatingPointError, match="log: divide by zero"):
+        tg.log(y * 0)
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad.data, np.full((2, 3), 2.0))
+
+
 def test_unknown_and_missing_arguments_are_named():
     with pytest.raises(TypeError, match="sum.*axes"):
         tg.sum(tg.ones(2), axes=0)

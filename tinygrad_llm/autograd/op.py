@@ -374,7 +374,8 @@ def _named(record: Op, arrays: tuple[Any, ...], params: dict[str, Any], error: E
     text = str(error)
     if text.startswith(f"{record.name}:"):
         return error
-    kinds = (np.exceptions.AxisError, IndexError, TypeError, ValueError, KeyError, ZeroDivisionError, OverflowError)
+    kinds = (np.exceptions.AxisError, IndexError, TypeError, ValueError, KeyError, ZeroDivisionError, OverflowError,
+             FloatingPointError, MemoryError)  # fmt: skip
     kind = next((kind for kind in kinds if isinstance(error, kind)), RuntimeError)
     given = ", ".join([describe_value(x) for x in arrays] + [f"{k}={v!r}" for k, v in params.items()])
     return kind(f"{record.name}: {text} (called with {given})")
