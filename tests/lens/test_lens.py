@@ -10,7 +10,7 @@ import pytest
 
 import tinygrad_llm as tg
 from tinygrad_llm import lens
-from tinygrad_llm.lens import page
+from tinygrad_llm.lens import figures, page
 from tinygrad_llm.lens.look import parse
 from tinygrad_llm.lens.page import pack, report
 
@@ -661,3 +661,25 @@ def test_readings_want_ids_of_the_run(gpt):
         for ids in (IDS[0], IDS[:, :4], IDS[:1]):
             with pytest.raises(ValueError, match=r"expected ids of shape \(2, 17\)"):
                 scores(pattern, ids)
+
+
+def test_figures_show_the_numbers_and_any_token(gpt):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("agg")
+    tokens = ["$$", "$a_{$", *[f"t{i}" for i in range(IDS.shape[1] - 2)]]
+    pattern = lens.patterns(gpt, input_ids=IDS)
+    attention = figures.attention(pattern[0, 0, 0], tokens=tokens)
+    scores = lens.detect_heads(gpt, rng=np.random.default_rng(0))
+    heads = figures.heads(scores["induction"])
+    layers = figures.logit_lens(lens.logit_lens(gpt, input_ids=IDS), decode=lambda i: "$$")
+    found = lens.direct_logit_attribution(gpt, position=5, input_ids=IDS)
+    bars = figures.attribution(found, limit=3)
+    patching = figures.patching(np.linspace(-1, 1, 3 * len(tokens)).reshape(3, -1), tokens=tokens)
+    for figure in (attention, heads, layers, bars, patching):
+        figure.canvas.draw()
+        plt.close(figure)
+    np.testing.assert_array_equal(attention.axes[0].images[0].get_array(), pattern[0, 0, 0])
+    assert [t.get_text() for t in heads.axes[0].texts] == [f"{x:.2f}" for x in scores["induction"].flat]
+    assert [t.get_text() for t in patching.axes[0].get_xticklabels()] == tokens
+    largest = np.abs(found.values).argsort()[-3:]
+    assert [t.get_text() for t in bars.axes[0].get_yticklabels()] == [found.components[i] for i in largest]

@@ -11,6 +11,7 @@ from .read import Attribution, LogitLens
 
 BLUE, ORANGE = "#0072b2", "#d55e00"  # Okabe and Ito's palette: told apart by the colour-blind too
 MAP = "cividis"
+TOKEN = {"fontsize": 8, "parse_math": False}  # the dollar signs of a token are no formula
 
 
 def _pyplot() -> Any:
@@ -29,8 +30,8 @@ def attention(pattern: np.ndarray, tokens: Sequence[str] | None = None, keys: Se
     figure.colorbar(image, shrink=0.8, label="attention")
     if tokens is not None:
         across = tokens if keys is None else keys
-        axes.set_xticks(range(len(across)), across, rotation=90, fontsize=8)
-        axes.set_yticks(range(len(tokens)), tokens, fontsize=8)
+        axes.set_xticks(range(len(across)), across, rotation=90, **TOKEN)
+        axes.set_yticks(range(len(tokens)), tokens, **TOKEN)
     axes.set(title=title, xlabel="key", ylabel="query")
     return figure
 
@@ -59,7 +60,7 @@ def logit_lens(seen: LogitLens, decode: Any = str, row: int = 0) -> Any:
     image = axes.imshow(shares, cmap=MAP, vmin=0, vmax=1, aspect="auto")
     for i in range(tokens.shape[0]):
         for t in range(tokens.shape[1]):
-            axes.text(t, i, decode(int(tokens[i, t])), ha="center", va="center", fontsize=7,
+            axes.text(t, i, decode(int(tokens[i, t])), ha="center", va="center", fontsize=7, parse_math=False,
                       color="black" if shares[i, t] > 0.6 else "white")  # fmt: skip
     figure.colorbar(image, label="probability")
     axes.set_yticks(range(len(seen.layers)), seen.layers)
@@ -87,6 +88,6 @@ def patching(values: np.ndarray, tokens: Sequence[str] | None = None, title: str
     image = axes.imshow(values, cmap="PuOr_r", vmin=-most, vmax=most, aspect="auto")
     figure.colorbar(image, label="share of the metric brought back")
     if tokens is not None:
-        axes.set_xticks(range(len(tokens)), tokens, rotation=90, fontsize=8)
+        axes.set_xticks(range(len(tokens)), tokens, rotation=90, **TOKEN)
     axes.set(title=title, xlabel="position", ylabel="layer")
     return figure
