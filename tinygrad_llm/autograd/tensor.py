@@ -207,10 +207,7 @@ class Tensor:
         return nodes.give(self)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if method == "__call__":
-            ours = numpy_table.get(ufunc)
-        else:
-            ours = numpy_table.get((ufunc, method))  # np.add.reduce and its like
+        ours = numpy_table.get(ufunc) if method == "__call__" else None
         if ours is None or kwargs.get("out") is not None:
             what = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
             raise TypeError(f"{what} has no gradient rule for Tensors{' with out=' if kwargs.get('out') else ''}; use .numpy()")
