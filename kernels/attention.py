@@ -9,8 +9,8 @@ import numpy as np
 from kernels import attention_plain
 from kernels._jit import COMPILED
 from kernels._threads import get_num_threads
-from kernels.attention_problem import check_array, make_problem, newest
-from kernels.reference_attention import bias_gradient_buffer, gradient_buffers, output_buffer
+from kernels.attention_problem import make_problem, newest
+from kernels.reference_attention import gradient_buffers, output_buffer
 
 FEW_QUERIES = 8              # up to so many new tokens, decoding reads the cache in place; more go through the tiles
 
@@ -62,11 +62,7 @@ def _run_forward(module, kind, p, q, k, v, out, lse):
 def attention_backward(g, q, k, v, out, lse, *, need_bias=False, grads=(None, None, None), **options):
     """See `reference_attention.attention_backward`."""
     p = make_problem(q, k, v, **options)
-    check_array("g", g, (p.B, p.H, p.T, p.V), p.dtype)
-    check_array("out", out, (p.B, p.H, p.T, p.V), p.dtype)
-    check_array("lse", lse, (p.B, p.H, p.T), p.dtype)
-    dq, dk, dv = gradient_buffers(grads, p, {"g": g, "q": q, "k": k, "v": v, "out": out, "lse": lse, "bias": p.bias})
-    dbias = bias_gradient_buffer(p) if need_bias else None
+    dq, dk, dv, dbias = gradient_buffers(p, grads, need_bias, g=g, q=q, k=k, v=v, out=out, lse=lse)
     backward = _backward_in_tiles if COMPILED else attention_plain.backward
     backward(p, g, q, k, v, out, lse, dq, dk, dv, dbias)
     return dq, dk, dv, dbias

@@ -156,12 +156,10 @@ def _counts(name, lengths, B, limit, default):
 
 def _key_span(key_mask, k_hi, B, S):
     """First and last visible key per batch, and the mask itself if it also hides keys in between."""
-    k_lo = np.zeros(B, np.int64)
+    if key_mask is not None:
+        check_array("key_mask", key_mask, (B, S), np.dtype(bool))
     if key_mask is None or B == 0 or S == 0:
-        if key_mask is not None:
-            check_array("key_mask", key_mask, (B, S), np.dtype(bool))
-        return k_lo, k_hi, None
-    check_array("key_mask", key_mask, (B, S), np.dtype(bool))
+        return np.zeros(B, np.int64), k_hi, None
     visible = key_mask & (np.arange(S) < k_hi[:, None])
     some = visible.any(axis=1)
     k_lo = np.where(some, visible.argmax(axis=1), 0)

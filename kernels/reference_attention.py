@@ -38,11 +38,7 @@ def attention_backward(g, q, k, v, out, lse, *, need_bias=False, grads=(None, No
     g, out (B, H, T, V), lse (B, H, T) -> dq, dk, dv shaped as q, k, v and dbias shaped as bias (None unless need_bias).
     """
     p = make_problem(q, k, v, **options)
-    check_array("g", g, (p.B, p.H, p.T, p.V), p.dtype)
-    check_array("out", out, (p.B, p.H, p.T, p.V), p.dtype)
-    check_array("lse", lse, (p.B, p.H, p.T), p.dtype)
-    dq, dk, dv = gradient_buffers(grads, p, {"g": g, "q": q, "k": k, "v": v, "out": out, "lse": lse, "bias": p.bias})
-    dbias = bias_gradient_buffer(p) if need_bias else None
+    dq, dk, dv, dbias = gradient_buffers(p, grads, need_bias, g=g, q=q, k=k, v=v, out=out, lse=lse)
     pattern, _ = _pattern(q, k, p, lse)
     kept = _dropout_mask(p)
     g16 = _rounded(g, p)
@@ -75,21 +71,21 @@ def output_buffer(out, shape, dtype, inputs):
     return _empty(*shape, dtype) if out is None else check_out("out", out, shape, dtype, inputs)
 
 
-def gradient_buffers(grads, p, inputs):
-    """The caller's buffers for dq, dk, dv, or new ones whose memory order is (batch, positions, heads, width)."""
-    shapes = ((p.B, p.H, p.T, p.K), (p.B, p.Hkv, p.S, p.K), (p.B, p.Hkv, p.S, p.V))
-    made = []
-    for name, given, shape in zip(("dq", "dk", "dv"), grads, shapes, strict=True):
-        made.append(_empty(*shape, p.dtype) if given is None else check_out(name, given, shape, p.dtype, inputs))
-        inputs = {**inputs, name: made[-1]}
-    return made
-
-
-def bias_gradient_buffer(p):
-    """Zeros shaped as the bias."""
-    if p.bias_shape is None:
+def gradient_buffers(p, grads, need_bias, **inputs):
+    """dq, dk, dv and dbias for inputs that fit p: the caller's buffers, or new ones whose memory order is (batch, positions, heads,
+    width); dbias is zeros shaped as the bias, or None."""
+    check_array("g", inputs["g"], (p.B, p.H, p.T, p.V), p.dtype)
+    check_array("out", inputs["out"], (p.B, p.H, p.T, p.V), p.dtype)
+    check_array("lse", inputs["lse"], (p.B, p.H, p.T), p.dtype)
+    if need_bias and p.bias_shape is None:
         raise ValueError("attention: need_bias=True, but no bias was given")
-    return np.zeros(p.bias_shape, p.dtype)
+    inputs["bias"] = p.bias
+    shapes = {"dq": (p.B, p.H, p.T, p.K), "dk": (p.B, p.Hkv, p.S, p.K), "dv": (p.B, p.Hkv, p.S, p.V)}
+    made = []
+    for (name, shape), given in zip(shapes.items(), grads, strict=True):
+        made.append(_empty(*shape, p.dtype) if given is None else check_out(name, given, shape, p.dtype, inputs))
+        inputs[name] = made[-1]
+    return (*made, np.zeros(p.bias_shape, p.dtype) if need_bias else None)
 
 
 def bias_gradient(dscores, p):

@@ -74,10 +74,9 @@ class Vector(types.Type):
 
 
 _SCALAR = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), types.boolean: ir.IntType(1),
-           types.int8: ir.IntType(8), types.int16: ir.IntType(16), types.int32: ir.IntType(32),
-           types.int64: ir.IntType(64), types.uint32: ir.IntType(32), types.uint64: ir.IntType(64)}
+           types.int8: ir.IntType(8), types.int32: ir.IntType(32), types.int64: ir.IntType(64), types.uint32: ir.IntType(32)}
 _SUFFIX = {types.float32: "f32", types.float64: "f64", types.int32: "i32", types.int64: "i64",
-           types.int16: "i16", types.int8: "i8", types.uint32: "i32", types.uint64: "i64"}
+           types.int8: "i8", types.uint32: "i32"}
 
 
 def _llvm(vector):
@@ -97,10 +96,6 @@ class _VectorModel(models.PrimitiveModel):
 f32 = Vector(types.float32, LANES32)
 f64 = Vector(types.float64, LANES64)
 i32 = Vector(types.int32, LANES32)
-i64 = Vector(types.int64, LANES64)
-u32 = Vector(types.uint32, LANES32)
-mask32 = Vector(types.boolean, LANES32)
-mask64 = Vector(types.boolean, LANES64)
 
 
 def _splat(builder, scalar, vector):
@@ -121,7 +116,7 @@ def _call(builder, name, result, arguments):
 
 
 def _align(vector):
-    return {"f32": 4, "f64": 8, "i32": 4, "i64": 8, "i16": 2, "i8": 1}[_SUFFIX[vector.dtype]]
+    return {"f32": 4, "f64": 8, "i32": 4, "i64": 8, "i8": 1}[_SUFFIX[vector.dtype]]
 
 
 # -- memory ---------------------------------------------------------------------------------------
@@ -135,17 +130,16 @@ def _loader(vector):
     return load
 
 
-def _part_loader(vector):
-    @intrinsic
-    def load_part(typingctx, address, count):
-        def codegen(context, builder, sig, args):
-            kind = _llvm(vector)
-            pointer = _pointer(builder, args[0], kind)
-            live = _first_lanes(builder, args[1], vector)
-            return _call(builder, f"llvm.masked.load.{_name(vector)}.p0", kind,
-                         [pointer, ir.Constant(ir.IntType(32), _align(vector)), live, ir.Constant(kind, None)])
-        return vector(types.int64, types.int64), codegen
-    return load_part
+@intrinsic
+def load_part_f32(typingctx, address, count):
+    """Read the first `count` lanes of a vector; those past them are 0, not read."""
+    def codegen(context, builder, sig, args):
+        kind = _llvm(f32)
+        pointer = _pointer(builder, args[0], kind)
+        live = _first_lanes(builder, args[1], f32)
+        return _call(builder, f"llvm.masked.load.{_name(f32)}.p0", kind,
+                     [pointer, ir.Constant(ir.IntType(32), _align(f32)), live, ir.Constant(kind, None)])
+    return f32(types.int64, types.int64), codegen
 
 
 def _first_lanes(builder, count, vector):
@@ -155,8 +149,7 @@ def _first_lanes(builder, count, vector):
     return builder.icmp_signed("<", ir.Constant(_llvm(lanes), list(range(vector.lanes))), limit)
 
 
-load_f32, load_f64, load_i32, load_i64 = (_loader(v) for v in (f32, f64, i32, i64))
-load_part_f32, load_part_f64 = _part_loader(f32), _part_loader(f64)      # lanes past `count` are 0, not read
+load_f32, load_f64 = _loader(f32), _loader(f64)
 
 
 @intrinsic
@@ -256,7 +249,7 @@ def _prefetcher(level, for_writing=0):
     return prefetch
 
 
-prefetch, prefetch_second = _prefetcher(3), _prefetcher(2)              # into the first cache, into the second
+prefetch_second = _prefetcher(2)                                        # into the second cache
 prefetch_to_write = _prefetcher(3, for_writing=1)
 
 
@@ -298,60 +291,33 @@ def call_address(typingctx, address, a, b, c, d):
 
 # -- making vectors -------------------------------------------------------------------------------
 
-def _splatter(vector):
-    @intrinsic
-    def splat(typingctx, scalar):
-        def codegen(context, builder, sig, args):
-            return _splat(builder, context.cast(builder, args[0], sig.args[0], vector.dtype), vector)
-        return vector(scalar), codegen
-    return splat
-
-
-splat_f32, splat_f64, splat_i32, splat_i64, splat_u32 = (_splatter(v) for v in (f32, f64, i32, i64, u32))
-
-
-def _counter(vector):
-    @intrinsic
-    def count(typingctx):
-        def codegen(context, builder, sig, args):
-            return ir.Constant(_llvm(vector), list(range(vector.lanes)))
-        return vector(), codegen
-    return count
-
-
-lane_i32, lane_i64, lane_u32 = _counter(i32), _counter(i64), _counter(u32)      # 0, 1, 2, ...
+@intrinsic
+def splat_f32(typingctx, scalar):
+    """A vector of one number in all lanes."""
+    def codegen(context, builder, sig, args):
+        return _splat(builder, context.cast(builder, args[0], sig.args[0], f32.dtype), f32)
+    return f32(scalar), codegen
 
 
 # -- arithmetic -----------------------------------------------------------------------------------
 
-def _through_llvm(name, count):
-    """An intrinsic that is one LLVM intrinsic on `count` vectors of one type."""
+def _through_llvm(builder, name, sig, args):
+    return _call(builder, f"llvm.{name}.{_name(sig.return_type)}", _llvm(sig.return_type), list(args))
+
+
+@intrinsic
+def fma(typingctx, x, y, z):
+    """x·y + z, with one rounding where the host has the instruction."""
     def codegen(context, builder, sig, args):
-        return _call(builder, f"llvm.{name}.{_name(sig.args[0])}", _llvm(sig.return_type), list(args))
-
-    if count == 1:
-        @intrinsic
-        def unary(typingctx, x):
-            return x(x), codegen
-        return unary
-    if count == 2:
-        @intrinsic
-        def binary(typingctx, x, y):
-            return x(x, y), codegen
-        return binary
-
-    @intrinsic
-    def ternary(typingctx, x, y, z):
-        return x(x, y, z), codegen
-    return ternary
+        return _through_llvm(builder, "fmuladd", sig, args)
+    return x(x, y, z), codegen
 
 
-fma = _through_llvm("fmuladd", 3)             # x·y + z, one rounding where the host has the instruction
-vabs = _through_llvm("fabs", 1)
-vsqrt = _through_llvm("sqrt", 1)
-vrint = _through_llvm("rint", 1)
-vfloor = _through_llvm("floor", 1)
-copysign = _through_llvm("copysign", 2)
+@intrinsic
+def vabs(typingctx, x):
+    def codegen(context, builder, sig, args):
+        return _through_llvm(builder, "fabs", sig, args)
+    return x(x), codegen
 
 
 def _chooser(comparison):
@@ -375,36 +341,20 @@ def select(typingctx, mask, x, y):
     return x(mask, x, y), codegen
 
 
-@intrinsic
-def first_lanes(typingctx, count, like):
-    """The mask of the lanes below `count`, as wide as the vector `like`."""
-    def codegen(context, builder, sig, args):
-        return _first_lanes(builder, args[0], like)
-    return Vector(types.boolean, like.lanes)(types.int64, like), codegen
-
-
-def _caster(operation, target_of):
+def _bitcast(dtype_of):
     @intrinsic
     def cast(typingctx, x):
-        target = target_of(x)
+        target = Vector(dtype_of[x.dtype], x.lanes)
 
         def codegen(context, builder, sig, args):
-            return getattr(builder, operation)(args[0], _llvm(target))
+            return builder.bitcast(args[0], _llvm(target))
         return target(x), codegen
     return cast
 
 
-def _as(dtype_of):
-    return lambda x: Vector(dtype_of[x.dtype], x.lanes)
-
-
 _TO_INT = {types.float32: types.int32, types.float64: types.int64}
-_TO_FLOAT = {types.int32: types.float32, types.int64: types.float64, types.uint32: types.float32}
-bits = _caster("bitcast", _as(_TO_INT))                    # the same bits, as integers
-from_bits = _caster("bitcast", _as(_TO_FLOAT))             # the same bits, as floats
-to_int = _caster("fptosi", _as(_TO_INT))                   # value, towards zero
-to_float = _caster("sitofp", _as(_TO_FLOAT))
-unsigned_to_float = _caster("uitofp", _as(_TO_FLOAT))
+bits = _bitcast(_TO_INT)                                                # the same bits, as integers
+from_bits = _bitcast({i: f for f, i in _TO_INT.items()})                # the same bits, as floats
 
 _FLOAT = {operator.add: "fadd", operator.sub: "fsub", operator.mul: "fmul", operator.truediv: "fdiv"}
 _INTEGER = {operator.add: "add", operator.sub: "sub", operator.mul: "mul", operator.and_: "and_",
@@ -444,10 +394,10 @@ def _define_operator(symbol):
             if floating:
                 compare = builder.fcmp_unordered if symbol is operator.ne else builder.fcmp_ordered
             else:
-                compare = builder.icmp_unsigned if vector.dtype in (types.uint32, types.uint64) else builder.icmp_signed
+                compare = builder.icmp_unsigned if vector.dtype == types.uint32 else builder.icmp_signed
             return compare(_COMPARE[symbol], x, y)
         if symbol is operator.rshift:
-            return (builder.lshr if vector.dtype in (types.uint32, types.uint64) else builder.ashr)(x, y)
+            return (builder.lshr if vector.dtype == types.uint32 else builder.ashr)(x, y)
         return getattr(builder, (_FLOAT if floating else _INTEGER)[symbol])(x, y)
 
     lower_builtin(symbol, Vector, Vector)(lower)
@@ -525,13 +475,7 @@ def _larger(builder, x, y):
     return builder.select(builder.fcmp_ordered(">", x, y), x, y)
 
 
-def _smaller(builder, x, y):
-    return builder.select(builder.fcmp_ordered("<", x, y), x, y)
-
-
-sum_lanes = _folder(_add)
-max_lanes, min_lanes = _folder(_larger), _folder(_smaller)
-or_lanes = _folder(lambda builder, x, y: builder.or_(x, y))
+sum_lanes, max_lanes = _folder(_add), _folder(_larger)
 
 
 def square_side(rows):
@@ -582,6 +526,3 @@ def _transposed(builder, rows):
                 swapped[r + half] = builder.shuffle_vector(*pair, ir.Constant(index, lower))
         rows, half = swapped, half * 2
     return rows
-
-
-transpose_f32, transpose_f64 = _transposer(f32), _transposer(f64)
