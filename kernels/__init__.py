@@ -35,6 +35,8 @@ _NUMBA_MODULES = {
     "relu_forward": "activation", "relu_backward": "activation",
     "silu_forward": "activation", "silu_backward": "activation",
     "gelu_forward": "activation", "gelu_backward": "activation",
+    "tanh_forward": "activation", "tanh_backward": "activation",
+    "erf_forward": "activation", "erf_backward": "activation",
     "swiglu_forward": "activation", "swiglu_backward": "activation",
     "geglu_forward": "activation", "geglu_backward": "activation",
     "rotary_forward": "rotary", "rotary_backward": "rotary",

@@ -1,4 +1,4 @@
-"""Pointwise activations and gated products, forward and backward: GELU exact and tanh, SiLU, ReLU, SwiGLU, GEGLU.
+"""Pointwise activations and gated products, forward and backward: GELU exact and tanh, SiLU, ReLU, tanh, erf, SwiGLU, GEGLU.
 
 One read of each input, one write of each result. A formula is a scalar function that returns the gate σ or Φ and the slope of
 x · gate; LLVM drops what a loop does not use, and vectorises the loop around it. The tanh of GELU's approximation is a sigmoid,
@@ -12,7 +12,7 @@ from . import _check as check
 from ._jit import COMPILED, jit, jit_tasks
 from ._rows import empty_rows, flat_or_rows, share, span
 from .arrays import empty
-from .vecmath import by_dtype, logistic, logistic2, normal_tail, rounded, wide_vectors
+from .vecmath import by_dtype, erf, exp, logistic, logistic2, normal_tail, rounded, tanh, wide_vectors
 
 TANH_SCALE = 2 * math.sqrt(2 / math.pi)              # 2u = TANH_SCALE (x + TANH_CUBIC x³)
 TANH_CUBIC = 0.044715
@@ -79,6 +79,28 @@ def _gelu_tanh(real):
         return z * gate, gate + c * slope * (slope_0 + slope_2 * s)
 
     return gelu_tanh
+
+
+def _tanh(real):
+    four = real(4)
+
+    @rounded
+    def value_and_slope(x):
+        """tanh x and its slope 4 σ(2x) (1 - σ(2x)), which is 1 - tanh² x without the cancellation"""
+        return tanh(x), four * logistic(x + x)[1]
+
+    return value_and_slope
+
+
+def _erf(real):
+    slope_0 = real(2 / math.sqrt(math.pi))
+
+    @rounded
+    def value_and_slope(x):
+        """erf x and its slope 2/√π exp(-x²)"""
+        return erf(x), slope_0 * exp(-(x * x))
+
+    return value_and_slope
 
 
 # ---- loops ------------------------------------------------------------------------------------------------------------
@@ -165,7 +187,8 @@ def _from_tables():
     return gelu_table.LINES if gelu_table.AVAILABLE else {}
 
 
-_FORMULAS = {"relu": _formula(_relu), "silu": _formula(_silu), "none": _formula(_gelu), "tanh": _formula(_gelu_tanh)}
+_FORMULAS = {"relu": _formula(_relu), "silu": _formula(_silu), "none": _formula(_gelu), "tanh": _formula(_gelu_tanh),
+             "tanh itself": _formula(_tanh), "erf": _formula(_erf)}
 LINES64 = {name: _lines(formula) for name, formula in _FORMULAS.items()}
 LINES32 = {**LINES64, **_from_tables()}
 _UNARY = {np.dtype(dtype): {name: _unary(*three) for name, three in lines.items()}
@@ -233,6 +256,22 @@ def gelu_forward(x, approximate="none", out=None):
 
 def gelu_backward(g, x, approximate="none"):
     return _backward(_UNARY, _variant(approximate), g, [check.float_array("x", x)])[0]
+
+
+def tanh_forward(x, out=None):
+    return _forward(_UNARY, "tanh itself", [check.float_array("x", x)], out)
+
+
+def tanh_backward(g, x):
+    return _backward(_UNARY, "tanh itself", g, [check.float_array("x", x)])[0]
+
+
+def erf_forward(x, out=None):
+    return _forward(_UNARY, "erf", [check.float_array("x", x)], out)
+
+
+def erf_backward(g, x):
+    return _backward(_UNARY, "erf", g, [check.float_array("x", x)])[0]
 
 
 def swiglu_forward(gate, up, out=None):

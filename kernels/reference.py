@@ -11,6 +11,8 @@ import numpy as np
 from . import _check as check
 from .reference_activation import (
     erf,
+    erf_backward,
+    erf_forward,
     geglu_backward,
     geglu_forward,
     gelu_backward,
@@ -21,6 +23,8 @@ from .reference_activation import (
     silu_forward,
     swiglu_backward,
     swiglu_forward,
+    tanh_backward,
+    tanh_forward,
 )
 from .reference_attention import attention_backward, attention_decode, attention_forward
 from .reference_loss import (
@@ -46,12 +50,14 @@ __all__ = [
     "attention_backward", "attention_decode", "attention_forward",
     "adamw_step", "add_layer_norm_backward", "add_layer_norm_forward", "add_rms_norm_backward", "add_rms_norm_forward",
     "cross_entropy_backward", "cross_entropy_forward", "dropout_backward", "dropout_forward", "embedding_backward",
-    "embedding_forward", "erf", "geglu_backward", "geglu_forward", "gelu_backward", "gelu_forward", "grad_norm",
+    "embedding_forward", "erf", "erf_backward", "erf_forward",
+    "geglu_backward", "geglu_forward", "gelu_backward", "gelu_forward", "grad_norm",
     "layer_norm_backward", "layer_norm_forward", "linear_cross_entropy_backward", "linear_cross_entropy_forward",
     "log_softmax_backward", "log_softmax_forward", "matmul", "matmul_backward", "matmul_int8", "quantize_int8",
     "relu_backward", "relu_forward", "rms_norm_backward", "rms_norm_forward", "rotary_backward", "rotary_forward",
     "round_bfloat16",
     "silu_backward", "silu_forward", "softmax_backward", "softmax_forward", "swiglu_backward", "swiglu_forward",
+    "tanh_backward", "tanh_forward",
 ]
 
 

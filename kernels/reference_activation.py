@@ -54,6 +54,30 @@ def gelu_backward(g, x, approximate="none"):
     return g * _gelu_slope(x, approximate)
 
 
+def tanh_forward(x, out=None):
+    """out = tanh x"""
+    return check.into(out, np.tanh(check.float_array("x", x)), (x,))
+
+
+def tanh_backward(g, x):
+    """dx = g · (1 - tanh² x), as 4 σ(2x) σ(-2x): no digits lost where tanh x is nearly 1"""
+    check.like_array("g", g, check.float_array("x", x))
+    with np.errstate(over="ignore"):
+        return g * (4 * _sigmoid(2 * x) * _sigmoid(-2 * x))
+
+
+def erf_forward(x, out=None):
+    """out = erf x = 2/√π ∫₀ˣ exp(-t²) dt"""
+    return check.into(out, erf(check.float_array("x", x)).astype(x.dtype), (x,))
+
+
+def erf_backward(g, x):
+    """dx = g · 2/√π exp(-x²)"""
+    check.like_array("g", g, check.float_array("x", x))
+    with np.errstate(over="ignore"):
+        return g * (2 / math.sqrt(math.pi) * np.exp(-x * x))
+
+
 def swiglu_forward(gate, up, out=None):
     """out = silu(gate) · up   Shazeer 2020"""
     return check.into(out, silu_forward(gate) * check.like_array("up", up, gate), (gate, up))

@@ -1,4 +1,4 @@
-"""exp, the logistic function and the tail of the normal distribution for one number, in a form LLVM turns into vectors.
+"""exp, tanh, erf, the logistic function and the tail of the normal distribution for one number, in a form LLVM turns into vectors.
 
 The loops of the row kernels call these scalar functions; LLVM inlines them and, because they are straight lines of
 multiply-adds and selects with no branch, computes 16 at a time. libm's exp inside such a loop stays scalar: softmax is then
@@ -27,12 +27,19 @@ LN2_HIGH64, LN2_LOW64 = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 E0, E1, E2, E3, E4 = F(0.49999997), F(0.16666542), F(0.041667204), F(0.008366647), F(0.0013882498)
 # 2^r for |r| <= 1/2
 P1, P2, P3, P4, P5, P6 = F(0.6931472), F(0.24022646), F(0.055503286), F(0.009618489), F(0.0013399931), F(0.00015345812)
+# (tanh(x) - x) / x³ in x² up to 0.45
+T0, T1, T2, T3 = F(-0.33333248), F(0.13329199), F(-0.053339437), F(0.018013928)
+# erf(x)/x - 1 in x² up to 1, log erfc(x) / x in x beyond
+N0, N1, N2, N3, N4, N5, N6 = (F(0.12837917), F(-0.37612626), F(0.112835854), F(-0.026853813), F(0.005188328),
+                              F(-0.00080101984), F(7.853875e-05))
+W0, W1, W2, W3, W4, W5, W6 = (F(-1.1286371), F(-0.63519806), F(-0.10615903), F(0.02369455), F(-0.0036103341),
+                              F(0.0003148561), F(-1.0432902e-05))
 # Mills' ratio Φ(-a)/φ(a) in a, where φ(a) is not yet nothing; its error there times φ(a) is below 2^-24
 M0, M1, M2, M3, M4, M5 = F(1.253314), F(-0.9999912), F(0.62653303), F(-0.3326338), F(0.15459095), F(-0.06297097)
 M6, M7, M8, M9, M10, M11 = (F(0.021815924), F(-0.0060827294), F(0.0012719049), F(-0.00018283895), F(1.5854414e-05),
                             F(-6.185189e-07))
 DENSITY_SCALE, DENSITY_SHIFT = F(-0.5 * math.log2(math.e)), F(-0.5 * math.log2(2 * math.pi))
-ONE, ZERO = F(1), F(0)
+HALF, ONE, TWO, ZERO = F(0.5), F(1), F(2), F(0)
 
 
 if COMPILED:
@@ -51,22 +58,26 @@ if COMPILED:
 
         return p(p, shifted), lower
 
-    @intrinsic
-    def times_power(typingctx, p, shifted):
-        """p · 2ⁿ for the integer n in the low bits of `shifted`; in two factors, so that results may be denormal."""
-        def lower(context, builder, sig, args):
-            real, bits, mantissa, bias = ((ir.FloatType(), ir.IntType(32), 23, 127) if sig.args[0] == types.float32
-                                          else (ir.DoubleType(), ir.IntType(64), 52, 1023))
-            p, z = args
-            base = builder.bitcast(ir.Constant(real, 1.5 * 2.0**mantissa), bits)
-            n = builder.sub(builder.bitcast(z, bits), base)
-            first = builder.ashr(n, ir.Constant(bits, 1))
-            for part in (first, builder.sub(n, first)):
-                biased = builder.add(part, ir.Constant(bits, bias))
-                p = builder.fmul(p, builder.bitcast(builder.shl(biased, ir.Constant(bits, mantissa)), real))
-            return p
+    def _times_power_rule(halves):
+        @intrinsic
+        def times_power(typingctx, p, shifted):
+            """p · 2ⁿ for the integer n in the low bits of `shifted`; in two factors, so that results may be denormal."""
+            def lower(context, builder, sig, args):
+                real, bits, mantissa, bias = ((ir.FloatType(), ir.IntType(32), 23, 127) if sig.args[0] == types.float32
+                                              else (ir.DoubleType(), ir.IntType(64), 52, 1023))
+                p, z = args
+                base = builder.bitcast(ir.Constant(real, 1.5 * 2.0**mantissa), bits)
+                n = builder.sub(builder.bitcast(z, bits), base)
+                first = builder.ashr(n, ir.Constant(bits, 1)) if halves == 2 else n
+                parts = [first, builder.sub(n, first)][:halves]
+                for part in parts:
+                    biased = builder.add(part, ir.Constant(bits, bias))
+                    p = builder.fmul(p, builder.bitcast(builder.shl(biased, ir.Constant(bits, mantissa)), real))
+                return p
 
-        return p(p, shifted), lower
+            return p(p, shifted), lower
+
+        return times_power
 
     @intrinsic
     def wide_vectors(typingctx):
@@ -78,6 +89,8 @@ if COMPILED:
             return context.get_dummy_value()
 
         return types.none(), lower
+
+    times_power, times_normal_power = _times_power_rule(2), _times_power_rule(1)
 
     def by_dtype(single, double):
         """A function of one number that is `single` for float32 and `double` for float64."""
@@ -100,6 +113,8 @@ else:
     def times_power(p, shifted):
         """p · 2ⁿ for the integer n that `shifted` = n + 1.5 · 2^mantissa carries"""
         return np.ldexp(p, int(shifted - (SHIFT32 if p.dtype == np.float32 else SHIFT64)) if shifted == shifted else 0)
+
+    times_normal_power = times_power
 
     def times_biased_power(p, shifted):
         """p · 2ⁿ for n > -bias, 0 for n = -bias, where `shifted` = n + bias + 1.5 · 2^mantissa"""
@@ -165,6 +180,56 @@ def exp2_low_32(x):
     r = z - (shifted - BIASED32)
     p = (((((P6 * r + P5) * r + P4) * r + P3) * r + P2) * r + P1) * r + ONE
     return times_biased_power(p, shifted)
+
+
+@rounded
+def tanh_32(x):
+    """tanh x: x + x³ P(x²) up to 0.45, beyond it e / (e + 2) with e = e²ˣ - 1 = 2ⁿ (eʳ - 1) + (2ⁿ - 1)"""
+    a = abs(x)
+    s = a * a if a < ONE else ONE
+    near = a + a * s * (((T3 * s + T2) * s + T1) * s + T0)
+    z = TWO * (a if a < F(10) else F(10))
+    shifted = z * LOG2E32 + SHIFT32
+    n = shifted - SHIFT32
+    r = (z - n * LN2_HIGH32) - n * LN2_LOW32
+    p = (((E4 * r + E3) * r + E2) * r + E1) * r + E0
+    power = times_normal_power(ONE, shifted)
+    e = power * (p * r * r + r) + (power - ONE)
+    y = near if a < F(0.45) else e / (e + TWO)
+    y = -y if x < ZERO else y
+    return y if x == x and x != ZERO else x
+
+
+@rounded
+def tanh_64(x):
+    """tanh x, from libm"""
+    return math.tanh(x)
+
+
+tanh = by_dtype(tanh_32, tanh_64)
+
+
+@rounded
+def erf_32(x):
+    """2/√π ∫₀ˣ exp(-t²) dt: x + x P(x²) up to 1, and 1 - exp(x Q(x)) beyond"""
+    a = abs(x)
+    a = a if a < F(4) else F(4)                       # erf(4) rounds to 1
+    s = a * a
+    near = a + a * ((((((N6 * s + N5) * s + N4) * s + N3) * s + N2) * s + N1) * s + N0)
+    w = a * ((((((W6 * a + W5) * a + W4) * a + W3) * a + W2) * a + W1) * a + W0)
+    far = ONE - exp_32(w)
+    y = near if a < ONE else far
+    y = -y if x < ZERO else y
+    return y if x == x and x != ZERO else x
+
+
+@rounded
+def erf_64(x):
+    """erf x, from libm"""
+    return math.erf(x)
+
+
+erf = by_dtype(erf_32, erf_64)
 
 
 @rounded

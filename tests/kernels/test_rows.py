@@ -126,7 +126,7 @@ VALUES = np.array([0.0, -0.0, 1e-45, -1e-40, 1.2e-38, 1.0, -1.0, 30.0, -30.0, 90
                    np.inf, -np.inf, np.nan], np.float32)
 
 
-@pytest.mark.parametrize("name", ["relu", "silu", "gelu", "gelu_tanh", "swiglu", "geglu", "geglu_tanh"])
+@pytest.mark.parametrize("name", ["relu", "silu", "tanh", "erf", "gelu", "gelu_tanh", "swiglu", "geglu", "geglu_tanh"])
 def test_activations_at_the_ends_of_the_range(name):
     problem = PROBLEMS[name](np.random.default_rng(0), (1,), VALUES.size)
     ones = {key: np.ones((1, VALUES.size), np.float32) for key in problem.inputs}
@@ -198,7 +198,7 @@ def test_softmax_and_cross_entropy_may_overwrite_their_input():
 @pytest.mark.parametrize("side", ["numba", "numpy"])
 def test_out_is_filled_and_returned(side):
     x = np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32)
-    calls = {"gelu": (), "silu": (), "relu": (), "softmax": (), "log_softmax": (), "layer_norm": (), "rms_norm": (),
+    calls = {"gelu": (), "silu": (), "relu": (), "tanh": (), "erf": (), "softmax": (), "log_softmax": (), "layer_norm": (), "rms_norm": (),
              "swiglu": (x,), "geglu": (x,)}
     with kernels.use(side):
         for name, more in calls.items():

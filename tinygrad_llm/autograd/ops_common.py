@@ -55,6 +55,11 @@ def _by_name(names: tuple[str, ...], ours: Callable[..., Any]) -> Callable[..., 
     return called
 
 
+def has_kernel(x: np.ndarray) -> bool:
+    """Whether a kernel for one function is worth its call, and to be compiled: for many numbers of float32."""
+    return x.dtype == np.float32 and x.size >= 1 << 13
+
+
 def value(x: Any) -> Any:
     """The ndarray (or number) of a Tensor, an ndarray or a number: for decisions, never for mathematics."""
     return x._data if isinstance(x, Tensor) else x
