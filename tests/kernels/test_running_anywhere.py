@@ -130,6 +130,37 @@ def test_products_for_another_processor_are_right(lanes, environment):
     assert python(told + FEW, **environment) == "right"
 
 
+SAPPHIRE_RAPIDS = HASWELL.split(",-")[0] + "".join(
+    ",+" + name for name in ("avx512f", "avx512vl", "avx512dq", "avx512bw", "avx512cd", "avx512vnni", "avx512bf16", "amx-tile",
+                             "amx-bf16", "amx-int8"))  # fmt: skip
+WIDE = """
+    import importlib
+    from numba import float32
+    from kernels import amx, simd
+    assert simd.LANES32 == 16
+    amx.AVAILABLE = True                                  # whatever the system says: nothing is run
+    from kernels import gelu_table, matmul_call, matmul_int8_tiles, matmul_quantized
+    from kernels.attention_launch import worker_address
+    assert gelu_table.AVAILABLE and matmul_int8_tiles.AVAILABLE
+    line = float32[::1]
+    for values, slopes, overwrite in gelu_table.LINES.values():
+        values.compile((line, line)), slopes.compile((line, line, line)), overwrite.compile((line,))
+    made = [matmul_call.tiles(pieces)[0] for pieces in (amx.ONE_PIECE, amx.THREE_PIECES)]
+    made += [matmul_call.worker_address(4, False, True), matmul_quantized.tiles_address()]
+    for way in ("forward", "backward"):
+        module = importlib.import_module("kernels.attention_amx_" + way)
+        made += [worker_address(module, way, kind) for kind in ("float32", "bfloat16")]
+    print("compiled", all(made))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names processors of another architecture")
+def test_what_only_wide_vectors_and_matrix_tiles_run_compiles_here_too():
+    """So that a change made on a host without AVX-512 or AMX does not break hosts that have them; the numbers they alone can tell."""
+    assert python(WIDE, NUMBA_CPU_NAME="sapphirerapids", NUMBA_CPU_FEATURES=SAPPHIRE_RAPIDS) == "compiled True"
+
+
 def test_without_numba_the_loops_run_as_plain_python():
     assert python("import sys; sys.modules['numba'] = None\n" + ALL) == "right"
 
