@@ -177,7 +177,8 @@ def make_plan(dims, strides, batch, size, lanes, tile, activation, threads, exte
     if is_skinny(dims, strides, size) and not packed:
         at_once = AT_ONCE if few_registers else k_at_once(m)
         block_m, kc = m, min(depth, at_once)
-        block_n = n if threads == 1 else max(8 * lanes, round_up(ceil_div(n, 4 * threads), 8 * lanes))
+        # eight tasks whatever the threads: where a strip ends decides which loop sums a column, and so its bits
+        block_n = max(8 * lanes, round_up(ceil_div(n, 8), 8 * lanes))
         if m == 1:                            # short enough that a thread that found much of its share in its cache can take more
             block_n = min(block_n, round_up(ceil_div(PIECE_BYTES, depth * size), lanes))
             piece = block_n * strides[3]

@@ -285,6 +285,24 @@ def test_gradients_match_finite_differences(activation):
             assert abs(slope - dx[index]) < 1e-7 * max(1, abs(slope))
 
 
+@pytest.mark.parametrize("rows, columns, depth", [(1, 300, 513), (4, 130, 200), (5, 97, 513), (16, 1000, 64)])
+def test_few_rows_of_several_products_have_the_same_bits_with_any_number_of_threads(rows, columns, depth):
+    """Where a strip of columns ends decides which loop sums its last ones, so strips may not depend on the threads."""
+    rng = np.random.default_rng(0)
+    before = kernels.get_num_threads()
+    for dtype in (np.float32, np.float64):
+        a, b = rng.standard_normal((rows, depth)).astype(dtype), rng.standard_normal((3, depth, columns)).astype(dtype)
+        try:
+            results = []
+            for threads in (1, 2):
+                kernels.set_num_threads(threads)
+                results.append((kernels.matmul(a, b), kernels.matmul(a, b.swapaxes(1, 2).copy(), transpose_b=True)))
+        finally:
+            kernels.set_num_threads(before)
+        for one, two in zip(*results, strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
 @given(problems(), st.sampled_from([1, 2]))
 def test_same_bits_with_any_number_of_threads(problem, threads):
     a, b, options = problem
