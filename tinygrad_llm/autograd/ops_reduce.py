@@ -105,15 +105,20 @@ def _product_slope(g, x, axis, keepdims):
     return spread(g, x.shape, axis, keepdims) * np.transpose(others, tuple(back))
 
 
-def _extreme(x, out, axis, initial, where):
-    """Where the extreme stands, and how many share it; a NaN that was handed on counts as standing where it came from."""
+def _extreme(ufunc, x, axis, keepdims, initial, where):
+    """The extreme, and what its rule needs: where it stands, and how many share it; a NaN that was handed on counts as standing
+    where it came from."""
+    axis, where = tuple_axis(axis), value(where)
+    if initial is None and where is not True:
+        raise ValueError("with where=, initial= must say what there is where nothing counts")
+    out = np.asarray(ufunc.reduce(x, axis=axis, keepdims=keepdims, initial=initial, where=where))
     kept = out.reshape(kept_shape(x.shape, axis))
     reached = x == kept
     if x.dtype.kind == "f" and np.isnan(out).any():
         reached = reached | np.isnan(x)
     reached = reached if where is True else reached & where
     count = np.add.reduce(reached, axis=axis, keepdims=True, dtype=x.dtype.type if x.dtype.kind == "f" else None)
-    return reached, np.maximum(count if initial is None else count + (kept == initial), 1)
+    return out, (reached, np.maximum(count if initial is None else count + (kept == initial), 1), axis, keepdims)
 
 def _share_evenly(g, reached, count, axis, keepdims):
     if not keepdims:
@@ -124,11 +129,7 @@ def _share_evenly(g, reached, count, axis, keepdims):
 @op(numpy=(np.max, np.amax))
 def max(x, *, axis=None, keepdims=False, initial=None, where=True):
     """y = the largest x"""
-    axis, where = tuple_axis(axis), value(where)
-    if initial is None and where is not True:
-        raise ValueError("with where=, initial= must say what there is where nothing counts")
-    out = np.asarray(np.maximum.reduce(x, axis=axis, keepdims=keepdims, initial=initial, where=where))
-    return out, (*_extreme(x, out, axis, initial, where), axis, keepdims)
+    return _extreme(np.maximum, x, axis, keepdims, initial, where)
 
 @max.grad_of("x")
 def _(g, reached, count, axis, keepdims): return _share_evenly(g, reached, count, axis, keepdims)
@@ -137,11 +138,7 @@ def _(g, reached, count, axis, keepdims): return _share_evenly(g, reached, count
 @op(numpy=(np.min, np.amin))
 def min(x, *, axis=None, keepdims=False, initial=None, where=True):
     """y = the smallest x"""
-    axis, where = tuple_axis(axis), value(where)
-    if initial is None and where is not True:
-        raise ValueError("with where=, initial= must say what there is where nothing counts")
-    out = np.asarray(np.minimum.reduce(x, axis=axis, keepdims=keepdims, initial=initial, where=where))
-    return out, (*_extreme(x, out, axis, initial, where), axis, keepdims)
+    return _extreme(np.minimum, x, axis, keepdims, initial, where)
 
 @min.grad_of("x")
 def _(g, reached, count, axis, keepdims): return _share_evenly(g, reached, count, axis, keepdims)

@@ -164,6 +164,7 @@ def write_decoded(model, tokenizer, args) -> int:
 
     from tinygrad_llm.cli import UsageError
     from tinygrad_llm.generate import generate
+    from tinygrad_llm.text.base import sentinels_in
 
     if args.prompt is None:
         raise UsageError("--prompt: an encoder-decoder needs a source text")
@@ -173,14 +174,10 @@ def write_decoded(model, tokenizer, args) -> int:
     options = sampling(args, tokenizer, 0.0)
     room = model.make_cache(args.tokens).capacity  # the start token is read, too, but the last one is not
     got = generate(model, source, max_new_tokens=room, num_beams=args.beams, length_penalty=args.length_penalty, **options)[0, 1:]
-    special = set(tokenizer.special.values())
-    print(tokenizer.decode([t for t in got if t not in special or t in sentinels(tokenizer)]))
+    hidden = set(tokenizer.special.values()) - set(sentinels_in(tokenizer.special))
+    print(tokenizer.decode([t for t in got if t not in hidden]))
     tell_if_full(len(got), room, args)
     return 0
-
-
-def sentinels(tokenizer) -> set:
-    return {i for role, i in tokenizer.special.items() if role.startswith("extra_")}
 
 
 def write_filled(model, tokenizer, args) -> int:

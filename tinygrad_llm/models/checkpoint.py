@@ -166,12 +166,16 @@ def match(model: Model, entries: dict[str, Entry], folder: Path, lenient: bool =
         roots = {_bare(model, place.name).split(".")[0] for ours, place in names.items() if not _in_head(model, ours)}
         left = [n for n in left if _bare(model, n).split(".")[0] in roots]
     if missing or left:
-        parts = [f"{word} {', '.join(n[:4])}{f' and {len(n) - 4} more' if len(n) > 4 else ''}"
-                 for word, n in (("missing", missing), ("left over", left)) if n]  # fmt: skip
+        parts = [f"{word} {some(n)}" for word, n in (("missing", missing), ("left over", left)) if n]
         raise CheckpointError(f"{folder}: the weights do not fit {type(model).__name__}: {'; '.join(parts)}")
     check_shapes(model, plan, folder)
     check_tied(model, twins, plan, named, entries, folder)
     return plan
+
+
+def some(names: list[str]) -> str:
+    """The first of the names, and how many more there are."""
+    return f"{', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
 
 
 def aliases(model: Model) -> dict[str, str]:
@@ -322,10 +326,9 @@ def warn_of_changes(model: Model, folder: Path) -> None:
     there = {name: value.shape for name, value in model.named_parameters()}
     differing = sorted(n for n in described | there if described.get(n) != there.get(n))
     if differing:
-        named = f"{', '.join(differing[:4])}{f' and {len(differing) - 4} more' if len(differing) > 4 else ''}"
         warnings.warn(
-            f"save: load will refuse {folder}, whose config.json does not describe these parameters of the model: {named}; "
-            f"change model.config to fit them, or read the weights with safetensors",
+            f"save: load will refuse {folder}, whose config.json does not describe these parameters of the model: "
+            f"{some(differing)}; change model.config to fit them, or read the weights with safetensors",
             stacklevel=4,
         )
 

@@ -22,7 +22,7 @@ from ..autograd.state import local as engine
 from .attention import MultiHeadAttention
 from .blocks import DecoderBlock
 from .cache import KVCache
-from .feedforward import ACTIVATIONS, FUSED, GATED, FeedForward, _same
+from .feedforward import FUSED, GATED, FeedForward, _same
 from .layers import Dropout, LayerNorm, Linear, RMSNorm
 from .mask import OPEN, Mask
 from .module import structure
@@ -247,7 +247,7 @@ class Prepared:
 
     def _add_feed_forward(self, mlp: Any, x: np.ndarray, residual: np.ndarray, out: np.ndarray) -> None:
         """out = residual + feed-forward of x"""
-        require(mlp.is_plain(FeedForward) and mlp.drop.is_idle() and _same(mlp.act, ACTIVATIONS[mlp.act_name]))
+        require(mlp.is_plain(FeedForward) and mlp.drop.is_idle() and mlp.has_its_act())
         require(mlp.up.is_plain(Linear))
         inner = self._room("inner", mlp.up.weight.shape[0])
         if mlp.gate is None:

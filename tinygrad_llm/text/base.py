@@ -66,6 +66,11 @@ def roles_in(vocabulary: dict[str, int]) -> dict[str, int]:
     return with_borrowed_roles(roles)
 
 
+def sentinels_in(roles: dict[str, int]) -> list[int]:
+    """The ids of T5's span markers among a tokenizer's roles, in their order."""
+    return [i for role, i in roles.items() if role.startswith("extra_")]
+
+
 def with_borrowed_roles(roles: dict[str, int]) -> dict[str, int]:
     """Adds cls/sep from bos/eos where a family uses the same token for both."""
     borrowed = {"cls": roles.get("bos"), "sep": roles.get("eos")}

@@ -101,8 +101,7 @@ def prepare_large(path, choices: DataChoices, tokenizer, scratch: Path) -> Prepa
     scratch.mkdir(parents=True, exist_ok=True)
     place = scratch / "tokens.bin"
     total = write_tokens(place, (tokenizer.encode(piece) for piece in Lines(path)), tokenizer.vocab_size)
-    cut = int(total * (1 - HELD_OUT))
-    task = window_task(TokenFile(place, 0, cut), TokenFile(place, cut), choices, tokenizer)
+    task = window_task(*split_ids(TokenFile(place), HELD_OUT), choices, tokenizer)
     return Prepared(task, tokenizer, {"tokens": total})
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from .. import objectives
 from ..data import IGNORE, Examples, by_length
+from ..text.base import sentinels_in
 from .encoder_tasks import need_roles
 from .task import Task, WindowTask, label_loss
 
@@ -17,7 +18,7 @@ class SpanTask(WindowTask):
     def __init__(self, train, held, context: int, tokenizer, **options):
         need_roles(tokenizer, self.objective, "pad", "eos", "extra_0")
         self.special = tokenizer.special
-        self.sentinels = [i for r, i in tokenizer.special.items() if r.startswith("extra_")]
+        self.sentinels = sentinels_in(tokenizer.special)
         super().__init__(train, held, context - 1, **options)
 
     def make(self, windows, rng):

@@ -10,6 +10,7 @@ from ..data import IGNORE, pad_labels
 from ..models.memory import longest
 from ..models.registry import head_of
 from ..nn import evaluating
+from ..text.base import sentinels_in
 from . import checkpoint
 from .evaluate import evaluate, perplexity
 from .families import PAIRS, check_objective
@@ -102,8 +103,7 @@ def accuracy(task, model, batches) -> float:
 
 def windows_for(tokenizer) -> int:
     """The longest context whose corrupted spans the tokenizer has sentinels for: one for 20 tokens, and one more."""
-    sentinels = sum(role.startswith("extra_") for role in tokenizer.special)
-    return 20 * max(sentinels - 1, 1)
+    return 20 * max(len(sentinels_in(tokenizer.special)) - 1, 1)
 
 
 def tabbed(path) -> bool:
