@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from tinygrad_llm.bench.machine import CHAINS, identity, multiply_add_kernel, processor
+from tinygrad_llm.bench import limits
+from tinygrad_llm.bench.case import Case, Options
+from tinygrad_llm.bench.limits import CHAINS, multiply_add_kernel
+from tinygrad_llm.bench.machine import identity, processor
 
 CORE = "processor\t: {}\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: {}\nmodel name\t: AMD EPYC\nflags\t\t: fma: avx2\n\n"
 
@@ -31,3 +34,27 @@ def test_the_peak_is_measured_with_multiply_adds_of_the_dtype(dtype):
     exact = CHAINS * (((1.0 * 0.1 + 0.1) * 0.1 + 0.1) * 0.1 + 0.1)
     assert abs(total - exact) < 20 * np.finfo(dtype).eps * exact
     assert (abs(total - exact) < 1e-12) == (dtype == "float64")
+
+
+def test_reading_reads_every_number_once(monkeypatch):
+    monkeypatch.setattr(limits, "READ_BYTES", 1 << 14)
+    totals = limits.reading(2)()()
+    assert totals.tolist() == [1 << 11, 1 << 11]
+
+
+def test_the_limit_that_binds_is_the_one_that_takes_longer():
+    roof = {"gflops": 100.0, "gbytes": 10.0}
+    assert limits.binding(Case("product", flops=1e9, bytes=1e6), roof) == 0
+    assert limits.binding(Case("copy", flops=1e6, bytes=1e9), roof) == 1
+    assert limits.binding(Case("of one kind", bytes=1.0), roof) == 1
+    assert limits.binding(Case("nothing counted"), roof) is None and limits.binding(Case("no roof", flops=1.0), {}) is None
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_both_limits_are_cases_that_run(dtype, monkeypatch):
+    monkeypatch.setattr(limits, "ROUNDS", 1 << 16)
+    monkeypatch.setattr(limits, "READ_BYTES", 1 << 22)
+    found = limits.best(2, dtype, calls=2)
+    assert found["threads"] == 2 and found["gflops"] > 0 and found["gbytes"] > 0
+    adds, reads = limits.cases(Options(2, dtype))
+    assert adds.flops == 2 * limits.vector_bytes() // np.dtype(dtype).itemsize * 12 * 2**16 * 2 and reads.bytes == 1 << 22

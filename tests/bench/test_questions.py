@@ -177,6 +177,19 @@ def test_whole_runs_are_timed_as_often_as_said_and_validated_by_what_they_return
     assert "run: ours disagrees with other: output 0 at () is 2, expected 1" in record["failed"]
 
 
+def test_the_limit_that_binds_a_case_takes_turns_with_it(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(GOOD)
+    options = Options(seconds=0.05, threads=1, size=(10,))
+    question = Question(path, options, ["numpy"], lambda text: None, lambda *_: None, roof={"gflops": 1.0, "gbytes": 1e6})
+    (case,) = question.run()["cases"]
+    limit, rate = case["limit"], 10 / case["contestants"]["ours"]["median"] / 1e9
+    assert set(case["contestants"]) == {"ours", "numpy"} and set(case["ratios"]) == {"numpy"}
+    assert limit["of"] == "flops" and limit["rounds"] == case["contestants"]["ours"]["rounds"]
+    assert 0 < limit["low"] <= limit["share"] <= limit["high"] < 1 and 0.3 < limit["share"] / (rate / limit["rate"]) < 3
+    assert not question.limits
+
+
 def test_a_file_without_cases_and_a_name_used_twice_are_errors(tmp_path):
     with pytest.raises(LookupError, match=r"has no function `cases\(options\)`"):
         ask(tmp_path, '"""Nothing."""')

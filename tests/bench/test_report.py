@@ -55,6 +55,9 @@ def test_the_limit_shown_is_the_one_that_binds():
     assert report.speed(streaming | {"bytes": 1e6}, limits, 0.2) == "5 GFLOP/s (5%)"
     assert report.speed(streaming | {"threads": 1}, limits | {"threads": 2}, 0.2) == "5 GFLOP/s"  # of one thread, limits of two
     assert report.speed(streaming | {"threads": 2}, limits | {"threads": 2}, 0.2) == "5 GB/s (50%)"
+    beside = {"limit": {"of": "flops", "unit": "GFLOP/s", "share": 0.81}}
+    assert report.speed(streaming | beside, limits, 0.2) == "5 GFLOP/s (81%)"  # measured in turns: whatever the roof says
+    assert report.speed(streaming | beside | {"threads": 1}, limits | {"threads": 2}, 0.2) == "5 GFLOP/s (81%)"
     assert report.speed(streaming | {"work": 12345, "unit": "token"}, {}, 0.5).startswith("24,690 token/s, 2 G")
     assert report.speed(streaming | {"work": 3, "unit": "token"}, {}, 0.5).startswith("6 token/s, 2 G")
 

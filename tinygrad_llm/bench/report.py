@@ -12,6 +12,7 @@ from typing import Any
 
 from tinygrad_llm.bench import machine
 from tinygrad_llm.bench.case import Options, is_ours
+from tinygrad_llm.bench.limits import RESOURCES
 from tinygrad_llm.bench.plots import exponent, sized
 from tinygrad_llm.bench.timing import interval_text, table_row
 
@@ -79,18 +80,18 @@ def duration(seconds: float) -> str:
 def speed(case: dict[str, Any], limits: dict[str, Any], seconds: float) -> str:
     """Work per second, and the rate of the resource that binds with its share of the limit: "93 GFLOP/s (81%)".
 
-    Which one binds is the roofline's answer: the resource that would take longer at the machine's limit. A case with a thread
-    count of its own has no share, for the limits are those of the options' threads.
+    The limit is the one measured in turns with the case. Of a run of minutes, and in results of before there were such turns, it is
+    the machine's, if that was measured with as many threads.
     """
     if case.get("threads") not in (None, limits.get("threads")):
         limits = {}
     parts = [f"{rounded(case['work'] / seconds, 4)} {case['unit']}/s"] if case["work"] else []
-    resources = []
-    for amount, unit, limit in (("flops", "GFLOP/s", "gflops"), ("bytes", "GB/s", "gbytes")):
-        if case[amount]:
-            rate, at_limit = case[amount] / seconds / 1e9, limits.get(limit)
-            share = rate / at_limit if at_limit else 0.0
-            resources.append((share, f"{rounded(rate)} {unit}" + (f" ({share:.0%})" if at_limit else "")))
+    beside, resources = case.get("limit"), []
+    for amount, key, unit in RESOURCES:
+        if case[amount] and (not beside or beside["of"] == amount):
+            rate, at_limit = case[amount] / seconds / 1e9, limits.get(key)
+            share = beside["share"] if beside else rate / at_limit if at_limit else None
+            resources.append((share or 0.0, f"{rounded(rate)} {unit}" + ("" if share is None else f" ({share:.0%})")))
     return ", ".join(parts + [text for _, text in sorted(resources, reverse=True)[:1]])
 
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_llm.bench import limits
 from tinygrad_llm.bench.case import OURS, Case, Options, is_ours
 from tinygrad_llm.bench.discover import load_question, missing_package
 from tinygrad_llm.bench.race import ValidationError, as_arrays, default_tolerance, validate
 from tinygrad_llm.bench.team import Contestant, Failed, Skipped
-from tinygrad_llm.bench.timing import Timing, measure, measure_runs
+from tinygrad_llm.bench.timing import Lap, Timing, measure, measure_runs
 
 Say = Callable[[str], None]
 Progress = Callable[[str, float], None]
@@ -30,14 +31,17 @@ class Question:
     """Runs the cases of one file; keeps a process per contestant alive between cases unless a case asks for fresh ones.
 
     keep(record) is called with the question's record at its start and after every case, so that a run that is cut off loses
-    no case that was measured.
+    no case that was measured. `roof` holds the machine's limits, which say which of them binds a case: that one takes turns with
+    the contestants (`limits`). Without them no case has a share.
     """
 
     def __init__(
-        self, path: Path, options: Options, against: list[str] | None, say: Say, progress: Progress, keep: Keep = nothing
-    ):
+        self, path: Path, options: Options, against: list[str] | None, say: Say, progress: Progress, keep: Keep = nothing,
+        roof: dict[str, Any] | None = None,
+    ):  # fmt: skip
         self.path, self.options, self.against, self.say, self.progress = path, options, against, say, progress
-        self.keep = keep
+        self.keep, self.roof = keep, roof or {}
+        self.limits: dict[tuple[int, int], Contestant] = {}  # by resource and threads
         self.module = load_question(path)
         self.team: dict[str, Contestant] = {}
         self.absent: dict[str, str] = {}
@@ -66,15 +70,20 @@ class Question:
             self.keep(record)
         except KeyboardInterrupt:
             self.dismiss(at_once=True)
+            self.end(self.limits, at_once=True)
             raise
         finally:
             self.dismiss()
+            self.end(self.limits)
         return record
 
     def dismiss(self, at_once: bool = False) -> None:
-        for contestant in self.team.values():
+        self.end(self.team, at_once)
+
+    def end(self, team: dict[Any, Contestant], at_once: bool = False) -> None:
+        for contestant in team.values():
             contestant.kill() if at_once else contestant.close()
-        self.team.clear()
+        team.clear()
 
     def entrants(self, case: Case) -> list[str]:
         """Ours first, then those asked for and installed; an absent one is said once, with its reason."""
@@ -89,7 +98,8 @@ class Question:
 
     def run_case(self, index: int, case: Case) -> dict[str, Any]:
         record: dict[str, Any] = {"name": case.name, "flops": case.flops, "bytes": case.bytes, "threads": case.threads}
-        record |= {"unit": case.unit, "work": case.work, "skipped": {}, "contestants": {}, "ratios": {}, "checked": None}
+        record |= {"unit": case.unit, "work": case.work, "skipped": {}, "contestants": {}, "ratios": {}}
+        record |= {"checked": None, "limit": None}
         present = self.set_up(index, case, record["skipped"])
         if not present:
             return record
@@ -97,12 +107,17 @@ class Question:
             timing, record["checked"] = self.race(case, present, Path(folder))
         for name in present:
             record["contestants"][name] = summary(timing, name) | self.memory(name, case)
-        record["ratios"] = {name: asdict(ratio) for name, ratio in timing.ratios.items()} if present[0] == OURS else {}
+        if present[0] == OURS:
+            record["limit"] = self.share(case, timing)
+            record["ratios"] = {name: asdict(ratio) for name, ratio in timing.ratios.items() if name != limits.LIMIT}
         return record
+
+    def options_of(self, case: Case) -> Options:
+        return self.options if case.threads is None else replace(self.options, threads=case.threads)
 
     def set_up(self, index: int, case: Case, skipped: dict[str, str]) -> list[str]:
         present = []
-        options = self.options if case.threads is None else replace(self.options, threads=case.threads)
+        options = self.options_of(case)
         for name in self.entrants(case):
             if name not in self.team:
                 self.team[name] = Contestant(self.path, name, options)
@@ -128,7 +143,31 @@ class Question:
         if case.check:
             outputs |= {name: self.team[name].output(folder) for name in present}
         judge = self.check(case, outputs)
-        return measure({name: self.team[name].lap() for name in present}, self.options.seconds, show), judge
+        return measure({name: self.team[name].lap() for name in present} | self.limit(case), self.options.seconds, show), judge
+
+    def limit(self, case: Case) -> dict[str, Lap]:
+        """The lap of the limit that binds a case, at the case's threads."""
+        resource = limits.binding(case, self.roof)
+        if resource is None:
+            return {}
+        options = self.options_of(case)
+        key = resource, options.threads
+        if key not in self.limits:
+            self.limits[key] = Contestant(Path(limits.__file__), limits.LIMIT, options)
+            self.limits[key].ask("setup", case=resource)
+        return {limits.LIMIT: self.limits[key].lap()}
+
+    def share(self, case: Case, timing: Timing) -> dict[str, Any] | None:
+        """What share of the limit we reached: median over rounds of our rate / the limit's, with its interval."""
+        if limits.LIMIT not in timing.ratios:
+            return None
+        resource = limits.binding(case, self.roof)
+        assert resource is not None
+        amount, _, unit = limits.RESOURCES[resource]
+        whole = getattr(list(limits.cases(self.options_of(case)))[resource], amount)
+        ratio, part = timing.ratios[limits.LIMIT], getattr(case, amount) / whole
+        return {"of": amount, "unit": unit, "rate": whole / timing.median(limits.LIMIT) / 1e9, "share": part * ratio.ratio,
+                "low": part * ratio.low, "high": part * ratio.high, "rounds": ratio.rounds}  # fmt: skip
 
     def check(self, case: Case, outputs: dict[str, list[np.ndarray]]) -> str | None:
         """Raise if outputs differ; returns what they were compared with, None if there was nothing to compare with."""

@@ -149,7 +149,7 @@ def ask_all(paths: list[Any], options: Any, against: list[str] | None, results: 
             def say(text: str) -> None:
                 tqdm.write(text, file=sys.stderr)
 
-            question = Question(path, options, against, say, show, keep)
+            question = Question(path, options, against, say, show, keep, results["machine"])
             record = question.run()
             met |= question.met
             if record["failed"]:
