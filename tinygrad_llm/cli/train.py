@@ -1,6 +1,7 @@
 """`tinygrad-llm train [FILE]`: from a text file to a model that writes."""
 
 import argparse
+import contextlib
 import errno
 import itertools
 import math
@@ -106,11 +107,32 @@ def add_parser(subparsers):
     parser.add_argument("--out", metavar="DIR", help="where checkpoints, log and report go (default: a new directory under runs/)")
     parser.add_argument("--resume", nargs="?", const=True, metavar="DIR", help="go on with the run in DIR, or in --out")
     parser.add_argument("--force", action="store_true", help="replace the run that --out holds")
+    parser.add_argument(
+        "--mpi", action="store_true", help="share every batch among the processes that `mpirun -n N tinygrad-llm train ...` starts"
+    )
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help=HELP)
     return parser
 
 
 def run(args) -> int:
+    from tinygrad_llm.training.processes import ALONE, Processes
+
+    with Processes() if args.mpi else contextlib.nullcontext(ALONE) as processes:
+        return follow(processes) if processes.number else lead(args, processes)
+
+
+def follow(processes) -> int:
+    """What all processes but the first do: they get from it what is trained."""
+    from tinygrad_llm.training import Trainer
+
+    try:
+        Trainer(*processes.from_first(), processes=processes).run()
+    except FloatingPointError:  # the first process has the same gradient, and says so
+        return 1
+    return 0
+
+
+def lead(args, processes) -> int:
     from tinygrad_llm.cli import UsageError
     from tinygrad_llm.training.claim import claimed
 
@@ -122,7 +144,7 @@ def run(args) -> int:
     settings = resumed_settings(args) if args.resume else fresh_settings(args)
     out = Path(settings["out"])
     with claimed(out, made=args.out is None), as_flags((*NUMBERS, "tokenizer")):
-        result = train(settings, out, resume=bool(args.resume))
+        result = train(settings, out, bool(args.resume), processes)
     if args.json:
         write_json(result, args.json)
     return 1 if result["interrupted"] else 0
@@ -133,7 +155,7 @@ def run(args) -> int:
 
 def given(args) -> dict:
     """What was said on the command line."""
-    return {k: v for k, v in vars(args).items() if v is not None and k not in ("debug",)}
+    return {k: v for k, v in vars(args).items() if v is not None and k not in ("debug", "mpi")}
 
 
 def fresh_settings(args) -> dict:
@@ -221,7 +243,7 @@ def resumed_settings(args) -> dict:
 # -- the run -----------------------------------------------------------------------------------------------------------------
 
 
-def train(settings: dict, out: Path, resume: bool) -> dict:
+def train(settings: dict, out: Path, resume: bool, processes) -> dict:
     import kernels
     from tinygrad_llm.training import Trainer, checkpoint, unigram_loss
     from tinygrad_llm.training.progress import Progress
@@ -230,9 +252,11 @@ def train(settings: dict, out: Path, resume: bool) -> dict:
     options = make_options(settings)
     prepared, model = build(settings, out, resume)
     progress = Progress(options.steps)
-    trainer = Trainer(model, prepared.task, options, out=out, tokenizer=prepared.tokenizer, progress=progress,
-                      sampler=show_sample, info={"settings": keepable(settings), "objective": prepared.task.objective,
-                            **{k: prepared.info[k] for k in ("labels",) if k in prepared.info}})  # fmt: skip
+    labels = {k: prepared.info[k] for k in ("labels",) if k in prepared.info}
+    trainer = Trainer(
+        model, prepared.task, options, out=out, tokenizer=prepared.tokenizer, progress=progress, sampler=show_sample,
+        processes=processes, info={"settings": keepable(settings), "objective": prepared.task.objective, **labels},
+    )  # fmt: skip
     if resume:
         trainer.resume()
     else:  # what --force replaces goes when nothing can be wrong with the new run's data any more
@@ -240,6 +264,7 @@ def train(settings: dict, out: Path, resume: bool) -> dict:
         for name in REPORTS:
             (out / name).unlink(missing_ok=True)
     say(describe(settings, model, prepared, trainer, out))
+    processes.from_first((model, prepared.task, options))
     begun = trainer.step
     try:
         result = trainer.run()
@@ -332,6 +357,7 @@ def describe(settings, model, prepared, trainer, out: Path) -> str:
     info = {k: v for k, v in prepared.info.items() if isinstance(v, int)}
     size = ", ".join(f"{v:,} {k}" for k, v in info.items())
     start = f", from step {trainer.step}" if trainer.step else ""
+    start += f", {trainer.processes.count} processes" if trainer.processes.count > 1 else ""
     return (
         f"{settings['model']}, {model.num_parameters():,} parameters, {prepared.task.objective}; "
         f"{settings['file'] or 'source text of the Python standard library'}: {size}, vocabulary {prepared.tokenizer.vocab_size}\n"

@@ -3,6 +3,7 @@
 from .encoder_tasks import ClassificationTask, MaskedTask, OrderTask, PairTask, ReplacedTask
 from .evaluate import evaluate, perplexity, unigram_loss
 from .options import Options
+from .processes import Processes
 from .progress import Progress
 from .seq2seq_tasks import InfillingTask, SpanTask, TranslationTask
 from .task import CausalTask, Task, WindowTask
@@ -16,6 +17,7 @@ __all__ = [
     "Options",
     "OrderTask",
     "PairTask",
+    "Processes",
     "Progress",
     "ReplacedTask",
     "SpanTask",

@@ -1,5 +1,6 @@
 """Loss and accuracy on held-out batches. Evaluation draws nothing from the generators that training draws from."""
 
+import itertools
 import math
 
 import numpy as np
@@ -7,17 +8,22 @@ import numpy as np
 from ..autograd import no_grad
 from ..data import IGNORE
 from ..nn import evaluating
+from .processes import ALONE
 
 
-def evaluate(task, model, batches) -> dict[str, float]:
-    """{"loss": weighted mean over all predictions, and each part of it by name}, in evaluation mode."""
+def evaluate(task, model, batches, processes=ALONE) -> dict[str, float]:
+    """{"loss": weighted mean over all predictions, and each part of it by name}, in evaluation mode.
+
+    Several processes take the batches in turns, and all of them know the result.
+    """
     sums, counts = dict.fromkeys(task.weights, 0.0), dict.fromkeys(task.weights, 0)
     with no_grad(), evaluating(model):
-        for batch in batches:
+        for batch in itertools.islice(batches, processes.number, None, processes.count):
             for name, value in task.sums(model, batch).items():
                 sums[name] += float(value.item())
             for name, n in task.counts(batch).items():
                 counts[name] += n
+    sums, counts = processes.total(sums), processes.total(counts)
     parts = {name: sums[name] / max(counts[name], 1) for name in sums}
     return {**parts, "loss": sum(task.weights[name] * parts[name] for name in parts)}
 

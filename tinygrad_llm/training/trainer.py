@@ -3,7 +3,8 @@
     trainer = Trainer(model, task, Options(steps=2000), out="runs/mine", tokenizer=tokenizer)
     trainer.run()
 
-One step: draw the micro-batches, backward through each with the whole step's counts, clip, update, move the schedule on.
+One step: draw the micro-batches, backward through each with the whole step's counts, clip, update, move the schedule on. Several
+processes may share a step's work (`processes`).
 A run is resumed by making the same Trainer and calling `resume(directory)`; it then ends with the bits of a run that was
 never interrupted, on the same machine.
 """
@@ -23,13 +24,19 @@ from . import checkpoint
 from .evaluate import evaluate
 from .log import Log
 from .options import CHANGEABLE, Options
+from .processes import ALONE, Alone, Processes
 from .progress import Progress
 
+POSITION = ("step", "smooth", "best", "best_step", "bad_evaluations", "seconds")
 SMOOTHING = 0.98  # of the smoothed loss: an average over about 50 steps
 
 
 class Trainer:
-    """Trains `model` on `task`. out: directory for checkpoints and the log (None: keep nothing)."""
+    """Trains `model` on `task`. out: directory for checkpoints and the log (None: keep nothing).
+
+    processes: those that share the work (None: this one alone); all of them make a Trainer, of which the first one's weights, data
+    and random state count, and which alone has an `out`, a progress line and a sampler.
+    """
 
     def __init__(
         self,
@@ -42,8 +49,15 @@ class Trainer:
         progress: Progress | None = None,
         sampler=None,
         info: dict | None = None,
+        processes: Processes | None = None,
     ):
         self.model, self.task, self.options = model, task, options or Options()
+        self.processes: Alone | Processes = processes or ALONE
+        if self.options.batch < self.processes.count:
+            raise ValueError(f"batch: expected at least one example for each of the {self.processes.count} processes, "
+                             f"got {self.options.batch}")  # fmt: skip
+        if self.processes.number:
+            out = progress = sampler = None
         self.out = None if out is None else Path(out)
         self.tokenizer, self.progress, self.sampler, self.info = tokenizer, progress, sampler, info or {}
         self.optimizer = make_optimizer(model, self.options)
@@ -57,7 +71,7 @@ class Trainer:
 
     def train_step(self) -> dict:
         """One update. Returns {"loss", "grad_norm", "lr", "tokens", ...}."""
-        with drawing_from(self.random):
+        with drawing_from(self.processes.own(self.random)):
             batches, parts = self.accumulate()
         lr = self.schedule.lr
         norm = self.optimizer.clip_and_step(self.options.clip)
@@ -73,11 +87,11 @@ class Trainer:
         return {"step": self.step, "loss": loss, "smooth": self.smooth, "lr": lr, "grad_norm": norm, "tokens": tokens, **extra}
 
     def accumulate(self) -> tuple[list[dict], dict[str, float]]:
-        """Draws a step's batches and leaves their gradients. Returns the batches and the parts of the loss."""
+        """Draws a step's batches and leaves their gradients, over all processes. Returns the batches and the parts of the loss."""
         batches = [self.task.draw(self.options.batch) for _ in range(self.options.accumulate)]
         totals = add_up([self.task.counts(b) for b in batches])
         parts = dict.fromkeys(self.task.weights, 0.0)
-        for batch in batches:
+        for batch in map(self.processes.share, batches):
             loss = None
             with autocast(self.options.precision):
                 sums = self.task.sums(self.model, batch)
@@ -87,12 +101,15 @@ class Trainer:
                 term = mean * self.task.weights[name] if self.task.weights[name] != 1.0 else mean
                 loss = term if loss is None else loss + term
             loss.backward()
-        return batches, parts
+        self.processes.add_gradients([p for p in self.model.parameters() if p.requires_grad])
+        return batches, self.processes.total(parts)
 
     # -- the run -----------------------------------------------------------------------------------------------------------
 
     def run(self) -> dict:
         """Trains to the last step, an early stop, or Ctrl-C (then the result says "interrupted")."""
+        if self.processes is not ALONE:
+            self.restore(*self.processes.from_first((self.state(), self.optimizer.state_dict(), self.model.state_dict())))
         self.log = self.open_log()
         self.model.train()
         self.batches = self.task.evaluation() if self.options.eval_every else []
@@ -100,7 +117,7 @@ class Trainer:
             if self.step == 0 and self.options.eval_every:
                 self.best = None  # of a run that was stopped here: it is no progress to be as good as itself
                 self.evaluate()
-            while self.step < self.options.steps and not self.stopping and not self.out_of_patience():
+            while self.step < self.options.steps and not self.processes.any(self.stopping) and not self.out_of_patience():
                 self.timed_step()
                 self.at_intervals()
         finished = self.step >= self.options.steps or self.out_of_patience()
@@ -141,7 +158,7 @@ class Trainer:
             self.sampler(self)
 
     def evaluate(self) -> dict:
-        result = evaluate(self.task, self.model, self.batches)
+        result = evaluate(self.task, self.model, self.batches, self.processes)
         better = self.best is None or result["loss"] < self.best
         self.bad_evaluations = 0 if better else self.bad_evaluations + 1
         self.log.write({"step": self.step, **{f"eval_{k}": v for k, v in result.items()}})
@@ -178,13 +195,22 @@ class Trainer:
 
     def fill_checkpoint(self, directory: Path) -> None:
         self.fill_model(directory)
-        state = {
-            "step": self.step, "smooth": self.smooth, "best": self.best, "best_step": self.best_step,
-            "bad_evaluations": self.bad_evaluations, "seconds": self.seconds, "schedule": self.schedule.state_dict(),
-            "data": self.task.state_dict(), "random": self.random.bit_generator.state, "info": self.info,
-            "kept": self.kept(),
+        checkpoint.write_state(directory, self.state() | {"info": self.info, "kept": self.kept()}, self.optimizer.state_dict())
+
+    def state(self) -> dict:
+        """Where the run stands, but for weights and the optimizer's arrays."""
+        return {name: getattr(self, name) for name in POSITION} | {
+            "schedule": self.schedule.state_dict(), "data": self.task.state_dict(), "random": self.random.bit_generator.state,
         }  # fmt: skip
-        checkpoint.write_state(directory, state, self.optimizer.state_dict())
+
+    def restore(self, state: dict, optimizer: dict, weights: dict) -> None:
+        self.model.load_state_dict(weights)
+        self.optimizer.load_state_dict(optimizer)
+        self.schedule.load_state_dict(state["schedule"] | {"base": self.schedule.base})  # the rate asked for now
+        self.task.load_state_dict(state["data"])
+        self.random.bit_generator.state = state["random"]
+        for name in POSITION:
+            setattr(self, name, state[name])
 
     def kept(self) -> dict:
         """What a resumed run has again: its task's kind and all options but the `CHANGEABLE` ones."""
@@ -201,13 +227,7 @@ class Trainer:
         for name, value in state.get("kept", {"precision": state.get("precision", "float32")}).items():  # once that was all
             if name in asked and asked[name] != value:
                 raise ValueError(f"{name}: the run in {place} has {value}, and keeps it; got {asked[name]}")
-        self.model.load_state_dict(weights)
-        self.optimizer.load_state_dict(optimizer)
-        self.schedule.load_state_dict(state["schedule"] | {"base": self.schedule.base})  # the rate asked for now
-        self.task.load_state_dict(state["data"])
-        self.random.bit_generator.state = state["random"]
-        for name in ("step", "smooth", "best", "best_step", "bad_evaluations", "seconds"):
-            setattr(self, name, state[name])
+        self.restore(state, optimizer, weights)
 
     def open_log(self) -> Log:
         if self.out is None:
