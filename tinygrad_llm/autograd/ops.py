@@ -19,7 +19,7 @@ from .ops_compare import (
     ones_like, signbit, zeros_like,
 )
 from .ops_copy import allclose, array_equal, astype, copy, ndim, shape, size
-from .ops_decompose import cond, eigh, eigvalsh, matrix_rank, pinv, qr, svd, svdvals
+from .ops_decompose import cond, eigh, eigvalsh, lstsq, matrix_rank, pinv, qr, svd, svdvals
 from .ops_einsum import einsum
 from .ops_elementary import (
     absolute, arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh, cbrt, ceil, cos, cosh, exp, exp2, expm1, floor,
@@ -52,12 +52,13 @@ from .ops_shape import permute as transpose
 from .ops_shape import reshape_to as reshape
 from .ops_neural import log_softmax, softmax
 from .ops_small import (
-    append, cov, deg2rad, frac, interp, isneginf, isposinf, lerp, logit, matrix_transpose, nanmax, nanmin, rad2deg, sinc, trapezoid,
+    append, cov, cumulative_prod, cumulative_sum, deg2rad, delete, frac, gradient, insert, interp, isneginf, isposinf, lerp, logit,
+    matrix_transpose, nanmax, nanmin, rad2deg, select, sinc, trapezoid,
 )
 from .ops_special import digamma, erf, erfc, erfinv, lgamma, polygamma
 from .ops_sort import (
-    argsort, argwhere, bincount, cummax, cummin, kthvalue, median, nonzero, percentile, quantile, searchsorted, sort, topk,
-    unique,
+    argsort, argwhere, bincount, cummax, cummin, kthvalue, median, nanmedian, nonzero, percentile, quantile, searchsorted, sort,
+    topk, unique,
 )
 
 abs, amax, amin, true_divide, concat = absolute, max, min, divide, concatenate

@@ -137,14 +137,53 @@ def pinv(x, *, rcond=1e-15):
     """y = x⁺, the Moore-Penrose inverse, without the singular values up to rcond times the largest; the gradient takes the rank
     as fixed"""
     out = np.linalg.pinv(x, rcond)
-    return out, (x, out)
+    return out, (x, out, rcond)
 
 @pinv.grad_of("x")
-def _(g, x, out):
+def _(g, x, out, rcond):
     """dx = -yᵀ g yᵀ + (1 - x y) gᵀ y yᵀ + yᵀ y gᵀ (1 - y x)   Golub and Pereyra 1973, SIAM J. Numer. Anal. 10"""
+    a, rounding = value(x), np.finfo(x.dtype).eps * max(x.shape[-2:])
+    if np.any(np.absolute(a - a @ value(out) @ a) > 10 * rounding * np.absolute(a).max(axis=(-2, -1), keepdims=True, initial=0)):
+        return _truncated_pinv_grad(g, x, rcond)
     gt, yt = flip_last(g), flip_last(out)
     left, right = gt @ out @ yt, yt @ out @ gt
     return left - x @ (out @ left) + right - (right @ out) @ x - yt @ g @ yt
+
+
+def _truncated_pinv_grad(g, x, rcond):
+    """Where more than rounding is left out. With f(s) = 1/s of the singular values that stay, 0 of the others, and a = uᵀ gᵀ v
+    dx = u (P∘sym(a) + M∘skew(a)) vᵀ + (gᵀ v - u a) f² vᵀ + u f² (uᵀ gᵀ - a vᵀ), where P, M = (fᵢ ∓ fⱼ) / (sᵢ ∓ sⱼ)
+
+    Noferini 2017, A formula for the Fréchet derivative of a generalized matrix function, SIAM J. Matrix Anal. Appl. 38
+    """
+    u, s, vh = np.linalg.svd(x, full_matrices=False)
+    kept = value(s) > np.asarray(rcond)[..., None] * value(s)[..., :1]
+    f = np.where(kept, 1 / np.where(kept, s, 1), 0)
+    (fi, si, ki), (fj, sj, kj) = (tuple(np.expand_dims(t, axis) for t in (f, s, kept)) for axis in (-1, -2))
+    one = ki ^ kj  # of which the difference is not 0
+    plus = np.where(one, (fi - fj) / np.where(one, si - sj, 1), -fi * fj)
+    minus = np.where(one, (fi + fj) / np.where(one, si + sj, 1), fi * fj)
+    ut, gt, v = flip_last(u), flip_last(g), flip_last(vh)
+    a = ut @ gt @ v
+    at = flip_last(a)
+    inner = (plus * (a + at) + minus * (a - at)) / 2
+    return u @ inner @ vh + (gt @ v - u @ a) * (fj * fj) @ vh + u @ (fi * fi * (ut @ gt - a @ vh))
+
+
+@derived(np.linalg.lstsq)
+def lstsq(a, b, rcond=None):
+    """(x, residuals, rank, s): the x of the least ‖a x - b‖, and of the least ‖x‖ where many are; Σ (a x - b)² per column of b
+    where a has full rank and more rows than columns, else nothing; the rank; a's singular values, of which those up to rcond times
+    the largest (None: rounding) count as 0."""
+    a, b = as_tensor(a), as_tensor(b)
+    if a.ndim != 2 or b.ndim not in (1, 2) or len(a) != len(b):
+        raise ValueError(f"expected a of shape (m, n) and b of (m,) or (m, k), got {a.shape} and {b.shape}")
+    m, n = a.shape
+    rcond = np.finfo(a.dtype).eps * max(m, n) if rcond is None else rcond
+    x, s = pinv(a, rcond) @ b, svdvals(a)
+    rank = int(np.count_nonzero(value(s) > rcond * value(s).max(initial=0)))
+    left = np.square(a @ x - b).sum(axis=0) if rank == n < m else Tensor(np.zeros(0, x.dtype))
+    return x, np.atleast_1d(left), rank, s
 
 
 @derived(np.linalg.cond)

@@ -274,17 +274,22 @@ def _(g, x, out, axis):
     return np.moveaxis(dx, -1, axis)
 
 
-@derived(np.cumsum)
-def cumsum(x, axis=None):
-    """yₖ = x₀ + ... + xₖ along the axis (None: over all elements in a row)"""
+def _in_dtype(x, dtype):
     x = x if isinstance(x, Tensor) else Tensor(x)
+    return x if _float_dtype(x, dtype) is None else x.astype(dtype)
+
+
+@derived(np.cumsum)
+def cumsum(x, axis=None, dtype=None):
+    """yₖ = x₀ + ... + xₖ along the axis (None: over all elements in a row); in `dtype`, if one is given"""
+    x = _in_dtype(x, dtype)
     return _cumsum(x, axis=axis) if axis is not None else _cumsum(x.reshape(-1), axis=0)
 
 
 @derived(np.cumprod)
-def cumprod(x, axis=None):
-    """yₖ = x₀ · ... · xₖ along the axis (None: over all elements in a row)"""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+def cumprod(x, axis=None, dtype=None):
+    """yₖ = x₀ · ... · xₖ along the axis (None: over all elements in a row); in `dtype`, if one is given"""
+    x = _in_dtype(x, dtype)
     return _cumprod(x, axis=axis) if axis is not None else _cumprod(x.reshape(-1), axis=0)
 
 

@@ -1,4 +1,5 @@
-"""Small functions written through the operations: angles, interpolation, what is left when NaNs are set aside."""
+"""Small functions written through the operations: angles, interpolation, slopes, pieces put in and taken out, what is left
+when NaNs are set aside."""
 
 from __future__ import annotations
 
@@ -8,8 +9,10 @@ import numpy as np
 
 from . import ops_reduce as reduce
 from .op import op
-from .ops_common import derived, normal_axis, value
+from .ops_common import as_floats, derived, normal_axes, normal_axis, value
+from .ops_index import take
 from .ops_join import concatenate
+from .ops_linalg import of_numpy_2
 from .ops_shape import as_tensor, ravel, swapaxes
 
 NEAR_ZERO = 1e-2  # where sinc's slope is taken from its series: the closed form would cancel
@@ -91,7 +94,7 @@ def _without_nan(x, instead):
     return np.where(np.isnan(x), instead, x) if x.dtype.kind == "f" else x
 
 
-@derived(*(f for f in (getattr(np, "trapezoid", None),) if f))
+@derived(*of_numpy_2("trapezoid"))
 def trapezoid(y, x=None, dx=1.0, axis=-1):
     """∫ y dx by trapezoids along the axis; `x` the places (one row, or shaped as y), else `dx` apart"""
     y = as_tensor(y)
@@ -125,7 +128,96 @@ def append(x, values, axis=None):
     return concatenate([ravel(x), ravel(as_tensor(values, x))] if axis is None else [x, values], 0 if axis is None else axis)
 
 
-@derived(*(f for f in (getattr(np, "matrix_transpose", None), getattr(np.linalg, "matrix_transpose", None)) if f))
+@derived(np.delete)
+def delete(x, obj, axis=None):
+    """x without the places `obj` (a number, numbers, a slice or a mask) of the axis (None: of x ravelled)"""
+    x, axis = (ravel(as_tensor(x)), 0) if axis is None else (as_tensor(x), axis)
+    return take(x, np.delete(np.arange(x.shape[normal_axis(axis, x.ndim)]), value(obj)), axis)
+
+
+@derived(np.insert)
+def insert(x, obj, values, axis=None):
+    """x with `values` before the places `obj` (a number, numbers, a slice or a mask) of the axis (None: of x ravelled)"""
+    x = as_tensor(x)
+    values = as_tensor(values, x).astype(x.dtype)
+    numbers = np.arange(x.size).reshape(x.shape)  # NumPy puts the numbers of the elements together, and we take those
+    placed = np.insert(numbers, value(obj), x.size + np.arange(values.size).reshape(values.shape), axis)
+    return take(concatenate([ravel(x), ravel(values)]), placed)
+
+
+@derived(np.select)
+def select(condlist, choicelist, default=0):
+    """Each element from the first of the choices whose condition holds there, `default` where none does"""
+    if len(condlist) != len(choicelist) or not len(condlist):
+        raise ValueError(f"expected a choice for each condition, got {len(condlist)} conditions and {len(choicelist)} choices")
+    if any(np.asarray(value(condition)).dtype != np.bool_ for condition in condlist):
+        raise TypeError("expected conditions that are true or false")
+    for condition, choice in zip(condlist[::-1], choicelist[::-1]):
+        default = np.where(as_tensor(condition), choice, default)
+    return default
+
+
+@derived(np.gradient)
+def gradient(f, *spacing, axis=None, edge_order=1):
+    """The slopes of f along each axis, a tuple where that is several: central differences, and one-sided ones of `edge_order` at
+    the ends.
+
+    spacing: the distance of neighbours (1), or the places along the axis; one for all axes or one for each. With distances h before
+    and k after a place the slope is  ((f₊ - f) h/k + (f - f₋) k/h) / (h + k).
+    """
+    f = as_floats(as_tensor(f))
+    axes = normal_axes(axis, f.ndim)
+    if edge_order not in (1, 2):
+        raise ValueError(f"edge_order: expected 1 or 2, got {edge_order!r}")
+    spacing = spacing or (1.0,)
+    spacing = spacing * len(axes) if len(spacing) == 1 and np.ndim(value(spacing[0])) == 0 else spacing
+    if len(spacing) != len(axes):
+        raise TypeError(f"expected one spacing, or one for each of {len(axes)} axes, got {len(spacing)}")
+    slopes = tuple(np.moveaxis(_slope(np.moveaxis(f, a, -1), h, edge_order), -1, a) for a, h in zip(axes, spacing))
+    return slopes if len(slopes) > 1 else slopes[0]
+
+
+def _slope(f, spacing, edge_order):
+    """Of f along its last axis."""
+    n, spacing = f.shape[-1], as_tensor(spacing, f)
+    if n <= edge_order:
+        raise ValueError(f"expected at least {edge_order + 1} elements along an axis, got {n}")
+    if spacing.ndim and spacing.shape != (n,):
+        raise ValueError(f"expected a distance or {n} places along an axis of {n}, got shape {spacing.shape}")
+    step = spacing[1:] - spacing[:-1] if spacing.ndim else np.broadcast_to(spacing, (n - 1,))
+    chord = (f[..., 1:] - f[..., :-1]) / step
+    before, after = step[:-1], step[1:]
+    middle = (chord[..., :-1] * after + chord[..., 1:] * before) / (before + after)
+    first, last = chord[..., :1], chord[..., -1:]
+    if edge_order == 2:  # the parabola through three points
+        first = first + (first - chord[..., 1:2]) * step[:1] / (step[:1] + step[1:2])
+        last = last + (last - chord[..., -2:-1]) * step[-1:] / (step[-1:] + step[-2:-1])
+    return concatenate([first, middle, last], axis=-1)
+
+
+@derived(*of_numpy_2("cumulative_sum"))
+def cumulative_sum(x, axis=None, include_initial=False):
+    """cumsum along the axis (may be left out for a vector); with `include_initial` a 0 stands before"""
+    return _cumulative(np.cumsum, 0, x, axis, include_initial)
+
+
+@derived(*of_numpy_2("cumulative_prod"))
+def cumulative_prod(x, axis=None, include_initial=False):
+    """cumprod along the axis (may be left out for a vector); with `include_initial` a 1 stands before"""
+    return _cumulative(np.cumprod, 1, x, axis, include_initial)
+
+
+def _cumulative(function, initial, x, axis, include_initial):
+    x = as_tensor(x)
+    if axis is None and x.ndim != 1:
+        raise ValueError(f"axis: expected one for an array of shape {x.shape}")
+    axis = normal_axis(0 if axis is None else axis, x.ndim)
+    out = function(x, axis=axis)
+    start = np.full((*x.shape[:axis], 1, *x.shape[axis + 1 :]), initial, out.dtype)
+    return concatenate([start, out], axis) if include_initial else out
+
+
+@derived(*of_numpy_2("matrix_transpose"))
 def matrix_transpose(x):
     """Every matrix transposed"""
     return swapaxes(x, -1, -2)

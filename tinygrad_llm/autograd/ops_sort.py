@@ -128,18 +128,16 @@ def quantile(x, q, axis=None, keepdims=False, method="linear"):
     if np.any((qs < 0) | (qs > 1)):
         raise ValueError(f"quantile: q must lie in [0, 1], got {q}")
     axes = normal_axes(axis, x.ndim)
-    rest = tuple(i for i in range(x.ndim) if i not in axes)
-    n = count_along(x.shape, axes)
+    rows, n = _in_order(x, axes)
     if n == 0:
         raise ValueError(f"quantile: of no elements, in axis {axis} of shape {x.shape}")
-    rows = sort(np.transpose(x, axes + rest).reshape((n, *(x.shape[i] for i in rest))), 0)
     place = qs * (n - 1)
     below = np.floor(place).astype(np.int64)
     weight = _BETWEEN[method](place - below, below)
     below, weight = np.where(weight == 1, below + 1, below), np.where(weight == 1, 0.0, weight)
     if isinstance(q, Tensor) and q.node is not None:  # the quantile moves with q, too
         weight = weight + (q - qs) * (n - 1) if method == "linear" else weight + 0 * q
-    weight = weight.astype(x.dtype).reshape(qs.shape + (1,) * len(rest))
+    weight = weight.astype(x.dtype).reshape(qs.shape + (1,) * (rows.ndim - 1))
     low, high = take(rows, below, 0), take(rows, np.minimum(below + 1, n - 1), 0)
     infinite = np.isinf(value(low)) | np.isinf(value(high))
     same = infinite & ((value(weight) == 0) | (value(low) == value(high)))  # 0 · inf and inf - inf are NaN
@@ -147,6 +145,13 @@ def quantile(x, q, axis=None, keepdims=False, method="linear"):
         out = low + np.where(same, 0, high - low) * weight
     out = np.where(np.isnan(value(rows[-1])), rows[-1], out)  # NaN stands last, and makes everything NaN
     return out.reshape(qs.shape + kept_shape(x.shape, axes)) if keepdims else out
+
+
+def _in_order(x, axes):
+    """The elements along `axes` as one first axis, sorted; and their number."""
+    rest = tuple(i for i in range(x.ndim) if i not in axes)
+    n = count_along(x.shape, axes)
+    return sort(np.transpose(x, axes + rest).reshape((n, *(x.shape[i] for i in rest))), 0), n
 
 
 @derived(np.percentile)
@@ -159,6 +164,20 @@ def percentile(x, q, axis=None, keepdims=False, method="linear"):
 def median(x, axis=None, keepdims=False):
     """The middle element, or the mean of the middle two."""
     return quantile(x, 0.5, axis, keepdims)
+
+
+@derived(np.nanmedian)
+def nanmedian(x, axis=None, keepdims=False):
+    """The median of what is not NaN; NaN where nothing is."""
+    x = as_floats(as_tensor(x))
+    axes = normal_axes(axis, x.ndim)
+    rows, n = _in_order(x, axes)
+    if n == 0:
+        return Tensor(np.full(kept_shape(x.shape, axes) if keepdims else rows.shape[1:], np.nan, x.dtype))
+    count = np.add.reduce(~np.isnan(value(rows)), axis=0)[None]  # NaN stands last
+    low, high = (take_along_axis(rows, np.maximum(k, 0), 0)[0] for k in ((count - 1) // 2, count // 2))
+    out = (low + high) / 2
+    return out.reshape(kept_shape(x.shape, axes)) if keepdims else out
 
 
 # -- without a gradient ------------------------------------------------------------------------------------------------
