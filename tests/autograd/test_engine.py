@@ -414,6 +414,34 @@ def test_an_ndarray_does_not_swallow_a_tensor_silently():
         np.exp(x, out=np.ones(3))
 
 
+@pytest.mark.parametrize("name", ["relu", "gelu", "silu", "dropout"])
+@pytest.mark.parametrize("after", [lambda y: y * 2, tg.tanh, lambda y: 3 - y, lambda y: y / 2 + y])
+def test_a_single_number_has_a_gradient_through_every_activation(name, after):
+    fn = getattr(tg.functional, name)
+    whole, single = leaf(1), tg.Tensor(0.0, requires_grad=True)
+    single.data = whole.data.reshape(())
+    for x in (whole, single):
+        tg.manual_seed(0)
+        after(fn(x * 1.5 + 0.1)).backward()
+    np.testing.assert_allclose(single.grad.data, whole.grad.data[0])
+
+
+def test_a_rule_gets_an_ndarray_for_a_single_number():
+    kinds = []
+
+    @tg.custom_op
+    def twice(x):
+        return x * 2, ()
+
+    @twice.grad_of("x")
+    def _(g):
+        kinds.append(type(g))
+        return g * 2
+
+    (twice(leaf(1).sum()) * 3).backward()
+    assert kinds == [np.ndarray]
+
+
 # -- fresh gradients ---------------------------------------------------------------------------------------------------
 
 FRESH = {

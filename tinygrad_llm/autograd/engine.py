@@ -134,7 +134,8 @@ def walk(roots: list[tuple[Any, Any]], wanted: dict[Node, Any] | None, retain: b
                         continue
                     rule = op.rules[place]
                     d = rule(g, saved[0], saved[1]) if count == 2 else rule(g, saved[0]) if count == 1 else rule(g, *saved)
-                    if not op.elementwise or parent.shape != shape or parent.dtype is not dtype:
+                    if not op.elementwise or not shape or parent.shape != shape or parent.dtype is not dtype:
+                        # (a rule's result of shape () may be a NumPy scalar)
                         d = _fit(op, d, parent)
                     if d is None:
                         continue
