@@ -412,6 +412,27 @@ def test_an_ndarray_does_not_swallow_a_tensor_silently():
         np.convolve(x, [1.0])
     with pytest.raises(TypeError, match="out="):
         np.exp(x, out=np.ones(3))
+    with pytest.raises(TypeError, match="out="):
+        x.data += x
+
+
+def test_values_without_a_history_are_written_into_an_ndarray():
+    x = leaf(3)
+    (x * x).sum().backward()
+    before, step = x.data.copy(), x.grad.data
+    x.data -= 0.1 * x.grad
+    np.testing.assert_array_equal(x.data, before - 0.1 * step)
+    table = np.zeros((2, 3))
+    np.add.at(table, [1, 1], x.grad)
+    np.testing.assert_array_equal(table, [np.zeros(3), 2 * step])
+    scalar = tg.Tensor(2.0, requires_grad=True)
+    (scalar * 3).backward()
+    scalar.data += -0.5 * scalar.grad
+    assert scalar.item() == 0.5
+    y = x * x
+    x.data += x.grad
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.sum().backward()
 
 
 @pytest.mark.parametrize("name", ["relu", "gelu", "silu", "dropout"])

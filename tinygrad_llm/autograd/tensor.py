@@ -207,6 +207,11 @@ class Tensor:
         return nodes.give(self)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        into = inputs[:1] if method == "at" else kwargs.get("out")
+        if into and all(isinstance(x, np.ndarray) for x in into):
+            if not any(isinstance(x, Tensor) and x.requires_grad for x in inputs):
+                # p.data -= lr * p.grad: values without a history, written into an ndarray
+                return getattr(ufunc, method)(*(x._data if isinstance(x, Tensor) else x for x in inputs), **kwargs)
         ours = numpy_table.get(ufunc) if method == "__call__" else None
         if ours is None or kwargs.get("out") is not None:
             what = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
