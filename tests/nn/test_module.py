@@ -37,6 +37,30 @@ def test_what_it_consists_of():
     assert "many.1" in repr(model) and "(4, 3)" in repr(model)
 
 
+def test_parts_in_dicts_and_nested_lists_and_tensors_in_lists_are_found():
+    class Nested(nn.Module):
+        def __init__(self):
+            self.transformer = {"wte": nn.Embedding(5, 2), "h": [nn.Linear(2, 2, bias=False)]}
+            self.pairs = [(nn.Linear(2, 3, bias=False), "a name"), [nn.LayerNorm(3, bias=False)]]
+            self.scales = [tg.Tensor(np.ones(2), requires_grad=True), tg.Tensor(np.ones(3), requires_grad=True)]
+            self.vocabulary = {"a": 0, 1: "b"}
+
+    model = Nested()
+    names = ["scales.0", "scales.1", "transformer.wte.weight", "transformer.h.0.weight", "pairs.0.0.weight", "pairs.1.0.weight"]
+    assert list(model.state_dict()) == names
+    assert not model.eval().pairs[1][0].training and not model.transformer["wte"].training
+    assert model.pairs[0][0]._name == "pairs.0.0" and "transformer.h.0" in repr(model) and "scales.1=(3,)" in repr(model)
+    loss = model.transformer["h"][0](model.transformer["wte"]([1])) @ model.scales[0]
+    loss.backward()
+    assert model.transformer["wte"].weight.grad is not None
+    tg.optim.SGD(model.parameters(), lr=1.0).step()
+    assert (model.scales[0].data != 1.0).any()
+    model.zero_grad()
+    assert all(p.grad is None for p in model.parameters())
+    model.pairs[0][0].register_forward_hook(nn.Dropout(0.0))
+    assert len(list(model.pairs[0][0].modules())) == 1, "a module as a hook is not a part"
+
+
 def test_state_is_copied_checked_and_not_shared():
     a, b = Two(), Two()
     b.load_state_dict(a.state_dict())

@@ -1,7 +1,8 @@
 """Module: parameters and the function that uses them.
 
-No registration: every Tensor that is an attribute of a module is a parameter of it, every Module (or list of Modules) a
-child. Plain ndarrays are constants. So a layer is an `__init__` that sets attributes and a `forward` that uses them.
+No registration: every Tensor that is an attribute of a module is a parameter of it, every Module a child, also where they
+stand in a list, tuple or dict. Plain ndarrays are constants. So a layer is an `__init__` that sets attributes and a `forward`
+that uses them.
 """
 
 from __future__ import annotations
@@ -68,26 +69,18 @@ class Module:
         return type(self) is kind and not self._forward_hooks and "forward" not in vars(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, Module):
-            object.__setattr__(value, "_name", name)
-        elif isinstance(value, list):
-            for i, item in enumerate(value):
-                if isinstance(item, Module):
-                    object.__setattr__(item, "_name", f"{name}.{i}")
+        for path, child in _found(Module, name, value):
+            object.__setattr__(child, "_name", path)
         object.__setattr__(self, name, value)
         structure.version += 1
 
     # -- what it consists of -----------------------------------------------------------------------------------------
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """(name, module) for each direct child; the members of a list are "layers.0", "layers.1", ..."""
+        """(name, module) for each direct child; the members of a list are "layers.0", "layers.1", and so on."""
         for name, value in vars(self).items():
-            if isinstance(value, Module):
-                yield name, value
-            elif isinstance(value, (list, tuple)):
-                for i, item in enumerate(value):
-                    if isinstance(item, Module):
-                        yield f"{name}.{i}", item
+            if name != "_forward_hooks":
+                yield from _found(Module, name, value)
 
     def children(self) -> Iterator[Module]:
         """Each direct child."""
@@ -112,13 +105,12 @@ class Module:
         """(path, parameter); a tied one comes once, under the first of its names, unless told otherwise."""
         seen: set[int] = set()
         for path, module in self.named_modules(prefix):
-            for name, value in vars(module).items():
-                if not isinstance(value, Tensor) or not value.is_leaf:
-                    continue
-                if id(value) in seen and remove_duplicate:
-                    continue
-                seen.add(id(value))
-                yield f"{path}.{name}" if path else name, value
+            for attribute, held in vars(module).items():
+                for name, value in _found(Tensor, attribute, held):
+                    if not value.is_leaf or (id(value) in seen and remove_duplicate):
+                        continue
+                    seen.add(id(value))
+                    yield f"{path}.{name}" if path else name, value
 
     def parameters(self) -> Iterator[Tensor]:
         """Each parameter once."""
@@ -209,9 +201,19 @@ class Module:
 
     def __repr__(self) -> str:
         lines = [f"({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()]
-        own = ", ".join(f"{n}={v.shape}" for n, v in vars(self).items() if isinstance(v, Tensor))
+        own = ", ".join(f"{n}={v.shape}" for name, value in vars(self).items() for n, v in _found(Tensor, name, value))
         body = "\n  ".join(lines)
         return f"{type(self).__name__}({own}" + (f"\n  {body}\n)" if lines else ")")
+
+
+def _found(kind: type, name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """(path, item) for each `kind` in an attribute: itself, or a member of a list, tuple or dict, however deep."""
+    if isinstance(value, kind):
+        yield name, value
+    elif isinstance(value, (list, tuple, dict)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            if isinstance(item, (kind, list, tuple, dict)):
+                yield from _found(kind, f"{name}.{key}", item)
 
 
 def _array(value: Any) -> np.ndarray:
