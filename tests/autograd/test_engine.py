@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import operator
 import tracemalloc
 import weakref
 
@@ -398,6 +399,24 @@ def test_writes_that_hurt_nobody_are_allowed():
 def test_assignment_through_brackets_is_refused_with_advice():
     with pytest.raises(TypeError, match="tg.put"):
         tg.ones(3)[0] = 1
+
+
+def test_a_step_that_would_leave_the_parameter_as_it_is_is_refused():
+    p = leaf(3)
+    (p * p).sum().backward()
+    with tg.no_grad():
+        for step in (operator.iadd, operator.isub, operator.imul, operator.itruediv):
+            with pytest.raises(TypeError, match=r"p .= x would leave the parameter.*write p\.data .= x"):
+                step(p, 0.1 * p.grad)
+        value = p * 2
+        value -= 1  # no parameter
+        before = p.data.copy()
+        p.data -= 0.1 * p.grad
+        np.testing.assert_allclose(p.data, 0.8 * before)
+    total = p  # with a graph it is what it is in mathematics
+    total += 1
+    total *= p
+    total.sum().backward()
 
 
 def test_an_ndarray_does_not_swallow_a_tensor_silently():

@@ -10,6 +10,7 @@ from typing import Any
 from . import engine, ops
 from .ops_index import getitem, plain_index
 from .ops_shape import permute, reshape_to
+from .state import local
 from .tensor import Tensor
 
 
@@ -38,6 +39,19 @@ def swapped(operation: Any) -> Any:
     return lambda self, other: operation(other, self)
 
 
+def _augmented(sign: str, operation: Any) -> Any:
+    """`x += y` names the sum x. Under no_grad, where `p -= lr * p.grad` is meant to change p, that would change nothing."""
+
+    def method(self: Tensor, other: Any) -> Tensor:
+        if self.node is not None and not local.grad_enabled and self.is_leaf:
+            raise TypeError(
+                f"a Tensor is a value: p {sign} x would leave the parameter of shape {self.shape} as it is; write p.data {sign} x"
+            )
+        return operation.operator(self, other)
+
+    return method
+
+
 def _getitem(self: Tensor, index: Any) -> Tensor:
     """x[index]: slices, integers, None, ..., arrays of integers or bools, and tuples of them."""
     return getitem(self, index=plain_index(index))
@@ -64,6 +78,8 @@ attach(
     __lt__=ops.less, __le__=ops.less_equal, __gt__=ops.greater, __ge__=ops.greater_equal,
     __and__=ops.bitwise_and, __rand__=ops.bitwise_and, __or__=ops.bitwise_or, __ror__=ops.bitwise_or,
     __xor__=ops.bitwise_xor, __rxor__=ops.bitwise_xor,
+    __iadd__=_augmented("+=", ops.add), __isub__=_augmented("-=", ops.subtract),
+    __imul__=_augmented("*=", ops.multiply), __itruediv__=_augmented("/=", ops.divide),
     __invert__=ops.invert, __getitem__=_getitem, __setitem__=_setitem, __iter__=_iter,
 )  # fmt: skip
 
