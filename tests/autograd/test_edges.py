@@ -173,3 +173,36 @@ def test_functions_that_have_a_kernel_for_many_numbers(name):
     y.sum().backward(), truth.sum().backward()
     np.testing.assert_allclose(many.grad.data, wide.grad.data, rtol=1e-5, atol=3e-7)
     np.testing.assert_array_equal(function(np.full(2**13, np.nan, np.float32)).data, np.nan)
+
+
+@pytest.mark.parametrize("subscripts, shapes", [
+    ("bti,oi->bto", [(2, 32, 16), (24, 16)]),
+    ("bqhd,bkhd->bhqk", [(2, 16, 4, 8), (2, 16, 4, 8)]),
+    ("bi,ijk,bk->bj", [(16, 12), (12, 10, 14), (16, 14)]),
+    ("bi,bj->b", [(64, 80), (64, 80)]),  # letters that stand in one operand alone
+    ("iij,jk->ik", [(20, 20, 16), (16, 24)]),
+    ("ij,jk->ik", [(80, 1), (16, 64)]),  # a broadcast axis
+])
+def test_the_gradient_of_a_large_einsum_is_made_of_matrix_products(subscripts, shapes, monkeypatch):
+    rng = np.random.default_rng(0)
+    operands = [tg.Tensor(rng.standard_normal(shape), requires_grad=True) for shape in shapes]
+    y = tg.einsum(subscripts, *operands)
+    seen, plain = [], np.einsum
+    monkeypatch.setattr(np, "einsum", lambda *args, optimize=False: seen.append(optimize) or plain(*args, optimize=optimize))
+    g = rng.standard_normal(y.shape)
+    y.backward(g)
+    assert seen == [True] * len(operands)
+    direction = rng.standard_normal(operands[0].shape)
+    moved = plain(subscripts, direction, *(x.data for x in operands[1:]))
+    np.testing.assert_allclose((operands[0].grad.data * direction).sum(), (g * moved).sum())
+
+
+def test_a_cube_is_what_numpy_makes_it():
+    with np.errstate(over="ignore", under="ignore"):
+        for dtype in (np.float32, np.float64):
+            x = np.array([0.0, -0.0, 1e-30, -2.5, 3e38, np.inf, -np.inf, np.nan, 1 / 3], dtype)
+            for power in (3, 3.0, np.float64(3)):
+                y = tg.Tensor(x) ** power
+                assert y.dtype == (x**power).dtype
+                np.testing.assert_allclose(y.data, x**power, rtol=2 * np.finfo(dtype).eps)
+    assert (tg.Tensor([2, -3]) ** 3).tolist() == [8, -27] and tg.power(2.0, 3).item() == 8.0

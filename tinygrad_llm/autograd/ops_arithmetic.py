@@ -74,7 +74,8 @@ def _(g): return -g
 @op(numpy=np.power)
 def power(a, b):
     """y = aᵇ; dy/da is 0 where b = 0, and dy/db is 0 where a = 0 and b ≥ 0"""
-    return a**b, (a, b)
+    cube = type(b) in (int, float) and b == 3 and np.result_type(a).kind == "f"
+    return a * a * a if cube else a**b, (a, b)  # NumPy has a fast way for 2, but takes 80 times as long for GELU's x³
 
 @power.grad_of("a")
 def _(g, a, b):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 
 import numpy as np
@@ -17,10 +18,7 @@ OPTIMIZE_ABOVE = 4096  # multiply-adds from which looking for a good order of pr
 @op(name="einsum")
 def _einsum(*operands, subscripts):
     """y[output letters] = Σ over the other letters of the product of the operands; subscripts "ij,jk->ik", no ellipsis"""
-    inputs, output = subscripts.split("->")
-    sizes = _sizes(inputs.split(","), [x.shape for x in operands])
-    work = np.prod([float(n) for n in sizes.values()]) if sizes else 1
-    return np.einsum(subscripts, *operands, optimize=bool(work > OPTIMIZE_ABOVE)), (operands, subscripts)
+    return _contract(subscripts, *operands), (operands, subscripts)
 
 @_einsum.grad
 def _(g, operands, subscripts, *, needs):
@@ -39,7 +37,7 @@ def _operand_gradient(g, operands, terms, output, sizes, i):
     letters = list(dict.fromkeys(terms[i]))
     known = set(output).union(*other_terms)
     reached = "".join(c for c in letters if c in known)
-    d = np.einsum(",".join([output, *other_terms]) + "->" + reached, g, *others)
+    d = _contract(",".join([output, *other_terms]) + "->" + reached, g, *others)
     d = d.reshape(tuple(d.shape[reached.index(c)] if c in known else 1 for c in letters))
     d = np.broadcast_to(d, tuple(sizes[c] for c in letters))
     if len(letters) == len(terms[i]):
@@ -47,6 +45,13 @@ def _operand_gradient(g, operands, terms, output, sizes, i):
     places = np.ix_(*(np.arange(sizes[c]) for c in letters))  # a letter that stands twice: only the diagonal
     index = tuple(places[letters.index(c)] for c in terms[i])
     return along(scatter_to_zeros, d, shape=tuple(sizes[c] for c in terms[i]), index=index)
+
+
+def _contract(subscripts, *operands):
+    """np.einsum, by matrix products where there is work enough."""
+    sizes = _sizes(subscripts.split("->")[0].split(","), [x.shape for x in operands])
+    work = math.prod(sizes.values())
+    return np.einsum(subscripts, *operands, optimize=work > OPTIMIZE_ABOVE)
 
 
 def _sizes(terms, shapes):

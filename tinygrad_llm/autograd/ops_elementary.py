@@ -287,7 +287,7 @@ def _(g, x): return g / (1 - x * x)
 def sigmoid(x):
     """y = 1 / (1 + e⁻ˣ), without overflow"""
     small = np.exp(-np.absolute(x))
-    out = np.where(x >= 0, 1, small) / (1 + small)
+    out = np.maximum(small, x >= 0) / (1 + small)  # a comparison as a number costs a tenth of np.where
     return out, (out,)
 
 @sigmoid.grad_of("x")
