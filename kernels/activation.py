@@ -128,6 +128,21 @@ def _lines(formula):
     return values, slopes, overwrite
 
 
+def _relu_lines(formula):
+    """The same of ReLU, whose slope chooses: where it is 0 an infinite g gives 0, and 0 · g would be NaN."""
+    values, _, overwrite = _lines(formula)
+
+    @jit
+    def slopes(g, x, dx):
+        wide_vectors()
+        zero = x.dtype.type(0)
+        for i in range(x.size):
+            upstream = g[i]                           # read whatever x is, so that this is a choice and no branch
+            dx[i] = upstream if x[i] > zero else zero
+
+    return values, slopes, overwrite
+
+
 def _unary(values, slopes, _):
     """forward(x, out) and backward(g, x, dx) over lines of numbers"""
     @jit_tasks
@@ -189,7 +204,7 @@ def _from_tables():
 
 _FORMULAS = {"relu": _formula(_relu), "silu": _formula(_silu), "none": _formula(_gelu), "tanh": _formula(_gelu_tanh),
              "tanh itself": _formula(_tanh), "erf": _formula(_erf)}
-LINES64 = {name: _lines(formula) for name, formula in _FORMULAS.items()}
+LINES64 = {**{name: _lines(formula) for name, formula in _FORMULAS.items()}, "relu": _relu_lines(_FORMULAS["relu"])}
 LINES32 = {**LINES64, **_from_tables()}
 _UNARY = {np.dtype(dtype): {name: _unary(*three) for name, three in lines.items()}
           for dtype, lines in (("float32", LINES32), ("float64", LINES64))}

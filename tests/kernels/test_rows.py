@@ -137,6 +137,12 @@ def test_activations_at_the_ends_of_the_range(name):
         np.testing.assert_allclose(results[output], truth[output].astype(np.float32), rtol=1e-6, atol=1e-30, err_msg=output)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_relu_lets_no_gradient_through_where_it_is_zero(dtype):
+    g, x = np.tile([np.inf, np.nan, -np.inf, 2.0], 7).astype(dtype), np.repeat(np.array([-1, 1], dtype), 14)
+    assert np.array_equal(kernels.relu_backward(g, x), np.where(x > 0, g, 0), equal_nan=True)
+
+
 @pytest.mark.parametrize("how", ["none", "tanh"])
 def test_gelu_of_negative_numbers_is_never_positive(how):
     x = np.concatenate([-np.linspace(0, 20, 100_001, dtype=np.float32), np.array([-1e4, -1e30, -np.inf], np.float32)])
