@@ -25,13 +25,19 @@ from .reference_loss import (
     reduction_scale,
     row_gradient,
 )
-from .vecmath import exp, exp_low, row_max, wide_vectors
+from .vecmath import exp, exp_low, rounded, row_max, wide_vectors
 
 __all__ = ["cross_entropy_backward", "cross_entropy_forward", "linear_cross_entropy_backward", "linear_cross_entropy_forward"]
 
 BLOCK = 2048                        # numbers, 8 KB of float32
 AHEAD = 512                         # of the next block that are asked for before as many of this one are worked on
 AHEAD_BYTES = 1 << 12               # the same where results are written at once
+
+
+@rounded
+def _below(top, logit):
+    """top - logit, as written: elsewhere LLVM may re-associate, and top + log_sum, where log_sum is lost, is at hand."""
+    return top - logit
 
 
 @jit_tasks
@@ -61,12 +67,12 @@ def _loss(task, tasks, width, logits, targets, ignore_index, smoothing, losses, 
         if target == ignore_index:
             losses[r] = zero
         elif smoothing == zero:
-            losses[r] = (top - row[target]) + log_sum
+            losses[r] = _below(top, row[target]) + log_sum
         else:
-            total = 0.0
+            total = 0.0                               # of differences, none negative: large logits take nothing off each other
             for i in range(width):
-                total += row[i]
-            losses[r] = (top - (1 - smoothing) * row[target] - smoothing * (total / width)) + log_sum
+                total += _below(np.float64(top), row[i])
+            losses[r] = (1 - smoothing) * _below(top, row[target]) + smoothing * (total / width) + log_sum
 
 
 @jit

@@ -20,7 +20,9 @@ def cross_entropy_forward(logits, targets, ignore_index=-100, label_smoothing=0.
     picked = np.take_along_axis(logits, np.where(valid, targets, 0)[..., None], axis=-1)[..., 0]
     eps = logits.dtype.type(label_smoothing)
     with np.errstate(invalid="ignore"):
-        losses = top - picked if eps == 0 else top - (1 - eps) * picked - eps * logits.mean(axis=-1)
+        losses = top - picked
+        if eps != 0:
+            losses = (1 - eps) * losses + eps * (top[..., None] - logits).mean(axis=-1)
         return np.where(valid, losses + log_sum, logits.dtype.type(0)), top + log_sum
 
 

@@ -181,6 +181,14 @@ def test_cross_entropy_of_extreme_rows(seed, width):
                                    atol=1e-3)         # lse of 1e4 has 4 digits behind the point
 
 
+@pytest.mark.parametrize("module", [kernels, reference], ids=["kernels", "reference"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.3, 1.0])
+def test_equal_logits_lose_the_logarithm_of_their_number_however_large_they_are(module, smoothing):
+    for dtype, size in ((np.float32, 1e5), (np.float32, -3e37), (np.float32, 3e38), (np.float64, 1e15), (np.float64, 1e300)):
+        losses, _ = module.cross_entropy_forward(np.full((2, 7), size, dtype), np.array([0, 6]), label_smoothing=smoothing)
+        np.testing.assert_allclose(losses, np.log(7), rtol=1e-6, err_msg=f"{dtype.__name__} {size}")
+
+
 def test_a_long_row_of_masked_blocks():
     x = np.full((1, 7000), -np.inf, np.float32)
     x[0, 6500] = 2.0
