@@ -119,6 +119,16 @@ def test_a_bad_llama_config_is_refused_by_key(changes, message, tmp_path):
     assert "config.json" in str(caught.value)
 
 
+@pytest.mark.parametrize(("name", "key"), [("mistral-7b", "attention_bias"), ("qwen2-0.5b", "attention_bias"),
+                                           ("mistral-7b", "mlp_bias"), ("qwen2-0.5b", "mlp_bias"), ("qwen3-0.6b", "mlp_bias")])  # fmt: skip
+def test_biases_that_a_type_has_no_place_for(name, key, tmp_path):
+    """transformers reads past the key: a file that has it is the model without, and no model is made that it could not read."""
+    folder = written(tmp_path, name, **SIZES)
+    np.testing.assert_array_equal(logits(folder, **{key: True}), logits(folder))
+    with pytest.raises(ValueError, match=f"{key}: expected false for {name.split('-')[0]}, only llama"):
+        tg.models.create(name, **SIZES, **{key: True})
+
+
 # -- GPT-2's relatives -------------------------------------------------------------------------------------------------
 
 

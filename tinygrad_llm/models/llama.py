@@ -29,6 +29,8 @@ TYPES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwe
 THETA = 10000.0
 #: by kind of scaling, the numbers it needs; llama3 also takes original_max_position_embeddings, by default the config's own
 FACTORS = {"linear": ("factor",), "llama3": ("factor", "low_freq_factor", "high_freq_factor")}
+#: biases that a config may ask for, by the types whose layers have a place for them
+BIASES = {"attention_bias": ("llama", "qwen3"), "mlp_bias": ("llama",)}
 #: what transformers takes a key for that a config.json leaves out
 ABSENT: dict[str, dict[str, Any]] = {
     "llama": {"bos_token_id": 1, "eos_token_id": 2},
@@ -66,10 +68,12 @@ class LlamaConfig(Config):
 
     @classmethod
     def translate(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Older files say rope_theta and rope_scaling, newer ones rope_parameters; without model_type the class name decides."""
+        """Older files say rope_theta and rope_scaling, newer ones rope_parameters; without model_type the class name decides.
+        Biases that the type has no place for change no number, as in transformers."""
         named = str((values.get("architectures") or [""])[0])
         kind = values.get("model_type") or next((t for t, name in TYPES.items() if named.startswith(name)), "llama")
         values = {**ABSENT.get(str(kind), {}), **values, "model_type": kind}
+        values = {key: value for key, value in values.items() if kind in BIASES.get(key, (kind,))}
         scaling, theta = values.pop("rope_scaling", None), values.pop("rope_theta", THETA)
         rope = scaling or values.get("rope_parameters") or {}  # the older word wins, as in transformers
         return {**values, "rope_parameters": {"rope_theta": theta, **rope} if isinstance(rope, dict) else rope}
@@ -82,6 +86,9 @@ class LlamaConfig(Config):
         self.divides("num_attention_heads", "num_key_value_heads")
         if self.head_dim % 2:
             raise ConfigError(f"head_dim = {self.head_dim} is odd, and rotary positions turn pairs")
+        for key, types in BIASES.items():
+            if getattr(self, key) and self.model_type not in types:
+                raise ConfigError(f"{key}: expected false for {self.model_type}, only {' and '.join(types)} may have these biases")
         self.rope_parameters = self.rope()
         if self.layer_types is not None and self.model_type != "llama":
             self.check_layer_types()
