@@ -348,6 +348,7 @@ def test_fill_mask():
         ({"length_penalty": float("nan")}, "length_penalty"),
         ({"no_repeat_ngram_size": 1.5}, "no_repeat_ngram_size"),
         ({"forced_eos_token_id": 5, "suppress_tokens": [6, 5]}, "suppress_tokens: expected none that must come last"),
+        ({"forced_bos_token_id": 5, "suppress_tokens": [6, 5]}, "suppress_tokens: expected none that must come first"),
         ({"max_new_tokens": 2.5}, "max_new_tokens: expected a whole number"),
         ({"num_beams": 2.0}, "num_beams: expected a whole number"),
         ({"top_k": 2.5, "do_sample": True}, "top_k: expected a whole number"),

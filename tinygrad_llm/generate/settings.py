@@ -56,9 +56,11 @@ class Settings:
         need(self.repetition_penalty > 0, "repetition_penalty", "a number above 0")
         reach = abs(self.length_penalty) * math.log(self.max_new_tokens)
         need(reach < LARGEST_LOG, "length_penalty", f"a p so that {self.max_new_tokens}^p is neither 0 nor infinite")
-        forced = set() if self.forced_eos_token_id is None else set(np.atleast_1d(self.forced_eos_token_id).tolist())
-        need(not forced or not forced <= set(self.suppress_tokens or ()), "suppress_tokens",
-             f"none that must come last, forced_eos_token_id = {self.forced_eos_token_id}")  # fmt: skip
+        for name, place in (("forced_bos_token_id", "first"), ("forced_eos_token_id", "last")):
+            value = getattr(self, name)
+            forced = set() if value is None else set(np.atleast_1d(value).tolist())
+            need(not forced or not forced <= set(self.suppress_tokens or ()), "suppress_tokens",
+                 f"none that must come {place}, {name} = {value}")  # fmt: skip
         need(self.early_stopping in (True, False, "never"), "early_stopping", "True, False or 'never'")
         need(not self.stop_strings or self.tokenizer is not None, "tokenizer", "a tokenizer, to look for stop_strings")
         need(self.stream is None or self.num_beams == 1, "stream", "None with num_beams > 1: a beam's tokens are known at the end")
