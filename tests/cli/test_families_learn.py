@@ -9,6 +9,7 @@ import json
 
 import pytest
 
+import kernels
 from tinygrad_llm.text import builtin_corpus
 from tinygrad_llm.training import log
 
@@ -20,6 +21,12 @@ STEPS = {"gpt": 80, "gpt2": 80, "gpt3": 80, "llama": 80, "t5": 80, "bart": 80, "
          "bert": 300, "albert": 300, "electra": 150, "roberta": 350}  # fmt: skip
 #: Shared layers of width 32, or that learn faster, stay at the frequencies, on the library of one Python or another.
 LARGER = {"albert": ["--heads", 4, "--width", 64, "--lr", 0.0015]}
+
+
+@pytest.fixture(autouse=True)
+def plain_kernels(same_threads_after):
+    """Not here: 1,500 steps take the compiled kernels a fifth of the time."""
+    kernels.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
