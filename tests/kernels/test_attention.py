@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import kernels
 from kernels import amx, attention, attention_plain, reference_attention
+from kernels._jit import COMPILED
 from kernels.attention_problem import make_problem
 from tests.kernels.attention_problems import KINDS, in_float64, laid_out, options, problems, solve, worst
 
@@ -42,8 +43,28 @@ def test_matches_the_definition(units, problem):
     assert worst(solve(attention, *problem), in_float64(*problem)) < tolerance
 
 
-@given(problems(longest=12, dtypes=(np.float64,)))
-def test_plain_loops_match_the_definition(problem):
+@pytest.fixture(scope="module")
+def plain_loops():
+    """Compiled once, for arrays of any strides: otherwise Numba makes them anew for each mixture of layouts that is drawn."""
+    if not COMPILED:
+        yield
+        return
+    from numba import boolean, float64, int64, types
+
+    array = lambda ndim, kind=float64, readonly=True: types.Array(kind, ndim, "A", readonly)
+    given, made, lse = array(4), array(4, readonly=False), array(3, readonly=False)
+    rest = (array(2, int64), array(4, boolean), given, array(2, int64), int64, float64, float64)
+    for loops, arguments in ((attention_plain.forward_rows, (given, given, given, made, lse, *rest)),
+                             (attention_plain.backward_rows, (given,) * 5 + (lse,) + (made,) * 4 + rest)):
+        loops.compile(arguments)
+        loops.disable_compile()
+    yield
+    for loops in (attention_plain.forward_rows, attention_plain.backward_rows):
+        loops.disable_compile(False)
+
+
+@given(problem=problems(longest=12, dtypes=(np.float64,)))
+def test_plain_loops_match_the_definition(plain_loops, problem):
     q, k, v, g, opts = problem
     p = make_problem(q, k, v, **opts)
     out, lse = np.full((p.B, p.H, p.T, p.V), np.nan), np.full((p.B, p.H, p.T), np.nan)
