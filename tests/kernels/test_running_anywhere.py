@@ -107,6 +107,10 @@ def test_products_are_right_under(environment):
 @pytest.mark.parametrize("environment", [{"NUMBA_BOUNDSCHECK": "1"}, {"TINYGRAD_LLM_VECTORS": "8"},
                                          {"TINYGRAD_LLM_VECTORS": "4"}], ids=str)
 def test_products_compiled_otherwise_are_right(environment):
+    from kernels import simd
+
+    if environment.get("TINYGRAD_LLM_VECTORS") == str(simd.LANES32):
+        pytest.skip("the width that every other test runs on here")
     assert python(FEW, **environment) == "right"
 
 
@@ -156,6 +160,10 @@ WIDE = """
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names processors of another architecture")
 def test_what_only_wide_vectors_and_matrix_tiles_run_compiles_here_too():
     """So that a change made on a host without AVX-512 or AMX does not break hosts that have them; the numbers they alone can tell."""
+    from kernels import amx, gelu_table
+
+    if amx.AVAILABLE and gelu_table.AVAILABLE:
+        pytest.skip("this host has both: other tests compile all of it, and look at the numbers")
     assert python(WIDE, NUMBA_CPU_NAME="sapphirerapids", NUMBA_CPU_FEATURES=SAPPHIRE_RAPIDS) == "compiled True"
 
 
@@ -270,18 +278,21 @@ def test_on_a_cold_start_a_second_process_compiles_what_comes_later(tmp_path):
     assert run("dropout.no_such_function") == "started compiled"             # its failure is nobody else's
 
 
-@pytest.mark.parametrize("damage", ["empty", "half", "one bit"])
-def test_a_damaged_entry_is_made_again(tmp_path, damage):
+def test_a_damaged_entry_is_made_again(tmp_path):
     script = tmp_path / "twice.py"
     script.write_text(textwrap.dedent(TWICE))
-    run = f"import runpy; runpy.run_path({str(script)!r})"
-    python(run, NUMBA_CACHE_DIR=str(tmp_path))
-    entry, = tmp_path.rglob("*.kernel")
-    whole = entry.read_bytes()
-    flipped = whole[:-9] + bytes([whole[-9] ^ 4]) + whole[-8:]
-    entry.write_bytes({"empty": b"", "half": whole[:len(whole) // 2], "one bit": flipped}[damage])
-    assert python(run, NUMBA_CACHE_DIR=str(tmp_path)) == "compiled"
-    assert python(run, NUMBA_CACHE_DIR=str(tmp_path)) == "loaded"
+    assert python(f"""
+        import runpy
+        from pathlib import Path
+        run = lambda: runpy.run_path({str(script)!r})            # a dispatcher of its own each time, which asks the disk
+        run()
+        entry, = Path({str(tmp_path)!r}).rglob("*.kernel")
+        whole = entry.read_bytes()
+        flipped = whole[:-9] + bytes([whole[-9] ^ 4]) + whole[-8:]
+        for damage in (b"", whole[:len(whole) // 2], flipped):
+            entry.write_bytes(damage)
+            run(), run()
+    """, NUMBA_CACHE_DIR=str(tmp_path)).split() == ["compiled", *["compiled", "loaded"] * 3]
 
 
 def test_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path):
