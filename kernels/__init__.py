@@ -37,6 +37,8 @@ _NUMBA_MODULES = {
     "gelu_forward": "activation", "gelu_backward": "activation",
     "tanh_forward": "activation", "tanh_backward": "activation",
     "erf_forward": "activation", "erf_backward": "activation",
+    "softplus_forward": "activation", "softplus_backward": "activation",
+    "expm1_forward": "activation", "expm1_backward": "activation",
     "swiglu_forward": "activation", "swiglu_backward": "activation",
     "geglu_forward": "activation", "geglu_backward": "activation",
     "rotary_forward": "rotary", "rotary_backward": "rotary",

@@ -1,4 +1,5 @@
-"""Pointwise activations and gated products, forward and backward: GELU exact and tanh, SiLU, ReLU, tanh, erf, SwiGLU, GEGLU.
+"""Pointwise activations and gated products, forward and backward: GELU exact and tanh, SiLU, ReLU, softplus, tanh, erf, expm1,
+SwiGLU, GEGLU.
 
 One read of each input, one write of each result. A formula is a scalar function that returns the gate σ or Φ and the slope of
 x · gate; LLVM drops what a loop does not use, and vectorises the loop around it. The tanh of GELU's approximation is a sigmoid,
@@ -12,7 +13,7 @@ from . import _check as check
 from ._jit import COMPILED, jit, jit_tasks
 from ._rows import empty_rows, flat_or_rows, share, span
 from .arrays import empty
-from .vecmath import by_dtype, erf, exp, logistic, logistic2, normal_tail, rounded, tanh, wide_vectors
+from .vecmath import by_dtype, erf, exp, expm1, logistic, logistic2, normal_tail, rounded, softplus, tanh, wide_vectors
 
 TANH_SCALE = 2 * math.sqrt(2 / math.pi)              # 2u = TANH_SCALE (x + TANH_CUBIC x³)
 TANH_CUBIC = 0.044715
@@ -99,6 +100,19 @@ def _erf(real):
     def value_and_slope(x):
         """erf x and its slope 2/√π exp(-x²)"""
         return erf(x), slope_0 * exp(-(x * x))
+
+    return value_and_slope
+
+
+def _softplus(real):
+    return softplus
+
+
+def _expm1(real):
+    @rounded
+    def value_and_slope(x):
+        """eˣ - 1 and its slope eˣ"""
+        return expm1(x), exp(x)
 
     return value_and_slope
 
@@ -203,7 +217,7 @@ def _from_tables():
 
 
 _FORMULAS = {"relu": _formula(_relu), "silu": _formula(_silu), "none": _formula(_gelu), "tanh": _formula(_gelu_tanh),
-             "tanh itself": _formula(_tanh), "erf": _formula(_erf)}
+             "tanh itself": _formula(_tanh), "erf": _formula(_erf), "softplus": _formula(_softplus), "expm1": _formula(_expm1)}
 LINES64 = {**{name: _lines(formula) for name, formula in _FORMULAS.items()}, "relu": _relu_lines(_FORMULAS["relu"])}
 LINES32 = {**LINES64, **_from_tables()}
 _UNARY = {np.dtype(dtype): {name: _unary(*three) for name, three in lines.items()}
@@ -287,6 +301,22 @@ def erf_forward(x, out=None):
 
 def erf_backward(g, x):
     return _backward(_UNARY, "erf", g, [check.float_array("x", x)])[0]
+
+
+def softplus_forward(x, out=None):
+    return _forward(_UNARY, "softplus", [check.float_array("x", x)], out)
+
+
+def softplus_backward(g, x):
+    return _backward(_UNARY, "softplus", g, [check.float_array("x", x)])[0]
+
+
+def expm1_forward(x, out=None):
+    return _forward(_UNARY, "expm1", [check.float_array("x", x)], out)
+
+
+def expm1_backward(g, x):
+    return _backward(_UNARY, "expm1", g, [check.float_array("x", x)])[0]
 
 
 def swiglu_forward(gate, up, out=None):

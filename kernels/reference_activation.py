@@ -78,6 +78,31 @@ def erf_backward(g, x):
         return g * (2 / math.sqrt(math.pi) * np.exp(-x * x))
 
 
+def softplus_forward(x, out=None):
+    """out = log(1 + eˣ)"""
+    with np.errstate(invalid="ignore"):  # NumPy subtracts an infinite x from itself on the way
+        return check.into(out, np.logaddexp(check.float_array("x", x), x.dtype.type(0)), (x,))
+
+
+def softplus_backward(g, x):
+    """dx = g · σ(x)"""
+    check.like_array("g", g, check.float_array("x", x))
+    return g * _sigmoid(x)
+
+
+def expm1_forward(x, out=None):
+    """out = eˣ - 1"""
+    with np.errstate(over="ignore"):
+        return check.into(out, np.expm1(check.float_array("x", x)), (x,))
+
+
+def expm1_backward(g, x):
+    """dx = g · eˣ"""
+    check.like_array("g", g, check.float_array("x", x))
+    with np.errstate(over="ignore"):
+        return g * np.exp(x)
+
+
 def swiglu_forward(gate, up, out=None):
     """out = silu(gate) · up   Shazeer 2020"""
     return check.into(out, silu_forward(gate) * check.like_array("up", up, gate), (gate, up))

@@ -1,4 +1,4 @@
-"""exp, tanh, erf, the logistic function and the tail of the normal distribution for one number, in a form LLVM turns into vectors.
+"""exp, expm1, tanh, erf, softplus, the logistic function and the normal tail for one number, in a form LLVM turns into vectors.
 
 The loops of the row kernels call these scalar functions; LLVM inlines them and, because they are straight lines of
 multiply-adds and selects with no branch, computes 16 at a time. libm's exp inside such a loop stays scalar: softmax is then
@@ -29,6 +29,12 @@ E0, E1, E2, E3, E4 = F(0.49999997), F(0.16666542), F(0.041667204), F(0.008366647
 P1, P2, P3, P4, P5, P6 = F(0.6931472), F(0.24022646), F(0.055503286), F(0.009618489), F(0.0013399931), F(0.00015345812)
 # (tanh(x) - x) / x³ in x² up to 0.45
 T0, T1, T2, T3 = F(-0.33333248), F(0.13329199), F(-0.053339437), F(0.018013928)
+# log(1 + e) / e in e up to 1
+L1, L2, L3, L4, L5, L6, L7, L8, L9 = (F(-0.499999), F(0.33329964), F(-0.24954134), F(0.19675939), F(-0.1530559),
+                                      F(0.106036514), F(-0.0569595), F(0.019851444), F(-0.0032440212))
+# (log(1 + eˣ) - log 2 - x/2) / x² in x² up to 1
+S0, S1, S2, S3, S4 = F(0.125), F(-0.0052082846), F(0.00034699406), F(-2.5879726e-05), F(1.6807919e-06)
+LN2 = F(math.log(2))
 # erf(x)/x - 1 in x² up to 1, log erfc(x) / x in x beyond
 N0, N1, N2, N3, N4, N5, N6 = (F(0.12837917), F(-0.37612626), F(0.112835854), F(-0.026853813), F(0.005188328),
                               F(-0.00080101984), F(7.853875e-05))
@@ -183,6 +189,29 @@ def exp2_low_32(x):
 
 
 @rounded
+def expm1_32(x):
+    """eˣ - 1 = 2ⁿ ((eʳ - 1) + (1 - 2⁻ⁿ))"""
+    z = x if x > F(-18) else F(-18)                   # below, -1
+    z = z if z < F(89) else F(89)                     # above, inf
+    shifted = z * LOG2E32 + SHIFT32
+    n = shifted - SHIFT32
+    r = (z - n * LN2_HIGH32) - n * LN2_LOW32
+    p = (((E4 * r + E3) * r + E2) * r + E1) * r + E0
+    lost = times_normal_power(ONE, SHIFT32 - (n if n < F(30) else F(30)))
+    y = times_power((p * r * r + r) + (ONE - lost), shifted)
+    return y if x == x and x != ZERO else x
+
+
+@rounded
+def expm1_64(x):
+    """eˣ - 1, from libm"""
+    return math.expm1(x)
+
+
+expm1 = by_dtype(expm1_32, expm1_64)
+
+
+@rounded
 def tanh_32(x):
     """tanh x: x + x³ P(x²) up to 0.45, beyond it e / (e + 2) with e = e²ˣ - 1 = 2ⁿ (eʳ - 1) + (2ⁿ - 1)"""
     a = abs(x)
@@ -249,6 +278,27 @@ def logistic_64(x):
 
 
 logistic = by_dtype(logistic_32, logistic_64)
+
+
+@rounded
+def softplus_32(x):
+    """log(1 + eˣ) and its slope σ(x), from e = e⁻ᵃ with a = |x|: max(x, 0) + log(1 + e), up to a = 1 log 2 + x/2 + x² P(x²)"""
+    a = abs(x)
+    e = exp_32(-a)
+    log = e + e * e * ((((((((L9 * e + L8) * e + L7) * e + L6) * e + L5) * e + L4) * e + L3) * e + L2) * e + L1)
+    s = a * a if a < ONE else ONE
+    near = LN2 + (HALF * x + s * ((((S4 * s + S3) * s + S2) * s + S1) * s + S0))
+    return near if a < ONE else (ZERO if x < ZERO else x) + log, (e if x < ZERO else ONE) / (ONE + e)
+
+
+@rounded
+def softplus_64(x):
+    """log(1 + eˣ) and its slope σ(x)"""
+    e = exp_64(-abs(x))
+    return (0.0 if x < 0.0 else x) + math.log1p(e), (e if x < 0.0 else 1.0) / (1.0 + e)
+
+
+softplus = by_dtype(softplus_32, softplus_64)
 
 
 @rounded

@@ -178,7 +178,7 @@ PROBLEMS = {
     "softmax": softmax, "softmax_first_axis": lambda *a: softmax(*a, axis=0),
     "log_softmax": lambda *a: softmax(*a, "log_softmax"),
     "relu": unary("relu"), "silu": unary("silu"), "gelu": unary("gelu"), "gelu_tanh": unary("gelu", approximate="tanh"),
-    "tanh": unary("tanh"), "erf": unary("erf"),
+    "tanh": unary("tanh"), "erf": unary("erf"), "softplus": unary("softplus"), "expm1": unary("expm1"),
     "swiglu": gated("swiglu"), "geglu": gated("geglu"), "geglu_tanh": gated("geglu", approximate="tanh"),
     "cross_entropy": cross_entropy, "cross_entropy_smooth": lambda *a: cross_entropy(*a, smoothing=0.1),
     "linear_cross_entropy": linear_cross_entropy,

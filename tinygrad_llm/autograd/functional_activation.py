@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import ops_neural as fused
-from .ops_arithmetic import logaddexp
-from .ops_common import derived, normal_axis
+from .ops_common import as_floats, derived, normal_axis, value
 from .ops_elementary import expm1, sigmoid, tanh
 from .ops_join import array_split
 from .ops_shape import as_tensor
@@ -47,8 +46,8 @@ def log_softmax(input: Any, axis: int = -1, dtype: Any = None) -> Tensor:
 
 def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
     """y = x where x > 0, else slope · x."""
-    x = as_tensor(input)
-    return np.where(x > 0, x, x * negative_slope)
+    x = as_floats(as_tensor(input))
+    return x * fused.by_sign(value(x), negative_slope)
 
 
 def prelu(input: Any, weight: Any) -> Tensor:
@@ -61,8 +60,7 @@ def prelu(input: Any, weight: Any) -> Tensor:
 
 def elu(input: Any, alpha: float = 1.0) -> Tensor:
     """y = x where x > 0, else α (eˣ - 1)."""
-    x = as_tensor(input)
-    return np.where(x > 0, x, alpha * expm1(np.where(x > 0, 0, x)))
+    return fused.elu(as_floats(as_tensor(input)), alpha=alpha)
 
 
 def selu(input: Any) -> Tensor:
@@ -85,12 +83,15 @@ def mish(input: Any) -> Tensor:
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """y = log(1 + e^(βx)) / β, and x itself where βx exceeds the threshold."""
     x = as_tensor(input)
-    return np.where(x * beta > threshold, x, logaddexp(x * beta, 0) / beta)
+    y = fused.softplus(x * beta) / beta if beta != 1 else fused.softplus(x)
+    if x.dtype == np.float32 and threshold >= 20:  # there y is x
+        return y
+    return np.where(x * beta > threshold, x, y)
 
 
 def logsigmoid(input: Any) -> Tensor:
     """y = log σ(x) = -log(1 + e⁻ˣ)."""
-    return -logaddexp(-as_tensor(input), 0)
+    return -fused.softplus(-as_tensor(input))
 
 
 def softsign(input: Any) -> Tensor:

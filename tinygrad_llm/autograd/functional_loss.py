@@ -8,7 +8,7 @@ import numpy as np
 
 from . import ops_neural as fused
 from .functional_activation import log_softmax
-from .ops_arithmetic import clip, logaddexp, where, xlogy
+from .ops_arithmetic import clip, where, xlogy
 from .ops_common import value
 from .ops_linalg import vector_norm
 from .ops_shape import as_tensor
@@ -166,7 +166,7 @@ def binary_cross_entropy_with_logits(
     """-(w t log σ(x) + (1 - t) log(1 - σ(x))), w = `pos_weight`."""
     x, t = _pair("binary_cross_entropy_with_logits", input, target)
     positive = 1 if pos_weight is None else (as_tensor(pos_weight) - 1) * t + 1
-    losses = (1 - t) * x + positive * logaddexp(-x, 0)
+    losses = (1 - t) * x + positive * fused.softplus(-x)
     return _reduced(_weighed(losses, weight), reduction)
 
 
@@ -217,7 +217,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
 def soft_margin_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     """log(1 + e^(-t x)), t = 1 or -1"""
     x, t = _pair("soft_margin_loss", input, target)
-    return _reduced(logaddexp(-t * x, 0), reduction)
+    return _reduced(fused.softplus(-t * x), reduction)
 
 
 def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, reduction: str = "mean") -> Tensor:
