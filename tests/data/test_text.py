@@ -56,6 +56,14 @@ def test_wordpiece_learns_the_same_in_each_process():
     assert not text.train("wordpiece", "aab aab", 9, style="bert").special.keys() - {"pad", "unk", "cls", "sep", "mask"}
 
 
+def test_unigram_learns_the_same_each_time():
+    """The ids too, and the scores of characters that stand in longer pieces only."""
+    pytest.importorskip("tokenizers")
+    sample = " ".join(f"{a}{b}{c}xyz" for a in "bdfg" for b in "aeiou" for c in "klmn") + " " + SAMPLE
+    learnt = [text.train("unigram", sample, 60, style="t5").inner.to_str() for _ in range(3)]
+    assert learnt[0] == learnt[1] == learnt[2]
+
+
 def test_ids_are_code_points_in_order():
     assert text.train("chars", "banana").encode("nab").tolist() == [2, 0, 1]
     assert text.train("bytes", "").encode("é").tolist() == [0xC3, 0xA9]

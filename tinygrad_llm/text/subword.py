@@ -5,6 +5,7 @@ Papers: BPE, Sennrich et al. 2016, over bytes, Radford et al. 2019; WordPiece, S
 merges.txt, or BERT's vocab.txt.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -121,14 +122,34 @@ def wordpiece(tk, texts, vocab_size, specials, unk):
 
 
 def unigram(tk, texts, vocab_size, specials, unk):
+    """The library's pieces, ordered anew: it adds its sums up in an order that is another one each time, so that the last bits of
+    the scores and the order of equal ones change, and hands the characters left over scores 0.0001 apart in any order.
+    """
     unk = unk or "<unk>"
     specials = specials if unk in specials else [unk, *specials]
-    inner = tk.Tokenizer(tk.models.Unigram())
-    inner.pre_tokenizer = tk.pre_tokenizers.Metaspace()
-    inner.decoder = tk.decoders.Metaspace()
+
+    def framework(model):
+        inner = tk.Tokenizer(model)
+        inner.pre_tokenizer = tk.pre_tokenizers.Metaspace()
+        inner.decoder = tk.decoders.Metaspace()
+        return inner
+
+    inner = framework(tk.models.Unigram())
     inner.train_from_iterator(texts, trainer=tk.trainers.UnigramTrainer(
         vocab_size=vocab_size, special_tokens=specials, unk_token=unk, show_progress=False))  # fmt: skip
-    return inner
+    learnt = json.loads(inner.to_str())["model"]["vocab"]
+    pieces = in_order(learnt[len(specials) :])
+    return framework(tk.models.Unigram([*map(tuple, learnt[: len(specials)]), *pieces], specials.index(unk), False))
+
+
+def in_order(pieces: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    """Unigram's pieces, the best first, equal ones in the order of their characters; scores to six decimals."""
+    scores = {piece: round(score, 6) for piece, score in pieces}
+    least = min(scores.values(), default=0.0)
+    steps = {piece: (score - least) * 1e4 for piece, score in scores.items() if len(piece) == 1}
+    left_over = sorted(piece for piece, step in steps.items() if step <= len(steps) and abs(step - round(step)) < 0.005)
+    scores |= zip(left_over, sorted((scores[piece] for piece in left_over), reverse=True))
+    return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
 
 
 def read_gpt2_files(vocab: Path, merges: Path) -> SubwordTokenizer:
