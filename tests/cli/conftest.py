@@ -4,11 +4,22 @@ import pytest
 
 from tests.training.small import TEXT
 from tinygrad_llm import cli
+from tinygrad_llm.training import samples
 
 
 @pytest.fixture(autouse=True)
 def plain_kernels(plain_kernels):
     """For every test of this folder."""
+
+
+@pytest.fixture(autouse=True)
+def short_samples(monkeypatch):
+    """A run ends with 400 tokens of the model's writing, most of the time of these; 40 go on past the context as well.
+
+    The tests that start a process of their own see all of them.
+    """
+    whole = samples.continuation
+    monkeypatch.setattr(samples, "continuation", lambda model, tokenizer, tokens, rng: whole(model, tokenizer, min(tokens, 40), rng))
 
 
 @pytest.fixture
