@@ -83,8 +83,7 @@ def add_parser(subparsers):
     parser.add_argument(
         "--tokenizer",
         metavar="KIND",
-        help="chars (default), bytes, bpe, wordpiece, unigram, or a directory that has one; unigram learns a slightly other "
-        "vocabulary each time, whatever the seed: name the first run's directory to repeat it",
+        help="chars (default), bytes, bpe, wordpiece, unigram, or a directory that has one",
     )
     for name, (kind, default, text) in NUMBERS.items():
         parser.add_argument(f"--{name}", type=kind, metavar="N" if kind is int else "X", help=f"{text} (default {default})")
