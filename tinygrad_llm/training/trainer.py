@@ -34,8 +34,8 @@ SMOOTHING = 0.98  # of the smoothed loss: an average over about 50 steps
 class Trainer:
     """Trains `model` on `task`. out: directory for checkpoints and the log (None: keep nothing).
 
-    processes: those that share the work (None: this one alone); all of them make a Trainer, of which the first one's weights, data
-    and random state count, and which alone has an `out`, a progress line and a sampler.
+    processes: those that share the work (None: this one alone). Each of them makes a Trainer and calls `run`, which begins with the
+    first one's weights, optimizer, data position and random state; that one alone has an `out`, a progress line and a sampler.
     """
 
     def __init__(
