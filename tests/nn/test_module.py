@@ -1,5 +1,7 @@
 """Module: what it finds, its modes, its hooks, its state."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,39 @@ def test_what_it_consists_of():
         "first.weight", "first.bias", "many.0.weight", "many.1.weight", "many.1.bias", "again.weight", "again.bias",
     }  # fmt: skip
     assert "many.1" in repr(model) and "(4, 3)" in repr(model)
+
+
+def test_what_a_forward_keeps_is_no_parameter():
+    """A cache, a pattern to look at, with and without gradients, kept directly, in a tuple, by a method that forward calls."""
+
+    class Attention(nn.Module):
+        def __init__(self):
+            self.weight = tg.tensor(np.ones(2, np.float32), requires_grad=True)
+            self.mean, self.cache = tg.zeros(2), None
+
+        def remember(self, x):
+            self.cache = (x, {"again": x})
+
+        def forward(self, x):
+            self.pattern = x * self.weight
+            self.remember(self.pattern.detach())
+            self.mean = self.mean * 0.9 + self.pattern.detach() * 0.1
+            self.late = tg.ones(2, requires_grad=True)
+            return self.pattern
+
+    module = Attention()
+    own = {"weight", "mean", "late"}
+    for _ in range(2):
+        module(tg.ones(2))
+        assert set(module.state_dict()) == own
+        with tg.no_grad():
+            module(tg.ones(2))
+            module.forward(tg.ones(2))
+        assert set(module.state_dict()) == own and module.num_parameters() == 6
+    module.pattern = tg.tensor(np.ones(2, np.float32), requires_grad=True)  # somebody makes it one
+    module.extra = tg.zeros(3)
+    assert set(module.state_dict()) == own | {"pattern", "extra"}
+    assert set(copy.deepcopy(module).state_dict()) == own | {"pattern", "extra"}
 
 
 def test_parts_in_dicts_and_nested_lists_and_tensors_in_lists_are_found():

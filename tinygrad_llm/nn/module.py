@@ -1,13 +1,14 @@
 """Module: parameters and the function that uses them.
 
 No registration: every Tensor that is an attribute of a module is a parameter of it, every Module a child, also where they
-stand in a list, tuple or dict. Plain ndarrays are constants. So a layer is an `__init__` that sets attributes and a `forward`
-that uses them.
+stand in a list, tuple or dict. Plain ndarrays are constants, and what a `forward` keeps where no parameter was (a cache, a
+pattern to look at) is a result. So a layer is an `__init__` that sets attributes and a `forward` that uses them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -41,6 +42,7 @@ class Module:
     training: bool = True
     _name: str = ""  # the attribute under which the parent holds this module
     _forward_hooks: dict[int, Callable[..., Any]] | None = None
+    _results: frozenset[str] = frozenset()  # attributes that hold no parameters though they hold Tensors
 
     if TYPE_CHECKING:  # what subclasses set in __init__
 
@@ -71,6 +73,8 @@ class Module:
     def __setattr__(self, name: str, value: Any) -> None:
         for path, child in _found(Module, name, value):
             object.__setattr__(child, "_name", path)
+        if isinstance(value, (Tensor, list, tuple, dict)) and _is_result(self, name, value) != (name in self._results):
+            object.__setattr__(self, "_results", self._results ^ {name})
         object.__setattr__(self, name, value)
         structure.version += 1
 
@@ -106,7 +110,7 @@ class Module:
         seen: set[int] = set()
         for path, module in self.named_modules(prefix):
             for attribute, held in vars(module).items():
-                for name, value in _found(Tensor, attribute, held):
+                for name, value in _found(Tensor, attribute, held) if attribute not in module._results else ():
                     if not value.is_leaf or (id(value) in seen and remove_duplicate):
                         continue
                     seen.add(id(value))
@@ -214,6 +218,25 @@ def _found(kind: type, name: str, value: Any) -> Iterator[tuple[str, Any]]:
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             if isinstance(item, (kind, list, tuple, dict)):
                 yield from _found(kind, f"{name}.{key}", item)
+
+
+def _is_result(module: Module, name: str, value: Any) -> bool:
+    """Whether a Tensor that asks for no gradient comes from the module's own forward and takes no parameter's place.
+
+    Under no_grad nothing else tells a result from a parameter; a running mean, which `__init__` made, stays one.
+    """
+    leaves = [t for _, t in _found(Tensor, name, value) if t.is_leaf]
+    if any(t.requires_grad for t in leaves):
+        return False
+    if not leaves or name in module._results or any(t.is_leaf for _, t in _found(Tensor, name, vars(module).get(name))):
+        return name in module._results
+    frame: Any = sys._getframe(2)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "forward" and code.co_argcount and frame.f_locals.get(code.co_varnames[0]) is module:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _array(value: Any) -> np.ndarray:
