@@ -124,6 +124,11 @@ general(
 general("relu", lambda x: np.maximum(x, 0), call(_away(3, 4)), call(_away()), call((0, 3)))
 general("gelu", _gelu, call((3, 4)), call((3, 4), approximate="tanh"), call((0, 3)))
 general("silu", _silu, call((3, 4)), call(()), call((0, 3)))
+general("softplus", lambda x: np.logaddexp(x, 0), call((3, 4)), call(()), call((0, 3)))
+general(
+    "elu", lambda x, alpha=1.0: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))), call(_away(3, 4), alpha=0.7),
+    call(_away()), call((0, 3)),
+)
 general("swiglu", lambda gate, up: _silu(gate) * up, call((3, 4), (3, 4)), call((0, 3), (0, 3)))
 general(
     "geglu", lambda gate, up, approximate="none": _gelu(gate, approximate) * up, call((3, 4), (3, 4)),
