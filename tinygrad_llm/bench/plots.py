@@ -78,7 +78,7 @@ def sized(question: dict[str, Any]) -> dict[str, list[tuple[float, dict[str, Any
     families: dict[str, list[tuple[float, dict[str, Any]]]] = {}
     for case in question["cases"]:
         if (found := re.fullmatch(r"(.*?)(\d+(?:\.\d+)?)(\D*)", case["name"], re.DOTALL)) and float(found[2]) > 0:
-            name = f"{found[1].strip()} … {found[3].strip()}" if found[3].strip() else found[1].strip()
+            name = f"{found[1].strip()} … {found[3].strip()}".strip() if found[3].strip() else found[1].strip()
             families.setdefault(name, []).append((float(found[2]), case))
     return {name: points for name, points in families.items() if len(points) >= 3}
 
