@@ -263,20 +263,23 @@ def _variant(approximate):
     return approximate
 
 
-def relu_forward(x, out=None):
-    return _forward(_UNARY, "relu", [check.float_array("x", x)], out)
+def _pair(formula):
+    """The kernel of a function of x alone, and that of its gradient."""
+    def forward(x, out=None):
+        return _forward(_UNARY, formula, [check.float_array("x", x)], out)
+
+    def backward(g, x):
+        return _backward(_UNARY, formula, g, [check.float_array("x", x)])[0]
+
+    return forward, backward
 
 
-def relu_backward(g, x):
-    return _backward(_UNARY, "relu", g, [check.float_array("x", x)])[0]
-
-
-def silu_forward(x, out=None):
-    return _forward(_UNARY, "silu", [check.float_array("x", x)], out)
-
-
-def silu_backward(g, x):
-    return _backward(_UNARY, "silu", g, [check.float_array("x", x)])[0]
+relu_forward, relu_backward = _pair("relu")
+silu_forward, silu_backward = _pair("silu")
+tanh_forward, tanh_backward = _pair("tanh itself")
+erf_forward, erf_backward = _pair("erf")
+softplus_forward, softplus_backward = _pair("softplus")
+expm1_forward, expm1_backward = _pair("expm1")
 
 
 def gelu_forward(x, approximate="none", out=None):
@@ -285,38 +288,6 @@ def gelu_forward(x, approximate="none", out=None):
 
 def gelu_backward(g, x, approximate="none"):
     return _backward(_UNARY, _variant(approximate), g, [check.float_array("x", x)])[0]
-
-
-def tanh_forward(x, out=None):
-    return _forward(_UNARY, "tanh itself", [check.float_array("x", x)], out)
-
-
-def tanh_backward(g, x):
-    return _backward(_UNARY, "tanh itself", g, [check.float_array("x", x)])[0]
-
-
-def erf_forward(x, out=None):
-    return _forward(_UNARY, "erf", [check.float_array("x", x)], out)
-
-
-def erf_backward(g, x):
-    return _backward(_UNARY, "erf", g, [check.float_array("x", x)])[0]
-
-
-def softplus_forward(x, out=None):
-    return _forward(_UNARY, "softplus", [check.float_array("x", x)], out)
-
-
-def softplus_backward(g, x):
-    return _backward(_UNARY, "softplus", g, [check.float_array("x", x)])[0]
-
-
-def expm1_forward(x, out=None):
-    return _forward(_UNARY, "expm1", [check.float_array("x", x)], out)
-
-
-def expm1_backward(g, x):
-    return _backward(_UNARY, "expm1", g, [check.float_array("x", x)])[0]
 
 
 def swiglu_forward(gate, up, out=None):

@@ -82,7 +82,7 @@ def together(monkeypatch):
     return run
 
 
-def trainer(family, tmp_path, out=None, processes=None, seed=0, **options):
+def trainer(family, tmp_path, out=None, processes=None, **options):
     place = tmp_path / f"{family}-{processes.number if processes else 'alone'}"
     place.mkdir(exist_ok=True)
     data, model = prepared(family, tmp_path=place, dropout=options.pop("dropout", 0.0), context=24)

@@ -8,6 +8,7 @@ import numpy as np
 
 from .op import op
 from .ops_common import derived, value
+from .ops_shape import as_tensor
 from .tensor import Tensor
 
 
@@ -23,7 +24,7 @@ def _(g): return g
 @derived()
 def astype(x: Any, dtype: Any, copy: bool = True) -> Tensor:
     """x in another dtype. To an int or bool the gradient is cut; without a change x itself comes back if `copy` is False."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     dtype = np.dtype(dtype)
     if dtype == x.dtype and not copy:
         return x

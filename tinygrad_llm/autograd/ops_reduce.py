@@ -23,6 +23,7 @@ from .ops_common import (
     tuple_axis,
     value,
 )
+from .ops_shape import as_tensor
 from .tensor import Tensor
 
 
@@ -275,7 +276,7 @@ def _(g, x, out, axis):
 
 
 def _in_dtype(x, dtype):
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     return x if _float_dtype(x, dtype) is None else x.astype(dtype)
 
 
@@ -299,7 +300,7 @@ def cumprod(x, axis=None, dtype=None):
 @derived(np.nansum)
 def nansum(x, axis=None, keepdims=False):
     """Σ x without the NaNs"""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     return sum(np.where(np.isnan(x), 0, x), axis=axis, keepdims=keepdims)
 
 
@@ -315,13 +316,13 @@ def nanmean(x, axis=None, keepdims=False):
 @derived(np.nanprod)
 def nanprod(x, axis=None, keepdims=False):
     """Π x without the NaNs"""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     return prod(np.where(np.isnan(x), 1, x), axis=axis, keepdims=keepdims)
 
 
 def _nan_centred(x, axis, ddof, keepdims):
     """x less the mean of what is not NaN, 0 for a NaN; and how many are not, less ddof: NaN where none would be left"""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     left = np.add.reduce(~np.isnan(value(x)), axis=tuple_axis(axis), keepdims=keepdims) - ddof
     centred = np.where(np.isnan(x), 0, x - nanmean(x, axis, keepdims=True))
     return centred, np.where(left > 0, left, np.nan).astype(centred.dtype)
@@ -350,7 +351,7 @@ def ptp(x, axis=None, keepdims=False):
 @derived(np.average)
 def average(x, axis=None, weights=None, returned=False, *, keepdims=False):
     """Σ w x / Σ w, w shaped as x or, along one axis, a vector; without weights the mean. `returned`: (that, Σ w)"""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     if weights is None:
         y = mean(x, axis=axis, keepdims=keepdims)
         return (y, Tensor(np.full(y.shape, count_along(x.shape, axis), y.dtype))) if returned else y
@@ -365,7 +366,7 @@ def average(x, axis=None, weights=None, returned=False, *, keepdims=False):
 @derived(np.diff)
 def diff(x, n=1, axis=-1, prepend=None, append=None):
     """yₖ = xₖ₊₁ - xₖ, n times over; `prepend` and `append` are put before and behind first"""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = as_tensor(x)
     axis = normal_axis(operator.index(axis), x.ndim)
     if n < 0:
         raise ValueError(f"diff: expected n ≥ 0, got {n}")

@@ -27,8 +27,9 @@ STREAMS = 4  # that a thread reads side by side: memory gives one core more than
 
 def cases(options: Options) -> Iterator[Case]:
     """In the order of RESOURCES."""
-    yield limit_case("multiply-adds", adding(options.threads, options.dtype), flops=operations(options.threads, options.dtype))
-    yield limit_case("reading", reading(options.threads), bytes=READ_BYTES)
+    flops, read = amounts(options)
+    yield limit_case("multiply-adds", adding(options.threads, options.dtype), flops=flops)
+    yield limit_case("reading", reading(options.threads), bytes=read)
 
 
 # what a case counts, the machine's key for the limit, the unit of both
@@ -103,9 +104,9 @@ def vector_bytes() -> int:
     return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
 
 
-def operations(threads: int, dtype: str) -> int:
-    """Of a call of `adding`; a multiply-add counts as two."""
-    return 2 * vector_bytes() // np.dtype(dtype).itemsize * CHAINS * ROUNDS * threads
+def amounts(options: Options) -> tuple[int, int]:
+    """What a call of each limit does, in the order of RESOURCES; a multiply-add counts as two operations."""
+    return 2 * vector_bytes() // np.dtype(options.dtype).itemsize * CHAINS * ROUNDS * options.threads, READ_BYTES
 
 
 def adding(threads: int, dtype: str = "float32") -> Callable[[], Callable[[], Any]]:
@@ -159,10 +160,11 @@ def reading(threads: int) -> Callable[[], Callable[[], Any]]:
 def best(threads: int, dtype: str, calls: int = 7) -> dict[str, Any]:
     """{"threads": ..., "gflops": ..., "gbytes": ...}: the best of several calls."""
     found: dict[str, Any] = {"threads": threads}
-    for case, (amount, key, _) in zip(cases(Options(threads, dtype)), RESOURCES):
+    options = Options(threads, dtype)
+    for case, amount, (_, key, _) in zip(cases(options), amounts(options), RESOURCES):
         call = case.contestants[LIMIT]()
         call()
-        found[key] = round(getattr(case, amount) / min(seconds(call) for _ in range(calls)) / 1e9, 1)
+        found[key] = round(amount / min(seconds(call) for _ in range(calls)) / 1e9, 1)
     return found
 
 

@@ -159,12 +159,11 @@ class Question:
 
     def share(self, case: Case, timing: Timing) -> dict[str, Any] | None:
         """What share of the limit we reached: median over rounds of our rate / the limit's, with its interval."""
-        if limits.LIMIT not in timing.ratios:
-            return None
         resource = limits.binding(case, self.roof)
-        assert resource is not None
+        if resource is None or limits.LIMIT not in timing.ratios:
+            return None
         amount, _, unit = limits.RESOURCES[resource]
-        whole = getattr(list(limits.cases(self.options_of(case)))[resource], amount)
+        whole = limits.amounts(self.options_of(case))[resource]
         ratio, part = timing.ratios[limits.LIMIT], getattr(case, amount) / whole
         return {"of": amount, "unit": unit, "rate": whole / timing.median(limits.LIMIT) / 1e9, "share": part * ratio.ratio,
                 "low": part * ratio.low, "high": part * ratio.high, "rounds": ratio.rounds}  # fmt: skip

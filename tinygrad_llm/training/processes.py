@@ -13,6 +13,7 @@ the files; it alone evaluates out loud, writes and keeps checkpoints.
 """
 
 import atexit
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -37,8 +38,8 @@ class Alone:
     def any(self, flag: bool) -> bool:
         return flag
 
-    def add_gradients(self, parameters: list) -> None:
-        """There is only one."""
+    def add_gradients(self, parameters: Iterable) -> None:
+        """There is only one; the parameters are not even looked for."""
 
 
 ALONE = Alone()
@@ -85,8 +86,9 @@ class Processes:
         """Whether it is so in some process."""
         return bool(self.world.allreduce(bool(flag), op=self.mpi.LOR))
 
-    def add_gradients(self, parameters: list) -> None:
+    def add_gradients(self, parameters: Iterable) -> None:
         """Each gradient becomes the sum over all processes. One that a process has none of counts as zero there."""
+        parameters = list(parameters)
         used = np.array([p.grad is not None for p in parameters])
         self.world.Allreduce(self.mpi.IN_PLACE, used, op=self.mpi.LOR)
         for p in (p for p, some in zip(parameters, used) if some):

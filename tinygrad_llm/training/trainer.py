@@ -101,7 +101,7 @@ class Trainer:
                 term = mean * self.task.weights[name] if self.task.weights[name] != 1.0 else mean
                 loss = term if loss is None else loss + term
             loss.backward()
-        self.processes.add_gradients([p for p in self.model.parameters() if p.requires_grad])
+        self.processes.add_gradients(p for p in self.model.parameters() if p.requires_grad)
         return batches, self.processes.total(parts)
 
     # -- the run -----------------------------------------------------------------------------------------------------------
