@@ -20,7 +20,7 @@ from .matmul_plan import (  # isort: skip
     P_DONE, P_FINISH, P_SHARED, ROW_A, ROW_B, ROW_C, STEP_A, TASKS_N, k_at_once,
 )
 from .matmul_tile import BESIDE_4, MOST_ROWS, make_dots, make_tile
-from .simd import draw, fetch_add, peek_f64, peek_i64
+from .simd import draw, fetch_add, fma, peek_f64, peek_i64
 from .vecmath import wide_vectors
 
 COLUMNS = 48                          # of the result that all rows of A meet while B's rows for them are in the cache
@@ -35,10 +35,11 @@ def make_skinny(vector):
     pointer = simd.pointer_f32 if single else simd.pointer_f64
     dots_1x4, dots_2x4, dots_4, dots_8x3 = (make_dots(vector, r, c) for r, c in ((1, 4), (2, 4), (4, BESIDE_4), (8, 3)))
     dots_1x1, dots_2x1, dots_4x1, dots_8x1 = (make_dots(vector, r, 1) for r in (1, 2, 4, 8))
-    # one row waits for memory either way; with more, the next rows of B are asked for early, into the second cache: rows a multiple
-    # of 4 KB apart fall into the same sets of the first. Not with AVX2: its tiles are narrow, and asking costs them a third
-    tile_1, tile_2, tile_4, tile_8 = (make_tile(vector, n, r, k_at_once(r) if r > 1 and MOST_ROWS == 8 else 0)
-                                      for n, r in ((8, 1), (4, 2), (BESIDE_4, 4), (3, 8)))
+    # the next rows of B are asked for early, into the second cache: rows a multiple of 4 KB apart fall into the same sets of the
+    # first. Not with AVX2: its tiles are narrow, and asking costs them a third
+    tile_2, tile_4, tile_8 = (make_tile(vector, n, r, k_at_once(r) if MOST_ROWS == 8 else 0)
+                              for n, r in ((4, 2), (BESIDE_4, 4), (3, 8)))
+    load, splat = (simd.load_f32, simd.splat_f32) if single else (simd.load_f64, simd.splat_f64)
 
     @jit
     def rows_next(left):
@@ -118,15 +119,54 @@ def make_skinny(vector):
                 simd.poke(to, alpha * total + (beta * peek(to) if beta != 0 else scalar(0)))
 
     @jit
+    def add_row(a, columns, pb, pc):
+        """C += a · a row of B, both so many whole vectors long."""
+        factor = splat(a)
+        for j in range(0, columns * size, lanes * size):
+            simd.store(pc + j, fma(factor, load(pb + j), load(pc + j)))
+
+    @jit
+    def add_eight_rows(pa, step_a, alpha, columns, pb, row_b, pc):
+        """C += alpha · (eight numbers of A) eight rows of B. The numbers stay in registers, and all else is read in its order."""
+        a0, a1 = splat(alpha * peek(pa)), splat(alpha * peek(pa + step_a))
+        a2, a3 = splat(alpha * peek(pa + 2 * step_a)), splat(alpha * peek(pa + 3 * step_a))
+        a4, a5 = splat(alpha * peek(pa + 4 * step_a)), splat(alpha * peek(pa + 5 * step_a))
+        a6, a7 = splat(alpha * peek(pa + 6 * step_a)), splat(alpha * peek(pa + 7 * step_a))
+        for j in range(0, columns * size, lanes * size):
+            b = pb + j
+            even = fma(a0, load(b), load(pc + j))
+            odd = a1 * load(b + row_b)
+            even, odd = fma(a2, load(b + 2 * row_b), even), fma(a3, load(b + 3 * row_b), odd)
+            even, odd = fma(a4, load(b + 4 * row_b), even), fma(a5, load(b + 5 * row_b), odd)
+            even, odd = fma(a6, load(b + 6 * row_b), even), fma(a7, load(b + 7 * row_b), odd)
+            simd.store(pc + j, even + odd)
+
+    @jit
+    def sweep_one(k, cols, pa, step_a, pb, row_b, pc, alpha, beta):
+        """`sweep` for one row."""
+        whole = cols // lanes * lanes
+        if beta != 1:
+            for j in range(0, whole * size, lanes * size):
+                simd.store(pc + j, load(pc + j) * beta if beta != 0 else splat(scalar(0)))
+        if k == 8:
+            add_eight_rows(pa, step_a, alpha, whole, pb, row_b, pc)
+        else:
+            for i in range(k):
+                add_row(alpha * peek(pa + i * step_a), whole, pb + i * row_b, pc)
+        if whole < cols:
+            narrow(k, 1, cols - whole, pa, 0, step_a, pb + whole * size, row_b, pc + whole * size, 0, alpha, beta)
+
+    @jit
     def sweep(k, rows, cols, pa, row_a, step_a, pb, row_b, pc, row_c, alpha, beta):
         """`rows` (8, 4, 2 or 1) rows of C += k rows of B, from left to right."""
-        width = (8 if rows == 1 else 4 if rows == 2 else BESIDE_4 if rows == 4 else 3) * lanes
+        if rows == 1:
+            sweep_one(k, cols, pa, step_a, pb, row_b, pc, alpha, beta)
+            return
+        width = (4 if rows == 2 else BESIDE_4 if rows == 4 else 3) * lanes
         j = 0
         while j + width <= cols:
             b, c = pb + j * size, pc + j * size
-            if rows == 1:
-                tile_1(k, pa, row_a, step_a, b, row_b, c, row_c, alpha, beta)
-            elif rows == 2:
+            if rows == 2:
                 tile_2(k, pa, row_a, step_a, b, row_b, c, row_c, alpha, beta)
             elif rows == 4:
                 tile_4(k, pa, row_a, step_a, b, row_b, c, row_c, alpha, beta)

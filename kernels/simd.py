@@ -291,12 +291,17 @@ def call_address(typingctx, address, a, b, c, d):
 
 # -- making vectors -------------------------------------------------------------------------------
 
-@intrinsic
-def splat_f32(typingctx, scalar):
-    """A vector of one number in all lanes."""
-    def codegen(context, builder, sig, args):
-        return _splat(builder, context.cast(builder, args[0], sig.args[0], f32.dtype), f32)
-    return f32(scalar), codegen
+def _splatter(vector):
+    @intrinsic
+    def splat(typingctx, scalar):
+        """A vector of one number in all lanes."""
+        def codegen(context, builder, sig, args):
+            return _splat(builder, context.cast(builder, args[0], sig.args[0], vector.dtype), vector)
+        return vector(scalar), codegen
+    return splat
+
+
+splat_f32, splat_f64 = _splatter(f32), _splatter(f64)
 
 
 # -- arithmetic -----------------------------------------------------------------------------------
