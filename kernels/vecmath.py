@@ -133,15 +133,22 @@ else:
 
 
 @rounded
+def split_32(z, shift):
+    """z = n ln 2 + r: n + shift (n in its low bits, after a shift of BIASED32 n + 127), n, and eʳ - 1"""
+    shifted = z * LOG2E32 + shift
+    n = shifted - shift
+    r = (z - n * LN2_HIGH32) - n * LN2_LOW32
+    p = (((E4 * r + E3) * r + E2) * r + E1) * r + E0
+    return shifted, n, p * r * r + r
+
+
+@rounded
 def exp_32(x):
     """eˣ"""
     z = x if x > F(-104) else F(-104)                 # below, 0; NaN takes this road too, and the last line
     z = z if z < F(89) else F(89)                     # above, inf
-    shifted = z * LOG2E32 + SHIFT32
-    n = shifted - SHIFT32
-    r = (z - n * LN2_HIGH32) - n * LN2_LOW32
-    p = (((E4 * r + E3) * r + E2) * r + E1) * r + E0
-    y = times_power((p * r * r + r) + ONE, shifted)
+    shifted, _, grown = split_32(z, SHIFT32)
+    y = times_power(grown + ONE, shifted)
     return y if x == x else x
 
 
@@ -168,11 +175,8 @@ exp = by_dtype(exp_32, exp_64)
 def exp_low_32(x):
     """eˣ for x <= 0 at two thirds of the price: what would be denormal is 0, exactly so for -inf; NaN stays"""
     z = F(-88) if x < F(-88) else x
-    shifted = z * LOG2E32 + BIASED32
-    n = shifted - BIASED32
-    r = (z - n * LN2_HIGH32) - n * LN2_LOW32
-    p = (((E4 * r + E3) * r + E2) * r + E1) * r + E0
-    return times_biased_power((p * r * r + r) + ONE, shifted)
+    shifted, _, grown = split_32(z, BIASED32)
+    return times_biased_power(grown + ONE, shifted)
 
 
 exp_low = by_dtype(exp_low_32, exp_64)
@@ -193,12 +197,9 @@ def expm1_32(x):
     """eˣ - 1 = 2ⁿ ((eʳ - 1) + (1 - 2⁻ⁿ))"""
     z = x if x > F(-18) else F(-18)                   # below, -1
     z = z if z < F(89) else F(89)                     # above, inf
-    shifted = z * LOG2E32 + SHIFT32
-    n = shifted - SHIFT32
-    r = (z - n * LN2_HIGH32) - n * LN2_LOW32
-    p = (((E4 * r + E3) * r + E2) * r + E1) * r + E0
+    shifted, n, grown = split_32(z, SHIFT32)
     lost = times_normal_power(ONE, SHIFT32 - (n if n < F(30) else F(30)))
-    y = times_power((p * r * r + r) + (ONE - lost), shifted)
+    y = times_power(grown + (ONE - lost), shifted)
     return y if x == x and x != ZERO else x
 
 
@@ -218,12 +219,9 @@ def tanh_32(x):
     s = a * a if a < ONE else ONE
     near = a + a * s * (((T3 * s + T2) * s + T1) * s + T0)
     z = TWO * (a if a < F(10) else F(10))
-    shifted = z * LOG2E32 + SHIFT32
-    n = shifted - SHIFT32
-    r = (z - n * LN2_HIGH32) - n * LN2_LOW32
-    p = (((E4 * r + E3) * r + E2) * r + E1) * r + E0
+    shifted, _, grown = split_32(z, SHIFT32)
     power = times_normal_power(ONE, shifted)
-    e = power * (p * r * r + r) + (power - ONE)
+    e = power * grown + (power - ONE)
     y = near if a < F(0.45) else e / (e + TWO)
     y = -y if x < ZERO else y
     return y if x == x and x != ZERO else x
