@@ -22,7 +22,9 @@ def _adamw(task, tasks, param, grad, mean, square, grad_scale, l2, take_m, beta2
     first, last = task * BLOCK, min((task + 1) * BLOCK, param.size)
     p, g, m, v = param[first:last], grad[first:last], mean[first:last], square[first:last]
     for i in range(p.size):
-        gi = g[i] * grad_scale + l2 * p[i]
+        gi = g[i] * grad_scale
+        if l2 != 0:                                 # 0 · inf is NaN
+            gi += l2 * p[i]
         mi = m[i] + take_m * (gi - m[i])
         vi = beta2 * v[i] + take_v * (gi * gi)
         m[i] = mi

@@ -276,6 +276,16 @@ def test_embedding_backward_overwrites_or_adds():
     assert kernels.embedding_backward(g.astype(np.float32), ids.astype(np.int32), 5000).tobytes() == fresh.tobytes()
 
 
+def test_adamw_without_decay_leaves_moments_of_an_infinite_parameter_alone():
+    p, g = np.array([np.inf, 1], np.float32), np.array([0.5, 0.5], np.float32)
+    m, v = np.zeros((2, 2), np.float32)
+    expected = [p.copy(), g, m.copy(), v.copy()]
+    reference.adamw_step(*expected, 1e-2, 0.9, 0.999, 1e-8, 0.0, 1)
+    kernels.adamw_step(p, g, m, v, 1e-2, 0.9, 0.999, 1e-8, 0.0, 1)
+    for got, want in zip((p, m, v), (expected[0], *expected[2:])):
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
 def test_adamw_updates_views_in_place():
     rng = np.random.default_rng(0)
     whole = [np.abs(rng.standard_normal((6, 8))).astype(np.float32) for _ in range(4)]
