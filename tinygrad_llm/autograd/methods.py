@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import engine, ops
+from .elsewhere import OF_A_TENSOR, no_attribute
 from .ops_index import getitem, plain_index
 from .ops_shape import permute, reshape_to
 from .state import local
@@ -67,8 +68,17 @@ def _iter(self: Tensor) -> Any:
     return iter(ops.unstack(self))
 
 
+def _getattr(self: Tensor, name: str) -> Any:
+    """Called for what is not there."""
+    if name.startswith("_"):
+        raise no_attribute(self, name, {})
+    from . import functional
+
+    raise no_attribute(self, name, OF_A_TENSOR, ops.__all__, functional.__all__)
+
+
 attach(
-    backward=backward,
+    backward=backward, __getattr__=_getattr,
     __add__=ops.add, __radd__=ops.add, __sub__=ops.subtract, __rsub__=swapped(ops.subtract),
     __mul__=ops.multiply, __rmul__=ops.multiply, __truediv__=ops.divide, __rtruediv__=swapped(ops.divide),
     __floordiv__=ops.floor_divide, __rfloordiv__=swapped(ops.floor_divide),

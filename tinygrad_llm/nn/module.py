@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..autograd import Tensor, mark_written
+from ..autograd.elsewhere import OF_A_MODULE, no_attribute
 from ..autograd.node import HookHandle
 from ..autograd.state import WATCHED, module_scope
 from ..autograd.state import local as engine
@@ -44,9 +45,10 @@ class Module:
     _forward_hooks: dict[int, Callable[..., Any]] | None = None
     _results: frozenset[str] = frozenset()  # attributes that hold no parameters though they hold Tensors
 
-    if TYPE_CHECKING:  # what subclasses set in __init__
-
-        def __getattr__(self, name: str) -> Any: ...
+    def __getattr__(self, name: str) -> Any:  # called for what is not there
+        if hasattr(type(self), name):  # a property that failed: its own error
+            return object.__getattribute__(self, name)
+        raise no_attribute(self, name, OF_A_MODULE)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} defines no forward")

@@ -1,0 +1,63 @@
+"""What is not there says how it is written here."""
+
+from __future__ import annotations
+
+import copy
+import re
+
+import numpy as np
+import pytest
+
+import tinygrad_llm as tg
+from tinygrad_llm.autograd.elsewhere import OF_A_MODULE, OF_A_TENSOR
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("view", "x.reshape(...)"),
+        ("masked_fill", "tg.masked_fill(x, ...)"),
+        ("relu", "tg.functional.relu(x, ...)"),
+        ("mul_", "x = x * y"),
+        ("cuda", "nothing to move"),
+    ],
+)
+def test_a_method_of_pytorch_is_refused_with_how_it_is_written_here(name, hint):
+    with pytest.raises(AttributeError, match=re.escape(f"'Tensor' object has no attribute '{name}'")) as error:
+        getattr(tg.Tensor([1.0]), name)
+    assert hint in str(error.value) and error.value.name == name
+
+
+def test_what_nobody_knows_is_missing_plainly():
+    x = tg.Tensor([1.0])
+    assert not hasattr(x, "__array_struct__") and copy.deepcopy(x).item() == 1.0
+    with pytest.raises(AttributeError) as error:
+        x.colour  # noqa: B018
+    assert str(error.value) == "'Tensor' object has no attribute 'colour'"
+
+
+def test_hints_name_no_method_that_exists():
+    """A hint for what is there could never be read."""
+    assert not [name for name in OF_A_TENSOR if hasattr(tg.Tensor([1.0]), name)]
+    assert not [name for name in OF_A_MODULE if hasattr(tg.nn.Module(), name)]
+
+
+def test_a_hint_is_true():
+    """What the hints say can be written: every expression in x runs."""
+    x = tg.Tensor(np.arange(4.0, dtype=np.float32).reshape(2, 2))
+    names = {"tg": tg, "np": np, "x": x, "y": x, "axis": 0, "n": 2, "shape": (2, 2), "low": 0, "high": 1, "dtype": np.float32}
+    for hint in OF_A_TENSOR.values():
+        if hint.startswith(("x.", "tg.", "-x")) and not any(mark in hint for mark in (";", " for ", "= ", "...")):
+            eval(hint, dict(names))
+
+
+def test_a_module_says_it_too_and_a_property_that_fails_says_what_failed():
+    class Broken(tg.nn.Module):
+        @property
+        def width(self):
+            return self.hidden_size
+
+    with pytest.raises(AttributeError, match=r"'Broken' object has no attribute 'register_buffer'; here: self\.name = an ndarray"):
+        Broken().register_buffer("mask", np.ones(3))
+    with pytest.raises(AttributeError, match="'Broken' object has no attribute 'hidden_size'"):
+        Broken().width  # noqa: B018

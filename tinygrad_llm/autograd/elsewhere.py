@@ -1,0 +1,48 @@
+"""What PyTorch calls a method that has another name here, and how it is written instead: hints for errors."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Any
+
+IN_PLACE = "a Tensor is a value, no operation changes one: x = {}"
+ON_CPU = "everything is on the CPU, there is nothing to move"
+
+OF_A_TENSOR = {
+    "view": "x.reshape(...)", "view_as": "x.reshape(y.shape)", "permute": "x.transpose(...)",
+    "unsqueeze": "tg.expand_dims(x, axis)", "expand": "tg.broadcast_to(x, shape)", "expand_as": "tg.broadcast_to(x, y.shape)",
+    "repeat_interleave": "x.repeat(n, axis)", "chunk": "tg.split(x, n, axis)",
+    "unbind": "x.unstack(axis)", "t": "x.T", "H": "x.mT", "dim": "x.ndim", "numel": "x.size",
+    "mm": "x @ y", "bmm": "x @ y", "neg": "-x", "clamp": "x.clip(low, high)", "inverse": "tg.inv(x)", "clone": "x.copy()",
+    "eq": "x == y", "ne": "x != y", "lt": "x < y", "le": "x <= y", "gt": "x > y", "ge": "x >= y",
+    "type": "x.astype(dtype)", "type_as": "x.astype(y.dtype)", "float": "x.astype(np.float32)", "double": "x.astype(np.float64)",
+    "long": "x.astype(np.int64)", "int": "x.astype(np.int32)", "bool": "x.astype(bool)",
+    "half": "tg.autocast('bfloat16') for products; arrays are float32 or float64", "contiguous": "x itself: any layout will do",
+    "is_contiguous": "x.data.flags.c_contiguous", "stride": "x.data.strides", "new_zeros": "tg.zeros(shape, dtype=dtype)",
+    "add_": IN_PLACE.format("x + y"), "sub_": IN_PLACE.format("x - y"), "mul_": IN_PLACE.format("x * y"),
+    "div_": IN_PLACE.format("x / y"), "masked_fill_": IN_PLACE.format("tg.masked_fill(x, mask, value)"),
+    "copy_": "x.data[...] = values", "zero_": "x.data[...] = 0", "fill_": "x.data[...] = value",
+    "normal_": "x.data[...] = rng.normal(mean, std, x.shape)", "uniform_": "x.data[...] = rng.uniform(low, high, x.shape)",
+    "to": f"x.astype(dtype); {ON_CPU}", "cpu": ON_CPU, "cuda": ON_CPU, "device": ON_CPU,
+}  # fmt: skip
+
+OF_A_MODULE = {
+    "register_buffer": "self.name = an ndarray: only Tensors are parameters",
+    "register_parameter": "self.name = tg.Tensor(values, requires_grad=True)", "add_module": "self.name = module",
+    "to": f"module.astype(dtype); {ON_CPU}", "cpu": ON_CPU, "cuda": ON_CPU, "float": "module.astype(np.float32)",
+    "double": "module.astype(np.float64)", "half": "tg.autocast('bfloat16') around the call",
+    "buffers": "vars(module): a buffer is an ndarray in an attribute",
+}  # fmt: skip
+
+
+def no_attribute(
+    holder: Any, name: str, hints: dict[str, str], functions: Container[str] = (), functional: Container[str] = ()
+) -> AttributeError:
+    """The error, with how to write it: a hint, or the function of `tg` or `tg.functional` that has the name."""
+    hint = hints.get(name)
+    if hint is None and name in functions:
+        hint = f"tg.{name}(x, ...)"
+    elif hint is None and name in functional:
+        hint = f"tg.functional.{name}(x, ...)"
+    message = f"{type(holder).__name__!r} object has no attribute {name!r}"
+    return AttributeError(message if hint is None else f"{message}; here: {hint}", name=name, obj=holder)
