@@ -59,6 +59,8 @@ def test_tensor_copies_and_asarray_does_not():
         lambda **o: tg.randn(5, 10, **o),
         lambda **o: tg.randint(0, 9, (50,), **o),
         lambda **o: tg.randperm(50, **o),
+        lambda **o: tg.multinomial(np.ones(9), 50, True, **o),
+        lambda **o: tg.multinomial(np.ones(50), 50, **o),
         lambda **o: tg.functional.dropout(tg.ones(50), **o),
     ],
 )
@@ -79,6 +81,44 @@ def test_ranges_and_moments():
     assert abs(uniform.mean() - 0.5) < 0.02 and abs(normal.mean()) < 0.05 and abs(normal.std() - 1) < 0.05
     assert set(np.unique(whole)) == set(range(5))
     assert sorted(tg.randperm(9).tolist()) == list(range(9))
+
+
+@pytest.mark.parametrize("replacement", [True, False])
+def test_multinomial_draws_in_proportion(replacement):
+    """20,000 rows: shares of the first draw within 5 standard deviations of the weights', and of the second given the first."""
+    weights, rows = np.array([0.0, 3.0, 1.0, 0.0, 4.0, 0.0]), 20_000
+    drawn = tg.multinomial(np.tile(weights, (rows, 1)), 2, replacement, rng=np.random.default_rng(1)).data
+    assert drawn.shape == (rows, 2) and drawn.dtype == np.int64
+    first, second = drawn.T
+    share = weights / 8
+    assert (np.abs(np.bincount(first, minlength=6) / rows - share) <= 5 * np.sqrt(share / rows)).all()
+    after_4 = second[first == 4]
+    left = share if replacement else np.where(np.arange(6) == 4, 0, weights) / 4
+    assert (np.abs(np.bincount(after_4, minlength=6) / len(after_4) - left) <= 5 * np.sqrt(left / len(after_4))).all()
+
+
+def test_multinomial_without_replacement_takes_each_once():
+    drawn = tg.multinomial(np.arange(6.0).reshape(2, 3), 2, rng=np.random.default_rng(0)).tolist()
+    assert set(drawn[0]) == {1, 2} and len(set(drawn[1])) == 2
+    assert tg.multinomial(np.array([1e-300, 0.0, 1e300]), 3, True).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("weights", "count", "replacement", "said"),
+    [
+        ([0.5, -0.25], 1, True, "finite weights >= 0 .* from -0.25 to 0.5"),
+        ([np.nan, 1.0], 1, False, "finite weights"),
+        ([np.inf, 1.0], 1, False, "finite weights"),
+        (1.0, 1, False, "last axis"),
+        (np.ones((2, 0)), 1, False, "last axis"),
+        ([[1.0, 1.0], [0.0, 1.0]], 2, False, "cannot draw 2 without replacement from a row with 1 weights above 0"),
+        ([0.0, 0.0], 1, True, "with 0 weights"),
+        ([1.0], 0, True, "cannot draw 0"),
+    ],
+)
+def test_multinomial_refuses(weights, count, replacement, said):
+    with pytest.raises(ValueError, match=said):
+        tg.multinomial(weights, count, replacement)
 
 
 def test_bad_arguments_are_named():

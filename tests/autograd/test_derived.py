@@ -330,6 +330,7 @@ CREATION = {
     "full_like",
     "identity",
     "linspace",
+    "multinomial",
     "one_hot",
     "ones",
     "rand",

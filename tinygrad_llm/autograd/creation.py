@@ -120,3 +120,36 @@ def randint(low: int, high: int | None = None, shape: Any = (), rng: np.random.G
 def randperm(n: int, rng: np.random.Generator | None = None) -> Tensor:
     """The integers below n in random order."""
     return Tensor(generator(rng).permutation(n))
+
+
+def multinomial(weights: Any, num_samples: int, replacement: bool = False, rng: np.random.Generator | None = None) -> Tensor:
+    """(..., num_samples) categories drawn with probability weights / Σ weights, of the last axis of weights (..., classes).
+
+    The weights are not negative and need not add up to 1. Without replacement no category comes twice, and the first has the
+    smallest of Exp(1) / weight: an exponential race, in which the winner is drawn in proportion to the weights and so is each that
+    follows, among those left (Efraimidis and Spirakis 2006). ValueError where a row has too few weights above 0.
+    """
+    w, num_samples = np.asarray(Tensor(weights)._data, np.float64), index(num_samples)
+    if w.ndim == 0 or w.size == 0 or not (np.isfinite(w).all() and (w >= 0).all()):
+        raise ValueError(f"multinomial: expected finite weights >= 0 along the last axis, got shape {w.shape}" + _span_of(w))
+    wanted, fewest = num_samples if not replacement else 1, int((w > 0).sum(axis=-1).min())
+    if num_samples < 1 or fewest < wanted:
+        raise ValueError(
+            f"multinomial: cannot draw {num_samples} {'with' if replacement else 'without'} replacement from a row with {fewest} "
+            "weights above 0"
+        )
+    draws = generator(rng)
+    if not replacement:
+        with np.errstate(divide="ignore"):
+            finish = draws.exponential(size=w.shape) / w
+        return Tensor(np.argsort(finish, axis=-1)[..., :num_samples])
+    rows = w.reshape(-1, w.shape[-1])
+    picked = np.empty((len(rows), num_samples), np.int64)
+    for row, drawn, u in zip(rows, picked, draws.random((len(rows), num_samples)), strict=True):
+        ends = np.cumsum(row / row.max())
+        drawn[...] = np.searchsorted(ends, u * ends[-1], side="right").clip(max=np.flatnonzero(row)[-1])
+    return Tensor(picked.reshape(*w.shape[:-1], num_samples))
+
+
+def _span_of(x: np.ndarray) -> str:
+    return f" from {x.min()} to {x.max()}" if x.size else ""

@@ -6,8 +6,8 @@ linalg, decompose, copy, small, special; softmax stands with the fused operation
 """
 
 from .creation import (
-    arange, asarray, empty, empty_like, eye, full, full_like, linspace, one_hot, ones, rand, randint, randn, randperm,
-    tensor, tri, zeros,
+    arange, asarray, empty, empty_like, eye, full, full_like, linspace, multinomial, one_hot, ones, rand, randint, randn,
+    randperm, tensor, tri, zeros,
 )
 from .ops_arithmetic import (
     add, clip, copysign, divide, float_power, floor_divide, fmax, fmin, fmod, heaviside, hypot, logaddexp, logaddexp2,
