@@ -149,6 +149,23 @@ def test_more_beams_are_not_worse(seed):
     assert scores[1] >= scores[0] - 1e-5
 
 
+def test_several_beams_come_back_best_first():
+    model, ids = decoder(), prompts(0)
+    best, three = (generate(model, ids, max_new_tokens=6, num_beams=4, num_return_sequences=n) for n in (1, 3))
+    assert three.shape == (6, 11) and np.array_equal(three[::3], best)
+    for prompt in range(2):
+        scores = [log_probability(model, row, 5) for row in three[3 * prompt : 3 * prompt + 3]]
+        assert scores == sorted(scores, reverse=True) and len(set(scores)) == 3
+
+
+def test_several_drawn_continuations_are_draws_for_as_many_prompts():
+    for model, ids in ((decoder(), prompts(0)), (seq2seq(), prompts(3))):
+        options = {"max_new_tokens": 6, "do_sample": True}
+        drawn = generate(model, ids, num_return_sequences=3, rng=np.random.default_rng(1), **options)
+        apart = generate(model, np.repeat(ids, 3, axis=0), rng=np.random.default_rng(1), **options)
+        assert len(drawn) == 6 and np.array_equal(drawn, apart) and len({tuple(row) for row in drawn}) == 6
+
+
 def test_finished_rows_are_padded_and_all_finished_ends():
     model = decoder()
     ids = prompts(0, rows=4)
@@ -351,6 +368,9 @@ def test_fill_mask():
         ({"forced_bos_token_id": 5, "suppress_tokens": [6, 5]}, "suppress_tokens: expected none that must come first"),
         ({"max_new_tokens": 2.5}, "max_new_tokens: expected a whole number"),
         ({"num_beams": 2.0}, "num_beams: expected a whole number"),
+        ({"num_return_sequences": 2}, "num_return_sequences: expected 1 with do_sample=False"),
+        ({"num_return_sequences": 3, "num_beams": 2}, "num_return_sequences: expected at most num_beams = 2"),
+        ({"num_return_sequences": 0, "do_sample": True}, "num_return_sequences: expected a whole number"),
         ({"top_k": 2.5, "do_sample": True}, "top_k: expected a whole number"),
     ],
 )

@@ -76,7 +76,8 @@ def test_greedy(pair, seed, options):
     "options",
     [{"num_beams": 2}, {"num_beams": 5}, {"num_beams": 3, "length_penalty": 2.5}, {"num_beams": 3, "length_penalty": -1.0},
      {"num_beams": 4, "early_stopping": True}, {"num_beams": 4, "early_stopping": "never"},
-     {"num_beams": 3, "repetition_penalty": 1.4}],
+     {"num_beams": 3, "repetition_penalty": 1.4}, {"num_beams": 4, "num_return_sequences": 3},
+     {"num_beams": 3, "num_return_sequences": 3, "early_stopping": True}],
 )  # fmt: skip
 def test_beam_search(pair, seed, options):
     compare(pair, *left_padded(seed), max_new_tokens=12, do_sample=False, **options)

@@ -30,7 +30,8 @@ def generate(model, input_ids, attention_mask=None, max_new_tokens=20, do_sample
     decoder's pad tokens are padding, while an encoder reads all tokens, as in the model's call. rng: a np.random.Generator for
     do_sample (default: the one that `tg.manual_seed` seeds). stream: called with each step's tokens (B,).
     more: decoder_input_ids; stop_strings with tokenizer; prompt_lookup_num_tokens=n: greedy decoding of one sequence that
-    guesses n tokens at a time from earlier text; the same tokens, in fewer runs of the model. And what a checkpoint's
+    guesses n tokens at a time from earlier text; the same tokens, in fewer runs of the model; num_return_sequences=n: n drawn
+    continuations of each prompt, or its n best beams, one below the other, (B · n, ...). And what a checkpoint's
     generation_config.json (without one: config.json) decides unless it is given here: pad_token_id, decoder_start_token_id,
     forced_bos_token_id, forced_eos_token_id, no_repeat_ngram_size, bad_words_ids, min_length, min_new_tokens, suppress_tokens,
     early_stopping.
@@ -51,11 +52,12 @@ def generate(model, input_ids, attention_mask=None, max_new_tokens=20, do_sample
     rng = generator(rng)
     with evaluating(model):
         if model.is_encoder_decoder:
-            decoding = Seq2Seq(model, ids, mask, out, settings.max_new_tokens, settings.num_beams)
+            decoding = Seq2Seq(model, ids, mask, out, settings.max_new_tokens, settings.copies)
         else:
-            rows = np.repeat(np.arange(len(ids)), settings.num_beams)
+            rows = np.repeat(np.arange(len(ids)), settings.copies)
             decoding = Decoder(model, ids[rows], mask[rows], settings.max_new_tokens)
-        return search(settings)(decoding, out, settings, rng)
+        begun = out if settings.num_beams > 1 else np.repeat(out, settings.copies, axis=0)
+        return search(settings)(decoding, begun, settings, rng)
 
 
 def search(settings: Settings):
@@ -69,7 +71,7 @@ def make_settings(chosen: dict, length: int, **named) -> Settings:
     chosen = {name: value for name, value in chosen.items() if name not in ("bos_token_id", "decoder_start_token_id")}
     apart = ("eos_token_id", "pad_token_id", "min_new_tokens", "stop_strings")
     eos, pad, least, stops = (chosen.pop(name, None) for name in apart)
-    known = {*FOLLOWED, "prompt_lookup_num_tokens", "tokenizer"}
+    known = {*FOLLOWED, "num_return_sequences", "prompt_lookup_num_tokens", "tokenizer"}
     unknown = sorted(set(chosen) - known)
     if unknown:
         names = ", ".join(sorted({*known, *ROLES, "decoder_input_ids", "stop_strings"}))

@@ -49,7 +49,7 @@ def fill_id(settings: Settings) -> int:
 
 
 def beam_search(decoding, ids: np.ndarray, settings: Settings, rng) -> np.ndarray:
-    """ids (B, T) -> (B, T + n), the best finished sequence of each prompt. decoding holds B·K rows."""
+    """ids (B, T) -> (B · num_return_sequences, T + n), the best finished ones of each prompt. decoding holds B·K rows."""
     B, T = ids.shape
     K = settings.num_beams
     beams = start(ids, settings)
@@ -71,7 +71,8 @@ def beam_search(decoding, ids: np.ndarray, settings: Settings, rng) -> np.ndarra
             break
         decoding.reorder((rows + np.arange(B)[:, None] * K).reshape(-1))
         scores = decoding.next(beams.running[:, :, length].reshape(-1))
-    return beams.finished[:, 0, : T + int(beams.finished_lengths[:, 0].max())]
+    best = settings.num_return_sequences
+    return beams.finished[:, :best, : T + int(beams.finished_lengths[:, :best].max())].reshape(B * best, -1)
 
 
 def continuations(total, beams: Beams, length: int, settings: Settings, rng):

@@ -11,11 +11,11 @@ ROLES = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id
 FOLLOWED = ("forced_bos_token_id", "forced_eos_token_id", "no_repeat_ngram_size", "bad_words_ids", "min_length", "min_new_tokens",
             "suppress_tokens", "early_stopping")  # fmt: skip
 #: generate's named arguments that decide greedy and beam output
-NAMED = ("num_beams", "repetition_penalty", "length_penalty")
+NAMED = ("num_beams", "num_return_sequences", "repetition_penalty", "length_penalty")
 #: what would change the tokens and is not there -> the value, besides None, with which it does nothing
 MISSING = {
     "begin_suppress_tokens": [], "diversity_penalty": 0, "encoder_no_repeat_ngram_size": 0, "encoder_repetition_penalty": 1,
-    "exponential_decay_length_penalty": [], "guidance_scale": 1, "num_beam_groups": 1, "num_return_sequences": 1,
+    "exponential_decay_length_penalty": [], "guidance_scale": 1, "num_beam_groups": 1,
     "penalty_alpha": 0, "renormalize_logits": False, "sequence_bias": [], "stop_strings": [], "token_healing": False,
     "watermarking_config": {},
 }  # fmt: skip

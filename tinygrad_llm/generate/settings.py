@@ -24,6 +24,7 @@ class Settings:
     min_p: float | None = None
     repetition_penalty: float = 1.0
     num_beams: int = 1
+    num_return_sequences: int = 1
     length_penalty: float = 1.0
     early_stopping: bool | str = False
     eos: tuple[int, ...] = ()
@@ -45,11 +46,17 @@ class Settings:
             if not good:
                 raise ValueError(f"{name}: expected {expected}, got {getattr(self, name)!r}")
 
-        for name, least, or_none in (("max_new_tokens", 1, ""), ("num_beams", 1, ""), ("top_k", 1, ", or None"),
-                                     ("no_repeat_ngram_size", 0, ", or None"), ("min_length", 0, ", or None")):  # fmt: skip
+        for name, least, or_none in (("max_new_tokens", 1, ""), ("num_beams", 1, ""), ("num_return_sequences", 1, ""),
+                                     ("top_k", 1, ", or None"), ("no_repeat_ngram_size", 0, ", or None"),
+                                     ("min_length", 0, ", or None")):  # fmt: skip
             value = getattr(self, name)
             whole = isinstance(value, int | np.integer) and value >= least
             need(whole or (value is None and bool(or_none)), name, f"a whole number of at least {least}{or_none}")
+        if self.num_beams > 1:
+            need(self.num_return_sequences <= self.num_beams, "num_return_sequences", f"at most num_beams = {self.num_beams}")
+        else:
+            need(self.num_return_sequences == 1 or self.do_sample, "num_return_sequences",
+                 "1 with do_sample=False and one beam: all would be the same")  # fmt: skip
         need(self.temperature > 0, "temperature", "a number above 0 (for the most probable token: do_sample=False)")
         need(self.top_p is None or 0 < self.top_p <= 1, "top_p", "a number in (0, 1] or None")
         need(self.min_p is None or 0 <= self.min_p <= 1, "min_p", "a number in [0, 1] or None")
@@ -71,6 +78,11 @@ class Settings:
             need(whole and n >= 1, "prompt_lookup_num_tokens", "a whole number of at least 1, or None")
             need(not self.do_sample, "do_sample", "False with prompt_lookup_num_tokens: guesses are checked against the best token")
             need(self.num_beams == 1, "num_beams", "1 with prompt_lookup_num_tokens")
+
+    @property
+    def copies(self) -> int:
+        """Rows of the model that each prompt takes."""
+        return max(self.num_beams, self.num_return_sequences)
 
     def process(self, scores: np.ndarray, ids: np.ndarray, last: bool, padding: np.ndarray | None = None) -> np.ndarray:
         """Scores of the next token (B, V) after the penalties and filters.
