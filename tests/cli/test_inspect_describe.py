@@ -26,7 +26,7 @@ def test_a_page_of_each_kind(family, train, corpus, run, tmp_path):
     assert page_data(tmp_path / "page.html")["lens"]["rows"]
 
 
-@pytest.mark.parametrize("family", ["bert", "electra", "bart"])
+@pytest.mark.parametrize("family", ["bert", "electra", "bart", "gpt2"])
 def test_a_classifier_is_looked_into_and_does_not_write(family, train, run, tmp_path):
     labelled = tmp_path / "labels.tsv"
     labelled.write_text("label\ttext\n" + "ham\thello there\nspam\tbuy it now\n" * 30)
@@ -35,8 +35,8 @@ def test_a_classifier_is_looked_into_and_does_not_write(family, train, run, tmp_
     code, _, err = run("inspect", tmp_path / "run", "--text", "hello", "--out", tmp_path / "page.html")
     assert code == 0, err
     shown = page_data(tmp_path / "page.html")["tokens"]
-    framed = ["</s>", "<s>", *"hello"] if family == "bart" else ["[CLS]", *"hello", "[SEP]"]  # BART's decoder is one behind
-    assert shown == framed, "as in training"
+    framed = {"bart": ["</s>", "<s>", *"hello"], "gpt2": ["<s>", *"hello", "</s>"]}  # BART's decoder is one behind
+    assert shown == framed.get(family, ["[CLS]", *"hello", "[SEP]"]), "as in training"
     code, out, err = run("generate", tmp_path / "run", "--prompt", "hello [MASK]")
     assert code == 2 and out == "" and "`eval` scores" in short(err)
     code, _, err = run("inspect", tmp_path / "run", "--text", "hello", "--target", "now", "--out", tmp_path / "two.html")

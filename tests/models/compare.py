@@ -24,7 +24,7 @@ def check_outputs(out, expected, case, tolerance, loss_tolerance):
         for i, (g, w) in enumerate(pairs):
             g, w = g.data, np.asarray(w)
             assert g.shape == w.shape, f"{name}[{i}]: {g.shape} for {w.shape}"
-            if case.decoder:
+            if case.decoder and g.ndim > 2:  # one row per sequence has no padding
                 g, w = (np.moveaxis(x, 2, 1)[real] if name == "attentions" else x[real] for x in (g, w))
             scale = max(1.0, np.abs(w).max())
             assert np.abs(g - w).max() <= tolerance * scale, f"{name}[{i}]: off by {np.abs(g - w).max():.3g}"

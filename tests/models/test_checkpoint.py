@@ -141,6 +141,38 @@ def test_another_head_on_a_published_base(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "architecture"), [
+    ("gpt", "OpenAIGPTForSequenceClassification"), ("gpt2", "GPT2ForSequenceClassification"),
+    ("llama-7b", "LlamaForSequenceClassification"), ("qwen3-0.6b", "Qwen3ForSequenceClassification"),
+])  # fmt: skip
+def test_a_language_model_starts_a_classifier(name, architecture, tmp_path):
+    sizes = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=23)
+    sizes |= {} if "gpt" in name else dict(num_key_value_heads=1, intermediate_size=9, head_dim=8)
+    base = tg.models.create(name, rng=np.random.default_rng(0), **sizes)
+    base.save(tmp_path)
+    model = tg.models.load(tmp_path, architecture=architecture, rng=np.random.default_rng(1))
+    np.testing.assert_array_equal(model.base.tokens.weight.data, base.base.tokens.weight.data)
+    model.save(tmp_path / "tuned")
+    assert json.loads((tmp_path / "tuned" / "config.json").read_text())["architectures"] == [architecture]
+    again, ids = tg.models.load(tmp_path / "tuned"), [[5, 6, 7]]
+    np.testing.assert_array_equal(again(ids).logits.data, model(ids).logits.data)
+
+
+@pytest.mark.parametrize("name", ["gpt", "gpt2", "llama-7b"])
+def test_a_decoder_classifies_by_its_last_real_token(name):
+    sizes = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, vocab_size=23)
+    sizes |= {} if "gpt" in name else dict(intermediate_size=9)
+    model = tg.models.create(name, "sequence_classification", rng=np.random.default_rng(0), pad_token_id=0, **sizes).eval()
+    texts = [[5, 6, 7], [8, 9, 10, 11, 12]]
+    alone = [model([text]).logits.data[0] for text in texts]
+    padded, mask = np.array([[5, 6, 7, 0, 0], texts[1]]), np.array([[1, 1, 1, 0, 0], [1] * 5])
+    for out in (model(padded, mask), model(padded), model(np.where(mask, padded, 3), mask, labels=[0, 1])):
+        np.testing.assert_allclose(out.logits.data, alone, rtol=1e-5, atol=1e-6)
+    assert out.loss is not None and model([[0, 0]]).logits.shape == (1, 2)
+    unpadded = tg.models.create(name, "sequence_classification", rng=np.random.default_rng(0), pad_token_id=None, **sizes).eval()
+    np.testing.assert_allclose(unpadded(padded).logits.data[0], model(padded[:1], [[1] * 5]).logits.data[0], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "architecture"), [
     ("bert-base", "BertForSequenceClassification"), ("bert-base", "BertModel"), ("bert-base", "BertForNextSentencePrediction"),
     ("albert-base", "AlbertForSequenceClassification"),
 ])  # fmt: skip
@@ -256,7 +288,8 @@ def test_loading_takes_little_more_than_the_weights(tmp_path):
     ({"architectures": ["GPT2LMHeadModle"]}, "unknown architecture 'GPT2LMHeadModle'; did you mean 'GPT2LMHeadModel'"),
     ({"architectures": ["SwinModel"]}, "unknown architecture 'SwinModel'"),
     ({"architectures": ["MixtralForCausalLM"], "model_type": "mixtral"}, "its model_type 'mixtral' is not supported, only bert"),
-    ({"architectures": ["GPT2ForSequenceClassification"]}, "supported are GPT2LMHeadModel, GPT2Model; with architecture="),
+    ({"architectures": ["GPT2DoubleHeadsModel"]},
+     "supported are GPT2ForSequenceClassification, GPT2LMHeadModel, GPT2Model; with architecture="),
     ({"quantization_config": {"bits": 4}}, "quantization_config: quantized weights are not supported"),
     ({"architectures": ..., "model_type": "swin"}, "unknown model_type 'swin'"),
     ({"architectures": "GPT2LMHeadModel"}, "architectures: expected a list"),

@@ -27,8 +27,9 @@ ENCODERS = {
     "Electra": ("Model", "ForMaskedLM", "ForPreTraining", "ForSequenceClassification", "ForTokenClassification",
                 "ForQuestionAnswering"),
 }  # fmt: skip
-DECODERS = ("GPT2Model", "GPT2LMHeadModel", "OpenAIGPTModel", "OpenAIGPTLMHeadModel", "LlamaModel", "LlamaForCausalLM",
-            "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")  # fmt: skip
+DECODERS = ("GPT2Model", "GPT2LMHeadModel", "GPT2ForSequenceClassification", "OpenAIGPTModel", "OpenAIGPTLMHeadModel",
+            "OpenAIGPTForSequenceClassification", "LlamaModel", "LlamaForCausalLM", "LlamaForSequenceClassification",
+            "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "Qwen3ForSequenceClassification")  # fmt: skip
 SEQ2SEQ = ("T5Model", "T5ForConditionalGeneration", "BartModel", "BartForConditionalGeneration", "BartForSequenceClassification")
 ARCHITECTURES = [*(family + head for family, all_heads in ENCODERS.items() for head in all_heads), *DECODERS, *SEQ2SEQ]
 
@@ -131,7 +132,10 @@ def _decoder(architecture: str, rng: np.random.Generator) -> Case:
             config["head_dim"] = _head_width(rng, even=True)
     ids, mask = _ids(rng, vocabulary, str(rng.choice(["none", "left", "right"])))
     inputs = {"input_ids": ids, "attention_mask": mask}
-    if not architecture.endswith("Model") or "LMHead" in architecture:
+    if architecture.endswith("Classification"):
+        config |= {"pad_token_id": 0, "num_labels": 3}  # ids that are not padding begin at 4
+        inputs["labels"] = rng.integers(0, 3, len(ids))
+    elif not architecture.endswith("Model") or "LMHead" in architecture:
         # the first real token after padding on the left would be predicted from padding, where transformers' own attention
         # implementations disagree (a query that may see nothing)
         told = np.concatenate([mask[:, :1], mask[:, :-1]], axis=1)

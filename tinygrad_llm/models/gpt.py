@@ -16,6 +16,7 @@ from .. import nn
 from ..autograd import Tensor
 from .base import Model
 from .config import Config, choice, layers, rate, size, small
+from .heads import LastTokenClassification
 from .names import Table, stored
 from .registry import Family, register
 from .stacks import CausalLM, Decoder
@@ -111,4 +112,10 @@ class OpenAIGPTLMHeadModel(CausalLM, _GPT):
     base_class = OpenAIGPTModel
 
 
-register(Family(OpenAIGPTConfig, PRESETS, {"base": OpenAIGPTModel, "causal_lm": OpenAIGPTLMHeadModel}, default="causal_lm"))
+class OpenAIGPTForSequenceClassification(LastTokenClassification, _GPT):
+    base_class = OpenAIGPTModel
+
+
+register(Family(OpenAIGPTConfig, PRESETS, {
+    "base": OpenAIGPTModel, "causal_lm": OpenAIGPTLMHeadModel, "sequence_classification": OpenAIGPTForSequenceClassification,
+}, default="causal_lm"))  # fmt: skip

@@ -17,6 +17,7 @@ from ..autograd import Tensor
 from ..nn import init
 from .base import Model
 from .config import Config, choice, flag, layers, rate, size, small
+from .heads import LastTokenClassification
 from .names import Table, stored
 from .registry import Family, register
 from .stacks import CausalLM, Decoder
@@ -133,4 +134,10 @@ class GPT2LMHeadModel(CausalLM, _GPT2):
     base_class = GPT2Model
 
 
-register(Family(GPT2Config, PRESETS, {"base": GPT2Model, "causal_lm": GPT2LMHeadModel}, default="causal_lm"))
+class GPT2ForSequenceClassification(LastTokenClassification, _GPT2):
+    base_class = GPT2Model
+
+
+register(Family(GPT2Config, PRESETS, {
+    "base": GPT2Model, "causal_lm": GPT2LMHeadModel, "sequence_classification": GPT2ForSequenceClassification,
+}, default="causal_lm"))  # fmt: skip

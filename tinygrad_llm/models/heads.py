@@ -1,15 +1,18 @@
-"""Heads that several encoder families share. A family's class names its base model and published names; the forward is here."""
+"""Heads that several families share. A family's class names its base model and published names; the forward is here."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
+
 from .. import nn
 from ..autograd import Tensor
 from ..autograd import functional as F
-from . import losses
+from . import inputs, losses
 from .base import Model
 from .config import Config
+from .names import Table
 from .outputs import ModelOutput
 
 
@@ -109,6 +112,35 @@ class SequenceClassification(WithHead):
             out.logits = self.classifier(out.last_hidden_state[:, 0])  # (B, T, D) -> (B, C)
         out.loss = None if labels is None else losses.classification(out.logits, labels, self.config.problem_type)
         return out
+
+
+class LastTokenClassification(WithHead):
+    """One row of logits per sequence, from the last real token, the position that has seen all others.   GPT §3.2
+
+    Real is what attention_mask says or, without one, what is not the config's pad token, if there is one.
+    """
+
+    head_names: ClassVar[Table] = {"score": "score"}
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.score = nn.Linear(config.hidden_size, config.num_labels, bias=False)
+
+    def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
+        out = self.base(input_ids, attention_mask, **kwargs)
+        B, T, _ = out.last_hidden_state.shape
+        last = self.last_real(input_ids, attention_mask, T)
+        out.logits = self.score(out.last_hidden_state[np.arange(B), last])  # (B, T, D) -> (B, C)
+        out.loss = None if labels is None else losses.classification(out.logits, labels, self.config.problem_type)
+        return out
+
+    def last_real(self, input_ids: Any, attention_mask: Any, T: int) -> np.ndarray:
+        """(B,) among the T positions that were read; the very last where all of a row is padding."""
+        if attention_mask is not None:
+            real = np.atleast_2d(inputs.as_array(attention_mask, "attention_mask"))[:, -T:] != 0
+        else:
+            real = np.atleast_2d(inputs.as_array(input_ids, "input_ids")) != self.config.pad_token_id
+        return T - 1 - real[:, ::-1].argmax(axis=1)
 
 
 class TokenClassification(WithHead):

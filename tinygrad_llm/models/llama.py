@@ -19,6 +19,7 @@ from .. import nn
 from ..autograd import Tensor
 from .base import Model
 from .config import Config, ConfigError, anything, choice, flag, layers, positive, rate, size, small
+from .heads import LastTokenClassification
 from .names import Table
 from .registry import Family, register
 from .stacks import CausalLM, Decoder
@@ -242,10 +243,18 @@ class LlamaForCausalLM(CausalLM, _Llama):
     base_class = LlamaModel
 
 
+class LlamaForSequenceClassification(LastTokenClassification, _Llama):
+    base_class = LlamaModel
+
+
+HEADS: dict[str, type[Model]] = {
+    "base": LlamaModel, "causal_lm": LlamaForCausalLM, "sequence_classification": LlamaForSequenceClassification,
+}  # fmt: skip
+
 register(
     Family(
-        LlamaConfig, PRESETS, {"base": LlamaModel, "causal_lm": LlamaForCausalLM}, default="causal_lm", model_types=tuple(TYPES),
-        architectures={n + s: head for n in TYPES.values() for s, head in (("Model", "base"), ("ForCausalLM", "causal_lm"))},
+        LlamaConfig, PRESETS, HEADS, default="causal_lm", model_types=tuple(TYPES),
+        architectures={n + cls.__name__.removeprefix("Llama"): head for n in TYPES.values() for head, cls in HEADS.items()},
         architecture_of=lambda model: TYPES[model.config.model_type] + type(model).__name__.removeprefix("Llama"),
     )
 )  # fmt: skip

@@ -76,6 +76,8 @@ def make_tokenizer(text, choices: DataChoices):
     # span corruption of n tokens uses 0.05 n spans and one sentinel more
     sentinels = max(4, choices.context // 16 + 2) if choices.objective == "span_corruption" else 0
     style = "bart" if choices.objective == "text_infilling" else choices.style  # the other encoder-decoders' have no mask
+    if choices.objective == "classification" and style == "plain":
+        style = "seq2seq"  # GPT classifies <s> text </s> (Radford et al. 2018, section 3.3)
     return texts.train(choices.tokenizer, text, choices.vocab, style=style, sentinels=sentinels)
 
 
