@@ -97,24 +97,37 @@ def blocks(m, n, kc_bytes, batch, work, width, rows, threads):
     """(block_m, block_n): B's packed block takes two fifths of the second cache, or BLOCK_BYTES, since it is read once for every
     strip of A; enough blocks to go round, no smaller than that.
 
-    Of the ways to cut C into so many blocks the one whose fullest thread has least to do: to multiply, and to pack an operand's
-    number costs as much as PACKING multiply-adds.
+    Of the ways to cut C into so many blocks the one whose fullest thread has least to do.
     """
     most_n = max(4 * width, max(host_caches()[1] * 2 // 5, BLOCK_BYTES) // kc_bytes // width * width)
     fewest_m, fewest_n = ceil_div(m, 2048), ceil_div(n, most_n)
     if threads == 1:
         return cut(m, fewest_m, rows), cut(n, fewest_n, width)
-    wanted = threads * (2 if work > 1 << 25 else 1)
-
-    def cost(sizes):
-        block_m, block_n = sizes
-        rounds = ceil_div(ceil_div(m, block_m) * ceil_div(n, block_n) * batch, threads)
-        return rounds * (block_m * block_n + PACKING * (block_m + block_n))
-
-    ways = [(max(fewest_m, ceil_div(wanted, parts_n * batch)), parts_n) for parts_n in range(fewest_n, fewest_n + wanted)]
-    return min(((cut(m, parts_m, rows), cut(n, parts_n, width)) for parts_m, parts_n in ways), key=cost)
+    wanted, ways = threads * (2 if work > 1 << 25 else 1), []
+    for parts_n in range(fewest_n, fewest_n + wanted):
+        parts_m = max(fewest_m, ceil_div(wanted, parts_n * batch))
+        ways += [(parts, parts_n) for parts in (parts_m, round_up(parts_m, threads))]     # each thread its own rows
+    sizes = [(cut(m, parts_m, rows), cut(n, parts_n, width)) for parts_m, parts_n in ways]
+    return min(sizes, key=lambda block: fullest_thread(m, n, *block, batch, threads))
 
 
+def fullest_thread(m, n, block_m, block_n, batch, threads):
+    """What the thread with most to do has to do, if blocks are drawn as in `simd.draw`.
+
+    A block costs its multiply-adds for one k, and to pack a number of an operand as much as PACKING of them.
+    """
+    heights, widths = ([min(part, length - at) for at in range(0, length, part)] for length, part in ((m, block_m), (n, block_n)))
+    tasks = [h * w + PACKING * (h + w) for h in heights for w in widths]
+    if len(tasks) * batch > MANY_TASKS:
+        return ceil_div(len(tasks) * batch, threads) * max(tasks)
+    tasks, loads = tasks * batch, [0] * threads
+    for _ in range(len(tasks)):
+        thread = loads.index(min(loads))
+        loads[thread] += tasks.pop(0 if thread % 2 == 0 else -1)
+    return max(loads)
+
+
+MANY_TASKS = 64                               # from where on a last block more or less makes no difference
 LONG_STEP, BLOCK_BYTES = 384, 1 << 20         # lines of a panel from the second cache; of packed B in a block, at least
 PACKING = 20
 

@@ -349,3 +349,17 @@ def test_few_rows_shared_along_k(rows, depth, n):
     np.testing.assert_allclose(results[0][1], want_finished, atol=1e-5 * np.abs(want).max())
     for other in results[1:]:
         np.testing.assert_array_equal(other, results[0])
+
+
+@pytest.mark.skipif(not COMPILED, reason="plans belong to compiled kernels")
+@pytest.mark.parametrize("threads", [2, 4])
+@pytest.mark.parametrize(("m", "n", "k"), [(512, 512, 512), (1024, 1024, 1024), (512, 2048, 512), (256, 512, 512), (2048, 1536, 384)])
+def test_threads_get_equal_shares(m, n, k, threads):
+    """Columns are cut in tiles of three vectors, which powers of two do not divide by: a thread's rows make up for it."""
+    from kernels import matmul_plan
+
+    kc = matmul_plan.k_step(k, 192)
+    block_m, block_n = matmul_plan.blocks(m, n, kc * 4, 1, m * n * k, 48, 8, threads)
+    fullest = matmul_plan.fullest_thread(m, n, block_m, block_n, 1, threads)
+    packing = matmul_plan.PACKING * (block_m + block_n) * -(-m // block_m) * -(-n // block_n)
+    assert fullest <= 1.04 * (m * n + packing) / threads
