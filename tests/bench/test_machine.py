@@ -54,7 +54,7 @@ def test_the_limit_that_binds_is_the_one_that_takes_longer():
 def test_both_limits_are_cases_that_run(dtype, monkeypatch):
     monkeypatch.setattr(limits, "ROUNDS", 1 << 16)
     monkeypatch.setattr(limits, "READ_BYTES", 1 << 22)
-    found = limits.best(2, dtype, calls=2)
+    found = limits.best(2, dtype, long_enough=0)
     assert found["threads"] == 2 and found["gflops"] > 0 and found["gbytes"] > 0
     adds, reads = limits.cases(Options(2, dtype))
     assert adds.flops == 2 * limits.vector_bytes() // np.dtype(dtype).itemsize * 12 * 2**16 * 2 and reads.bytes == 1 << 22
