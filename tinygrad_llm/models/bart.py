@@ -197,8 +197,7 @@ class BartForSequenceClassification(_Bart):
         ends = np.asarray(input_ids) == self.config.eos_token_id
         if not ends.any(axis=1).all():
             raise ValueError(f"input_ids: every row must hold the end token {self.config.eos_token_id}, whose state is classified")
-        last = ends.shape[1] - 1 - ends[:, ::-1].argmax(axis=1)
-        out.logits = self.classifier(out.last_hidden_state[np.arange(len(last)), last])  # (B, T, D) -> (B, C)
+        out.logits = self.classifier(heads.at_last(out.last_hidden_state, ends))  # (B, T, D) -> (B, C)
         out.loss = None if labels is None else losses.classification(out.logits, labels, self.config.problem_type)
         return out
 

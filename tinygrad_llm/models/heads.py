@@ -12,7 +12,6 @@ from ..autograd import functional as F
 from . import inputs, losses
 from .base import Model
 from .config import Config
-from .names import Table
 from .outputs import ModelOutput
 
 
@@ -120,27 +119,28 @@ class LastTokenClassification(WithHead):
     Real is what attention_mask says or, without one, what is not the config's pad token, if there is one.
     """
 
-    head_names: ClassVar[Table] = {"score": "score"}
-
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.score = nn.Linear(config.hidden_size, config.num_labels, bias=False)
 
     def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
         out = self.base(input_ids, attention_mask, **kwargs)
-        B, T, _ = out.last_hidden_state.shape
-        last = self.last_real(input_ids, attention_mask, T)
-        out.logits = self.score(out.last_hidden_state[np.arange(B), last])  # (B, T, D) -> (B, C)
+        out.logits = self.score(at_last(out.last_hidden_state, self.real(input_ids, attention_mask)))  # (B, T, D) -> (B, C)
         out.loss = None if labels is None else losses.classification(out.logits, labels, self.config.problem_type)
         return out
 
-    def last_real(self, input_ids: Any, attention_mask: Any, T: int) -> np.ndarray:
-        """(B,) among the T positions that were read; the very last where all of a row is padding."""
-        if attention_mask is not None:
-            real = np.atleast_2d(inputs.as_array(attention_mask, "attention_mask"))[:, -T:] != 0
-        else:
-            real = np.atleast_2d(inputs.as_array(input_ids, "input_ids")) != self.config.pad_token_id
-        return T - 1 - real[:, ::-1].argmax(axis=1)
+    def real(self, input_ids: Any, attention_mask: Any) -> np.ndarray:
+        """(B, T) True at what is no padding."""
+        ids = inputs.as_array(input_ids, "input_ids")
+        if attention_mask is None:
+            return ids != self.config.pad_token_id
+        return np.atleast_2d(inputs.as_array(attention_mask, "attention_mask"))[:, -ids.shape[1] :] != 0
+
+
+def at_last(hidden: Tensor, wanted: np.ndarray) -> Tensor:
+    """The state at each row's last wanted position, at the very last where none is: (B, T, D), (B, T) bool -> (B, D)"""
+    B, T = wanted.shape
+    return hidden[np.arange(B), T - 1 - wanted[:, ::-1].argmax(axis=1)]
 
 
 class TokenClassification(WithHead):

@@ -16,6 +16,7 @@ from ..nn import tap
 from . import inputs, losses
 from .base import Model, Record, run_blocks
 from .config import Config
+from .heads import WithHead
 from .outputs import ModelOutput
 
 
@@ -151,21 +152,15 @@ class Decoder(Model):
         return ModelOutput(last_hidden_state=x, hidden_states=record.states(x), attentions=record.patterns(), past_key_values=cache)
 
 
-class CausalLM(Model):
+class CausalLM(WithHead):
     """Next-token logits over a Decoder. The output matrix is the token embedding, or `lm_head` where they are not tied."""
 
     can_generate = True
-    base_class: type[Decoder]
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        setattr(self, self.base_prefix, self.base_class(config))
         tied = config.tie_word_embeddings
         self.lm_head = None if tied else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-
-    @property
-    def base(self) -> Any:
-        return getattr(self, self.base_prefix)
 
     @property
     def tied(self) -> dict[str, str]:  # type: ignore[override]
