@@ -183,7 +183,10 @@ def make_matmul(vector, pairs=False):
                 from_a, to_c = a + i * peek_i64(plan + 8 * ROW_A), pc + i * peek_i64(plan + 8 * ROW_C)
                 if not peek_i64(plan + 8 * DIRECT_A):
                     pack_block_a(plan, k, here, from_a, packed_a)
-                    ask_for_rows(plan, k, min(here, rows - i - here), from_a + here * peek_i64(plan + 8 * ROW_A))
+                    if i + here < rows:
+                        ask_for_rows(plan, k, min(here, rows - i - here), from_a + here * peek_i64(plan + 8 * ROW_A))
+                    else:
+                        ask_for_rows(plan, min(kc, depth - k0 - k), min(strip_rows, rows), a + k * peek_i64(plan + 8 * STEP_A))
                     from_a, step_a = packed_a, ROWS * size
                 strips(plan, k, here, cols, from_a, step_a, b, packed_b, to_c, alpha, keep, scratch)
 

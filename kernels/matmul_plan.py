@@ -95,18 +95,17 @@ def k_step(depth, panel_bytes):
 
 def blocks(m, n, kc_bytes, batch, work, width, rows, threads):
     """(block_m, block_n): B's packed block takes two fifths of the second cache, or BLOCK_BYTES, since it is read once for every
-    strip of A; enough blocks to go round, no smaller than that.
-
-    Of the ways to cut C into so many blocks the one whose fullest thread has least to do.
+    strip of A; one or two for each thread, no smaller than that. Of the ways to cut C the one whose fullest thread has least to do.
     """
     most_n = max(4 * width, max(host_caches()[1] * 2 // 5, BLOCK_BYTES) // kc_bytes // width * width)
     fewest_m, fewest_n = ceil_div(m, 2048), ceil_div(n, most_n)
     if threads == 1:
         return cut(m, fewest_m, rows), cut(n, fewest_n, width)
-    wanted, ways = threads * (2 if work > 1 << 25 else 1), []
-    for parts_n in range(fewest_n, fewest_n + wanted):
-        parts_m = max(fewest_m, ceil_div(wanted, parts_n * batch))
-        ways += [(parts, parts_n) for parts in (parts_m, round_up(parts_m, threads))]     # each thread its own rows
+    ways = []
+    for wanted in (threads, 2 * threads) if work > 1 << 25 else (threads,):
+        for parts_n in range(fewest_n, fewest_n + wanted):
+            parts_m = max(fewest_m, ceil_div(wanted, parts_n * batch))
+            ways += [(parts, parts_n) for parts in (parts_m, round_up(parts_m, threads))]     # each thread its own rows
     sizes = [(cut(m, parts_m, rows), cut(n, parts_n, width)) for parts_m, parts_n in ways]
     return min(sizes, key=lambda block: fullest_thread(m, n, *block, batch, threads))
 
