@@ -30,6 +30,7 @@ from kernels.attention_amx_forward import FORM, ROW, VECTORS, WIDTH_MULTIPLE, ma
 from kernels.attention_tiled_backward import prepare_row, write_rows
 from kernels.attention_tiled_forward import hide_and_bias, task_span, tile_band
 from kernels.attention_tiles import (
+    FAR,
     INF,
     TILE,
     add_to_dbias,
@@ -131,7 +132,7 @@ def form_tile(p, b, h, t, s, queries, rows, hiding, words, record, like, keep, p
     row_words, column_words = words + 4 * t, words + 4 * (p.T + 2 * TILE + s)
     if p.words != 0:
         drop_tile(dtile, TILE, VECTORS, row_words, column_words, p.threshold, keep)
-    gradient_tile(tile, dtile, TILE, VECTORS, peek_i64(record + R_LSE), peek_i64(record + R_DELTA), like)
+    gradient_tile(tile, dtile, TILE, VECTORS, peek_i64(record + R_LSE), peek_i64(record + R_DELTA), -FAR, FAR, like)
     if p.dbias != 0:
         add_to_dbias(p.dbias + b * p.dbias_b + h * p.dbias_h + t * p.dbias_t + s * p.dbias_c, p.dbias_t, p.dbias_c,
                      dtile, rows, queries, hiding, like)

@@ -24,6 +24,7 @@ from kernels.amx import (
 from kernels.attention_launch import plan_at
 from kernels.attention_tiled_forward import empty_rows, hide_and_bias, task_span, tile_band, write_rows
 from kernels.attention_tiles import (
+    FAR,
     INF,
     TILE,
     drop_tile,
@@ -139,7 +140,7 @@ def query_tile(p, b, h, t, queries, s_base, s_end, keys, values, work, words, sc
         if s > start:
             poke(record + R_TILE, other)
             if weighed:
-                raise_tops(other, TILE, VECTORS, top, total, shrink, scale)
+                raise_tops(other, TILE, VECTORS, top, total, shrink, -FAR, FAR, scale)
         steps = WEIGH_STEPS if s > start and weighed else 0
         place = (s - s_base) // TILE * per_column
         if s < stop:
@@ -154,7 +155,7 @@ def query_tile(p, b, h, t, queries, s_base, s_end, keys, values, work, words, sc
         if s > start:
             before = s - TILE
             if not weighed:
-                softmax_tile(other, TILE, VECTORS, top, total, shrink, scale)
+                softmax_tile(other, TILE, VECTORS, top, total, shrink, -FAR, FAR, scale)
                 drop_tile(other, TILE, VECTORS, words + 4 * t, words + 4 * (p.T + 2 * TILE + before), p.threshold, keep)
                 split_right(pattern, other, ROW, TILE, TILE, scale, pieces)
             first, last = tile_band(p, b, t, before, queries, min(TILE, s_end - before))

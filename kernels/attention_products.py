@@ -17,6 +17,7 @@ from kernels import simd
 from kernels._jit import jit
 from kernels.attention_vectors import _INT, _WORD, _vector, lanes, sizeof
 
+FAR = 1 << 40                   # further than any two positions lie apart
 # rows and vectors of the largest register tile: 4 × 4 of 32 registers, 6 × 2 of 16
 TALL, WIDE = (6, 2) if simd.FEW_REGISTERS else (4, 4)
 
@@ -130,7 +131,9 @@ def _product(by_column):
 
     @jit
     def product(C, ldc, A, lda, B, ldb, height, vectors, depth, low, high, start, like):
-        step, tall = lanes(like) * sizeof(like), height // unit * unit
+        step = lanes(like) * sizeof(like)
+        cut = low != -FAR or high != FAR         # then in steps that groups of 8 rows end with: `attention_tiles.rows_seen`
+        tall = 0 if cut and unit != 4 else height // unit * unit
         j = 0
         while j + WIDE <= vectors:
             wide(C + j * step, ldc, A, lda, B + j * step, ldb, 0, tall, depth, low, high, start, like)

@@ -24,6 +24,7 @@ from kernels.attention_tiles import (
     hash_positions,
     pack_rows,
     pack_transposed,
+    product_in_band,
 )
 from kernels.attention_vectors import constant, lanes, peek, sizeof, splat, vload, vload_part
 from kernels.simd import peek_i64, poke, store_part, sum_lanes
@@ -101,13 +102,14 @@ def tile_gradients(p, b, h, t, s, queries, rows, keys, values, dk, dv, rows_q, c
     row_words, column_words = words + 4 * t, words + 4 * (p.T + 2 * TILE + s)
     k_row, v_row, row = p.K_padded * size, p.V_padded * size, TILE * size
     vectors, height, tall = (queries + step - 1) // step, (rows + 7) // 8 * 8, (queries + 7) // 8 * 8
-    product_by_rows(tile, row, keys, k_row, columns_q, row, height, vectors, p.K, -FAR, FAR, 0, like)
-    product_by_rows(dtile, row, values, v_row, columns_g, row, height, vectors, p.V, -FAR, FAR, 0, like)
-    hide_and_bias(p, tile, b, h, t, s, queries, rows, height, vectors, scratch, like)
     first, last = tile_band(p, b, t, s, queries, rows)
+    low, high = (first, last) if p.dbias == 0 else (-FAR, FAR)      # the bias' gradient takes in the whole tile
+    product_in_band(tile, keys, k_row, columns_q, height, vectors, p.K, low, high, like)
+    product_in_band(dtile, values, v_row, columns_g, height, vectors, p.V, low, high, like)
+    hide_and_bias(p, tile, b, h, t, s, queries, rows, height, vectors, scratch, like)
     if p.words != 0:
         drop_tile(dtile, height, vectors, row_words, column_words, p.threshold, keep)
-    gradient_tile(tile, dtile, height, vectors, lse, delta, like)
+    gradient_tile(tile, dtile, height, vectors, lse, delta, low, high, like)
     if p.dbias != 0:
         add_to_dbias(p.dbias + b * p.dbias_b + h * p.dbias_h + t * p.dbias_t + s * p.dbias_c, p.dbias_t, p.dbias_c,
                      dtile, rows, queries, scratch, like)

@@ -12,7 +12,7 @@ import numpy as np
 
 from kernels._jit import jit
 from kernels.attention_launch import make_drain
-from kernels.attention_products import product_by_columns, product_by_rows
+from kernels.attention_products import product_by_columns
 from kernels.attention_tiles import (
     FAR,
     INF,
@@ -25,6 +25,7 @@ from kernels.attention_tiles import (
     hide_masked,
     pack_rows,
     pack_transposed,
+    product_in_band,
     softmax_tile,
 )
 from kernels.attention_vectors import lanes, peek, sizeof, splat, vload
@@ -120,13 +121,13 @@ def query_tile(p, b, h, t, queries, s_base, s_end, keys, values, work, words, sc
     for s in range(s_base + (lo - s_base) // TILE * TILE, hi, TILE):
         rows = min(TILE, s_end - s)
         height = (rows + 7) // 8 * 8
-        product_by_rows(tile, TILE * size, keys + (s - s_base) * p.K_padded * size, p.K_padded * size, columns_q, TILE * size,
-                        height, vectors, p.K, -FAR, FAR, 0, scale)
+        first, last = tile_band(p, b, t, s, queries, rows)
+        product_in_band(tile, keys + (s - s_base) * p.K_padded * size, p.K_padded * size, columns_q, height, vectors, p.K,
+                        first, last, scale)
         hide_and_bias(p, tile, b, h, t, s, queries, rows, height, vectors, scratch, scale)
-        softmax_tile(tile, height, vectors, top, total, shrink, scale)
+        softmax_tile(tile, height, vectors, top, total, shrink, first, last, scale)
         if p.words != 0:
             drop_tile(tile, height, vectors, row_words + 4 * t, column_words + 4 * s, p.threshold, keep)
-        first, last = tile_band(p, b, t, s, queries, rows)
         product_by_columns(acc, p.V_padded * size, tile, TILE * size, values + (s - s_base) * p.V_padded * size,
                            p.V_padded * size, tall, p.V_padded // step, rows, first, last, shrink, scale)
     write_rows(p, b, h, t, queries, acc, top, total, scale)

@@ -6,6 +6,7 @@ operand of all products that follow. Operands lie packed in workspaces: rows of 
 whole vectors, and the rows of the last tile padded to 64.
 """
 from kernels._jit import jit
+from kernels.attention_products import FAR, product_by_rows
 from kernels.attention_vectors import (
     byte_mask,
     constant,
@@ -27,7 +28,6 @@ from kernels.attention_vectors import (
 from kernels.simd import poke, select, store, vmax
 
 TILE = 64                       # keys per tile, queries per tile
-FAR = 1 << 40                   # further than any two positions lie apart
 LOG2E = 1.4426950408889634
 INF = float("inf")
 
@@ -81,17 +81,32 @@ def fill(target, count, value):
 # -- hiding keys ----------------------------------------------------------------------------------
 
 @jit
+def rows_seen(j, height, first, last, like):
+    """[low, high): the rows of a tile that vector j's queries, or 8 with them in shorter ones, may see, rounded to groups of 8."""
+    together = max(8, lanes(like))
+    q = j * lanes(like) // together * together
+    return max(0, (q + first) // 8 * 8), min(height, (q + together + last + 7) // 8 * 8)
+
+
+@jit
 def hide_band(tile, height, vectors, rows, first, last, like):
     """-inf where key s is not in q + first .. q + last for query q, and in the rows past the last key."""
     size, step = sizeof(like), lanes(like)
     hidden = constant(-INF, like)
-    for s in range(height):
-        for j in range(vectors):
-            here = tile + (s * TILE + j * step) * size
-            low = max(-TILE, min(TILE, s - last - j * step)) if s < rows else TILE
-            high = max(-TILE, min(TILE, s - first - j * step))
-            if low > 0 or high < step - 1:
-                store(here, select(lanes_between(low, high, like), vload(here, like), hidden))
+    for j in range(vectors):
+        column = tile + j * step * size
+        low, high = rows_seen(j, height, first, last, like)
+        low, high = min(low, height), max(min(high, height), 0)
+        for s in range(0, low):
+            store(column + s * TILE * size, hidden)
+        for s in range(low, high):
+            here = column + s * TILE * size
+            after = max(-TILE, min(TILE, s - last - j * step)) if s < rows else TILE
+            before = max(-TILE, min(TILE, s - first - j * step))
+            if after > 0 or before < step - 1:
+                store(here, select(lanes_between(after, before, like), vload(here, like), hidden))
+        for s in range(max(low, high), height):
+            store(column + s * TILE * size, hidden)
 
 
 @jit
@@ -179,23 +194,41 @@ def add_to_dbias(dbias, t_stride, s_stride, tile, rows, queries, block, like):
                         poke(here, peek(here, like) + peek(tile + (i * TILE + c) * size, like))
 
 
-# -- softmax --------------------------------------------------------------------------------------
+# -- scores and softmax ---------------------------------------------------------------------------
 
 @jit
-def softmax_tile(tile, height, vectors, top, total, shrink, like):
+def product_in_band(tile, left, left_row, right, height, vectors, depth, first, last, like):
+    """tile[s, q] = left[s] · right[:, q], leaving out vectors of queries of which none sees one of 16 keys.
+
+    What is left out is outside `rows_seen`: nothing but `hide_band` comes there.
+    """
+    size, step, row = sizeof(like), lanes(like), TILE * sizeof(like)
+    group, together = height if last == FAR else 16, max(8, lanes(like))
+    for s in range(0, height, group):
+        rows = min(group, height - s)
+        start = max(0, (s - last) // together * together // step)
+        stop = min(vectors, ((s + rows - 1 - first) // together + 1) * together // step)
+        if start < stop:
+            product_by_rows(tile + s * row + start * step * size, row, left + s * left_row, left_row, right + start * step * size,
+                            row, rows, stop - start, depth, -FAR, FAR, 0, like)
+
+
+@jit
+def softmax_tile(tile, height, vectors, top, total, shrink, first, last, like):
     """One step of the online softmax (Milakov and Gimelshein 2018), down the columns; scores become exp(scores - top).
 
     top, total: running maximum and sum per query; shrink = exp(old top - new top), by which the output so far shrinks.
     """
-    raise_tops(tile, height, vectors, top, total, shrink, like)
+    raise_tops(tile, height, vectors, top, total, shrink, first, last, like)
     size, step = sizeof(like), lanes(like)
     row = TILE * size
     for j in range(vectors):
         offset = j * step * size
         base = finite_base(vload(top + offset, like), like)
         even = odd = constant(0.0, like)
-        here = tile + offset
-        for _ in range(0, height, 2):
+        low, high = rows_seen(j, height, first, last, like)
+        here = tile + offset + low * row
+        for _ in range(low, high, 2):
             p = exponential(vload(here, like) - base, like)
             store(here, p)
             even = even + p
@@ -218,7 +251,7 @@ def finite_base(top, like):
 
 
 @jit
-def raise_tops(tile, height, vectors, top, total, shrink, like):
+def raise_tops(tile, height, vectors, top, total, shrink, first, last, like):
     """The maximum over each column joins `top`; total shrinks accordingly.
 
     A NaN score is passed over by the maximum and comes back through the exponential.
@@ -230,8 +263,9 @@ def raise_tops(tile, height, vectors, top, total, shrink, like):
         offset = j * step * size
         old = vload(top + offset, like)
         m0, m1, m2, m3 = old, lowest, lowest, lowest            # four chains: a maximum takes four cycles
-        here = tile + offset
-        for _ in range(0, height, 4):
+        low, high = rows_seen(j, height, first, last, like)
+        here = tile + offset + low * row
+        for _ in range(low, high, 4):
             m0 = vmax(vload(here, like), m0)
             m1 = vmax(vload(here + row, like), m1)
             m2 = vmax(vload(here + 2 * row, like), m2)
@@ -245,7 +279,7 @@ def raise_tops(tile, height, vectors, top, total, shrink, like):
 
 
 @jit
-def gradient_tile(tile, dtile, height, vectors, lse, delta, like):
+def gradient_tile(tile, dtile, height, vectors, lse, delta, first, last, like):
     """scores -> pattern = exp(scores - lse);  dpattern -> dscores = pattern · (dpattern - delta).
 
     lse is +inf for queries without keys.
@@ -255,8 +289,9 @@ def gradient_tile(tile, dtile, height, vectors, lse, delta, like):
     for j in range(vectors):
         offset = j * step * size
         base, mean = vload(lse + offset, like), vload(delta + offset, like)
-        here, there = tile + offset, dtile + offset
-        for _ in range(height):
+        low, high = rows_seen(j, height, first, last, like)
+        here, there = tile + offset + low * row, dtile + offset + low * row
+        for _ in range(low, high):
             p = exponential(vload(here, like) - base, like)
             store(here, p)
             store(there, p * (vload(there, like) - mean))
