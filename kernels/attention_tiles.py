@@ -81,11 +81,16 @@ def fill(target, count, value):
 # -- hiding keys ----------------------------------------------------------------------------------
 
 @jit
+def together(like):
+    """Queries whose rows are looked at as one: those of a vector, and no fewer than register tiles have rows."""
+    return max(8, lanes(like))
+
+
+@jit
 def rows_seen(j, height, first, last, like):
-    """[low, high): the rows of a tile that vector j's queries, or 8 with them in shorter ones, may see, rounded to groups of 8."""
-    together = max(8, lanes(like))
-    q = j * lanes(like) // together * together
-    return max(0, (q + first) // 8 * 8), min(height, (q + together + last + 7) // 8 * 8)
+    """[low, high): the rows of a tile that the queries of vector j, or their neighbours, may see, rounded to groups of 8."""
+    q = j * lanes(like) // together(like) * together(like)
+    return max(0, (q + first) // 8 * 8), min(height, (q + together(like) + last + 7) // 8 * 8)
 
 
 @jit
@@ -203,11 +208,11 @@ def product_in_band(tile, left, left_row, right, height, vectors, depth, first, 
     What is left out is outside `rows_seen`: nothing but `hide_band` comes there.
     """
     size, step, row = sizeof(like), lanes(like), TILE * sizeof(like)
-    group, together = height if last == FAR else 16, max(8, lanes(like))
+    group, queries = height if last == FAR else 16, together(like)
     for s in range(0, height, group):
         rows = min(group, height - s)
-        start = max(0, (s - last) // together * together // step)
-        stop = min(vectors, ((s + rows - 1 - first) // together + 1) * together // step)
+        start = max(0, (s - last) // queries * queries // step)
+        stop = min(vectors, ((s + rows - 1 - first) // queries + 1) * queries // step)
         if start < stop:
             product_by_rows(tile + s * row + start * step * size, row, left + s * left_row, left_row, right + start * step * size,
                             row, rows, stop - start, depth, -FAR, FAR, 0, like)

@@ -30,6 +30,20 @@ SMALL_PRODUCTS = """
             np.testing.assert_allclose(kernels.matmul(a, columns), a @ columns, rtol=1e-3, atol=1e-4)
     print("right")
 """
+ATTENTION_IN_BANDS = """
+    import numpy as np, kernels
+    rng = np.random.default_rng(0)
+    for dtype, options in (("f", {"is_causal": True}), ("f", {"is_causal": True, "query_offset": 5}), ("f", {"window": (3, 70)}),
+                           ("f", {"window": (12, 0)}), ("d", {"is_causal": True}), ("d", {"window": (3, 7), "query_offset": 2})):
+        q, k, v, g = rng.standard_normal((4, 1, 2, 150, 20)).astype(dtype)
+        results = []
+        for side in (kernels, kernels.reference):
+            out, lse = side.attention_forward(q, k, v, **options)
+            results.append((out, *side.attention_backward(g, q, k, v, out, lse, **options)[:3]))
+        for got, expected in zip(*results):
+            np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
+    print("right")
+"""
 OUT_OF_BOUNDS = """
     import numpy as np, kernels
     from kernels._jit import jit_tasks
@@ -112,6 +126,16 @@ def test_products_compiled_otherwise_are_right(environment):
     if environment.get("TINYGRAD_LLM_VECTORS") == str(simd.LANES32):
         pytest.skip("the width that every other test runs on here")
     assert python(FEW, **environment) == "right"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lanes", ["16", "8", "4"])
+def test_attention_along_the_diagonal_is_right_whatever_the_vectors(lanes):
+    from kernels import simd
+
+    if lanes == str(simd.LANES32):
+        pytest.skip("the width that every other test runs on here")
+    assert python(ATTENTION_IN_BANDS, TINYGRAD_LLM_VECTORS=lanes) == "right"
 
 
 @pytest.mark.parametrize("environment", [{"NUMBA_BOUNDSCHECK": "1"}, {"NUMBA_DISABLE_JIT": "1"}], ids=str)
