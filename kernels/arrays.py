@@ -27,3 +27,12 @@ def empty(shape, dtype, make=np.empty):
 def address(x):
     """x.ctypes.data, in a quarter of its microsecond."""
     return ctypes.c_ssize_t.from_address(id(x) + HEAD).value
+
+
+def contiguous_strides(shape, size):
+    """Byte strides of an array in C order with numbers of `size` bytes."""
+    strides = []
+    for length in reversed(shape):
+        strides.append(size)
+        size *= length
+    return tuple(reversed(strides))

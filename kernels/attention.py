@@ -2,8 +2,6 @@
 
 Same arguments, results and errors as `kernels.reference_attention`.
 """
-import importlib
-
 import numpy as np
 
 from kernels import attention_plain
@@ -13,24 +11,60 @@ from kernels.attention_problem import make_problem, newest
 from kernels.reference_attention import gradient_buffers, output_buffer
 
 FEW_QUERIES = 8              # up to so many new tokens, decoding reads the cache in place; more go through the tiles
+MOST_PROBLEMS = 256
+
+_problems = {}
 
 
 def attention_forward(q, k, v, *, out=None, **options):
     """See `reference_attention.attention_forward`."""
-    p = make_problem(q, k, v, **options)
+    p = _problem(q, k, v, options)
     out = output_buffer(out, (p.B, p.H, p.T, p.V), p.dtype, {"q": q, "k": k, "v": v, "bias": p.bias})
     lse = np.empty((p.B, p.H, p.T), p.dtype)
     if COMPILED:
-        _forward_in_tiles(p, q, k, v, out, lse)
+        _in_tiles("forward", p, {"q": q, "k": k, "v": v, "out": out, "lse": lse})
     else:
         attention_plain.forward(p, q, k, v, out, lse)
     return out, lse
 
 
-def _forward_in_tiles(p, q, k, v, out, lse):
+def attention_backward(g, q, k, v, out, lse, *, need_bias=False, grads=(None, None, None), **options):
+    """See `reference_attention.attention_backward`."""
+    p = _problem(q, k, v, options)
+    dq, dk, dv, dbias = gradient_buffers(p, grads, need_bias, g=g, q=q, k=k, v=v, out=out, lse=lse)
+    if COMPILED:
+        lse = lse if lse.flags.c_contiguous else np.ascontiguousarray(lse)
+        inputs = {"g": g, "q": q, "k": k, "v": v, "out": out, "lse": lse}
+        _in_tiles("backward", p, {**inputs, "dq": dq, "dk": dk, "dv": dv, "dbias": dbias})
+    else:
+        attention_plain.backward(p, g, q, k, v, out, lse, dq, dk, dv, dbias)
+    return dq, dk, dv, dbias
+
+
+def _problem(q, k, v, options):
+    """`make_problem`, once for all calls that differ in the numbers of q, k and v alone."""
+    if options.get("dropout_p") or not type(q) is type(k) is type(v) is np.ndarray:
+        return make_problem(q, k, v, **options)
+    key = (q.shape, q.strides, q.dtype, k.shape, k.strides, k.dtype, v.shape, v.strides, v.dtype, *options,
+           *[value for name, value in options.items() if name != "seed"])
+    try:
+        p = _problems.get(key)
+    except TypeError:                # a bias, a mask, lengths: arrays, whose numbers count
+        return make_problem(q, k, v, **options)
+    if p is None:
+        p = make_problem(q, k, v, **options)
+        if len(_problems) >= MOST_PROBLEMS:
+            _problems.clear()
+        _problems[key] = p
+    return p
+
+
+def _in_tiles(way, p, arrays):
     """On matrix tiles where the host has them and the numbers allow it, else on vectors."""
-    if not (_matrix_tiles(p) and _run_forward("kernels.attention_amx_forward", p.precision or p.dtype, p, q, k, v, out, lse)):
-        _run_forward("kernels.attention_tiled_forward", p.dtype, p, q, k, v, out, lse)
+    if not (_matrix_tiles(p) and _run(f"kernels.attention_amx_{way}", p.precision or p.dtype, way, p, arrays)):
+        if arrays.get("dbias") is not None:
+            arrays["dbias"][...] = 0
+        _run(f"kernels.attention_tiled_{way}", p.dtype, way, p, arrays)
 
 
 def _matrix_tiles(p):
@@ -42,61 +76,15 @@ def _matrix_tiles(p):
     return amx.AVAILABLE
 
 
-def _run_forward(module, kind, p, q, k, v, out, lse):
+def _run(module, kind, way, p, arrays):
     """Run the kernel of one module in one precision; False if it met numbers it cannot handle."""
-    from kernels.attention_launch import launch, worker_address
-    from kernels.attention_plan import Plan, threads_for
+    key = (module, get_num_threads(), *[None if x is None else x.strides for x in arrays.values()])
+    plan = p.plans.get(key)
+    if plan is None:
+        from kernels.attention_plan import Plan
 
-    kernel = importlib.import_module(module)
-    plan = Plan(p, kernel.WIDTH_MULTIPLE)
-    plan.arrays(q=q, k=k, v=v, out=out)
-    plan.point("lse", lse)
-    plan.split()
-    r = plan.record[0]
-    threads = threads_for(p, get_num_threads(), int(r["tasks"]))
-    plan.workspace(threads, kernel.forward_bytes(p, int(r["K_padded"]), int(r["V_padded"])))
-    launch(threads, worker_address(kernel, "forward", kind), plan.record.ctypes.data)
-    return not plan.unfit()
-
-
-def attention_backward(g, q, k, v, out, lse, *, need_bias=False, grads=(None, None, None), **options):
-    """See `reference_attention.attention_backward`."""
-    p = make_problem(q, k, v, **options)
-    dq, dk, dv, dbias = gradient_buffers(p, grads, need_bias, g=g, q=q, k=k, v=v, out=out, lse=lse)
-    backward = _backward_in_tiles if COMPILED else attention_plain.backward
-    backward(p, g, q, k, v, out, lse, dq, dk, dv, dbias)
-    return dq, dk, dv, dbias
-
-
-def _backward_in_tiles(p, g, q, k, v, out, lse, dq, dk, dv, dbias):
-    """On matrix tiles where the host has them and the numbers allow it, else on vectors."""
-    arrays = (p, g, q, k, v, out, np.ascontiguousarray(lse), dq, dk, dv, dbias)
-    if not (_matrix_tiles(p) and _run_backward("kernels.attention_amx_backward", p.precision or p.dtype, *arrays)):
-        if dbias is not None:
-            dbias[...] = 0
-        _run_backward("kernels.attention_tiled_backward", p.dtype, *arrays)
-
-
-def _run_backward(module, kind, p, g, q, k, v, out, lse, dq, dk, dv, dbias):
-    """Run the kernel of one module in one precision; False if it met numbers it cannot handle."""
-    from kernels.attention_launch import launch, worker_address
-    from kernels.attention_plan import Plan, threads_for
-
-    kernel = importlib.import_module(module)
-    plan = Plan(p, kernel.WIDTH_MULTIPLE)
-    wide = None if dbias is None else np.broadcast_to(dbias, (p.B, p.H, p.T, p.S))
-    plan.arrays(g=g, q=q, k=k, v=v, out=out, dq=dq, dbias=wide)
-    plan.point("lse", lse)
-    partial = _key_gradients(plan, plan.split(wide), dk, dv)
-    r = plan.record[0]
-    threads = threads_for(p, get_num_threads(), int(r["tasks"]))
-    plan.workspace(threads, kernel.backward_bytes(p, int(r["K_padded"]), int(r["V_padded"]), int(r["chunk"])))
-    launch(threads, worker_address(kernel, "backward", kind), plan.record.ctypes.data)
-    if plan.unfit():
-        return False
-    for target, parts in zip((dk, dv), partial, strict=False):
-        np.add.reduce(parts, axis=0, out=target)
-    return True
+        plan = p.plans[key] = Plan(p, module, way, kind, key[1], arrays)
+    return plan.run(arrays)
 
 
 def attention_decode(q, k_cache, v_cache, lengths, *, out=None, scale=None, window=None, bias=None):
@@ -123,14 +111,3 @@ def warmup(dtypes=("float32",), forward=True):
 def warmup_backward(dtypes=("float32",)):
     """Backward alone."""
     warmup(dtypes, forward=False)
-
-
-def _key_gradients(plan, chunks, dk, dv):
-    """dk and dv themselves where one task writes them, else one array per chunk of queries, to be added up in order."""
-    if chunks == 1:
-        plan.arrays(dk=dk, dv=dv)
-        return ()
-    partial = [np.empty((chunks, *x.shape), x.dtype) for x in (dk, dv)]
-    plan.arrays(dk=partial[0][0], dv=partial[1][0])
-    plan.set(dk_chunk=partial[0].strides[0], dv_chunk=partial[1].strides[0])
-    return partial

@@ -3,9 +3,11 @@
 Compiled code reads this record only, so that one compilation per dtype serves arrays of any layout. Arrays are named by
 their address and the byte strides of their axes, `q_b q_h q_t q_c` for (batch, head, position, column).
 """
+import importlib
+
 import numpy as np
 
-from kernels.arrays import CACHE_LINE, address
+from kernels.arrays import CACHE_LINE, address, contiguous_strides
 from kernels.attention_tiles import TILE
 
 ARRAYS = ("q", "k", "v", "out", "g", "dq", "dk", "dv", "mask", "bias", "dbias")
@@ -16,35 +18,58 @@ _NUMBERS = ("B", "H", "Hkv", "T", "S", "K", "V", "K_padded", "V_padded", "left",
 PLAN = np.dtype([("scale", np.float64), ("keep", np.float64)] + [(name, np.int64) for name in _NUMBERS]
                 + [(name + axis, np.int64) for name in ARRAYS for axis in ("", "_b", "_h", "_t", "_c")])
 PLACE = {name: place for place, name in enumerate(PLAN.fields or ())}    # every field has 8 bytes
+COUNTER = len(PLACE) + CACHE_LINE // 8       # where tasks are counted, and who met unfit numbers: on cache lines of their own
 WANTED_TASKS = 16            # cut long sequences into chunks of queries until there are so many tasks
 SHORTEST_CHUNK = 256         # but not shorter than this: each chunk packs the keys again
 
 
 class Plan:
-    """The record, and the arrays it points into, which must live as long as it does."""
+    """What calls with equal shapes, strides and options share: the record but for the addresses of their arrays."""
 
-    def __init__(self, p, multiple=None):
-        """`multiple`: what widths are padded to, a vector unless given."""
-        self.record = np.zeros(1, PLAN)
-        # its numbers by place: a field by name costs five times as much
-        self.words, self.reals = self.record.view(np.int64), self.record.view(np.float64)
-        self.reals[:2] = p.scale, p.keep_scale
+    def __init__(self, p, module, way, kind, threads, arrays):
+        """module: a kernel's, by name; way: "forward" or "backward"; kind: see `worker_address`; arrays: by name, None for none."""
+        from kernels.attention_launch import worker_address
+
+        kernel = importlib.import_module(module)
+        self.words = np.zeros(COUNTER + 2 + CACHE_LINE // 8, np.int64)
+        self.words[:2].view(np.float64)[:] = p.scale, p.keep_scale
         self.kept = []
-        if multiple:
+        if kernel.WIDTH_MULTIPLE:
             from kernels.amx import CONFIG
 
             self.point("config", CONFIG)
-        lane = multiple or CACHE_LINE // p.dtype.itemsize
-        self.set(B=p.B, H=p.H, Hkv=p.Hkv, T=p.T, S=p.S, K=p.K, V=p.V, left=p.left, right=p.right,
-                 K_padded=-(-p.K // lane) * lane, V_padded=-(-p.V // lane) * lane)
+        lane = kernel.WIDTH_MULTIPLE or CACHE_LINE // p.dtype.itemsize
+        K_padded, V_padded = -(-p.K // lane) * lane, -(-p.V // lane) * lane
+        self.set(B=p.B, H=p.H, Hkv=p.Hkv, T=p.T, S=p.S, K=p.K, V=p.V, left=p.left, right=p.right)
+        self.set(K_padded=K_padded, V_padded=V_padded)
         for name in ("offset", "q_len", "k_lo", "k_hi"):
             self.point(name, np.ascontiguousarray(getattr(p, name), np.int64))
         if p.holes is not None:
             self.point("holes", np.ascontiguousarray(p.holes))
-        self.arrays(mask=p.mask, bias=p.bias)
         if p.dropout:
             self.set(threshold=p.threshold)
             self.point("words", stream_keys(p))
+        for name, array in (("mask", p.mask), ("bias", p.bias)):
+            if array is not None:
+                self.point(name, array)
+                self.stride(name, array.strides)
+        wide = {name: array for name, array in arrays.items() if array is not None and name != "lse"}
+        if "dbias" in wide:
+            wide["dbias"] = np.broadcast_to(wide["dbias"], (p.B, p.H, p.T, p.S))
+        for name, array in wide.items():
+            self.stride(name, array.strides)
+        tasks, chunks, chunk = self.split(p, wide.get("dbias"))
+        self.parts = {name: (chunks, *arrays[name].shape) for name in ("dk", "dv") if way == "backward" and chunks > 1}
+        for name, shape in self.parts.items():
+            first, *strides = contiguous_strides(shape, p.dtype.itemsize)
+            self.set(**{name + "_chunk": first})
+            self.stride(name, strides)
+        self.threads, self.dtype = threads_for(p, threads, tasks), p.dtype
+        sizes = (K_padded, V_padded) if way == "forward" else (K_padded, V_padded, chunk)
+        bytes_each = -(-getattr(kernel, way + "_bytes")(p, *sizes) // 4096) * 4096 + CACHE_LINE
+        self.set(work_bytes=bytes_each)
+        self.room = self.threads * bytes_each + CACHE_LINE
+        self.worker = worker_address(kernel, way, kind)
 
     def set(self, **numbers):
         """Store integers."""
@@ -52,47 +77,45 @@ class Plan:
             self.words[PLACE[name]] = value
 
     def point(self, name, array):
-        """Store the address of an array without strides, and keep the array alive."""
+        """Store the address of an array that belongs to the plan, and keep it alive."""
         self.kept.append(array)
         self.words[PLACE[name]] = address(array)
 
-    def arrays(self, **arrays):
-        """Store address and strides of 4-axis arrays; None leaves the address 0."""
-        for name, array in arrays.items():
-            if array is not None:
-                self.kept.append(array)
-                place = PLACE[name]
-                self.words[place : place + 5] = (address(array), *array.strides)
+    def stride(self, name, strides):
+        """Store the strides of an array with 4 axes."""
+        self.words[PLACE[name] + 1 : PLACE[name] + 5] = strides
 
-    def split(self, dbias=None):
+    def split(self, p, dbias):
         """Cut the work into tasks (batch, key head, chunk of queries); a matter of the shape alone, never of the threads.
 
-        Where batches or heads share a piece of `dbias` (stride 0) they are one task, uncut.
+        Where batches or heads share a piece of `dbias` (stride 0) they are one task, uncut. (tasks, chunks, queries in a chunk)
         """
-        batches, kv_heads, T = (int(self.words[PLACE[name]]) for name in ("B", "Hkv", "T"))
         share_b, share_h = (dbias is not None and dbias.strides[axis] == 0 for axis in (0, 1))
-        pairs = (1 if share_b else batches) * (1 if share_h else kv_heads)
-        chunks = max(1, min(-(-WANTED_TASKS // max(pairs, 1)), T // SHORTEST_CHUNK)) if dbias is None else 1
-        tiles = -(-max(T, 1) // TILE)
+        pairs = (1 if share_b else p.B) * (1 if share_h else p.Hkv)
+        chunks = max(1, min(-(-WANTED_TASKS // max(pairs, 1)), p.T // SHORTEST_CHUNK)) if dbias is None else 1
+        tiles = -(-max(p.T, 1) // TILE)
         chunk = -(-tiles // chunks) * TILE
-        chunks = -(-max(T, 1) // chunk)
+        chunks = -(-max(p.T, 1) // chunk)
         self.set(chunks=chunks, chunk=chunk, tasks=pairs * chunks, share_b=share_b, share_h=share_h)
-        return chunks
+        return pairs * chunks, chunks, chunk
 
-    def workspace(self, threads, bytes_each):
-        """Room for each thread, and the counter from which tasks are drawn, on cache lines of their own."""
-        bytes_each = -(-bytes_each // 4096) * 4096 + CACHE_LINE
-        room = np.empty(threads * bytes_each + 3 * CACHE_LINE, np.uint8)
-        self.kept.append(room)
-        skipped = -address(room) % CACHE_LINE
-        start = address(room) + skipped
-        self.set(counter=start, unfit=start + 8, work=start + 2 * CACHE_LINE, work_bytes=bytes_each)
-        self.shared = room[skipped:][:16].view(np.int64)
-        self.shared[:] = 0
+    def run(self, arrays):
+        """Start the kernel on arrays like those the plan was made for. False if it met numbers that it cannot handle, so that
+        another kernel must do the whole call."""
+        from kernels.attention_launch import launch
 
-    def unfit(self):
-        """Whether a task met numbers that its kernel cannot handle, so that another kernel must do the whole call."""
-        return bool(self.shared[1])
+        words = self.words.copy()                # a call's own: it counts there which tasks are done
+        parts = {name: np.empty(shape, self.dtype) for name, shape in self.parts.items()}
+        for name, array in arrays.items():
+            if array is not None:
+                words[PLACE[name]] = address(parts.get(name, array))
+        room, start = np.empty(self.room, np.uint8), address(words)
+        words[PLACE["work"]] = -(-address(room) // CACHE_LINE) * CACHE_LINE
+        words[PLACE["counter"]], words[PLACE["unfit"]] = start + 8 * COUNTER, start + 8 * COUNTER + 8
+        launch(self.threads, self.worker, start)
+        for name, each in parts.items():         # dk and dv where several tasks add to them: in order
+            np.add.reduce(each, axis=0, out=arrays[name])
+        return words[COUNTER + 1] == 0
 
 
 def stream_keys(p):

@@ -8,7 +8,7 @@ Every way of hiding keys becomes one of three things:
     mask   an arbitrary boolean array, True = may attend
 """
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -45,6 +45,7 @@ class Problem:
     keep_scale: float
     seed: int
     precision: str | None    # of the products: None for the dtype's own
+    plans: dict = field(default_factory=dict, compare=False)     # of the calls that it stands for (`attention_plan`)
 
 
 def make_problem(q, k, v, *, bias=None, mask=None, key_mask=None, is_causal=False, window=None, query_offset=0,

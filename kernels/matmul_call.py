@@ -12,7 +12,7 @@ import numpy as np
 from . import _check as check
 from . import _threads
 from ._jit import COMPILED
-from .arrays import empty
+from .arrays import contiguous_strides, empty
 from .matmul_plan import (
     ACTIVATIONS,
     SCRATCH,
@@ -195,14 +195,6 @@ def _lead_strides(x, lead):
     return [0] * missing + [0 if size == 1 else stride for size, stride in zip(own, strides)]
 
 
-def _contiguous_strides(shape, size):
-    strides = []
-    for length in reversed(shape):
-        strides.append(size)
-        size *= length
-    return tuple(reversed(strides))
-
-
 class _Problem:
     """One set of shapes, strides and options: checked once, then run any number of times."""
 
@@ -236,7 +228,7 @@ class _Problem:
 
     def _strides(self, x):
         """Byte strides of an array of the result's shape (or None: a fresh one), with the axes a vector operand left out."""
-        strides = list(x.strides if x is not None else _contiguous_strides(self.shape, self.size))
+        strides = list(x.strides if x is not None else contiguous_strides(self.shape, self.size))
         if self.vector_b:
             strides.append(self.size)
         if self.vector_a:
