@@ -265,7 +265,7 @@ def _gradient_share(rows, width):
 
 
 def _ordered_sum(partials):
-    return partials[0] if len(partials) == 1 else partials.sum(axis=0)
+    return partials[0] if len(partials) == 1 else np.add.reduce(partials, axis=0)
 
 
 def warmup(dtypes=("float32",)):

@@ -557,3 +557,36 @@ def test_gradients_that_meet_fresh_ones_are_added_and_nobody_elses_array_is_writ
         np.testing.assert_array_equal(d, copy)
     np.testing.assert_allclose(seen[0], seen[1], rtol=1e-12)
     assert not np.shares_memory(w.grad.data, dw.data)
+
+
+@pytest.mark.parametrize("name", [name for name, op in registry.items() if op.adder is not None])
+def test_what_is_added_on_the_way_is_the_rule_and_what_was_there(name):
+    op, inputs = registry[name], FRESH[name]()
+    out = op.call(*inputs)
+    g, total = np.random.default_rng(1).standard_normal(out.shape), np.random.default_rng(2).standard_normal(inputs[0].shape)
+    first, *others = op.joint(g, *out.node.saved)
+    before = total.copy()
+    added, *same = op.adder(total, False, g, *out.node.saved)
+    np.testing.assert_allclose(added, first + before, rtol=1e-12)
+    np.testing.assert_array_equal(total, before)
+    assert not np.shares_memory(added, total)
+    owned = op.adder(total, True, g, *out.node.saved)[0]
+    np.testing.assert_array_equal(owned, added)
+    for d, expected in zip(same, others, strict=True):
+        assert d is expected is None or np.array_equal(d, expected)
+
+
+@pytest.mark.parametrize("norm", [F.layer_norm, F.rms_norm])
+def test_a_norm_adds_what_came_along_the_residual_to_the_last_bit(norm):
+    x, w, weight = leaf(7, 5, dtype=np.float32), leaf(5, 5, dtype=np.float32), leaf(5, dtype=np.float32)
+
+    def gradients():
+        h = x * 2.0
+        h = F.linear(norm(h, 5, weight), w) + h
+        h = F.linear(norm(h, 5, weight), w) + h
+        return [d.data for d in tg.grad((h * h).sum(), (x, w, weight))]
+
+    with tg.lens.trace():  # a watcher wants every rule's own gradients, so that nothing is added on the way
+        apart = gradients()
+    for d, expected in zip(gradients(), apart):
+        np.testing.assert_array_equal(d, expected)

@@ -117,13 +117,12 @@ def walk(roots: list[tuple[Any, Any]], wanted: dict[Node, Any] | None, retain: b
             if op is None:
                 continue
             if not (plain and op.joint is None and type(saved) is tuple):
-                if op.adder is not None and node.inputs[0] in owned and not create_graph:
-                    op.adder(grads[node.inputs[0]], g, *(saved if type(saved) is tuple else saved.restore()))
-                    node.saved = node.saved if retain else FREED
-                    continue
                 fresh = op.fresh is True or (op.fresh == FREED and not retain)
                 fresh = fresh and not local.observers  # a watcher may have kept what it saw
-                for d, parent in zip(_contributions(node, g, useful, create_graph), node.inputs):
+                total, first = None, node.inputs[0]
+                if op.adder is not None and not (create_graph or local.observers) and type(grads.get(first)) is np.ndarray:
+                    total = grads.pop(first)  # comes back with what is added to it
+                for d, parent in zip(_contributions(node, g, useful, create_graph, total, first in owned), node.inputs):
                     if d is not None and parent is not None and parent in useful:
                         _accumulate(grads, owned, parent, d, create_graph, fresh and not _is_view(d, g))
             else:
@@ -232,8 +231,8 @@ def _accumulate(grads: dict[Node, Any], owned: set[Node], node: Node, d: Any, cr
             owned.add(node)
 
 
-def _contributions(node: Node, g: Any, useful: set[Node], create_graph: bool) -> tuple[Any, ...]:
-    """What the node's rules make of `g`: one gradient for each input, None where none is needed."""
+def _contributions(node: Node, g: Any, useful: set[Node], create_graph: bool, total: Any, own: bool) -> tuple[Any, ...]:
+    """What the node's rules make of `g`: one gradient for each input, None where none is needed. The first with `total` added."""
     op: Op = node.op
     if op is SELECT:
         places: list[Any] = [None] * len(node.inputs[0].shape)
@@ -246,7 +245,9 @@ def _contributions(node: Node, g: Any, useful: set[Node], create_graph: bool) ->
             return _through_composite(node, g, saved, useful)
     start = perf_counter()
     needs = tuple(parent in useful for parent in node.inputs)
-    if op.joint is None:
+    if total is not None:
+        raw = op.adder(total, own, g, *saved)  # type: ignore[misc]
+    elif op.joint is None:
         raw = tuple(rule(g, *saved) if needed else None for rule, needed in zip(op.rules, needs, strict=True))
     elif op.joint_needs:
         raw = op.joint(g, *saved, needs=needs)

@@ -111,8 +111,8 @@ class Op:
         return rule
 
     def adds(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """``@op.adds``: `(total, g, *saved)` adds the first input's gradient, the only one, to `total` in place: for a gradient
-        that is much larger than what there is to add."""
+        """``@op.adds``: `(total, own, g, *saved)` -> what the joint rule gives, with `total` added to the first input's gradient:
+        what that input has received so far. It may be written to where `own` says that nobody else holds it."""
         self.adder = function
         return function
 

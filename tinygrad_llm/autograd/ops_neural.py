@@ -100,6 +100,9 @@ def layer_norm(x, weight=None, bias=None, *, eps=1e-5):
 @layer_norm.grad
 def _(g, x, weight, bias, mean, rstd): return kernels.layer_norm_backward(g, x, weight, mean, rstd)
 
+@layer_norm.adds
+def _(total, own, g, x, weight, bias, mean, rstd): return kernels.add_layer_norm_backward(g, total, x, weight, mean, rstd)
+
 @layer_norm.composite
 def _(x, weight, bias, *, eps=1e-5):
     centred = x - x.mean(axis=-1, keepdims=True)
@@ -116,6 +119,9 @@ def rms_norm(x, weight=None, *, eps=1e-6):
 
 @rms_norm.grad
 def _(g, x, weight, rstd): return kernels.rms_norm_backward(g, x, weight, rstd)
+
+@rms_norm.adds
+def _(total, own, g, x, weight, rstd): return kernels.add_rms_norm_backward(g, total, x, weight, rstd)
 
 @rms_norm.composite
 def _(x, weight, *, eps=1e-6):
@@ -241,8 +247,9 @@ def _(g, weight, ids, padding_idx):
     return kernels.embedding_backward(g, ids, len(weight), padding_idx=padding_idx), None
 
 @embedding.adds
-def _(total, g, weight, ids, padding_idx):
-    kernels.embedding_backward(g, ids, len(weight), total, padding_idx=padding_idx, accumulate=True)
+def _(total, own, g, weight, ids, padding_idx):
+    into = total if own else total.copy()
+    return kernels.embedding_backward(g, ids, len(weight), into, padding_idx=padding_idx, accumulate=True), None
 
 @embedding.composite
 def _(weight, ids, *, padding_idx=None):
