@@ -106,7 +106,7 @@ def blocks(m, n, kc_bytes, batch, work, width, rows, threads):
         for parts_n in range(fewest_n, fewest_n + wanted):
             parts_m = max(fewest_m, ceil_div(wanted, parts_n * batch))
             ways += [(parts, parts_n) for parts in (parts_m, round_up(parts_m, threads))]     # each thread its own rows
-    sizes = [(cut(m, parts_m, rows), cut(n, parts_n, width)) for parts_m, parts_n in ways]
+    sizes = dict.fromkeys((cut(m, parts_m, rows), cut(n, parts_n, width)) for parts_m, parts_n in ways)
     return min(sizes, key=lambda block: fullest_thread(m, n, *block, batch, threads))
 
 
@@ -115,12 +115,13 @@ def fullest_thread(m, n, block_m, block_n, batch, threads):
 
     A block costs its multiply-adds for one k, and to pack a number of an operand as much as PACKING of them.
     """
+    count = ceil_div(m, block_m) * ceil_div(n, block_n) * batch
+    if count <= threads or count > MANY_TASKS:
+        h, w = min(block_m, m), min(block_n, n)
+        return ceil_div(count, threads) * (h * w + PACKING * (h + w))
     heights, widths = ([min(part, length - at) for at in range(0, length, part)] for length, part in ((m, block_m), (n, block_n)))
-    tasks = [h * w + PACKING * (h + w) for h in heights for w in widths]
-    if len(tasks) * batch > MANY_TASKS:
-        return ceil_div(len(tasks) * batch, threads) * max(tasks)
-    tasks, loads = tasks * batch, [0] * threads
-    for _ in range(len(tasks)):
+    tasks, loads = [h * w + PACKING * (h + w) for h in heights for w in widths] * batch, [0] * threads
+    for _ in range(count):
         thread = loads.index(min(loads))
         loads[thread] += tasks.pop(0 if thread % 2 == 0 else -1)
     return max(loads)
