@@ -17,6 +17,7 @@ import functools
 import os
 import platform
 import threading
+import time
 
 import numpy as np
 from llvmlite import ir
@@ -34,6 +35,7 @@ PARTS_BITS = 12
 MOST_PARTS = (1 << PARTS_BITS) - 1
 SPINS, PATIENCE = 60000, 2000                 # looks before a thread sleeps; before the caller offers its core to who has a part
 LAST_LOOKS = 4000                             # after it said so: some 100 microseconds
+RUSH = 1e-4                                   # seconds between two calls that are one after the other
 OFFERS = 100                                  # of the core, before the caller sees after who has a part
 _I64 = ir.IntType(64)
 
@@ -322,6 +324,7 @@ def _yield_address():
 
 
 _pool = None
+_asked = 0.0                                  # when `if_awake` found threads asleep
 _starting = threading.Lock()
 
 
@@ -333,6 +336,17 @@ def ready(threads):
     if pool.asleep.value:
         pool.wake()
     return pool.address
+
+
+def if_awake(threads):
+    """`ready` for work that is done before a sleeping thread would be awake: 0 then, unless such work comes in a rush."""
+    global _asked
+    if threads <= 1:
+        return 0
+    if _pool and not _pool.asleep.value:
+        return _pool.address
+    before, _asked = _asked, time.perf_counter()
+    return ready(threads) if _asked - before < RUSH else 0
 
 
 def _start():

@@ -6,19 +6,21 @@ integer matrices (np.matmul has them).
 """
 
 import functools
+import math
 
 import numpy as np
 
 from . import _check as check
 from . import _threads
 from ._jit import COMPILED
-from .arrays import contiguous_strides, empty
+from .arrays import WORTH_IT, contiguous_strides, empty
 from .matmul_plan import (
     ACTIVATIONS,
     SCRATCH,
     SERIAL_SKINNY,
     SERIAL_WORK,
     SHARED,
+    WAKING_WORK,
     borrow_scratch,
     is_skinny,
     make_plan,
@@ -34,7 +36,7 @@ if COMPILED:
 
     from . import amx, matmul_pairs, simd
     from ._jit import address_of
-    from ._pool import ready
+    from ._pool import if_awake, ready
     from .bfloat16 import round_bfloat16
     from .matmul_amx import make_amx, make_plan_amx, suits
     from .matmul_blocked import launch, make_matmul, part_address
@@ -104,7 +106,7 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, b
     if fresh:
         if beta != 0.0:
             raise ValueError("beta: accumulating needs an `out` to accumulate into")
-        out = empty(problem.shape, a.dtype)
+        out = problem.empty(problem.shape, a.dtype)
     elif out.shape != problem.shape or out.dtype is not a.dtype or not out.flags.writeable:
         check.writable("out", out, problem.shape, a.dtype)
     if pre is not None:
@@ -112,9 +114,9 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, b
     if problem.simple and (plain or fresh):           # the usual case: the loops see for themselves whether `out` overlaps a or b
         scratch = borrow_scratch(problem.scratch)
         threads = problem.threads
-        clash = launch(ready(threads), threads, problem.part, problem.worker, problem.finish, problem.plan, id(a), id(b), id(out),
-                       0 if bias is None else id(bias), 0 if residual is None else id(residual), 0 if pre is None else id(pre),
-                       alpha, beta, scratch, not fresh)
+        clash = launch(problem.pool(threads), threads, problem.part, problem.worker, problem.finish, problem.plan, id(a), id(b),
+                       id(out), 0 if bias is None else id(bias), 0 if residual is None else id(residual),
+                       0 if pre is None else id(pre), alpha, beta, scratch, not fresh)
         return_scratch(scratch)
         if not clash:
             return out
@@ -210,16 +212,17 @@ class _Problem:
         self.vector_a, self.vector_b = a.ndim == 1, b.ndim == 1
         self.shape = (*self.lead, *(() if self.vector_a else (m,)), *(() if self.vector_b else (n,)))
         self.full = (*self.lead, m, n)
+        self.empty = empty if math.prod(self.shape) * self.size >= WORTH_IT else np.empty
         self.options = {"transpose_a": transpose_a, "transpose_b": transpose_b, "activation": activation}
         self.precision = precision
         if bias is not None and np.shape(bias) != (n,):
             raise ValueError(f"bias: expected shape ({n},), one number per column of the result, got {np.shape(bias)}")
         if residual is not None:
             check_residual(residual, self.shape)
-        self.empty = 0 in (*self.lead, m, n)
+        self.nothing = 0 in (*self.lead, m, n)
         self.naive = depth == 0 or not COMPILED
         self.simple = False
-        if self.empty or self.naive or self.rounds_first:
+        if self.nothing or self.naive or self.rounds_first:
             return
         # the loops write rows of numbers that lie together; other arrays are filled by a copy at the end
         self.direct = out is None or self._strides(out)[-1] == a.itemsize
@@ -252,6 +255,7 @@ class _Problem:
         strides = (*strides_a, *strides_b, c[-2], r[-2], r[-1], p[-2], bias.strides[0] if bias is not None else 0)
         skinny = is_skinny((m, n, depth), strides, a.itemsize) and not self.pairs
         self.threads = 1 if work < (SERIAL_SKINNY if skinny else SERIAL_WORK) else _threads.allowed
+        self.pool = ready if skinny or work >= WAKING_WORK else if_awake
         self.part = part_address()
         self.plan = make_plan((m, n, depth), strides, axes[-2:], a.itemsize, _LANES[a.itemsize], (ROWS, PANEL),
                               self.options["activation"], self.threads, self._extents(a, b, c), self.pairs)
@@ -275,7 +279,7 @@ class _Problem:
         return lows_and_highs
 
     def run(self, a, b, out, bias, residual, pre, alpha, beta):
-        if self.empty:
+        if self.nothing:
             return
         if self.rounds_first:                 # the copies are a problem of their own: their strides are others
             matmul(round_bfloat16(a), round_bfloat16(b), out, alpha=alpha, beta=beta, bias=bias, residual=residual, pre=pre,
@@ -288,7 +292,7 @@ class _Problem:
             target = out if self.direct else np.array(out, order="C")
             kept = pre if pre is None or self.pre_direct else empty(self.shape, a.dtype)
             scratch = borrow_scratch(self.scratch)
-            launch(ready(self.threads), self.threads, self.part, self.worker, self.finish, self.plan, id(a), id(b), id(target),
+            launch(self.pool(self.threads), self.threads, self.part, self.worker, self.finish, self.plan, id(a), id(b), id(target),
                    *[0 if x is None else id(x) for x in (bias, residual, kept)], alpha, beta, scratch, False)
             return_scratch(scratch)
             if target is not out:

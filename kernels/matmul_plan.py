@@ -22,7 +22,8 @@ STRIPS = P_FIELDS - P_DONE                    # of columns, at most, where a pro
 
 ACTIVATIONS = {None: 0, "relu": 1, "gelu": 2, "gelu_tanh": 3, "silu": 4}
 
-SERIAL_WORK = 1 << 20                         # multiply-adds below which a second thread costs more than it brings
+SERIAL_WORK = 1 << 17                         # multiply-adds below which a second thread costs more than it brings
+WAKING_WORK = 1 << 20                         # and below which it is not woken where it sleeps
 SERIAL_SKINNY = 1 << 18                       # the same with few rows, where reading B is what takes the time
 
 

@@ -117,6 +117,32 @@ def test_a_thread_wakes_off_its_callers_core_and_gets_all_cores_back():
         until(lambda: os.sched_getaffinity(helper) == cores)
 
 
+@pytest.mark.skipif(kernels._threads.pool_size() < 2, reason="nobody to wake")
+def test_small_work_wakes_nobody_unless_it_comes_in_a_rush(monkeypatch):
+    every_task_once(3, 6)
+    pool = _pool._pool
+    assert _pool.if_awake(1) == 0 and _pool.if_awake(2) == pool.address
+    until(lambda: all(pool.dozing))
+    for _ in range(2):
+        time.sleep(0.01)
+        assert _pool.if_awake(2) == 0 and all(pool.dozing)
+    monkeypatch.setattr(_pool, "RUSH", 60.0)
+    assert _pool.if_awake(2) == pool.address and not any(pool.dozing)
+
+
+@pytest.mark.skipif(kernels._threads.pool_size() < 2, reason="nobody to wake")
+def test_a_small_product_is_the_same_with_a_thread_asleep_or_awake():
+    rng = np.random.default_rng(7)
+    a, b = rng.standard_normal((2, 64, 64), dtype=np.float32)
+    results = []
+    for pause in (0, 0.02):
+        every_task_once(3, 8)
+        time.sleep(pause)
+        results.append(kernels.matmul(a, b))
+    np.testing.assert_array_equal(*results)
+    np.testing.assert_allclose(results[0], a @ b, atol=1e-4)
+
+
 def until(true):
     """Wait, at most ten seconds."""
     end = time.monotonic() + 10

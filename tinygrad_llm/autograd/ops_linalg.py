@@ -18,7 +18,7 @@ from .ops_common import derived, normal_axes, value
 from .ops_shape import as_tensor, expand_dims, moveaxis, transpose
 from .state import autocast, local, switches
 
-SMALL = 80**3  # multiply-adds; below, np.matmul's lower call cost wins (64³: 4.4 against 6.4 µs; 96³: 13 and 13)
+SMALL = 72**3  # multiply-adds; below, np.matmul's lower call cost wins (64³: 5.6 µs against 5.3 to 6.2; 80³: 10 and 8)
 
 COLUMNS = 1 << 12  # numbers; above, a product with ones is up to three times as fast as NumPy's sum over rows
 
