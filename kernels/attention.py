@@ -7,11 +7,10 @@ import numpy as np
 from kernels import attention_plain
 from kernels._jit import COMPILED
 from kernels._threads import get_num_threads
-from kernels.attention_problem import make_problem, newest
+from kernels.attention_problem import keep, make_problem, newest
 from kernels.reference_attention import gradient_buffers, output_buffer
 
 FEW_QUERIES = 8              # up to so many new tokens, decoding reads the cache in place; more go through the tiles
-MOST_PROBLEMS = 256
 
 _problems = {}
 
@@ -51,12 +50,7 @@ def _problem(q, k, v, options):
         p = _problems.get(key)
     except TypeError:                # a bias, a mask, lengths: arrays, whose numbers count
         return make_problem(q, k, v, **options)
-    if p is None:
-        p = make_problem(q, k, v, **options)
-        if len(_problems) >= MOST_PROBLEMS:
-            _problems.clear()
-        _problems[key] = p
-    return p
+    return p or keep(_problems, key, make_problem(q, k, v, **options))
 
 
 def _in_tiles(way, p, arrays):
@@ -78,12 +72,13 @@ def _matrix_tiles(p):
 
 def _run(module, kind, way, p, arrays):
     """Run the kernel of one module in one precision; False if it met numbers it cannot handle."""
-    key = (module, get_num_threads(), *[None if x is None else x.strides for x in arrays.values()])
+    threads = get_num_threads()
+    key = (module, threads, *[None if x is None else x.strides for x in arrays.values()])
     plan = p.plans.get(key)
     if plan is None:
         from kernels.attention_plan import Plan
 
-        plan = p.plans[key] = Plan(p, module, way, kind, key[1], arrays)
+        plan = p.plans[key] = Plan(p, module, way, kind, threads, arrays)
     return plan.run(arrays)
 
 

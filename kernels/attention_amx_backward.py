@@ -156,7 +156,7 @@ def score_tile(p, b, h, t, s, queries, rows, keys, values, form, tile, hiding, r
         A, width, columns = (keys, p.K_padded, form) if n == 0 else (values, p.V_padded, form + 2 * FORM * len(pieces) * p.K_padded)
         score_and_form(tile + n * TILE * ROW, ROW, A, columns, width // 32, -last, -first, record, n * steps // 2,
                        (n + 1) * steps // 2, like, pieces)
-    hide_and_bias(p, tile, b, h, t, s, queries, rows, TILE, VECTORS, hiding, like)
+    hide_and_bias(p, tile, b, h, t, s, queries, rows, TILE, VECTORS, first, last, hiding, like)
 
 
 @jit

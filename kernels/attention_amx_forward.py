@@ -148,7 +148,7 @@ def query_tile(p, b, h, t, queries, s_base, s_end, keys, values, work, words, sc
             first, last = tile_band(p, b, t, s, queries, rows)
             score_and_weigh(tile, ROW, keys + place * p.K_padded, columns_q, p.K_padded // 32, -last, -first, record, 0, steps,
                             scale, pieces)
-            hide_and_bias(p, tile, b, h, t, s, queries, rows, TILE, VECTORS, hiding, scale)
+            hide_and_bias(p, tile, b, h, t, s, queries, rows, TILE, VECTORS, first, last, hiding, scale)
         else:
             for n in range(steps):
                 weigh_rows(record, n, scale, pieces)

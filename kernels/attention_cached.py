@@ -21,7 +21,7 @@ from kernels._jit import jit
 from kernels.arrays import CACHE_LINE, HEAD
 from kernels.attention_launch import launch, pointer_to, worker_address
 from kernels.attention_plan import WANTED_TASKS
-from kernels.attention_problem import make_problem, newest
+from kernels.attention_problem import keep, make_problem, newest
 from kernels.attention_products import sum_over
 from kernels.attention_tiles import INF, LOG2E, TILE, pack_rows
 from kernels.attention_vectors import _INT, _WORD, _vector, constant, exp2, lanes, peek, sizeof, splat, vload
@@ -33,7 +33,6 @@ SPLIT = 1024             # keys per split
 BLOCK = 512              # keys per step: long enough that the hardware sees streams
 STREAMS = 4              # of values, read side by side
 SERIAL_WORK = 1 << 18    # multiply-adds below which a second thread costs more than it brings
-MOST_LAYOUTS = 256       # of which the caches of one model take a few
 # fields of the int64 array that describes a call; Q, KEYS, VALUES, BIAS, OUT, LENGTHS, STARTS
 # (0: none) and WORK are arrays by their identity
 (B, H, HKV, T, K, V, K_PADDED, V_PADDED, Q, Q_B, Q_H, Q_T, Q_C, KEYS, K_B, K_H, K_S, K_C, VALUES, V_B, V_H, V_S, V_C,
@@ -338,13 +337,6 @@ def threads_for(longest, work, tasks, allowed):
 _layouts = {}
 
 
-def _keep(key, layout):
-    if len(_layouts) >= MOST_LAYOUTS:
-        _layouts.clear()
-    _layouts[key] = layout
-    return layout
-
-
 def decode(q, k, v, lengths, out, scale, window, bias):
     """attention_decode for a few queries in explicit vectors; checks like `make_problem`, which an unknown layout goes through."""
     lengths = np.asarray(lengths)
@@ -356,7 +348,7 @@ def decode(q, k, v, lengths, out, scale, window, bias):
     if layout is None or min(counts, default=0) < 0 or max(counts, default=0) > k.shape[2]:
         p = make_problem(q, k, v, bias=bias, scale=scale, window=window, is_causal=True, query_offset=newest(lengths, q.shape[2]),
                          kv_lengths=lengths)
-        layout, lengths, counts = _keep(key, Layout(p, q, k, v)), p.k_hi, p.k_hi.tolist()
+        layout, lengths, counts = keep(_layouts, key, Layout(p, q, k, v)), p.k_hi, p.k_hi.tolist()
     out = output_buffer(out, (*q.shape[:3], v.shape[3]), q.dtype, {"q": q, "k_cache": k, "v_cache": v, "bias": bias})
     threads = threads_for(max(counts, default=0), layout.work, layout.tasks, _threads.allowed)
     scratch = borrow_scratch(layout.bytes(threads))

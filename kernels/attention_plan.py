@@ -9,6 +9,7 @@ import numpy as np
 
 from kernels.arrays import CACHE_LINE, address, contiguous_strides
 from kernels.attention_tiles import TILE
+from kernels.matmul_plan import ceil_div, round_up
 
 ARRAYS = ("q", "k", "v", "out", "g", "dq", "dk", "dv", "mask", "bias", "dbias")
 _NUMBERS = ("B", "H", "Hkv", "T", "S", "K", "V", "K_padded", "V_padded", "left", "right", "threshold",
@@ -39,7 +40,7 @@ class Plan:
 
             self.point("config", CONFIG)
         lane = kernel.WIDTH_MULTIPLE or CACHE_LINE // p.dtype.itemsize
-        K_padded, V_padded = -(-p.K // lane) * lane, -(-p.V // lane) * lane
+        K_padded, V_padded = round_up(p.K, lane), round_up(p.V, lane)
         self.set(B=p.B, H=p.H, Hkv=p.Hkv, T=p.T, S=p.S, K=p.K, V=p.V, left=p.left, right=p.right)
         self.set(K_padded=K_padded, V_padded=V_padded)
         for name in ("offset", "q_len", "k_lo", "k_hi"):
@@ -66,7 +67,7 @@ class Plan:
             self.stride(name, strides)
         self.threads, self.dtype = threads_for(p, threads, tasks), p.dtype
         sizes = (K_padded, V_padded) if way == "forward" else (K_padded, V_padded, chunk)
-        bytes_each = -(-getattr(kernel, way + "_bytes")(p, *sizes) // 4096) * 4096 + CACHE_LINE
+        bytes_each = round_up(getattr(kernel, way + "_bytes")(p, *sizes), 4096) + CACHE_LINE
         self.set(work_bytes=bytes_each)
         self.room = self.threads * bytes_each + CACHE_LINE
         self.worker = worker_address(kernel, way, kind)
@@ -92,10 +93,9 @@ class Plan:
         """
         share_b, share_h = (dbias is not None and dbias.strides[axis] == 0 for axis in (0, 1))
         pairs = (1 if share_b else p.B) * (1 if share_h else p.Hkv)
-        chunks = max(1, min(-(-WANTED_TASKS // max(pairs, 1)), p.T // SHORTEST_CHUNK)) if dbias is None else 1
-        tiles = -(-max(p.T, 1) // TILE)
-        chunk = -(-tiles // chunks) * TILE
-        chunks = -(-max(p.T, 1) // chunk)
+        chunks = max(1, min(ceil_div(WANTED_TASKS, max(pairs, 1)), p.T // SHORTEST_CHUNK)) if dbias is None else 1
+        chunk = ceil_div(ceil_div(max(p.T, 1), TILE), chunks) * TILE
+        chunks = ceil_div(max(p.T, 1), chunk)
         self.set(chunks=chunks, chunk=chunk, tasks=pairs * chunks, share_b=share_b, share_h=share_h)
         return pairs * chunks, chunks, chunk
 
@@ -110,7 +110,7 @@ class Plan:
             if array is not None:
                 words[PLACE[name]] = address(parts.get(name, array))
         room, start = np.empty(self.room, np.uint8), address(words)
-        words[PLACE["work"]] = -(-address(room) // CACHE_LINE) * CACHE_LINE
+        words[PLACE["work"]] = round_up(address(room), CACHE_LINE)
         words[PLACE["counter"]], words[PLACE["unfit"]] = start + 8 * COUNTER, start + 8 * COUNTER + 8
         launch(self.threads, self.worker, start)
         for name, each in parts.items():         # dk and dv where several tasks add to them: in order

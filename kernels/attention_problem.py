@@ -67,6 +67,17 @@ def make_problem(q, k, v, *, bias=None, mask=None, key_mask=None, is_causal=Fals
         check_precision(precision, q))
 
 
+MOST_KEPT = 256              # of which the calls of one model take a few
+
+
+def keep(kept, key, value):
+    """`value`, which calls with an equal key find in `kept` from now on."""
+    if len(kept) >= MOST_KEPT:
+        kept.clear()
+    kept[key] = value
+    return value
+
+
 def check_array(name, x, shape, dtype):
     """An ndarray of exactly this shape and dtype."""
     if not isinstance(x, np.ndarray):

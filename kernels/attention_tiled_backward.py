@@ -106,7 +106,7 @@ def tile_gradients(p, b, h, t, s, queries, rows, keys, values, dk, dv, rows_q, c
     low, high = (first, last) if p.dbias == 0 else (-FAR, FAR)      # the bias' gradient takes in the whole tile
     product_in_band(tile, keys, k_row, columns_q, height, vectors, p.K, low, high, like)
     product_in_band(dtile, values, v_row, columns_g, height, vectors, p.V, low, high, like)
-    hide_and_bias(p, tile, b, h, t, s, queries, rows, height, vectors, scratch, like)
+    hide_and_bias(p, tile, b, h, t, s, queries, rows, height, vectors, first, last, scratch, like)
     if p.words != 0:
         drop_tile(dtile, height, vectors, row_words, column_words, p.threshold, keep)
     gradient_tile(tile, dtile, height, vectors, lse, delta, low, high, like)

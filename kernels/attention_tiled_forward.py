@@ -60,8 +60,8 @@ def tile_band(p, b, t, s, queries, rows):
 
 
 @jit
-def hide_and_bias(p, tile, b, h, t, s, queries, rows, height, vectors, scratch, like):
-    """Add the bias and put -inf where a key is hidden, doing nothing where nothing is."""
+def hide_and_bias(p, tile, b, h, t, s, queries, rows, height, vectors, first, last, scratch, like):
+    """Add the bias and put -inf where a key is hidden, doing nothing where nothing is; first, last: `tile_band`'s."""
     if p.bias != 0:
         add_bias(tile, p.bias + b * p.bias_b + h * p.bias_h + t * p.bias_t + s * p.bias_c, p.bias_t, p.bias_c,
                  rows, queries, scratch, like)
@@ -70,7 +70,6 @@ def hide_and_bias(p, tile, b, h, t, s, queries, rows, height, vectors, scratch, 
                     rows, queries, scratch, like)
     if p.holes != 0:
         hide_masked(tile, p.holes + b * p.S + s, np.int64(0), np.int64(1), rows, queries, scratch, like)
-    first, last = tile_band(p, b, t, s, queries, rows)
     if last < FAR or rows < height:
         hide_band(tile, height, vectors, rows, first, last, like)
 
@@ -124,7 +123,7 @@ def query_tile(p, b, h, t, queries, s_base, s_end, keys, values, work, words, sc
         first, last = tile_band(p, b, t, s, queries, rows)
         product_in_band(tile, keys + (s - s_base) * p.K_padded * size, p.K_padded * size, columns_q, height, vectors, p.K,
                         first, last, scale)
-        hide_and_bias(p, tile, b, h, t, s, queries, rows, height, vectors, scratch, scale)
+        hide_and_bias(p, tile, b, h, t, s, queries, rows, height, vectors, first, last, scratch, scale)
         softmax_tile(tile, height, vectors, top, total, shrink, first, last, scale)
         if p.words != 0:
             drop_tile(tile, height, vectors, row_words + 4 * t, column_words + 4 * s, p.threshold, keep)

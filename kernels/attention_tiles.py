@@ -88,9 +88,10 @@ def together(like):
 
 @jit
 def rows_seen(j, height, first, last, like):
-    """[low, high): the rows of a tile that the queries of vector j, or their neighbours, may see, rounded to groups of 8."""
+    """[low, high) among `height` rows: those that the queries of vector j, or their neighbours, may see, in whole groups of 8."""
     q = j * lanes(like) // together(like) * together(like)
-    return max(0, (q + first) // 8 * 8), min(height, (q + together(like) + last + 7) // 8 * 8)
+    low = min(height, max(0, (q + first) // 8 * 8))
+    return low, max(low, min(height, (q + together(like) + last + 7) // 8 * 8))
 
 
 @jit
@@ -101,7 +102,6 @@ def hide_band(tile, height, vectors, rows, first, last, like):
     for j in range(vectors):
         column = tile + j * step * size
         low, high = rows_seen(j, height, first, last, like)
-        low, high = min(low, height), max(min(high, height), 0)
         for s in range(0, low):
             store(column + s * TILE * size, hidden)
         for s in range(low, high):
@@ -110,7 +110,7 @@ def hide_band(tile, height, vectors, rows, first, last, like):
             before = max(-TILE, min(TILE, s - first - j * step))
             if after > 0 or before < step - 1:
                 store(here, select(lanes_between(after, before, like), vload(here, like), hidden))
-        for s in range(max(low, high), height):
+        for s in range(high, height):
             store(column + s * TILE * size, hidden)
 
 
