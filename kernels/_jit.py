@@ -95,7 +95,7 @@ class _Tasks:
     def __init__(self, function):
         functools.update_wrapper(self, function)
         self.py_func = function
-        self._entry = None
+        self._entry = self._ready = None
 
     @functools.cached_property
     def part(self):
@@ -103,6 +103,7 @@ class _Tasks:
         return jit(self.py_func)
 
     def _make_entry(self):
+        from ._pool import ready
         from ._spread import spread
 
         # the names of the arguments are written out: a call through *arguments costs 0.3 microseconds more
@@ -112,14 +113,12 @@ class _Tasks:
              f"    def {self.__name__}(parts, tasks, pool, {names}):\n"
              f"        spread(part, parts, tasks, pool, ({names},))\n"
              f"    return {self.__name__}", made)
-        self._entry = jit(made["make"](spread, self.part))
+        self._ready, self._entry = ready, jit(made["make"](spread, self.part))
         return self._entry
 
     def __call__(self, threads, tasks, *arguments):
         entry = self._entry or self._make_entry()
         if threads <= 1:
             return entry(1, tasks, 0, *arguments)
-        from ._pool import ready
-
         threads = min(threads, get_num_threads())     # a number kept from earlier may be larger
-        return entry(min(tasks, PARTS * threads), tasks, ready(threads), *arguments)
+        return entry(min(tasks, PARTS * threads), tasks, self._ready(threads), *arguments)

@@ -32,7 +32,7 @@ from numba.extending import intrinsic
 
 from kernels import simd
 from kernels._jit import jit
-from kernels.attention_vectors import constant, transpose_block, vload
+from kernels.vectors import constant, transpose_block, vload
 from kernels.simd import store, sum_lanes
 
 TILE_BYTES = 1024

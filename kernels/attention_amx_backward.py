@@ -42,7 +42,7 @@ from kernels.attention_tiles import (
     pack_rows,
     unpack_transposed,
 )
-from kernels.attention_vectors import vload
+from kernels.vectors import vload
 from kernels.simd import peek_i64, poke
 
 SPAN = 256               # queries whose forms are in use at a time

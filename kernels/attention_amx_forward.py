@@ -38,7 +38,7 @@ from kernels.attention_tiles import (
     softmax_tile,
     unpack_transposed,
 )
-from kernels.attention_vectors import constant, vload
+from kernels.vectors import constant, vload
 from kernels.simd import draw, peek_i64, poke, store
 
 FORM = 128               # bytes per column and piece of one split tile of 64 rows

@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 from kernels import simd
 from kernels._jit import jit
-from kernels.attention_vectors import _INT, _WORD, _vector, lanes, sizeof
+from kernels.vectors import _INT, _WORD, _vector, lanes, sizeof
 
 FAR = 1 << 40                   # further than any two positions lie apart
 # rows and vectors of the largest register tile: 4 × 4 of 32 registers, 6 × 2 of 16

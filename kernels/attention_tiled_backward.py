@@ -26,7 +26,7 @@ from kernels.attention_tiles import (
     pack_transposed,
     product_in_band,
 )
-from kernels.attention_vectors import constant, lanes, peek, sizeof, splat, vload, vload_part
+from kernels.vectors import constant, lanes, peek, sizeof, splat, vload, vload_part
 from kernels.simd import peek_i64, poke, store_part, sum_lanes
 
 WIDTH_MULTIPLE = None           # widths are padded to whole vectors

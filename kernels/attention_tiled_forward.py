@@ -28,7 +28,7 @@ from kernels.attention_tiles import (
     product_in_band,
     softmax_tile,
 )
-from kernels.attention_vectors import lanes, peek, sizeof, splat, vload
+from kernels.vectors import lanes, peek, sizeof, splat, vload
 from kernels.simd import peek_i64, poke, store_part
 
 WIDTH_MULTIPLE = None           # widths are padded to whole vectors

@@ -7,7 +7,7 @@ whole vectors, and the rows of the last tile padded to 64.
 """
 from kernels._jit import jit
 from kernels.attention_products import FAR, product_by_rows
-from kernels.attention_vectors import (
+from kernels.vectors import (
     byte_mask,
     constant,
     exp2,

@@ -32,7 +32,7 @@ from .simd import call_address, peek_f32, peek_i64, pointer_f32, poke
 
 LEAST_SCRATCH = 1 << 12                       # bytes, where norms leave their rows' statistics
 FORMULAS = {"relu": "relu", "silu": "silu", "gelu": "none", "gelu_tanh": "tanh"}
-layer_norm_rows, rms_norm_rows, turn_rows = norm._layer_norm.part, norm._rms_norm.part, rotary._turn.part
+normalize, turn_rows = norm.normalize.part, rotary._turn.part
 
 
 # ---- steps: functions of the address of their arguments ---------------------------------------------------------------
@@ -65,24 +65,26 @@ def line_at(args, place, width):
 def layer_norm_step(args, pool, scratch, unused):
     """rows, width, x, weight, bias, out, eps"""
     rows, width = number(args, 0), number(args, 1)
-    layer_norm_rows(0, 1, width, rows_at(args, 2, rows, width), None, line_at(args, 3, width), line_at(args, 4, width),
-                    peek_f32(args + 48), None, rows_at(args, 5, rows, width), carray(pointer_f32(scratch), (2, rows)))
+    normalize_rows(args, line_at(args, 4, width), carray(pointer_f32(scratch), (rows,)), scratch + 4 * rows)
 
 
 @jit
 def layer_norm_without_bias_step(args, pool, scratch, unused):
     """rows, width, x, weight, 0, out, eps"""
-    rows, width = number(args, 0), number(args, 1)
-    layer_norm_rows(0, 1, width, rows_at(args, 2, rows, width), None, line_at(args, 3, width), None, peek_f32(args + 48), None,
-                    rows_at(args, 5, rows, width), carray(pointer_f32(scratch), (2, rows)))
+    normalize_rows(args, None, carray(pointer_f32(scratch), (number(args, 0),)), scratch + 4 * number(args, 0))
 
 
 @jit
 def rms_norm_step(args, pool, scratch, unused):
     """rows, width, x, weight, 0, out, eps"""
+    normalize_rows(args, None, None, scratch)
+
+
+@jit
+def normalize_rows(args, bias, mean, rstd):
     rows, width = number(args, 0), number(args, 1)
-    rms_norm_rows(0, 1, width, rows_at(args, 2, rows, width), None, line_at(args, 3, width), peek_f32(args + 48), None,
-                  rows_at(args, 5, rows, width), carray(pointer_f32(scratch), (rows,)))
+    normalize(0, 1, width, rows_at(args, 2, rows, width), None, line_at(args, 3, width), bias, peek_f32(args + 48), None,
+              rows_at(args, 5, rows, width), mean, carray(pointer_f32(rstd), (rows,)))
 
 
 @jit

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import amx
 from ._jit import jit
-from .attention_vectors import constant, vload, vload_part
+from .vectors import constant, vload, vload_part
 from .matmul_epilogue import finish_block
 from .matmul_plan import SCRATCH, ceil_div, host_caches, round_up
 from .simd import call_address, draw, fetch_add, fma, peek_f32, peek_f64, peek_i64, poke, store, store_part

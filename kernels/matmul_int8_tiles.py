@@ -23,7 +23,7 @@ from numba.extending import intrinsic
 from . import amx, simd
 from ._jit import jit
 from .amx import TILE_BYTES, clear_block, close_tiles, open_tiles, store_block
-from .attention_vectors import transpose_block, vload, vload_part
+from .vectors import transpose_block, vload, vload_part
 from .simd import draw, peek_f64, peek_i64, pointer_f32, pointer_i32, poke, prefetch_second
 
 from .matmul_plan import (  # isort: skip

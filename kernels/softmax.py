@@ -9,9 +9,8 @@ import math
 import numpy as np
 
 from . import _check as check
-from ._jit import jit_tasks
-from ._rows import rows_of, share, span
-from .arrays import empty
+from ._jit import COMPILED, jit, jit_tasks
+from ._rows import empty_rows, rows_of, share, span
 from .vecmath import exp, exp_low, row_max, wide_vectors
 
 
@@ -51,17 +50,43 @@ def _log_softmax(task, tasks, width, x, out):
             y[i] = scratch[i] - log
 
 
+if COMPILED:
+    from .simd import fma, sum_lanes
+    from .vectors import constant, lanes, put, sizeof, take, vload
+
+    @jit
+    def _row_gradient(g, y, d):
+        """d = y · (g - Σ g·y) in explicit vectors, whose sum is two that do not wait for each other."""
+        like, width, g, y, d = y[0], y.size, g.ctypes.data, y.ctypes.data, d.ctypes.data
+        size, step, i = sizeof(like), lanes(like), 0
+        s = t = constant(0.0, like)
+        while i + 2 * step <= width:
+            s = fma(vload(g + i * size, like), vload(y + i * size, like), s)
+            t = fma(vload(g + (i + step) * size, like), vload(y + (i + step) * size, like), t)
+            i += 2 * step
+        while i < width:
+            s = fma(take(g + i * size, width - i, like), take(y + i * size, width - i, like), s)
+            i += step
+        total = sum_lanes(s + t)
+        for i in range(0, width, step):
+            at = i * size
+            put(d + at, take(y + at, width - i, like) * (take(g + at, width - i, like) - total), width - i, like)
+else:
+    def _row_gradient(g, y, d):
+        """d = y · (g - Σ g·y)"""
+        s = y.dtype.type(0)
+        for i in range(y.size):
+            s += g[i] * y[i]
+        for i in range(y.size):
+            d[i] = y[i] * (g[i] - s)
+
+
 @jit_tasks
 def _softmax_gradient(task, tasks, width, g, out, dx):
     wide_vectors()
     first, last = span(task, tasks, dx.shape[0])
     for r in range(first, last):
-        gr, y, d = g[r][:width], out[r][:width], dx[r][:width]
-        s = out.dtype.type(0)
-        for i in range(width):
-            s += gr[i] * y[i]
-        for i in range(width):
-            d[i] = y[i] * (gr[i] - s)
+        _row_gradient(g[r][:width], out[r][:width], dx[r][:width])
 
 
 @jit_tasks
@@ -99,13 +124,11 @@ def _forward(loop, name, x, axis, out):
     axis = check.axis_of(name, axis, check.rows("x", x).ndim)
     if out is not None:
         check.writable("out", out, x.shape, x.dtype, () if _same(out, x) else (x,))
-    if out is not None and out.flags.c_contiguous and axis == x.ndim - 1:
-        _call(loop, (x,), out)
-        return out
-    moved = _moved(x, axis, -1)
-    y = empty(moved.shape, x.dtype)
-    _call(loop, (moved,), y)
-    y = _moved(y, -1, axis)
+    last = axis == x.ndim - 1
+    if last and (out is None or out.flags.c_contiguous):
+        return _call(loop, (x,), out)
+    y = _call(loop, (np.moveaxis(x, axis, -1),))
+    y = y if last else np.moveaxis(y, -1, axis)
     if out is None:
         return y
     out[...] = y
@@ -115,21 +138,18 @@ def _forward(loop, name, x, axis, out):
 def _backward(loop, name, g, out, axis):
     check.like_array("g", g, check.rows("out", out))
     axis = check.axis_of(name, axis, out.ndim)
-    g, out = _moved(g, axis, -1), _moved(out, axis, -1)
-    dx = empty(out.shape, out.dtype)
-    _call(loop, (g, out), dx)
-    return _moved(dx, -1, axis)
+    if axis == out.ndim - 1:
+        return _call(loop, (g, out))
+    return np.moveaxis(_call(loop, (np.moveaxis(g, axis, -1), np.moveaxis(out, axis, -1))), -1, axis)
 
 
-def _moved(x, source, destination):
-    """np.moveaxis, at no cost where nothing moves."""
-    return x if (source - destination) % x.ndim == 0 else np.moveaxis(x, source, destination)
-
-
-def _call(loop, inputs, out):
+def _call(loop, inputs, out=None):
+    """The loop over the rows of its inputs, into `out` or a new array."""
+    out = empty_rows(inputs[0], out)
     if out.size:
         views, width = [rows_of(x) for x in (*inputs, out)], out.shape[-1]
         loop(*share(len(views[0]), width), width, *views)
+    return out
 
 
 def _same(a, b):

@@ -1,11 +1,12 @@
-"""Vectors for attention whose type follows a scalar: `like` is a number of the dtype at work, and lanes, sizes and
-constants follow from it, so that one source serves float32 and float64. Adds 2^x to the operations of `simd`.
+"""Vectors whose type follows a scalar: `like` is a number of the dtype at work, and lanes, sizes and constants follow from
+it, so that one source serves float32 and float64. Adds 2^x to the operations of `simd`.
 """
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from kernels import simd
+from kernels._jit import jit
 
 _INT = ir.IntType(64)
 _WORD = {types.float32: 4, types.float64: 8}
@@ -52,6 +53,14 @@ def vload_part(typingctx, address, count, like):
                           [simd._pointer(builder, args[0], kind), ir.Constant(ir.IntType(32), _WORD[like]), live,
                            ir.Constant(kind, None)])
     return vector(types.int64, types.int64, like), codegen
+
+
+@intrinsic
+def first_lanes(typingctx, x, count):
+    """The first `count` lanes of x, zeros after them."""
+    def codegen(context, builder, sig, args):
+        return builder.select(simd._first_lanes(builder, args[1], x), args[0], ir.Constant(simd._llvm(x), None))
+    return x(x, types.int64), codegen
 
 
 @intrinsic
@@ -158,6 +167,29 @@ def transpose_block(typingctx, source, source_stride, target, target_stride, lik
             builder.store(row, at(args[2], args[3], r), align=_WORD[like])
         return context.get_dummy_value()
     return types.void(types.int64, types.int64, types.int64, types.int64, like), codegen
+
+
+# -- rows whose length is no multiple of a vector's -----------------------------------------------
+
+@jit(forceinline=True)
+def row_of(x, r):
+    """The address of row r of an array."""
+    return x.ctypes.data + r * x.strides[0]
+
+
+@jit(forceinline=True)
+def take(address, count, like):
+    """A vector of the first `count` numbers, all where there are more; zeros after them."""
+    return vload(address, like) if count >= lanes(like) else vload_part(address, count, like)
+
+
+@jit(forceinline=True)
+def put(address, value, count, like):
+    """Write the first `count` numbers of a vector, all where there are more."""
+    if count >= lanes(like):
+        simd.store(address, value)
+    else:
+        simd.store_part(address, value, count)
 
 
 # -- 2^x ------------------------------------------------------------------------------------------
