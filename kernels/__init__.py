@@ -92,6 +92,9 @@ def _match_blas_threads():
 
 
 def _load(name, side):
+    from ._memory import keep_freed_memory
+
+    keep_freed_memory()
     if side == "numpy":
         return getattr(importlib.import_module(".reference", __name__), name)
     from ._threads import leave_cores_to_kernels

@@ -157,7 +157,7 @@ def _relu_lines(formula):
     return values, slopes, overwrite
 
 
-def _unary(values, slopes, _):
+def _unary(values, slopes, overwrite):
     """forward(x, out) and backward(g, x, dx) over lines of numbers"""
     @jit_tasks
     def forward(task, tasks, width, total, x, out):
@@ -176,7 +176,26 @@ def _unary(values, slopes, _):
     return forward, backward
 
 
-def _gated(formula):
+def _gated_lines(formula):
+    """Of lines: `values(gate, up, y)`: y = formula(gate) · up, `slopes(g, gate, up, dgate, dup)`: its gradients."""
+    @jit
+    def values(gate, up, y):
+        wide_vectors()
+        for i in range(gate.size):
+            y[i] = formula(gate[i])[0] * up[i]
+
+    @jit
+    def slopes(g, gate, up, dgate, dup):
+        wide_vectors()
+        for i in range(gate.size):
+            value, slope = formula(gate[i])
+            dgate[i] = g[i] * up[i] * slope
+            dup[i] = g[i] * value
+
+    return values, slopes
+
+
+def _gated(values, slopes):
     """forward(gate, up, out) and backward(g, gate, up, dgate, dup) over lines of numbers"""
     @jit_tasks
     def forward(task, tasks, width, total, gate, up, out):
@@ -184,9 +203,7 @@ def _gated(formula):
         first, last = span(task, tasks, gate.shape[0])
         for r in range(first, last):
             a = gate[r][:min(width, total - r * width)]
-            b, y = up[r][:a.size], out[r][:a.size]
-            for i in range(a.size):
-                y[i] = formula(a[i])[0] * b[i]
+            values(a, up[r][:a.size], out[r][:a.size])
 
     @jit_tasks
     def backward(task, tasks, width, total, g, gate, up, dgate, dup):
@@ -194,35 +211,40 @@ def _gated(formula):
         first, last = span(task, tasks, gate.shape[0])
         for r in range(first, last):
             a = gate[r][:min(width, total - r * width)]
-            gr, b, da, db = g[r][:a.size], up[r][:a.size], dgate[r][:a.size], dup[r][:a.size]
-            for i in range(a.size):
-                value, slope = formula(a[i])
-                da[i] = gr[i] * b[i] * slope
-                db[i] = gr[i] * value
+            slopes(g[r][:a.size], a, up[r][:a.size], dgate[r][:a.size], dup[r][:a.size])
 
     return forward, backward
 
 
-def _from_tables():
-    """GELU's lines for float32 where the host can read tables in registers."""
+def _in_vectors():
+    """Functions in explicit vectors of float32, value and slope: SiLU, and GELU where the host can read tables in registers."""
     if not COMPILED:
         return {}
     from . import simd
 
-    if simd.LANES32 != 16:
-        return {}
-    from . import gelu_table
+    functions = {"silu": (simd.silu_f32, simd.silu_slope_f32)}
+    if simd.LANES32 == 16:
+        from . import gelu_table
 
-    return gelu_table.LINES if gelu_table.AVAILABLE else {}
+        functions.update(gelu_table.FUNCTIONS if gelu_table.AVAILABLE else {})
+    return functions
+
+
+def _made(make, functions):
+    return {name: make(*pair) for name, pair in functions.items()}
 
 
 _FORMULAS = {"relu": _formula(_relu), "silu": _formula(_silu), "none": _formula(_gelu), "tanh": _formula(_gelu_tanh),
              "tanh itself": _formula(_tanh), "erf": _formula(_erf), "softplus": _formula(_softplus), "expm1": _formula(_expm1)}
 LINES64 = {**{name: _lines(formula) for name, formula in _FORMULAS.items()}, "relu": _relu_lines(_FORMULAS["relu"])}
-LINES32 = {**LINES64, **_from_tables()}
-_UNARY = {np.dtype(dtype): {name: _unary(*three) for name, three in lines.items()}
-          for dtype, lines in (("float32", LINES32), ("float64", LINES64))}
-_GATED = dict.fromkeys(_UNARY, {name: _gated(_FORMULAS[name]) for name in ("silu", "none", "tanh")})
+GATED64 = {name: _gated_lines(_FORMULAS[name]) for name in ("silu", "none", "tanh")}
+LINES32, GATED32 = LINES64, GATED64
+if COMPILED:
+    from .lines import make_gated_lines, make_lines
+
+    LINES32, GATED32 = {**LINES64, **_made(make_lines, _in_vectors())}, {**GATED64, **_made(make_gated_lines, _in_vectors())}
+_UNARY = {check.F32: _made(_unary, LINES32), check.F64: _made(_unary, LINES64)}
+_GATED = {check.F32: _made(_gated, GATED32), check.F64: _made(_gated, GATED64)}
 
 
 # ---- the kernels ------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from . import simd
 from ._jit import jit
-from .simd import LANES32, bits, f32, fma, i32, load_f32, load_part_f32, select, splat_f32, store, store_part, vabs, vmax, vmin
+from .simd import LANES32, bits, f32, fma, i32, select, splat_f32, vabs, vmax, vmin
 
 AVAILABLE = LANES32 == 16 and simd.cpu_features().get("avx512f", False)
 PIECES, DEGREE, PER_UNIT = 32, 4, np.float32(5)
@@ -72,8 +72,8 @@ def _make_curve(curve):
     return at
 
 
-def _make_lines(gate_and_fall):
-    """As `activation._lines`, for contiguous float32."""
+def _make_functions(gate_and_fall):
+    """GELU and its slope, from vector to vector."""
     gate, slope = _make_curve(lambda a: gate_and_fall(a)[0]), _make_curve(lambda a: _slope(gate_and_fall, a))
 
     @jit
@@ -86,31 +86,7 @@ def _make_lines(gate_and_fall):
         d = slope(vmin(splat_f32(END), vabs(x)))
         return select(x < np.float32(0), d, np.float32(1) - d)
 
-    @jit
-    def values(x, y):
-        source, target, n = x.ctypes.data, y.ctypes.data, x.size
-        whole = n // LANES32 * LANES32
-        for i in range(0, whole, LANES32):
-            store(target + 4 * i, value(load_f32(source + 4 * i)))
-        if whole < n:
-            store_part(target + 4 * whole, value(load_part_f32(source + 4 * whole, n - whole)), n - whole)
-
-    @jit
-    def slopes(g, x, dx):
-        upstream, source, target, n = g.ctypes.data, x.ctypes.data, dx.ctypes.data, x.size
-        whole = n // LANES32 * LANES32
-        for i in range(0, whole, LANES32):
-            store(target + 4 * i, load_f32(upstream + 4 * i) * rise(load_f32(source + 4 * i)))
-        if whole < n:
-            rest = n - whole
-            part = load_part_f32(upstream + 4 * whole, rest) * rise(load_part_f32(source + 4 * whole, rest))
-            store_part(target + 4 * whole, part, rest)
-
-    @jit
-    def overwrite(x):
-        values(x, x)
-
-    return values, slopes, overwrite
+    return value, rise
 
 
-LINES = {"none": _make_lines(_normal), "tanh": _make_lines(_logistic)}
+FUNCTIONS = {"none": _make_functions(_normal), "tanh": _make_functions(_logistic)}

@@ -440,6 +440,22 @@ def exp_low_f32(x):
     return (fma(p * r, r, r) + np.float32(1)) * from_bits(bits(shifted) << 23)
 
 
+@jit
+def silu_f32(x):
+    """x σ(x), from e⁻ᵃ with a = |x|: no overflow, and no loss of digits for x << 0."""
+    e = exp_low_f32(-vabs(x))
+    r = np.float32(1) / (e + np.float32(1))
+    return vmax(splat_f32(-500), x) * select(x < np.float32(0), e * r, r)          # -500: for inf · 0
+
+
+@jit
+def silu_slope_f32(x):
+    """σ + x σ (1 - σ)"""
+    e = exp_low_f32(-vabs(x))
+    r = np.float32(1) / (e + np.float32(1))
+    return fma(vmin(splat_f32(500), vmax(splat_f32(-500), x)), e * (r * r), select(x < np.float32(0), e * r, r))
+
+
 # -- across lanes ---------------------------------------------------------------------------------
 
 def _fold(builder, values, lanes, combine):

@@ -167,11 +167,12 @@ WIDE = """
     from kernels import amx, simd
     assert simd.LANES32 == 16
     amx.AVAILABLE = True                                  # whatever the system says: nothing is run
-    from kernels import gelu_table, matmul_call, matmul_int8_tiles, matmul_quantized
+    from kernels import activation, gelu_table, matmul_call, matmul_int8_tiles, matmul_quantized
     from kernels.attention_launch import worker_address
     assert gelu_table.AVAILABLE and matmul_int8_tiles.AVAILABLE
     line = float32[::1]
-    for values, slopes, overwrite in gelu_table.LINES.values():
+    for name in gelu_table.FUNCTIONS:
+        values, slopes, overwrite = activation.LINES32[name]
         values.compile((line, line)), slopes.compile((line, line, line)), overwrite.compile((line,))
     made = [matmul_call.tiles(amx.THREE_PIECES)[0], matmul_call.worker_address(4, False, True), matmul_quantized.tiles_address()]
     for way in ("forward", "backward"):

@@ -4,11 +4,12 @@ state.py (switches) → node.py (the graph) → tensor.py → op.py (the registr
 → ops_*.py (the operations) → methods.py (what can be called on a Tensor) → functional.py.
 """
 
+from kernels._memory import keep_freed_memory
+
 from . import methods as methods
 from .anomaly import AnomalyError, detect_anomaly
 from .checkpointing import checkpoint
 from .engine import GradientError, backward, grad
-from .memory import keep_freed_memory
 from .node import mark_written
 from .op import Op, custom_op, op, registry
 from .ops import *  # noqa: F403

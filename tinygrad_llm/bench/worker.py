@@ -33,9 +33,6 @@ def use_threads(contestant: str, threads: int) -> None:
     """The environment was set by the parent; libraries with a switch of their own get told as well."""
     if is_ours(contestant):
         import kernels
-        from tinygrad_llm.autograd import keep_freed_memory
-
-        keep_freed_memory()  # as for whoever uses the engine
         kernels.set_num_threads(threads)
     elif contestant in ("torch", "compile", "transformers"):
         import torch
