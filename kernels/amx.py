@@ -32,8 +32,8 @@ from numba.extending import intrinsic
 
 from kernels import simd
 from kernels._jit import jit
-from kernels.vectors import constant, transpose_block, vload
 from kernels.simd import store, sum_lanes
+from kernels.vectors import constant, transpose_block, vload
 
 TILE_BYTES = 1024
 ONE_PIECE, THREE_PIECES = (0,), (0, 0, 0)

@@ -42,8 +42,8 @@ from kernels.attention_tiles import (
     pack_rows,
     unpack_transposed,
 )
-from kernels.vectors import vload
 from kernels.simd import peek_i64, poke
+from kernels.vectors import vload
 
 SPAN = 256               # queries whose forms are in use at a time
 # what `form_rows` reads: addresses of a tile of scores and of dP, of lse and delta, and of the three forms to be made

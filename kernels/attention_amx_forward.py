@@ -38,8 +38,8 @@ from kernels.attention_tiles import (
     softmax_tile,
     unpack_transposed,
 )
-from kernels.vectors import constant, vload
 from kernels.simd import draw, peek_i64, poke, store
+from kernels.vectors import constant, vload
 
 FORM = 128               # bytes per column and piece of one split tile of 64 rows
 ROW = 4 * TILE           # bytes of a row of one tile of scores

@@ -24,10 +24,10 @@ from kernels.attention_plan import WANTED_TASKS
 from kernels.attention_problem import keep, make_problem, newest
 from kernels.attention_products import sum_over
 from kernels.attention_tiles import INF, LOG2E, TILE, pack_rows
-from kernels.vectors import _INT, _WORD, _vector, constant, exp2, lanes, peek, sizeof, splat, vload
 from kernels.matmul_plan import borrow_scratch, return_scratch, round_up
 from kernels.reference_attention import output_buffer
 from kernels.simd import draw, fetch_add, max_lanes, peek_f64, peek_i64, poke, store, store_part, sum_lanes, vmax
+from kernels.vectors import _INT, _WORD, _vector, constant, exp2, lanes, peek, sizeof, splat, vload
 
 SPLIT = 1024             # keys per split
 BLOCK = 512              # keys per step: long enough that the hardware sees streams

@@ -26,8 +26,8 @@ from kernels.attention_tiles import (
     pack_transposed,
     product_in_band,
 )
-from kernels.vectors import constant, lanes, peek, sizeof, splat, vload, vload_part
 from kernels.simd import peek_i64, poke, store_part, sum_lanes
+from kernels.vectors import constant, lanes, peek, sizeof, splat, vload, vload_part
 
 WIDTH_MULTIPLE = None           # widths are padded to whole vectors
 

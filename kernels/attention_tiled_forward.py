@@ -28,8 +28,8 @@ from kernels.attention_tiles import (
     product_in_band,
     softmax_tile,
 )
-from kernels.vectors import lanes, peek, sizeof, splat, vload
 from kernels.simd import peek_i64, poke, store_part
+from kernels.vectors import lanes, peek, sizeof, splat, vload
 
 WIDTH_MULTIPLE = None           # widths are padded to whole vectors
 

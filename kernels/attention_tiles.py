@@ -7,6 +7,7 @@ whole vectors, and the rows of the last tile padded to 64.
 """
 from kernels._jit import jit
 from kernels.attention_products import FAR, product_by_rows
+from kernels.simd import poke, select, store, vmax
 from kernels.vectors import (
     byte_mask,
     constant,
@@ -25,7 +26,6 @@ from kernels.vectors import (
     vload,
     vload_part,
 )
-from kernels.simd import poke, select, store, vmax
 
 TILE = 64                       # keys per tile, queries per tile
 LOG2E = 1.4426950408889634

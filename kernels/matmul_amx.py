@@ -14,11 +14,11 @@ import numpy as np
 
 from . import amx
 from ._jit import jit
-from .vectors import constant, vload, vload_part
 from .matmul_epilogue import finish_block
 from .matmul_plan import SCRATCH, ceil_div, host_caches, round_up
 from .simd import call_address, draw, fetch_add, fma, peek_f32, peek_f64, peek_i64, poke, store, store_part
 from .simd import prefetch_to_write as ask_to_write
+from .vectors import constant, vload, vload_part
 
 from .matmul_plan import (  # isort: skip
     A1, A2, B1, B2, BLOCK_M, BLOCK_N, C1, C2, CHUNKS, COL_B, FIELDS, K, KC, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_C,

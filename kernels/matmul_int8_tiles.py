@@ -23,8 +23,8 @@ from numba.extending import intrinsic
 from . import amx, simd
 from ._jit import jit
 from .amx import TILE_BYTES, clear_block, close_tiles, open_tiles, store_block
-from .vectors import transpose_block, vload, vload_part
 from .simd import draw, peek_f64, peek_i64, pointer_f32, pointer_i32, poke, prefetch_second
+from .vectors import transpose_block, vload, vload_part
 
 from .matmul_plan import (  # isort: skip
     BLOCK_M, BLOCK_N, CHUNKS, FIELDS, K, M, N, P_A, P_B, P_BIAS, P_C, P_COUNTER, P_RES, PIECE, ROW_C, SCRATCH, SHARED, TASKS_M,

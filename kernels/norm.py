@@ -61,7 +61,8 @@ def add_rms_norm_backward(g_out, g_total, total, weight, rstd):
 
 def _forward(x, residual, weight, bias, eps, out=None, centred=True):
     """(total, y, mean, rstd); without a residual total is None, and where no mean is taken off mean is."""
-    weight, bias = _vectors(x, weight, bias)
+    check.rows("x", x)
+    weight, bias = _vector("weight", weight, x), _vector("bias", bias, x)
     if out is not None:
         check.writable("out", out, x.shape, x.dtype, (x, weight, bias))
     y, total = empty_rows(x, out), None if residual is None else empty(x.shape, x.dtype)
@@ -82,7 +83,7 @@ def _forward(x, residual, weight, bias, eps, out=None, centred=True):
 
 def _backward(g, g_total, x, weight, mean, rstd):
     """(dx, dweight, dbias); without a weight dweight is None, and without a mean dbias is."""
-    (weight,) = _vectors(x, weight)
+    weight = _vector("weight", weight, check.rows("x", x))
     check.like_array("g", g, x)
     if g_total is not None:
         check.like_array("g_total", g_total, x)
@@ -99,14 +100,13 @@ def _backward(g, g_total, x, weight, mean, rstd):
     return dx, None if weight is None else summed[0], None if mean is None else summed[1]
 
 
-def _vectors(x, *vectors):
-    check.rows("x", x)
-    width, contiguous = x.shape[-1:], []
-    for name, vector in zip(("weight", "bias"), vectors):
-        if vector is not None and (type(vector) is not np.ndarray or vector.dtype is not x.dtype or vector.shape != width):
-            check.vector(name, vector, x, *width)
-        contiguous.append(vector if vector is None or vector.flags.c_contiguous else np.ascontiguousarray(vector))
-    return contiguous
+def _vector(name, vector, x):
+    """None, or one contiguous number per column of x."""
+    if vector is None:
+        return None
+    if type(vector) is not np.ndarray or vector.dtype is not x.dtype or vector.shape != x.shape[-1:]:
+        check.vector(name, vector, x, *x.shape[-1:])
+    return vector if vector.flags.c_contiguous else np.ascontiguousarray(vector)
 
 
 def _maybe(change, x):

@@ -13,7 +13,6 @@ from .simd import fma, sum_lanes
 from .vecmath import wide_vectors
 from .vectors import constant, first_lanes, lanes, put, row_of, sizeof, take, vload
 
-
 # ---- forward ----------------------------------------------------------------------------------------------------------
 
 @jit(forceinline=True)
