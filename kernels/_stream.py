@@ -6,9 +6,10 @@ Such writes reach other threads' sight with the next atomic act, and every kerne
 from ._jit import COMPILED, jit
 
 LARGE = 48 << 20                              # bytes of a result from which it pays
+LARGE_AS_MADE = 16 << 20                      # the same where a loop writes each vector as it makes it, and copies nothing
 
 if COMPILED:
-    from .simd import LANES32, load_f32, load_f64, prefetch_second, store_stream
+    from .simd import LANES32, load_f32, load_f64, prefetch_second, store, store_stream
 
     BYTES = 4 * LANES32
 
@@ -18,6 +19,14 @@ if COMPILED:
         first, end = x.ctypes.data + start * x.itemsize, x.ctypes.data + min(stop, x.size) * x.itemsize
         for address in range(first, end, 64):
             prefetch_second(address)
+
+    @jit(forceinline=True)
+    def write(address, vector, past):
+        """A whole vector; past the caches only where its address is a multiple of its size."""
+        if past:
+            store_stream(address, vector)
+        else:
+            store(address, vector)
 
     @jit
     def stream(into, source):

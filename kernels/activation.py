@@ -12,6 +12,7 @@ import numpy as np
 from . import _check as check
 from ._jit import COMPILED, jit, jit_tasks
 from ._rows import empty_rows, flat_or_rows, share, span
+from ._stream import LARGE_AS_MADE
 from .arrays import empty
 from .vecmath import by_dtype, erf, exp, expm1, logistic, logistic2, normal_tail, rounded, softplus, tanh, wide_vectors
 
@@ -120,15 +121,15 @@ def _expm1(real):
 # ---- loops ------------------------------------------------------------------------------------------------------------
 
 def _lines(formula):
-    """Of a line: `values(x, y)`: y = formula(x), `slopes(g, x, dx)`: dx = g · formula'(x), `overwrite(x)`: x = formula(x)."""
+    """Of a line: `values(x, y, _)`: y = formula(x), `slopes(g, x, dx, _)`: dx = g · formula'(x), `overwrite(x)`: x = formula(x)."""
     @jit
-    def values(x, y):
+    def values(x, y, _):
         wide_vectors()
         for i in range(x.size):
             y[i] = formula(x[i])[0]
 
     @jit
-    def slopes(g, x, dx):
+    def slopes(g, x, dx, _):
         wide_vectors()
         for i in range(x.size):
             dx[i] = g[i] * formula(x[i])[1]
@@ -147,7 +148,7 @@ def _relu_lines(formula):
     values, _, overwrite = _lines(formula)
 
     @jit
-    def slopes(g, x, dx):
+    def slopes(g, x, dx, _):
         wide_vectors()
         zero = x.dtype.type(0)
         for i in range(x.size):
@@ -160,32 +161,32 @@ def _relu_lines(formula):
 def _unary(values, slopes, overwrite):
     """forward(x, out) and backward(g, x, dx) over lines of numbers"""
     @jit_tasks
-    def forward(task, tasks, width, total, x, out):
+    def forward(task, tasks, width, total, past, x, out):
         first, last = span(task, tasks, x.shape[0])
         for r in range(first, last):
             row = x[r][:min(width, total - r * width)]
-            values(row, out[r][:row.size])
+            values(row, out[r][:row.size], past)
 
     @jit_tasks
-    def backward(task, tasks, width, total, g, x, dx):
+    def backward(task, tasks, width, total, past, g, x, dx):
         first, last = span(task, tasks, x.shape[0])
         for r in range(first, last):
             row = x[r][:min(width, total - r * width)]
-            slopes(g[r][:row.size], row, dx[r][:row.size])
+            slopes(g[r][:row.size], row, dx[r][:row.size], past)
 
     return forward, backward
 
 
 def _gated_lines(formula):
-    """Of lines: `values(gate, up, y)`: y = formula(gate) · up, `slopes(g, gate, up, dgate, dup)`: its gradients."""
+    """Of lines: `values(gate, up, y, _)`: y = formula(gate) · up, `slopes(g, gate, up, dgate, dup, _)`: its gradients."""
     @jit
-    def values(gate, up, y):
+    def values(gate, up, y, _):
         wide_vectors()
         for i in range(gate.size):
             y[i] = formula(gate[i])[0] * up[i]
 
     @jit
-    def slopes(g, gate, up, dgate, dup):
+    def slopes(g, gate, up, dgate, dup, _):
         wide_vectors()
         for i in range(gate.size):
             value, slope = formula(gate[i])
@@ -198,31 +199,31 @@ def _gated_lines(formula):
 def _gated(values, slopes):
     """forward(gate, up, out) and backward(g, gate, up, dgate, dup) over lines of numbers"""
     @jit_tasks
-    def forward(task, tasks, width, total, gate, up, out):
+    def forward(task, tasks, width, total, past, gate, up, out):
         wide_vectors()
         first, last = span(task, tasks, gate.shape[0])
         for r in range(first, last):
             a = gate[r][:min(width, total - r * width)]
-            values(a, up[r][:a.size], out[r][:a.size])
+            values(a, up[r][:a.size], out[r][:a.size], past)
 
     @jit_tasks
-    def backward(task, tasks, width, total, g, gate, up, dgate, dup):
+    def backward(task, tasks, width, total, past, g, gate, up, dgate, dup):
         wide_vectors()
         first, last = span(task, tasks, gate.shape[0])
         for r in range(first, last):
             a = gate[r][:min(width, total - r * width)]
-            slopes(g[r][:a.size], a, up[r][:a.size], dgate[r][:a.size], dup[r][:a.size])
+            slopes(g[r][:a.size], a, up[r][:a.size], dgate[r][:a.size], dup[r][:a.size], past)
 
     return forward, backward
 
 
 def _in_vectors():
-    """Functions in explicit vectors of float32, value and slope: SiLU, and GELU where the host can read tables in registers."""
+    """(value, slope, both) in explicit vectors of float32: SiLU, and GELU where the host can read tables in registers."""
     if not COMPILED:
         return {}
     from . import simd
 
-    functions = {"silu": (simd.silu_f32, simd.silu_slope_f32)}
+    functions = {"silu": (simd.silu_f32, simd.silu_slope_f32, simd.silu_and_slope_f32)}
     if simd.LANES32 == 16:
         from . import gelu_table
 
@@ -231,7 +232,7 @@ def _in_vectors():
 
 
 def _made(make, functions):
-    return {name: make(*pair) for name, pair in functions.items()}
+    return {name: make(*of_name) for name, of_name in functions.items()}
 
 
 _FORMULAS = {"relu": _formula(_relu), "silu": _formula(_silu), "none": _formula(_gelu), "tanh": _formula(_gelu_tanh),
@@ -256,7 +257,7 @@ def _run(loop, inputs, outputs):
     if inputs[0].ndim == 0:
         inputs, outputs = [x.reshape(1) for x in inputs], [x.reshape(1) for x in outputs]
     views, width, total = flat_or_rows(*inputs, *outputs)
-    loop(*share(len(views[0]), width), width, total, *views)
+    loop(*share(len(views[0]), width), width, total, outputs[0].nbytes >= LARGE_AS_MADE, *views)
 
 
 def _forward(table, name, inputs, out):

@@ -125,7 +125,7 @@ def make_gate_step(gated):
     def gate_step(args, pool, scratch, unused):
         """size, gate, up, out"""
         size = number(args, 0)
-        gated(0, 1, size, size, rows_at(args, 1, 1, size), rows_at(args, 2, 1, size), rows_at(args, 3, 1, size))
+        gated(0, 1, size, size, False, rows_at(args, 1, 1, size), rows_at(args, 2, 1, size), rows_at(args, 3, 1, size))
 
     return gate_step
 

@@ -73,7 +73,7 @@ def _make_curve(curve):
 
 
 def _make_functions(gate_and_fall):
-    """GELU and its slope, from vector to vector."""
+    """GELU, its slope, and both, from vector to vector."""
     gate, slope = _make_curve(lambda a: gate_and_fall(a)[0]), _make_curve(lambda a: _slope(gate_and_fall, a))
 
     @jit
@@ -86,7 +86,11 @@ def _make_functions(gate_and_fall):
         d = slope(vmin(splat_f32(END), vabs(x)))
         return select(x < np.float32(0), d, np.float32(1) - d)
 
-    return value, rise
+    @jit
+    def both(x):
+        return value(x), rise(x)
+
+    return value, rise, both
 
 
 FUNCTIONS = {"none": _make_functions(_normal), "tanh": _make_functions(_logistic)}

@@ -1,65 +1,69 @@
-"""Loops over a line of float32 numbers, for functions in explicit vectors: `value(x)` and its slope `rise(x)`, vector to vector."""
+"""Loops over a line of float32 numbers for functions in explicit vectors: from a vector to the value, the slope, and to both.
+
+Results go past the caches where the caller says so (`past`) and the line begins on a vector's boundary.
+"""
 from ._jit import jit
-from .simd import LANES32, load_f32, store
+from ._stream import write
+from .simd import LANES32, load_f32
 from .vectors import put, take
 
-SIZE = 4
-STEP = SIZE * LANES32
+STEP = 4 * LANES32                                    # bytes of a vector
 
 
-def make_lines(value, rise):
-    """values(x, y): y = value(x); slopes(g, x, dx): dx = g · rise(x); overwrite(x): x = value(x)."""
+def make_lines(value, slope, _):
+    """values(x, y, past): y = value(x); slopes(g, x, dx, past): dx = g · slope(x); overwrite(x): x = value(x)."""
     @jit
-    def values(x, y):
+    def values(x, y, past):
         source, target, n, like = x.ctypes.data, y.ctypes.data, x.size, x.dtype.type(0)
-        end = n // LANES32 * STEP
+        end, past = n // LANES32 * STEP, past and target % STEP == 0
         for at in range(0, end, STEP):
-            store(target + at, value(load_f32(source + at)))
+            write(target + at, value(load_f32(source + at)), past)
         left = n % LANES32
         if left:
             put(target + end, value(take(source + end, left, like)), left, like)
 
     @jit
-    def slopes(g, x, dx):
+    def slopes(g, x, dx, past):
         upstream, source, target, n, like = g.ctypes.data, x.ctypes.data, dx.ctypes.data, x.size, x.dtype.type(0)
-        end = n // LANES32 * STEP
+        end, past = n // LANES32 * STEP, past and target % STEP == 0
         for at in range(0, end, STEP):
-            store(target + at, load_f32(upstream + at) * rise(load_f32(source + at)))
+            write(target + at, load_f32(upstream + at) * slope(load_f32(source + at)), past)
         left = n % LANES32
         if left:
-            put(target + end, take(upstream + end, left, like) * rise(take(source + end, left, like)), left, like)
+            put(target + end, take(upstream + end, left, like) * slope(take(source + end, left, like)), left, like)
 
     @jit
     def overwrite(x):
-        values(x, x)
+        values(x, x, False)
 
     return values, slopes, overwrite
 
 
-def make_gated_lines(value, rise):
-    """values(gate, up, y): y = value(gate) · up; slopes(g, gate, up, dgate, dup): its two gradients."""
+def make_gated_lines(value, _, both):
+    """values(gate, up, y, past): y = value(gate) · up; slopes(g, gate, up, dgate, dup, past): its two gradients."""
     @jit
-    def values(gate, up, y):
+    def values(gate, up, y, past):
         a, b, target, n, like = gate.ctypes.data, up.ctypes.data, y.ctypes.data, y.size, y.dtype.type(0)
-        end = n // LANES32 * STEP
+        end, past = n // LANES32 * STEP, past and target % STEP == 0
         for at in range(0, end, STEP):
-            store(target + at, value(load_f32(a + at)) * load_f32(b + at))
+            write(target + at, value(load_f32(a + at)) * load_f32(b + at), past)
         left = n % LANES32
         if left:
             put(target + end, value(take(a + end, left, like)) * take(b + end, left, like), left, like)
 
     @jit
-    def slopes(g, gate, up, dgate, dup):
+    def slopes(g, gate, up, dgate, dup, past):
         upstream, a, b, n, like = g.ctypes.data, gate.ctypes.data, up.ctypes.data, g.size, g.dtype.type(0)
         da, db, end = dgate.ctypes.data, dup.ctypes.data, n // LANES32 * STEP
+        past = past and da % STEP == 0 and db % STEP == 0
         for at in range(0, end, STEP):
-            d, x = load_f32(upstream + at), load_f32(a + at)
-            store(da + at, d * load_f32(b + at) * rise(x))
-            store(db + at, d * value(x))
+            d, (y, rise) = load_f32(upstream + at), both(load_f32(a + at))
+            write(da + at, d * load_f32(b + at) * rise, past)
+            write(db + at, d * y, past)
         left = n % LANES32
         if left:
-            d, x = take(upstream + end, left, like), take(a + end, left, like)
-            put(da + end, d * take(b + end, left, like) * rise(x), left, like)
-            put(db + end, d * value(x), left, like)
+            d, (y, rise) = take(upstream + end, left, like), both(take(a + end, left, like))
+            put(da + end, d * take(b + end, left, like) * rise, left, like)
+            put(db + end, d * y, left, like)
 
     return values, slopes

@@ -442,18 +442,23 @@ def exp_low_f32(x):
 
 @jit
 def silu_f32(x):
-    """x σ(x), from e⁻ᵃ with a = |x|: no overflow, and no loss of digits for x << 0."""
-    e = exp_low_f32(-vabs(x))
+    """x σ(x): x / (1 + e⁻ˣ), for x < 0 x eˣ / (1 + eˣ)."""
+    e, z = exp_low_f32(-vabs(x)), vmax(splat_f32(-500), x)                          # -500: for inf · 0
+    return select(x < np.float32(0), e * z, z) / (e + np.float32(1))
+
+
+@jit
+def silu_and_slope_f32(x):
+    """x σ(x) and σ + x σ (1 - σ), from one division."""
+    e, z = exp_low_f32(-vabs(x)), vmax(splat_f32(-500), x)
     r = np.float32(1) / (e + np.float32(1))
-    return vmax(splat_f32(-500), x) * select(x < np.float32(0), e * r, r)          # -500: for inf · 0
+    gate = select(x < np.float32(0), e * r, r)
+    return z * gate, fma(vmin(splat_f32(500), z), e * (r * r), gate)
 
 
 @jit
 def silu_slope_f32(x):
-    """σ + x σ (1 - σ)"""
-    e = exp_low_f32(-vabs(x))
-    r = np.float32(1) / (e + np.float32(1))
-    return fma(vmin(splat_f32(500), vmax(splat_f32(-500), x)), e * (r * r), select(x < np.float32(0), e * r, r))
+    return silu_and_slope_f32(x)[1]
 
 
 # -- across lanes ---------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import numpy as np
 from . import _check as check
 from ._jit import COMPILED, jit, jit_tasks
 from ._rows import empty_rows, rows_of, share, span
+from ._stream import LARGE_AS_MADE
 from .vecmath import exp, exp_low, row_max, wide_vectors
 
 
@@ -51,11 +52,12 @@ def _log_softmax(task, tasks, width, x, out):
 
 
 if COMPILED:
+    from ._stream import write
     from .simd import fma, sum_lanes
     from .vectors import constant, lanes, put, sizeof, take, vload
 
     @jit
-    def _row_gradient(g, y, d):
+    def _row_gradient(g, y, d, past):
         """d = y · (g - Σ g·y) in explicit vectors, whose sum is two that do not wait for each other."""
         like, width, g, y, d = y[0], y.size, g.ctypes.data, y.ctypes.data, d.ctypes.data
         size, step, i = sizeof(like), lanes(like), 0
@@ -68,11 +70,13 @@ if COMPILED:
             s = fma(take(g + i * size, width - i, like), take(y + i * size, width - i, like), s)
             i += step
         total = sum_lanes(s + t)
-        for i in range(0, width, step):
-            at = i * size
-            put(d + at, take(y + at, width - i, like) * (take(g + at, width - i, like) - total), width - i, like)
+        end, left, past = width // step * step * size, width % step, past and d % (step * size) == 0
+        for at in range(0, end, step * size):
+            write(d + at, vload(y + at, like) * (vload(g + at, like) - total), past)
+        if left:
+            put(d + end, take(y + end, left, like) * (take(g + end, left, like) - total), left, like)
 else:
-    def _row_gradient(g, y, d):
+    def _row_gradient(g, y, d, _):
         """d = y · (g - Σ g·y)"""
         s = y.dtype.type(0)
         for i in range(y.size):
@@ -85,8 +89,9 @@ else:
 def _softmax_gradient(task, tasks, width, g, out, dx):
     wide_vectors()
     first, last = span(task, tasks, dx.shape[0])
+    past = dx.shape[0] * width * dx.itemsize >= LARGE_AS_MADE
     for r in range(first, last):
-        _row_gradient(g[r][:width], out[r][:width], dx[r][:width])
+        _row_gradient(g[r][:width], out[r][:width], dx[r][:width], past)
 
 
 @jit_tasks

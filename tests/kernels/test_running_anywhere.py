@@ -163,7 +163,7 @@ SAPPHIRE_RAPIDS = HASWELL.split(",-")[0] + "".join(
                              "amx-bf16", "amx-int8"))  # fmt: skip
 WIDE = """
     import importlib
-    from numba import float32
+    from numba import boolean, float32
     from kernels import amx, simd
     assert simd.LANES32 == 16
     amx.AVAILABLE = True                                  # whatever the system says: nothing is run
@@ -173,7 +173,7 @@ WIDE = """
     line = float32[::1]
     for name in gelu_table.FUNCTIONS:
         values, slopes, overwrite = activation.LINES32[name]
-        values.compile((line, line)), slopes.compile((line, line, line)), overwrite.compile((line,))
+        values.compile((line, line, boolean)), slopes.compile((line, line, line, boolean)), overwrite.compile((line,))
     made = [matmul_call.tiles(amx.THREE_PIECES)[0], matmul_call.worker_address(4, False, True), matmul_quantized.tiles_address()]
     for way in ("forward", "backward"):
         made.append(worker_address(importlib.import_module("kernels.attention_amx_" + way), way, "float32"))

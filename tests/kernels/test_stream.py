@@ -3,12 +3,13 @@ import numpy as np
 import pytest
 
 import kernels
-from kernels import cross_entropy, embedding, reference
+from kernels import activation, cross_entropy, embedding, reference
 from kernels._stream import stream
 
 
 @pytest.fixture
 def always(monkeypatch):
+    monkeypatch.setattr(activation, "LARGE_AS_MADE", 0)
     monkeypatch.setattr(cross_entropy, "LARGE", 0)
     monkeypatch.setattr(embedding, "LARGE", 0)
 
@@ -48,3 +49,25 @@ def test_gradient_of_an_embedding(always, shape):
     np.testing.assert_allclose(kernels.embedding_backward(g, ids, shape[0]), want, rtol=1e-6, atol=1e-6)
     out = np.full(shape, np.nan, np.float32)
     np.testing.assert_allclose(kernels.embedding_backward(g, ids, shape[0], out=out), want, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (9, 5), (130, 33), (3, 4111), (64, 128)])
+@pytest.mark.parametrize("name", ["gelu", "silu", "swiglu", "geglu"])
+def test_activations(always, shape, name):
+    rng = np.random.default_rng(shape[0])
+    inputs = [rng.standard_normal(shape).astype(np.float32) for _ in range(2 if name.endswith("glu") else 1)]
+    g, forward, backward = rng.standard_normal(shape).astype(np.float32), name + "_forward", name + "_backward"
+    room = np.full(inputs[0].size + 3, 7, np.float32)
+    for out in (None, room[3:].reshape(shape)):
+        want = getattr(reference, forward)(*inputs)
+        np.testing.assert_allclose(getattr(kernels, forward)(*inputs, out=out), want, rtol=1e-5, atol=1e-6)
+    assert (room[:3] == 7).all()
+    for got, want in zip(*(np.atleast_2d(getattr(side, backward)(g, *inputs)) for side in (kernels, reference))):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(4096, 1024), (4100, 1027)])  # more than 16 MB, rows on lines of the cache and off them
+def test_gradient_of_softmax(shape):
+    rng = np.random.default_rng(0)
+    out, g = kernels.softmax_forward(rng.standard_normal(shape).astype(np.float32)), rng.standard_normal(shape).astype(np.float32)
+    np.testing.assert_allclose(kernels.softmax_backward(g, out), reference.softmax_backward(g, out), rtol=1e-4, atol=1e-8)
