@@ -6,7 +6,6 @@ Such writes reach other threads' sight with the next atomic act, and every kerne
 from ._jit import COMPILED, jit
 
 LARGE = 48 << 20                              # bytes of a result from which it pays
-LARGE_AS_MADE = 16 << 20                      # the same where a loop writes each vector as it makes it, and copies nothing
 
 if COMPILED:
     from .simd import LANES32, load_f32, load_f64, prefetch_second, store, store_stream

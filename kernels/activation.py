@@ -12,7 +12,7 @@ import numpy as np
 from . import _check as check
 from ._jit import COMPILED, jit, jit_tasks
 from ._rows import empty_rows, flat_or_rows, share, span
-from ._stream import LARGE_AS_MADE
+from ._stream import LARGE
 from .arrays import empty
 from .vecmath import by_dtype, erf, exp, expm1, logistic, logistic2, normal_tail, rounded, softplus, tanh, wide_vectors
 
@@ -257,7 +257,7 @@ def _run(loop, inputs, outputs):
     if inputs[0].ndim == 0:
         inputs, outputs = [x.reshape(1) for x in inputs], [x.reshape(1) for x in outputs]
     views, width, total = flat_or_rows(*inputs, *outputs)
-    loop(*share(len(views[0]), width), width, total, outputs[0].nbytes >= LARGE_AS_MADE, *views)
+    loop(*share(len(views[0]), width), width, total, outputs[0].nbytes >= LARGE, *views)
 
 
 def _forward(table, name, inputs, out):

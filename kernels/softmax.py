@@ -11,7 +11,7 @@ import numpy as np
 from . import _check as check
 from ._jit import COMPILED, jit, jit_tasks
 from ._rows import empty_rows, rows_of, share, span
-from ._stream import LARGE_AS_MADE
+from ._stream import LARGE
 from .vecmath import exp, exp_low, row_max, wide_vectors
 
 
@@ -89,7 +89,7 @@ else:
 def _softmax_gradient(task, tasks, width, g, out, dx):
     wide_vectors()
     first, last = span(task, tasks, dx.shape[0])
-    past = dx.shape[0] * width * dx.itemsize >= LARGE_AS_MADE
+    past = dx.shape[0] * width * dx.itemsize >= LARGE
     for r in range(first, last):
         _row_gradient(g[r][:width], out[r][:width], dx[r][:width], past)
 
