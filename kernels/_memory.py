@@ -7,6 +7,7 @@ CPU time a step, BERT-base from 2.6 to 2.1, where a virtual machine makes first 
 SwiGLU's backward of 262,144 numbers, whose two results glibc gave back every time, took 630 us of two threads, and takes 74.
 """
 import ctypes
+import functools
 import os
 import sys
 
@@ -14,6 +15,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4                # glibc's malloc.h
 KEPT_AT_TOP = 1 << 30
 
 
+@functools.cache
 def keep_freed_memory():
     """Sets glibc up so for this process; True where that could be done. TINYGRAD_LLM_MALLOC=system leaves it alone."""
     if not sys.platform.startswith("linux") or os.environ.get("TINYGRAD_LLM_MALLOC") == "system":

@@ -21,7 +21,7 @@ if COMPILED:
 
     @jit(forceinline=True)
     def write(address, vector, past):
-        """A whole vector; past the caches only where its address is a multiple of its size."""
+        """A whole vector, past the caches if `past`: its address is a multiple of its size then."""
         if past:
             store_stream(address, vector)
         else:

@@ -158,7 +158,7 @@ def _relu_lines(formula):
     return values, slopes, overwrite
 
 
-def _unary(values, slopes, overwrite):
+def _unary(values, slopes, _):
     """forward(x, out) and backward(g, x, dx) over lines of numbers"""
     @jit_tasks
     def forward(task, tasks, width, total, past, x, out):
@@ -218,12 +218,10 @@ def _gated(values, slopes):
 
 
 def _in_vectors():
-    """(value, slope, both) in explicit vectors of float32: SiLU, and GELU where the host can read tables in registers."""
-    if not COMPILED:
-        return {}
+    """(value, both) in explicit vectors of float32: SiLU, and GELU where the host can read tables in registers."""
     from . import simd
 
-    functions = {"silu": (simd.silu_f32, simd.silu_slope_f32, simd.silu_and_slope_f32)}
+    functions = {"silu": (simd.silu_f32, simd.silu_and_slope_f32)}
     if simd.LANES32 == 16:
         from . import gelu_table
 
@@ -243,7 +241,8 @@ LINES32, GATED32 = LINES64, GATED64
 if COMPILED:
     from .lines import make_gated_lines, make_lines
 
-    LINES32, GATED32 = {**LINES64, **_made(make_lines, _in_vectors())}, {**GATED64, **_made(make_gated_lines, _in_vectors())}
+    _VECTORS = _in_vectors()
+    LINES32, GATED32 = {**LINES64, **_made(make_lines, _VECTORS)}, {**GATED64, **_made(make_gated_lines, _VECTORS)}
 _UNARY = {check.F32: _made(_unary, LINES32), check.F64: _made(_unary, LINES64)}
 _GATED = {check.F32: _made(_gated, GATED32), check.F64: _made(_gated, GATED64)}
 

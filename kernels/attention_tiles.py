@@ -19,12 +19,12 @@ from kernels.vectors import (
     peek_word,
     sizeof,
     splat,
+    take,
     transpose_block,
     ucount,
     uload,
     usplat,
     vload,
-    vload_part,
 )
 
 TILE = 64                       # keys per tile, queries per tile
@@ -44,10 +44,8 @@ def pack_rows(target, padded, source, row_stride, column_stride, count, width, s
         for j in range(0, padded, step):
             if i >= count:
                 store(here + j * size, constant(0.0, scale))
-            elif column_stride == size and j + step <= width:
-                store(here + j * size, factor * vload(there + j * size, scale))
             elif column_stride == size:
-                store(here + j * size, factor * vload_part(there + j * size, min(step, width - j), scale))
+                store(here + j * size, factor * take(there + j * size, width - j, scale))
             else:
                 for c in range(j, min(j + step, padded)):
                     poke(here + c * size, scale * peek(there + c * column_stride, scale) if c < width else type(scale)(0))

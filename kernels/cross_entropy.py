@@ -92,7 +92,8 @@ def _slopes_64(row, log, share_of_all, scale, past, d):
 
 
 if COMPILED:
-    from .simd import LANES32, exp_low_f32, load_f32, load_part_f32, prefetch_second, splat_f32, store, store_part, store_stream
+    from ._stream import write
+    from .simd import LANES32, exp_low_f32, load_f32, load_part_f32, prefetch_second, splat_f32, store_part
 
     @jit
     def _slopes_32(row, log, share_of_all, scale, past, d):
@@ -104,11 +105,7 @@ if COMPILED:
             store_part(target, (exp_low_f32(load_part_f32(source, i) - base) - part) * factor, i)
         while i + LANES32 <= n:
             prefetch_second(source + 4 * i + AHEAD_BYTES)
-            made = (exp_low_f32(load_f32(source + 4 * i) - base) - part) * factor
-            if past:
-                store_stream(target + 4 * i, made)
-            else:
-                store(target + 4 * i, made)
+            write(target + 4 * i, (exp_low_f32(load_f32(source + 4 * i) - base) - part) * factor, past)
             i += LANES32
         if i < n:
             store_part(target + 4 * i, (exp_low_f32(load_part_f32(source + 4 * i, n - i) - base) - part) * factor, n - i)

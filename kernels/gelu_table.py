@@ -73,7 +73,7 @@ def _make_curve(curve):
 
 
 def _make_functions(gate_and_fall):
-    """GELU, its slope, and both, from vector to vector."""
+    """GELU, and GELU with its slope, from vector to vector."""
     gate, slope = _make_curve(lambda a: gate_and_fall(a)[0]), _make_curve(lambda a: _slope(gate_and_fall, a))
 
     @jit
@@ -82,15 +82,11 @@ def _make_functions(gate_and_fall):
         return fma(-a, gate(a), vmax(splat_f32(0), x))
 
     @jit
-    def rise(x):
-        d = slope(vmin(splat_f32(END), vabs(x)))
-        return select(x < np.float32(0), d, np.float32(1) - d)
-
-    @jit
     def both(x):
-        return value(x), rise(x)
+        d = slope(vmin(splat_f32(END), vabs(x)))
+        return value(x), select(x < np.float32(0), d, np.float32(1) - d)
 
-    return value, rise, both
+    return value, both
 
 
 FUNCTIONS = {"none": _make_functions(_normal), "tanh": _make_functions(_logistic)}

@@ -1,17 +1,16 @@
-"""Loops over a line of float32 numbers for functions in explicit vectors: from a vector to the value, the slope, and to both.
+"""Loops over a line of float32 numbers for functions in explicit vectors: from a vector to `value`, and to `both`, value and slope.
 
 Results go past the caches where the caller says so (`past`) and the line begins on a vector's boundary.
 """
 from ._jit import jit
+from ._stream import BYTES as STEP
 from ._stream import write
 from .simd import LANES32, load_f32
 from .vectors import put, take
 
-STEP = 4 * LANES32                                    # bytes of a vector
 
-
-def make_lines(value, slope, _):
-    """values(x, y, past): y = value(x); slopes(g, x, dx, past): dx = g · slope(x); overwrite(x): x = value(x)."""
+def make_lines(value, both):
+    """values(x, y, past): y = value(x); slopes(g, x, dx, past): dx = g · slope; overwrite(x): x = value(x)."""
     @jit
     def values(x, y, past):
         source, target, n, like = x.ctypes.data, y.ctypes.data, x.size, x.dtype.type(0)
@@ -27,10 +26,10 @@ def make_lines(value, slope, _):
         upstream, source, target, n, like = g.ctypes.data, x.ctypes.data, dx.ctypes.data, x.size, x.dtype.type(0)
         end, past = n // LANES32 * STEP, past and target % STEP == 0
         for at in range(0, end, STEP):
-            write(target + at, load_f32(upstream + at) * slope(load_f32(source + at)), past)
+            write(target + at, load_f32(upstream + at) * both(load_f32(source + at))[1], past)
         left = n % LANES32
         if left:
-            put(target + end, take(upstream + end, left, like) * slope(take(source + end, left, like)), left, like)
+            put(target + end, take(upstream + end, left, like) * both(take(source + end, left, like))[1], left, like)
 
     @jit
     def overwrite(x):
@@ -39,7 +38,7 @@ def make_lines(value, slope, _):
     return values, slopes, overwrite
 
 
-def make_gated_lines(value, _, both):
+def make_gated_lines(value, both):
     """values(gate, up, y, past): y = value(gate) · up; slopes(g, gate, up, dgate, dup, past): its two gradients."""
     @jit
     def values(gate, up, y, past):

@@ -16,9 +16,9 @@ from . import amx
 from ._jit import jit
 from .matmul_epilogue import finish_block
 from .matmul_plan import SCRATCH, ceil_div, host_caches, round_up
-from .simd import call_address, draw, fetch_add, fma, peek_f32, peek_f64, peek_i64, poke, store, store_part
+from .simd import call_address, draw, fetch_add, fma, peek_f32, peek_f64, peek_i64, poke, store
 from .simd import prefetch_to_write as ask_to_write
-from .vectors import constant, vload, vload_part
+from .vectors import constant, put, take, vload
 
 from .matmul_plan import (  # isort: skip
     A1, A2, B1, B2, BLOCK_M, BLOCK_N, C1, C2, CHUNKS, COL_B, FIELDS, K, KC, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_C,
@@ -91,24 +91,16 @@ def wild_rows(seen, rows):
 
 
 @jit
-def load_some(address, count, like):
-    """The first `count` of 16 numbers, zeros after them."""
-    if count >= 16:
-        return vload(address, like)
-    return vload_part(address, max(count, 0), like)
-
-
-@jit
 def gather(dense, src, lines, left, line, step, across, like):
     """Up to 16 lines × 32 k as a dense float32 array, or k by lines where they lie `across`; zeros for what is not there."""
     if across:
         for k in range(32):
-            store(dense + 64 * k, load_some(src + k * step, lines if k < left else 0, like))
+            store(dense + 64 * k, take(src + k * step, lines if k < left else 0, like))
     elif step == 4:
         for i in range(16):
             here = left if i < lines else 0
-            store(dense + 128 * i, load_some(src + i * line, here, like))
-            store(dense + 128 * i + 64, load_some(src + i * line + 64, here - 16, like))
+            store(dense + 128 * i, take(src + i * line, here, like))
+            store(dense + 128 * i + 64, take(src + i * line + 64, here - 16, like))
     else:
         for i in range(16):
             for k in range(32):
@@ -125,11 +117,8 @@ def merge(pc, row_c, source, row_source, rows, cols, alpha, keep, like):
             address = pc + i * row_c + 4 * j
             value = vload(source + i * row_source + 4 * j, like) * scale
             if keep != 0:
-                value = fma(old, load_some(address, cols - j, like), value)       # as written, wherever this is compiled
-            if cols - j >= 16:
-                store(address, value)
-            else:
-                store_part(address, value, cols - j)
+                value = fma(old, take(address, cols - j, like), value)       # as written, wherever this is compiled
+            put(address, value, cols - j, like)
 
 
 @jit

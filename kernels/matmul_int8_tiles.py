@@ -24,7 +24,7 @@ from . import amx, simd
 from ._jit import jit
 from .amx import TILE_BYTES, clear_block, close_tiles, open_tiles, store_block
 from .simd import draw, peek_f64, peek_i64, pointer_f32, pointer_i32, poke, prefetch_second
-from .vectors import transpose_block, vload, vload_part
+from .vectors import take, transpose_block
 
 from .matmul_plan import (  # isort: skip
     BLOCK_M, BLOCK_N, CHUNKS, FIELDS, K, M, N, P_A, P_B, P_BIAS, P_C, P_COUNTER, P_RES, PIECE, ROW_C, SCRATCH, SHARED, TASKS_M,
@@ -126,7 +126,7 @@ def put_rows(x, rows, depth, to, steps, like):
         tile = to + m // ROWS * steps * TILE_BYTES + m % ROWS * 16
         for k in range(0, steps * DEPTH, 16):
             here = row + 4 * k
-            numbers = vload(here, like) if k + 16 <= depth else vload_part(here, max(0, depth - k), like)
+            numbers = take(here, depth - k, like)
             put_digits(tile + k // DEPTH * TILE_BYTES + k % DEPTH * 16, numbers, factor)
     return wild
 

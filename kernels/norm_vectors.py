@@ -61,7 +61,7 @@ def squares(a, b, mean_a, mean_b, width, like):
 
 
 @jit(forceinline=True)
-def add_rows(x, residual, total, width, like):
+def add_row(x, residual, total, width, like):
     """total = x + residual for one row."""
     for i in range(0, width, lanes(like)):
         at = i * sizeof(like)
@@ -78,8 +78,8 @@ def normalize(task, tasks, width, x, residual, weight, bias, eps, total, out, me
         s = min(r + 1, last - 1)
         a, b = row_of(x, r), row_of(x, s)
         if residual is not None:
-            add_rows(a, row_of(residual, r), row_of(total, r), width, eps)
-            add_rows(b, row_of(residual, s), row_of(total, s), width, eps)
+            add_row(a, row_of(residual, r), row_of(total, r), width, eps)
+            add_row(b, row_of(residual, s), row_of(total, s), width, eps)
             a, b = row_of(total, r), row_of(total, s)
         mean_a = mean_b = type(eps)(0)
         if mean is not None:

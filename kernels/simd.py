@@ -456,11 +456,6 @@ def silu_and_slope_f32(x):
     return z * gate, fma(vmin(splat_f32(500), z), e * (r * r), gate)
 
 
-@jit
-def silu_slope_f32(x):
-    return silu_and_slope_f32(x)[1]
-
-
 # -- across lanes ---------------------------------------------------------------------------------
 
 def _fold(builder, values, lanes, combine):

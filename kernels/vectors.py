@@ -179,7 +179,7 @@ def row_of(x, r):
 
 @jit(forceinline=True)
 def take(address, count, like):
-    """A vector of the first `count` numbers, all where there are more; zeros after them."""
+    """A vector of the first `count` numbers: all where there are more, none below 1; zeros after them."""
     return vload(address, like) if count >= lanes(like) else vload_part(address, count, like)
 
 
