@@ -98,10 +98,10 @@ def writable(name, out, shape, dtype, inputs=()):
     return out
 
 
-def into(out, y, inputs=()):
+def into(out, y, inputs=(), name="out"):
     """y, or `out` filled with it: what the plain kernels do with a buffer."""
     if out is None:
         return y
-    writable("out", out, y.shape, y.dtype, inputs)
+    writable(name, out, y.shape, y.dtype, inputs)
     out[...] = y
     return out

@@ -41,27 +41,24 @@ def _row_step(x):
 
 
 def flat_or_rows(*arrays):
-    """Equal shapes for a pointwise kernel: (views, width, total), lines of `width` numbers, `total` numbers in all.
+    """Equal shapes for a pointwise kernel: (views, width, total), lines of `width` numbers, `total` in all; None stays None.
 
     All contiguous: cut into lines of 4096, the last one shorter. Else by rows.
     """
     total = arrays[0].size
-    if all(x.flags.c_contiguous for x in arrays):
-        if total >= LINE:
-            lines = -(-total // LINE)
-            return [_lines(x, lines) for x in arrays], LINE, total
-        return [x.reshape(1, total) for x in arrays], total, total
-    return [rows_of(x) for x in arrays], arrays[0].shape[-1], total
+    if all([x is None or x.flags.c_contiguous for x in arrays]):
+        width, lines = min(total, LINE), -(-total // LINE)
+        return [None if x is None else _lines(x, lines, width) for x in arrays], width, total
+    return [None if x is None else rows_of(x) for x in arrays], arrays[0].shape[-1], total
 
 
 LINE = 4096
 
 
-def _lines(x, lines):
-    flat = x.reshape(-1)
-    if flat.size == lines * LINE:
-        return flat.reshape(lines, LINE)
-    return np.lib.stride_tricks.as_strided(flat, (lines, LINE), (LINE * x.itemsize, x.itemsize), writeable=x.flags.writeable)
+def _lines(x, lines, width):
+    if x.size == lines * width:
+        return x.reshape(lines, width)
+    return np.lib.stride_tricks.as_strided(x, (lines, width), (width * x.itemsize, x.itemsize), writeable=x.flags.writeable)
 
 
 def share(rows, width, grain=1 << 14):

@@ -121,18 +121,30 @@ def _expm1(real):
 # ---- loops ------------------------------------------------------------------------------------------------------------
 
 def _lines(formula):
-    """Of a line: `values(x, y, _)`: y = formula(x), `slopes(g, x, dx, _)`: dx = g · formula'(x), `overwrite(x)`: x = formula(x)."""
+    """The loops along the first n numbers of row r; `up`, `dup` and `y` of slopes may be None.
+
+    values(r, n, x, up, y, past)                y = f(x) · up
+    slopes(r, n, g, x, up, dx, dup, y, past)    dx = g · up · f'(x), dup = g · f(x), y = f(x)
+    overwrite(x)                                x = f(x), of a vector
+    """
     @jit
-    def values(x, y, _):
+    def values(r, n, x, up, y, past):
         wide_vectors()
-        for i in range(x.size):
-            y[i] = formula(x[i])[0]
+        for i in range(n):
+            value = formula(x[r, i])[0]
+            y[r, i] = value if up is None else value * up[r, i]
 
     @jit
-    def slopes(g, x, dx, _):
+    def slopes(r, n, g, x, up, dx, dup, y, past):
         wide_vectors()
-        for i in range(x.size):
-            dx[i] = g[i] * formula(x[i])[1]
+        for i in range(n):
+            value, slope = formula(x[r, i])
+            d = g[r, i]
+            dx[r, i] = d * slope if up is None else d * up[r, i] * slope
+            if dup is not None:
+                dup[r, i] = d * value
+            if y is not None:
+                y[r, i] = value
 
     @jit
     def overwrite(x):                                 # LLVM takes no vectors for values(x, x)
@@ -148,71 +160,29 @@ def _relu_lines(formula):
     values, _, overwrite = _lines(formula)
 
     @jit
-    def slopes(g, x, dx, _):
+    def slopes(r, n, g, x, up, dx, dup, y, past):     # up, dup and y are None: nobody calls it with others
         wide_vectors()
         zero = x.dtype.type(0)
-        for i in range(x.size):
-            upstream = g[i]                           # read whatever x is, so that this is a choice and no branch
-            dx[i] = upstream if x[i] > zero else zero
+        for i in range(n):
+            upstream = g[r, i]                        # read whatever x is, so that this is a choice and no branch
+            dx[r, i] = upstream if x[r, i] > zero else zero
 
     return values, slopes, overwrite
 
 
-def _unary(values, slopes, _):
-    """forward(x, out) and backward(g, x, dx) over lines of numbers"""
+def _over_rows(values, slopes, _):
+    """forward(x, up, y) and backward(g, x, up, dx, dup, y) over rows of `width` numbers, `total` in all."""
     @jit_tasks
-    def forward(task, tasks, width, total, past, x, out):
+    def forward(task, tasks, width, total, past, x, up, y):
         first, last = span(task, tasks, x.shape[0])
         for r in range(first, last):
-            row = x[r][:min(width, total - r * width)]
-            values(row, out[r][:row.size], past)
+            values(r, min(width, total - r * width), x, up, y, past)
 
     @jit_tasks
-    def backward(task, tasks, width, total, past, g, x, dx):
+    def backward(task, tasks, width, total, past, g, x, up, dx, dup, y):
         first, last = span(task, tasks, x.shape[0])
         for r in range(first, last):
-            row = x[r][:min(width, total - r * width)]
-            slopes(g[r][:row.size], row, dx[r][:row.size], past)
-
-    return forward, backward
-
-
-def _gated_lines(formula):
-    """Of lines: `values(gate, up, y, _)`: y = formula(gate) · up, `slopes(g, gate, up, dgate, dup, _)`: its gradients."""
-    @jit
-    def values(gate, up, y, _):
-        wide_vectors()
-        for i in range(gate.size):
-            y[i] = formula(gate[i])[0] * up[i]
-
-    @jit
-    def slopes(g, gate, up, dgate, dup, _):
-        wide_vectors()
-        for i in range(gate.size):
-            value, slope = formula(gate[i])
-            dgate[i] = g[i] * up[i] * slope
-            dup[i] = g[i] * value
-
-    return values, slopes
-
-
-def _gated(values, slopes):
-    """forward(gate, up, out) and backward(g, gate, up, dgate, dup) over lines of numbers"""
-    @jit_tasks
-    def forward(task, tasks, width, total, past, gate, up, out):
-        wide_vectors()
-        first, last = span(task, tasks, gate.shape[0])
-        for r in range(first, last):
-            a = gate[r][:min(width, total - r * width)]
-            values(a, up[r][:a.size], out[r][:a.size], past)
-
-    @jit_tasks
-    def backward(task, tasks, width, total, past, g, gate, up, dgate, dup):
-        wide_vectors()
-        first, last = span(task, tasks, gate.shape[0])
-        for r in range(first, last):
-            a = gate[r][:min(width, total - r * width)]
-            slopes(g[r][:a.size], a, up[r][:a.size], dgate[r][:a.size], dup[r][:a.size], past)
+            slopes(r, min(width, total - r * width), g, x, up, dx, dup, y, past)
 
     return forward, backward
 
@@ -229,54 +199,52 @@ def _in_vectors():
     return functions
 
 
-def _made(make, functions):
-    return {name: make(*of_name) for name, of_name in functions.items()}
-
-
 _FORMULAS = {"relu": _formula(_relu), "silu": _formula(_silu), "none": _formula(_gelu), "tanh": _formula(_gelu_tanh),
              "tanh itself": _formula(_tanh), "erf": _formula(_erf), "softplus": _formula(_softplus), "expm1": _formula(_expm1)}
 LINES64 = {**{name: _lines(formula) for name, formula in _FORMULAS.items()}, "relu": _relu_lines(_FORMULAS["relu"])}
-GATED64 = {name: _gated_lines(_FORMULAS[name]) for name in ("silu", "none", "tanh")}
-LINES32, GATED32 = LINES64, GATED64
+LINES32 = dict(LINES64)
 if COMPILED:
-    from .lines import make_gated_lines, make_lines
+    from .lines import make_lines
 
-    _VECTORS = _in_vectors()
-    LINES32, GATED32 = {**LINES64, **_made(make_lines, _VECTORS)}, {**GATED64, **_made(make_gated_lines, _VECTORS)}
-_UNARY = {check.F32: _made(_unary, LINES32), check.F64: _made(_unary, LINES64)}
-_GATED = {check.F32: _made(_gated, GATED32), check.F64: _made(_gated, GATED64)}
+    LINES32.update({name: make_lines(*functions) for name, functions in _in_vectors().items()})
+LOOPS = {dtype: {name: _over_rows(*of_name) for name, of_name in lines.items()}
+         for dtype, lines in ((check.F32, LINES32), (check.F64, LINES64))}
 
 
 # ---- the kernels ------------------------------------------------------------------------------------------------------
 
-def _run(loop, inputs, outputs):
-    """Call a loop on equally shaped arrays, read from `inputs` and written to C-contiguous `outputs`."""
-    if inputs[0].size == 0:
-        return
-    if inputs[0].ndim == 0:
-        inputs, outputs = [x.reshape(1) for x in inputs], [x.reshape(1) for x in outputs]
-    views, width, total = flat_or_rows(*inputs, *outputs)
-    loop(*share(len(views[0]), width), width, total, outputs[0].nbytes >= LARGE, *views)
+def _run(loop, *arrays):
+    """Call a loop on equally shaped arrays, or None in place of one; those that it writes are C-contiguous."""
+    if arrays[0].size:
+        views, width, total = flat_or_rows(*arrays)
+        loop(*share(len(views[0]), width), width, total, arrays[0].nbytes >= LARGE, *views)
 
 
-def _forward(table, name, inputs, out):
-    for other in ("up",) * (len(inputs) - 1):
-        check.like_array(other, inputs[1], inputs[0])
+def _forward(name, x, up=None, out=None):
+    if up is not None:
+        check.like_array("up", up, x)
     if out is not None:
-        check.writable("out", out, inputs[0].shape, inputs[0].dtype, inputs)
-    target = empty_rows(inputs[0], out if out is None or out.flags.c_contiguous else None)
-    _run(table[inputs[0].dtype][name][0], inputs, [target])
+        check.writable("out", out, x.shape, x.dtype, (x, up))
+    target = empty_rows(x, out if out is None or out.flags.c_contiguous else None)
+    _run(LOOPS[x.dtype][name][0], x, up, target)
     if out is None or target is out:
         return target
     out[...] = target
     return out
 
 
-def _backward(table, name, g, inputs):
-    check.like_array("g", g, inputs[0])
-    gradients = [empty(x.shape, x.dtype) for x in inputs]
-    _run(table[inputs[0].dtype][name][1], [g, *inputs], gradients)
-    return gradients
+def _backward(name, g, x, up=None, value=None):
+    """(dx, dup), and into `value` what the forward kernel makes of x."""
+    check.like_array("g", g, x)
+    dx, dup = empty(x.shape, x.dtype), None if up is None else empty(x.shape, x.dtype)
+    target = value
+    if value is not None:
+        check.writable("value", value, x.shape, x.dtype, (g, x))
+        target = empty_rows(x, value if value.flags.c_contiguous else None)
+    _run(LOOPS[x.dtype][name][1], g, x, up, dx, dup, target)
+    if target is not value:
+        value[...] = target
+    return dx, dup
 
 
 def _variant(approximate):
@@ -285,53 +253,58 @@ def _variant(approximate):
     return approximate
 
 
-def _pair(formula):
+def _pair(name):
     """The kernel of a function of x alone, and that of its gradient."""
     def forward(x, out=None):
-        return _forward(_UNARY, formula, [check.float_array("x", x)], out)
+        return _forward(name, check.float_array("x", x), out=out)
 
     def backward(g, x):
-        return _backward(_UNARY, formula, g, [check.float_array("x", x)])[0]
+        return _backward(name, g, check.float_array("x", x))[0]
 
     return forward, backward
 
 
 relu_forward, relu_backward = _pair("relu")
-silu_forward, silu_backward = _pair("silu")
 tanh_forward, tanh_backward = _pair("tanh itself")
 erf_forward, erf_backward = _pair("erf")
 softplus_forward, softplus_backward = _pair("softplus")
 expm1_forward, expm1_backward = _pair("expm1")
 
 
+def silu_forward(x, out=None):
+    return _forward("silu", check.float_array("x", x), out=out)
+
+
+def silu_backward(g, x, value=None):
+    return _backward("silu", g, check.float_array("x", x), value=value)[0]
+
+
 def gelu_forward(x, approximate="none", out=None):
-    return _forward(_UNARY, _variant(approximate), [check.float_array("x", x)], out)
+    return _forward(_variant(approximate), check.float_array("x", x), out=out)
 
 
-def gelu_backward(g, x, approximate="none"):
-    return _backward(_UNARY, _variant(approximate), g, [check.float_array("x", x)])[0]
+def gelu_backward(g, x, approximate="none", value=None):
+    return _backward(_variant(approximate), g, check.float_array("x", x), value=value)[0]
 
 
 def swiglu_forward(gate, up, out=None):
-    return _forward(_GATED, "silu", [check.float_array("gate", gate), up], out)
+    return _forward("silu", check.float_array("gate", gate), up, out)
 
 
 def swiglu_backward(g, gate, up):
-    check.like_array("up", up, check.float_array("gate", gate))
-    return tuple(_backward(_GATED, "silu", g, [gate, up]))
+    return _backward("silu", g, gate, check.like_array("up", up, check.float_array("gate", gate)))
 
 
 def geglu_forward(gate, up, approximate="none", out=None):
-    return _forward(_GATED, _variant(approximate), [check.float_array("gate", gate), up], out)
+    return _forward(_variant(approximate), check.float_array("gate", gate), up, out)
 
 
 def geglu_backward(g, gate, up, approximate="none"):
-    check.like_array("up", up, check.float_array("gate", gate))
-    return tuple(_backward(_GATED, _variant(approximate), g, [gate, up]))
+    return _backward(_variant(approximate), g, gate, check.like_array("up", up, check.float_array("gate", gate)))
 
 
 def warmup(dtypes=("float32",)):
     """GPT-2's activation; the others compile when they are first called."""
     for dtype in dtypes:
         x = np.ones((64, 1024), dtype)
-        gelu_backward(gelu_forward(x, "tanh"), x, "tanh")
+        gelu_backward(gelu_forward(x, "tanh"), x, "tanh", value=np.empty_like(x))

@@ -189,7 +189,7 @@ def _activate_step(name):
 
 @functools.cache
 def _gate_step(name):
-    return make_gate_step(activation._GATED[np.dtype(np.float32)][name][0].part)
+    return make_gate_step(activation.LOOPS[np.dtype(np.float32)][name][0].part)
 
 
 # ---- the chain --------------------------------------------------------------------------------------------------------

@@ -1,68 +1,64 @@
-"""Loops over a line of float32 numbers for functions in explicit vectors: from a vector to `value`, and to `both`, value and slope.
+"""The loops of `activation._lines` for functions in explicit vectors of float32: `value`, and `both`, value and slope.
 
-Results go past the caches where the caller says so (`past`) and the line begins on a vector's boundary.
+Results go past the caches where the caller says so (`past`) and the row begins on a vector's boundary.
 """
 from ._jit import jit
 from ._stream import BYTES as STEP
 from ._stream import write
-from .simd import LANES32, load_f32
-from .vectors import put, take
+from .simd import LANES32
+from .vectors import put, row_of, take
+
+
+@jit(forceinline=True)
+def on_boundary(x, r):
+    return x is None or row_of(x, r) % STEP == 0
+
+
+@jit(forceinline=True)
+def leave(x, r, at, count, vector, past):
+    """Write `count` numbers of a vector, from `at` bytes on; a whole one past the caches if `past`."""
+    if count < LANES32:
+        put(row_of(x, r) + at, vector, count, x.dtype.type(0))
+    else:
+        write(row_of(x, r) + at, vector, past)
 
 
 def make_lines(value, both):
-    """values(x, y, past): y = value(x); slopes(g, x, dx, past): dx = g · slope; overwrite(x): x = value(x)."""
-    @jit
-    def values(x, y, past):
-        source, target, n, like = x.ctypes.data, y.ctypes.data, x.size, x.dtype.type(0)
-        end, past = n // LANES32 * STEP, past and target % STEP == 0
-        for at in range(0, end, STEP):
-            write(target + at, value(load_f32(source + at)), past)
-        left = n % LANES32
-        if left:
-            put(target + end, value(take(source + end, left, like)), left, like)
+    @jit(forceinline=True)
+    def value_at(at, count, r, x, up, y, past):
+        like = x.dtype.type(0)
+        v = value(take(row_of(x, r) + at, count, like))
+        leave(y, r, at, count, v if up is None else v * take(row_of(up, r) + at, count, like), past)
+
+    @jit(forceinline=True)
+    def slope_at(at, count, r, g, x, up, dx, dup, y, past):
+        like = x.dtype.type(0)
+        d, (v, slope) = take(row_of(g, r) + at, count, like), both(take(row_of(x, r) + at, count, like))
+        leave(dx, r, at, count, d * slope if up is None else d * take(row_of(up, r) + at, count, like) * slope, past)
+        if dup is not None:
+            leave(dup, r, at, count, d * v, past)
+        if y is not None:
+            leave(y, r, at, count, v, past)
 
     @jit
-    def slopes(g, x, dx, past):
-        upstream, source, target, n, like = g.ctypes.data, x.ctypes.data, dx.ctypes.data, x.size, x.dtype.type(0)
-        end, past = n // LANES32 * STEP, past and target % STEP == 0
-        for at in range(0, end, STEP):
-            write(target + at, load_f32(upstream + at) * both(load_f32(source + at))[1], past)
-        left = n % LANES32
-        if left:
-            put(target + end, take(upstream + end, left, like) * both(take(source + end, left, like))[1], left, like)
+    def values(r, n, x, up, y, past):
+        whole, past = n // LANES32 * STEP, past and on_boundary(y, r)
+        for at in range(0, whole, STEP):
+            value_at(at, LANES32, r, x, up, y, past)
+        if n % LANES32:
+            value_at(whole, n % LANES32, r, x, up, y, past)
+
+    @jit
+    def slopes(r, n, g, x, up, dx, dup, y, past):
+        whole, past = n // LANES32 * STEP, past and on_boundary(dx, r) and on_boundary(dup, r) and on_boundary(y, r)
+        for at in range(0, whole, STEP):
+            slope_at(at, LANES32, r, g, x, up, dx, dup, y, past)
+        if n % LANES32:
+            slope_at(whole, n % LANES32, r, g, x, up, dx, dup, y, past)
 
     @jit
     def overwrite(x):
-        values(x, x, False)
+        row = x.reshape(1, x.size)
+        values(0, x.size, row, None, row, False)
 
     return values, slopes, overwrite
-
-
-def make_gated_lines(value, both):
-    """values(gate, up, y, past): y = value(gate) · up; slopes(g, gate, up, dgate, dup, past): its two gradients."""
-    @jit
-    def values(gate, up, y, past):
-        a, b, target, n, like = gate.ctypes.data, up.ctypes.data, y.ctypes.data, y.size, y.dtype.type(0)
-        end, past = n // LANES32 * STEP, past and target % STEP == 0
-        for at in range(0, end, STEP):
-            write(target + at, value(load_f32(a + at)) * load_f32(b + at), past)
-        left = n % LANES32
-        if left:
-            put(target + end, value(take(a + end, left, like)) * take(b + end, left, like), left, like)
-
-    @jit
-    def slopes(g, gate, up, dgate, dup, past):
-        upstream, a, b, n, like = g.ctypes.data, gate.ctypes.data, up.ctypes.data, g.size, g.dtype.type(0)
-        da, db, end = dgate.ctypes.data, dup.ctypes.data, n // LANES32 * STEP
-        past = past and da % STEP == 0 and db % STEP == 0
-        for at in range(0, end, STEP):
-            d, (y, rise) = load_f32(upstream + at), both(load_f32(a + at))
-            write(da + at, d * load_f32(b + at) * rise, past)
-            write(db + at, d * y, past)
-        left = n % LANES32
-        if left:
-            d, (y, rise) = take(upstream + end, left, like), both(take(a + end, left, like))
-            put(da + end, d * take(b + end, left, like) * rise, left, like)
-            put(db + end, d * y, left, like)
-
-    return values, slopes

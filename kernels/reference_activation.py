@@ -32,9 +32,11 @@ def silu_forward(x, out=None):
         return check.into(out, _limits(x, x * _sigmoid(x)), (x,))
 
 
-def silu_backward(g, x):
-    """dx = g · σ(x) · (1 + x · (1 - σ(x)))"""
+def silu_backward(g, x, value=None):
+    """dx = g · σ(x) · (1 + x · (1 - σ(x))); `value`, an array like x, receives silu(x), which comes with it"""
     check.like_array("g", g, check.float_array("x", x))
+    if value is not None:
+        check.into(value, silu_forward(x), (g, x), "value")
     return g * _silu_slope(x)
 
 
@@ -48,9 +50,11 @@ def gelu_forward(x, approximate="none", out=None):
         return check.into(out, _limits(x, x * gate), (x,))
 
 
-def gelu_backward(g, x, approximate="none"):
-    """dx = g · (Φ(x) + x Φ'(x))"""
+def gelu_backward(g, x, approximate="none", value=None):
+    """dx = g · (Φ(x) + x Φ'(x)); `value`, an array like x, receives gelu(x), which comes with it"""
     check.like_array("g", g, check.float_array("x", x))
+    if value is not None:
+        check.into(value, gelu_forward(x, approximate), (g, x), "value")
     return g * _gelu_slope(x, approximate)
 
 

@@ -86,6 +86,17 @@ def unary(name, **options):
     return problem
 
 
+def value_beside_gradient(name, **options):
+    def problem(rng, lead, width):
+        def run(K, x, g):
+            out = np.full(x.shape, np.nan, x.dtype)
+            return {"dx": getattr(K, name + "_backward")(g, x, value=out, **options), "out": out}
+
+        return Problem(floats(rng, lead, width, "x", "g", scale=3), run)
+
+    return problem
+
+
 def gated(name, **options):
     def problem(rng, lead, width):
         def run(K, x, up, g):
@@ -178,6 +189,8 @@ PROBLEMS = {
     "softmax": softmax, "softmax_first_axis": lambda *a: softmax(*a, axis=0),
     "log_softmax": lambda *a: softmax(*a, "log_softmax"),
     "relu": unary("relu"), "silu": unary("silu"), "gelu": unary("gelu"), "gelu_tanh": unary("gelu", approximate="tanh"),
+    "silu_beside": value_beside_gradient("silu"), "gelu_beside": value_beside_gradient("gelu"),
+    "gelu_tanh_beside": value_beside_gradient("gelu", approximate="tanh"),
     "tanh": unary("tanh"), "erf": unary("erf"), "softplus": unary("softplus"), "expm1": unary("expm1"),
     "swiglu": gated("swiglu"), "geglu": gated("geglu"), "geglu_tanh": gated("geglu", approximate="tanh"),
     "cross_entropy": cross_entropy, "cross_entropy_smooth": lambda *a: cross_entropy(*a, smoothing=0.1),

@@ -126,7 +126,8 @@ VALUES = np.array([0.0, -0.0, 1e-45, -1e-40, 1.2e-38, 1.0, -1.0, 30.0, -30.0, 90
                    np.inf, -np.inf, np.nan], np.float32)
 
 
-@pytest.mark.parametrize("name", ["relu", "silu", "tanh", "erf", "softplus", "expm1", "gelu", "gelu_tanh", "swiglu", "geglu", "geglu_tanh"])
+@pytest.mark.parametrize("name", ["relu", "silu", "tanh", "erf", "softplus", "expm1", "gelu", "gelu_tanh", "swiglu", "geglu", "geglu_tanh",
+                                  "silu_beside", "gelu_beside", "gelu_tanh_beside"])
 def test_activations_at_the_ends_of_the_range(name):
     problem = PROBLEMS[name](np.random.default_rng(0), (1,), VALUES.size)
     ones = {key: np.ones((1, VALUES.size), np.float32) for key in problem.inputs}
@@ -137,6 +138,16 @@ def test_activations_at_the_ends_of_the_range(name):
         with np.errstate(over="ignore"):
             wanted = truth[output].astype(np.float32)
         np.testing.assert_allclose(results[output], wanted, rtol=1e-6, atol=1e-30, err_msg=output)
+
+
+@pytest.mark.parametrize("shape", [(9, 4097), (3, 5)])
+@pytest.mark.parametrize("name, options", [("silu", {}), ("gelu", {}), ("gelu", {"approximate": "tanh"})])
+def test_a_value_beside_the_gradient_is_that_of_forward(name, options, shape):
+    g, x, room = np.random.default_rng(0).standard_normal((3, *shape)).astype(np.float32)
+    forward, backward = getattr(kernels, name + "_forward"), getattr(kernels, name + "_backward")
+    for value in (room, np.asfortranarray(room), np.repeat(room, 2, axis=1)[:, ::2]):
+        np.testing.assert_allclose(backward(g, x, value=value, **options), backward(g, x, **options), rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(value, forward(x, **options), rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

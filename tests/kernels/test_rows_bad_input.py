@@ -36,6 +36,8 @@ BAD = {
     "up": (ValueError, "up: expected shape", lambda: kernels.swiglu_forward(X, X.T)),
     "out's shape": (ValueError, "out: expected shape", lambda: kernels.gelu_forward(X, out=np.empty((3, 2), np.float32))),
     "out is read-only": (ValueError, "out: the array is read-only", lambda: kernels.silu_forward(X, out=READ_ONLY)),
+    "value's dtype": (ValueError, "value: expected .* float32", lambda: kernels.silu_backward(X, X, value=np.empty(X.shape))),
+    "value overlaps": (ValueError, "value: overlaps", lambda: kernels.gelu_backward(X, WIDE[:, :3], value=WIDE[:, 1:4])),
     "out overlaps": (ValueError, "out: overlaps", lambda: kernels.layer_norm_forward(WIDE[:, :3], out=WIDE[:, 2:5])),
     "out overlaps in part": (ValueError, "out: overlaps", lambda: kernels.gelu_forward(WIDE[:, :3], out=WIDE[:, 1:4])),
     "targets' dtype": (TypeError, "targets: expected integers", lambda: kernels.cross_entropy_forward(X, ROW)),

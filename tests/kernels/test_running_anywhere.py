@@ -163,17 +163,18 @@ SAPPHIRE_RAPIDS = HASWELL.split(",-")[0] + "".join(
                              "amx-bf16", "amx-int8"))  # fmt: skip
 WIDE = """
     import importlib
-    from numba import boolean, float32
+    from numba import boolean, float32, int64, none
     from kernels import amx, simd
     assert simd.LANES32 == 16
     amx.AVAILABLE = True                                  # whatever the system says: nothing is run
     from kernels import activation, gelu_table, matmul_call, matmul_int8_tiles, matmul_quantized
     from kernels.attention_launch import worker_address
     assert gelu_table.AVAILABLE and matmul_int8_tiles.AVAILABLE
-    line = float32[::1]
+    x = float32[:, ::1]
     for name in gelu_table.FUNCTIONS:
         values, slopes, overwrite = activation.LINES32[name]
-        values.compile((line, line, boolean)), slopes.compile((line, line, line, boolean)), overwrite.compile((line,))
+        values.compile((int64, int64, x, none, x, boolean)), overwrite.compile((float32[::1],))
+        slopes.compile((int64, int64, x, x, none, x, none, x, boolean))
     made = [matmul_call.tiles(amx.THREE_PIECES)[0], matmul_call.worker_address(4, False, True), matmul_quantized.tiles_address()]
     for way in ("forward", "backward"):
         made.append(worker_address(importlib.import_module("kernels.attention_amx_" + way), way, "float32"))

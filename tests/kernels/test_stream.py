@@ -64,6 +64,10 @@ def test_activations(always, shape, name):
     assert (room[:3] == 7).all()
     for got, want in zip(*(np.atleast_2d(getattr(side, backward)(g, *inputs)) for side in (kernels, reference))):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+    if name in ("gelu", "silu"):
+        getattr(kernels, backward)(g, *inputs, value=out)
+        np.testing.assert_allclose(out, getattr(reference, forward)(*inputs), rtol=1e-5, atol=1e-6)
+        assert (room[:3] == 7).all()
 
 
 @pytest.mark.parametrize("shape", [(4096, 3072), (4100, 3079)])  # 48 MB and more, rows on lines of the cache and off them

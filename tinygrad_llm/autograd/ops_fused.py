@@ -53,16 +53,14 @@ def feed_forward(x, up, down, up_bias=None, down_bias=None, residual=None, *, ac
 
 @feed_forward.grad
 def _(g, x, up, down, up_bias, down_bias, residual, inner, activation, precision, *, needs):
-    """inner: what the activation was applied to, from which its result is made again (a quarter of what a layer keeps, for less
-    than a hundredth of a step's time); for ReLU its result, whose signs tell the slopes."""
-    g_rows = rows_of(g)
-    kernel, variant = VARIANTS[activation]
-    d_down = None
-    if needs[2]:
-        post = inner if activation == "relu" else getattr(kernels, f"{kernel}_forward")(inner, *variant)
-        d_down = product(g_rows.T, post, precision)
-        del post
-    d_pre = getattr(kernels, f"{kernel}_backward")(product(g_rows, down, precision), inner, *variant)
+    """inner: what the activation was applied to, from which its result is made again beside the slopes (a quarter of what a layer
+    keeps); for ReLU its result, whose signs tell the slopes."""
+    g_rows, (kernel, variant) = rows_of(g), VARIANTS[activation]
+    post = inner if activation == "relu" else empty(inner.shape, inner.dtype)
+    filled = () if post is inner else (post,)
+    d_pre = getattr(kernels, f"{kernel}_backward")(product(g_rows, down, precision), inner, *variant, *filled)
+    d_down = product(g_rows.T, post, precision) if needs[2] else None
+    del post, filled
     return (
         product(d_pre, up, precision).reshape(x.shape) if needs[0] else None,
         product(d_pre.T, rows_of(x), precision) if needs[1] else None,
