@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 
 from kernels import _threads, simd
 from kernels._jit import jit
-from kernels.arrays import CACHE_LINE, HEAD
+from kernels.arrays import CACHE_LINE
 from kernels.attention_launch import launch, pointer_to, worker_address
 from kernels.attention_plan import WANTED_TASKS
 from kernels.attention_problem import keep, make_problem, newest
@@ -26,7 +26,7 @@ from kernels.attention_products import sum_over
 from kernels.attention_tiles import INF, LOG2E, TILE, pack_rows
 from kernels.matmul_plan import borrow_scratch, return_scratch, round_up
 from kernels.reference_attention import output_buffer
-from kernels.simd import draw, fetch_add, max_lanes, peek_f64, peek_i64, poke, store, store_part, sum_lanes, vmax
+from kernels.simd import data_of, draw, fetch_add, field, max_lanes, poke, real, store, store_part, sum_lanes, vmax
 from kernels.vectors import _INT, _WORD, _vector, constant, exp2, lanes, peek, sizeof, splat, vload
 
 SPLIT = 1024             # keys per split
@@ -164,12 +164,6 @@ def add_values(acc, weights, values, stride, vectors, count, factor, like):
 
 
 @jit
-def data(identity):
-    """The address of an array's numbers."""
-    return peek_i64(identity + HEAD)
-
-
-@jit
 def decode_task(task, thread, d, work, scale):
     """One split of one (batch, key head): partial output, maximum and sum of every query that shares these keys."""
     size, step, like = sizeof(scale), lanes(scale), type(scale)(1)
@@ -182,14 +176,14 @@ def decode_task(task, thread, d, work, scale):
     v_block = k_block + BLOCK * k_row
     scores = v_block + BLOCK * v_row
     partial = work + d[THREADS] * d[WORK_BYTES] + task * rows * (d[V_PADDED] + 2 * step) * size
-    length = peek_i64(data(d[LENGTHS]) + 8 * b)
+    length = field(data_of(d[LENGTHS]), b)
     first = max(split * SPLIT if d[SPLITS] > 1 else 0, length - d[T] - d[LEFT])
     if d[STARTS] != 0:
-        first = max(first, peek_i64(data(d[STARTS]) + 8 * b))
+        first = max(first, field(data_of(d[STARTS]), b))
     last = min(length, (split + 1) * SPLIT) if d[SPLITS] > 1 else length
     for r in range(rows):
         h, t = shared * group + r // d[T], r % d[T]
-        pack_rows(queries + r * k_row, d[K_PADDED], data(d[Q]) + b * d[Q_B] + h * d[Q_H] + t * d[Q_T], 0, d[Q_C], 1, d[K], scale)
+        pack_rows(queries + r * k_row, d[K_PADDED], data_of(d[Q]) + b * d[Q_B] + h * d[Q_H] + t * d[Q_T], 0, d[Q_C], 1, d[K], scale)
         acc = partial + r * (d[V_PADDED] + 2 * step) * size
         for j in range(0, d[V_PADDED] + 2 * step, step):
             store(acc + j * size, constant(0.0, scale))
@@ -198,10 +192,10 @@ def decode_task(task, thread, d, work, scale):
     values_in_place = d[V] == d[V_PADDED] and d[V_C] == size
     for s in range(first, last, BLOCK):
         count = min(BLOCK, last - s)
-        keys, k_stride = data(d[KEYS]) + b * d[K_B] + shared * d[K_H] + s * d[K_S], d[K_S]
+        keys, k_stride = data_of(d[KEYS]) + b * d[K_B] + shared * d[K_H] + s * d[K_S], d[K_S]
         whole = count // step * step if keys_in_place else 0    # the rest goes through a padded copy
         pack_rows(k_block, d[K_PADDED], keys + whole * k_stride, k_stride, d[K_C], count - whole, d[K], like)
-        values, v_stride = data(d[VALUES]) + b * d[V_B] + shared * d[V_H] + s * d[V_S], d[V_S]
+        values, v_stride = data_of(d[VALUES]) + b * d[V_B] + shared * d[V_H] + s * d[V_S], d[V_S]
         if not values_in_place:
             pack_rows(v_block, d[V_PADDED], values, d[V_S], d[V_C], count, d[V], like)
             values, v_stride = v_block, v_row
@@ -225,7 +219,7 @@ def hide_and_add(d, scores, b, h, t, s, count, length, like):
     """Bias, causal order among the new tokens, and the window, for one row of scores."""
     size = sizeof(like)
     if d[BIAS] != 0:
-        bias = data(d[BIAS]) + b * d[BIAS_B] + h * d[BIAS_H] + t * d[BIAS_T] + s * d[BIAS_S]
+        bias = data_of(d[BIAS]) + b * d[BIAS_B] + h * d[BIAS_H] + t * d[BIAS_T] + s * d[BIAS_S]
         for i in range(count):
             poke(scores + i * size, peek(scores + i * size, like) + peek(bias + i * d[BIAS_S], like))
     position = length - 1 - (d[T] - 1 - t) * d[CAUSAL] - s
@@ -257,7 +251,7 @@ def finish_pair(pair, d, work, like):
             total = total + weight * splat(peek(at + step * size, like))
         sum_of_all = max_lanes(total)
         factor = splat(type(like)(1) / sum_of_all if sum_of_all != 0 else type(like)(0))
-        out = data(d[OUT]) + b * d[OUT_B] + (shared * group + r // d[T]) * d[OUT_H] + r % d[T] * d[OUT_T]
+        out = data_of(d[OUT]) + b * d[OUT_B] + (shared * group + r // d[T]) * d[OUT_H] + r % d[T] * d[OUT_T]
         for j in range(0, d[V], step):
             y = constant(0.0, like)
             for acc in range(first, end, rows * row_bytes):
@@ -272,10 +266,10 @@ def finish_pair(pair, d, work, like):
 @jit
 def drain(identity, thread, like):
     """Draw tasks from the counter until none is left."""
-    address = data(identity)
+    address = data_of(identity)
     d = numba.carray(pointer_to(address), (FIELDS,), np.int64)
-    scale = type(like)(peek_f64(address + 8 * SCALE))
-    work = (data(d[WORK]) + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
+    scale = type(like)(real(address, SCALE))
+    work = (data_of(d[WORK]) + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
     task = draw(address + 8 * COUNTER, d[TASKS], thread)
     while task >= 0:
         decode_task(task, thread, d, work, scale)

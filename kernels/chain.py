@@ -23,12 +23,12 @@ from . import _pool, _threads, activation, norm, rotary
 from ._jit import address_of, jit
 from .attention_cached import COUNTER, LENGTHS, TASKS, THREADS, Layout, threads_for
 from .attention_problem import make_problem
-from .matmul_blocked import data_of, first_page, start
+from .matmul_blocked import first_page, start
 from .matmul_call import prepare
 from .matmul_plan import borrow_scratch, return_scratch
 from .matmul_quantized import multiply as multiply_int8
 from .matmul_quantized import prepare as prepare_int8
-from .simd import call_address, peek_f32, peek_i64, pointer_f32, poke
+from .simd import call_address, data_of, field, peek_f32, pointer_f32, poke
 
 LEAST_SCRATCH = 1 << 12                       # bytes, where norms leave their rows' statistics
 FORMULAS = {"relu": "relu", "silu": "silu", "gelu": "none", "gelu_tanh": "tanh"}
@@ -46,32 +46,27 @@ def run_steps(table, count, pool, scratch):
 
 
 @jit
-def number(args, place):
-    return peek_i64(args + 8 * place)
-
-
-@jit
 def rows_at(args, place, rows, width):
     """The float32 array whose identity stands at a place, as rows."""
-    return carray(pointer_f32(data_of(number(args, place))), (rows, width))
+    return carray(pointer_f32(data_of(field(args, place))), (rows, width))
 
 
 @jit
 def line_at(args, place, width):
-    return carray(pointer_f32(data_of(number(args, place))), (width,))
+    return carray(pointer_f32(data_of(field(args, place))), (width,))
 
 
 @jit
 def layer_norm_step(args, pool, scratch, unused):
     """rows, width, x, weight, bias, out, eps"""
-    rows, width = number(args, 0), number(args, 1)
+    rows, width = field(args, 0), field(args, 1)
     normalize_rows(args, line_at(args, 4, width), carray(pointer_f32(scratch), (rows,)), scratch + 4 * rows)
 
 
 @jit
 def layer_norm_without_bias_step(args, pool, scratch, unused):
     """rows, width, x, weight, 0, out, eps"""
-    normalize_rows(args, None, carray(pointer_f32(scratch), (number(args, 0),)), scratch + 4 * number(args, 0))
+    normalize_rows(args, None, carray(pointer_f32(scratch), (field(args, 0),)), scratch + 4 * field(args, 0))
 
 
 @jit
@@ -82,7 +77,7 @@ def rms_norm_step(args, pool, scratch, unused):
 
 @jit
 def normalize_rows(args, bias, mean, rstd):
-    rows, width = number(args, 0), number(args, 1)
+    rows, width = field(args, 0), field(args, 1)
     normalize(0, 1, width, rows_at(args, 2, rows, width), None, line_at(args, 3, width), bias, peek_f32(args + 48), None,
               rows_at(args, 5, rows, width), mean, carray(pointer_f32(rstd), (rows,)))
 
@@ -90,22 +85,22 @@ def normalize_rows(args, bias, mean, rstd):
 @jit
 def product_step(args, pool, scratch, unused):
     """threads, part, worker, finish, plan, a, b, c, bias, residual"""
-    a, b, c = data_of(number(args, 5)), data_of(number(args, 6)), data_of(number(args, 7))
-    start(pool, number(args, 0), number(args, 1), number(args, 2), number(args, 3), number(args, 4), a, b, c,
-          data_of(number(args, 8)), data_of(number(args, 9)), 0, 1.0, 0.0, scratch)
+    a, b, c = data_of(field(args, 5)), data_of(field(args, 6)), data_of(field(args, 7))
+    start(pool, field(args, 0), field(args, 1), field(args, 2), field(args, 3), field(args, 4), a, b, c,
+          data_of(field(args, 8)), data_of(field(args, 9)), 0, 1.0, 0.0, scratch)
 
 
 @jit
 def product_int8_step(args, pool, scratch, unused):
     """threads; part, worker and plan for tiles, worker, plan and one row's plan for vectors; x, q, out, bias, scale"""
-    multiply_int8(pool, number(args, 0), number(args, 1), number(args, 2), number(args, 3), number(args, 4), number(args, 5),
-                  number(args, 6), number(args, 7), number(args, 8), number(args, 9), number(args, 10), number(args, 11), scratch)
+    multiply_int8(pool, field(args, 0), field(args, 1), field(args, 2), field(args, 3), field(args, 4), field(args, 5),
+                  field(args, 6), field(args, 7), field(args, 8), field(args, 9), field(args, 10), field(args, 11), scratch)
 
 
 @jit
 def add_step(args, pool, scratch, unused):
     """size, a, b, out"""
-    size = number(args, 0)
+    size = field(args, 0)
     a, b, out = line_at(args, 1, size), line_at(args, 2, size), line_at(args, 3, size)
     for i in range(size):
         out[i] = a[i] + b[i]
@@ -115,7 +110,7 @@ def make_activate_step(overwrite):
     @jit
     def activate_step(args, pool, scratch, unused):
         """size, x"""
-        overwrite(line_at(args, 1, number(args, 0)))
+        overwrite(line_at(args, 1, field(args, 0)))
 
     return activate_step
 
@@ -124,7 +119,7 @@ def make_gate_step(gated):
     @jit
     def gate_step(args, pool, scratch, unused):
         """size, gate, up, out"""
-        size = number(args, 0)
+        size = field(args, 0)
         gated(0, 1, size, size, False, rows_at(args, 1, 1, size), rows_at(args, 2, 1, size), rows_at(args, 3, 1, size))
 
     return gate_step
@@ -133,13 +128,13 @@ def make_gate_step(gated):
 @jit
 def turn_step(args, pool, scratch, unused):
     """B, H, T, width, half; x and its strides b, h, t; out (B, H, T, width); cos, sin (B, T, half)"""
-    B, H, T, width, half = number(args, 0), number(args, 1), number(args, 2), number(args, 3), number(args, 4)
-    x, out = data_of(number(args, 5)), data_of(number(args, 9))
-    cos, sin = data_of(number(args, 10)), data_of(number(args, 11))
+    B, H, T, width, half = field(args, 0), field(args, 1), field(args, 2), field(args, 3), field(args, 4)
+    x, out = data_of(field(args, 5)), data_of(field(args, 9))
+    cos, sin = data_of(field(args, 10)), data_of(field(args, 11))
     for b in range(B):
         for h in range(H):
             for t in range(T):
-                row = x + b * number(args, 6) + h * number(args, 7) + t * number(args, 8)
+                row = x + b * field(args, 6) + h * field(args, 7) + t * field(args, 8)
                 angle = 4 * (b * T + t) * half
                 turn_rows(0, 1, width, half, False, np.float32(1), carray(pointer_f32(row), (1, width)),
                           carray(pointer_f32(cos + angle), (1, half)), carray(pointer_f32(sin + angle), (1, half)),
@@ -149,14 +144,14 @@ def turn_step(args, pool, scratch, unused):
 @jit
 def keep_step(args, pool, scratch, unused):
     """B, H, T, width; x and its strides b, h, t; cache and its strides b, h, s; lengths: how many are kept with these"""
-    B, H, T, width = number(args, 0), number(args, 1), number(args, 2), number(args, 3)
-    x, cache, lengths = data_of(number(args, 4)), data_of(number(args, 8)), data_of(number(args, 12))
+    B, H, T, width = field(args, 0), field(args, 1), field(args, 2), field(args, 3)
+    x, cache, lengths = data_of(field(args, 4)), data_of(field(args, 8)), data_of(field(args, 12))
     for b in range(B):
-        first = number(lengths, b) - T
+        first = field(lengths, b) - T
         for h in range(H):
             for t in range(T):
-                source = x + b * number(args, 5) + h * number(args, 6) + t * number(args, 7)
-                target = cache + b * number(args, 9) + h * number(args, 10) + (first + t) * number(args, 11)
+                source = x + b * field(args, 5) + h * field(args, 6) + t * field(args, 7)
+                target = cache + b * field(args, 9) + h * field(args, 10) + (first + t) * field(args, 11)
                 row, place = carray(pointer_f32(source), (width,)), carray(pointer_f32(target), (width,))
                 for i in range(width):
                     place[i] = row[i]
@@ -165,16 +160,16 @@ def keep_step(args, pool, scratch, unused):
 @jit
 def attend_step(args, pool, scratch, unused):
     """worker, the record of a decoding, most threads, work for each key, how many counters to clear"""
-    record = number(args, 1)
+    record = field(args, 1)
     d = data_of(record)
-    lengths, longest = data_of(number(d, LENGTHS)), 0
-    for b in range(number(d, 0)):
-        longest = max(longest, number(lengths, b))
-    threads = threads_for(longest, number(args, 3), number(d, TASKS), number(args, 2))
+    lengths, longest = data_of(field(d, LENGTHS)), 0
+    for b in range(field(d, 0)):
+        longest = max(longest, field(lengths, b))
+    threads = threads_for(longest, field(args, 3), field(d, TASKS), field(args, 2))
     poke(d + 8 * THREADS, threads)
-    for i in range(number(args, 4)):
+    for i in range(field(args, 4)):
         poke(d + 8 * (COUNTER + i), 0)
-    _pool.launch(pool, threads, number(args, 0), record)
+    _pool.launch(pool, threads, field(args, 0), record)
 
 
 @functools.cache

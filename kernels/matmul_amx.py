@@ -16,13 +16,14 @@ from . import amx
 from ._jit import jit
 from .matmul_epilogue import finish_block
 from .matmul_plan import SCRATCH, ceil_div, host_caches, round_up
-from .simd import call_address, draw, fetch_add, fma, peek_f32, peek_f64, peek_i64, poke, store
+from .matmul_record import matrices
+from .simd import call_address, draw, fetch_add, field, fma, peek_f32, poke, real, store
 from .simd import prefetch_to_write as ask_to_write
 from .vectors import constant, put, take, vload
 
 from .matmul_plan import (  # isort: skip
-    A1, A2, B1, B2, BLOCK_M, BLOCK_N, C1, C2, CHUNKS, COL_B, FIELDS, K, KC, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_C,
-    P_COUNTER, P_DONE, P_FINISH, P_SHARED, ROW_A, ROW_B, ROW_C, SHARED, STEP_A, STRIPS, TASKS_M, TASKS_N,
+    BLOCK_M, BLOCK_N, CHUNKS, COL_B, FIELDS, K, KC, M, N, N1, N2, P_ALPHA, P_BETA, P_C, P_COUNTER, P_DONE, P_FINISH, P_SHARED,
+    ROW_A, ROW_B, ROW_C, SHARED, STEP_A, STRIPS, TASKS_M, TASKS_N,
 )
 from .matmul_plan import STRIP as STRIP_ROWS  # isort: skip
 
@@ -126,7 +127,7 @@ def plain_step(plan, k, rows, cols, pa, pb, pc, alpha, keep, scratch):
     """One step of k by the vector loops: a copy of the plain plan with this step for its depth."""
     own, where = scratch + HEAD_BYTES, scratch
     for i in range(FIELDS):
-        poke(own + 8 * i, peek_i64(plan + 8 * (FIELDS + i)))
+        poke(own + 8 * i, field(plan, FIELDS + i))
     poke(own + 8 * K, k)
     poke(where + 8 * W_ROWS, rows)
     poke(where + 8 * W_COLS, cols)
@@ -135,8 +136,8 @@ def plain_step(plan, k, rows, cols, pa, pb, pc, alpha, keep, scratch):
     poke(where + 8 * W_C, pc)
     poke(where + 8 * W_ALPHA, np.float64(alpha))
     poke(where + 8 * W_KEEP, np.float64(keep))
-    rest = scratch + peek_i64(plan + 8 * SCRATCH) - peek_i64(plan + 8 * (FIELDS + SCRATCH))
-    call_address(peek_i64(scratch + 8 * W_FIELDS), own, where, rest // 64 * 64, 0)
+    rest = scratch + field(plan, SCRATCH) - field(plan, FIELDS + SCRATCH)
+    call_address(field(scratch, W_FIELDS), own, where, rest // 64 * 64, 0)
 
 
 @jit
@@ -200,25 +201,23 @@ def block_amx(plan, args, task, chunk, has_b, scratch, like, pieces):
 
     `has_b`: B's part is packed already, by the task before.
     """
-    alpha, beta = np.float32(peek_f64(args + 8 * P_ALPHA)), np.float32(peek_f64(args + 8 * P_BETA))
-    tasks_m, n2 = peek_i64(plan + 8 * TASKS_M), peek_i64(plan + 8 * N2)
-    batch, here = divmod(task, tasks_m * peek_i64(plan + 8 * TASKS_N))
-    first, second = divmod(batch, n2)
-    j0, i0 = here // tasks_m * peek_i64(plan + 8 * BLOCK_N), here % tasks_m * peek_i64(plan + 8 * BLOCK_M)
-    rows = min(peek_i64(plan + 8 * BLOCK_M), peek_i64(plan + 8 * M) - i0)
-    cols = min(peek_i64(plan + 8 * BLOCK_N), peek_i64(plan + 8 * N) - j0)
-    depth, kc = peek_i64(plan + 8 * K), peek_i64(plan + 8 * KC)
-    row_a, step_a = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * STEP_A)
-    row_b, col_b, row_c = peek_i64(plan + 8 * ROW_B), peek_i64(plan + 8 * COL_B), peek_i64(plan + 8 * ROW_C)
-    pa = peek_i64(args + 8 * P_A) + first * peek_i64(plan + 8 * A1) + second * peek_i64(plan + 8 * A2) + i0 * row_a
-    pb = peek_i64(args + 8 * P_B) + first * peek_i64(plan + 8 * B1) + second * peek_i64(plan + 8 * B2) + j0 * col_b
-    c = peek_i64(args + 8 * P_C) + first * peek_i64(plan + 8 * C1) + second * peek_i64(plan + 8 * C2)
+    alpha, beta = np.float32(real(args, P_ALPHA)), np.float32(real(args, P_BETA))
+    tasks_m = field(plan, TASKS_M)
+    batch, here = divmod(task, tasks_m * field(plan, TASKS_N))
+    j0, i0 = here // tasks_m * field(plan, BLOCK_N), here % tasks_m * field(plan, BLOCK_M)
+    rows = min(field(plan, BLOCK_M), field(plan, M) - i0)
+    cols = min(field(plan, BLOCK_N), field(plan, N) - j0)
+    depth, kc = field(plan, K), field(plan, KC)
+    row_a, step_a = field(plan, ROW_A), field(plan, STEP_A)
+    row_b, col_b, row_c = field(plan, ROW_B), field(plan, COL_B), field(plan, ROW_C)
+    a_0, b_0, c = matrices(plan, args, batch)
+    pa, pb = a_0 + i0 * row_a, b_0 + j0 * col_b
     start, stop, chunked = 0, depth, chunk >= 0
     if chunked:
-        c, alpha, beta = peek_i64(args + 8 * P_SHARED) + chunk * peek_i64(plan + 8 * M) * row_c, np.float32(1), np.float32(0)
+        c, alpha, beta = field(args, P_SHARED) + chunk * field(plan, M) * row_c, np.float32(1), np.float32(0)
         start, stop = chunk * kc, min(depth, chunk * kc + kc)
     pc = c + i0 * row_c + j0 * 4
-    strip = peek_i64(plan + 8 * STRIP_ROWS)
+    strip = field(plan, STRIP_ROWS)
     size, watch = len(pieces) * TILE, len(pieces) > 1
     product = (scratch + HEAD_BYTES + 8 * FIELDS + 63) // 64 * 64
     spare, groups = product + 4096, (cols + 31) // 32
@@ -247,36 +246,36 @@ def block_amx(plan, args, task, chunk, has_b, scratch, like, pieces):
             for j in range(0, cols, 32):
                 wide, to_c = min(32, cols - j), pc + i * row_c + 4 * j
                 from_b = packed_b + j // 16 * steps * size
-                if not watch or (wild == 0 and peek_i64(tame_b + j // 32 * 8)):
+                if not watch or (wild == 0 and field(tame_b, j // 32)):
                     multiply_strip(here, wide, steps, packed_a, from_b, to_c, row_c, alpha, keep, product, like, pieces)
                     continue
                 if chunked:
                     return False
                 for r in range(0, here, JUDGED):
                     part, to_part = min(JUDGED, here - r), to_c + r * row_c
-                    if wild >> r // JUDGED & 1 or not peek_i64(tame_b + j // 32 * 8):
+                    if wild >> r // JUDGED & 1 or not field(tame_b, j // 32):
                         plain_step(plan, k, part, wide, a + (i + r) * row_a, b + j * col_b, to_part, alpha, keep, scratch)
                     else:
                         multiply_strip(part, wide, steps, packed_a + r // 16 * steps * size, from_b, to_part, row_c, alpha,
                                        keep, product, like, pieces)
             if k0 + kc >= depth and not chunked:                # while the strip is in the cache
-                finish_block(peek_i64(args + 8 * P_FINISH), plan, args, scratch, i0 + i, here, j0, cols, batch, c)
+                finish_block(field(args, P_FINISH), plan, args, scratch, i0 + i, here, j0, cols, batch, c)
     return True
 
 
 @jit
 def add_chunks(plan, args, task, scratch, like):
     """A block of C from what its steps of k gave, in their order."""
-    alpha, beta = np.float32(peek_f64(args + 8 * P_ALPHA)), np.float32(peek_f64(args + 8 * P_BETA))
-    j, i = divmod(task, peek_i64(plan + 8 * TASKS_M))
-    i0, j0, row_c = i * peek_i64(plan + 8 * BLOCK_M), j * peek_i64(plan + 8 * BLOCK_N), peek_i64(plan + 8 * ROW_C)
-    rows = min(peek_i64(plan + 8 * BLOCK_M), peek_i64(plan + 8 * M) - i0)
-    cols = min(peek_i64(plan + 8 * BLOCK_N), peek_i64(plan + 8 * N) - j0)
-    c, here = peek_i64(args + 8 * P_C), i0 * row_c + 4 * j0
-    for chunk in range(peek_i64(plan + 8 * CHUNKS)):
-        source = peek_i64(args + 8 * P_SHARED) + chunk * peek_i64(plan + 8 * M) * row_c + here
+    alpha, beta = np.float32(real(args, P_ALPHA)), np.float32(real(args, P_BETA))
+    j, i = divmod(task, field(plan, TASKS_M))
+    i0, j0, row_c = i * field(plan, BLOCK_M), j * field(plan, BLOCK_N), field(plan, ROW_C)
+    rows = min(field(plan, BLOCK_M), field(plan, M) - i0)
+    cols = min(field(plan, BLOCK_N), field(plan, N) - j0)
+    c, here = field(args, P_C), i0 * row_c + 4 * j0
+    for chunk in range(field(plan, CHUNKS)):
+        source = field(args, P_SHARED) + chunk * field(plan, M) * row_c + here
         merge(c + here, row_c, source, row_c, rows, cols, alpha, beta if chunk == 0 else np.float32(1), like)
-    finish_block(peek_i64(args + 8 * P_FINISH), plan, args, scratch, i0, rows, j0, cols, 0, c)
+    finish_block(field(args, P_FINISH), plan, args, scratch, i0, rows, j0, cols, 0, c)
 
 
 def make_amx(plain_address, pieces):
@@ -285,11 +284,11 @@ def make_amx(plain_address, pieces):
 
     @jit
     def worker(plan, args, thread, scratch):
-        tasks_m, chunks = peek_i64(plan + 8 * TASKS_M), peek_i64(plan + 8 * CHUNKS)
-        one_step = chunks > 1 or peek_i64(plan + 8 * K) <= peek_i64(plan + 8 * KC)
-        blocks = tasks_m * peek_i64(plan + 8 * TASKS_N) * peek_i64(plan + 8 * N1) * peek_i64(plan + 8 * N2)
-        poke(scratch + 8 * W_FIELDS, peek_i64(plan + 8 * (2 * FIELDS)))
-        amx.open_tiles(peek_i64(plan + 8 * (2 * FIELDS + 1)))
+        tasks_m, chunks = field(plan, TASKS_M), field(plan, CHUNKS)
+        one_step = chunks > 1 or field(plan, K) <= field(plan, KC)
+        blocks = tasks_m * field(plan, TASKS_N) * field(plan, N1) * field(plan, N2)
+        poke(scratch + 8 * W_FIELDS, field(plan, 2 * FIELDS))
+        amx.open_tiles(field(plan, 2 * FIELDS + 1))
         task, last = draw(args + 8 * P_COUNTER, blocks * chunks, thread), -1
         whole, unpacked = np.int64(-1), np.bool_(False)       # constants would have `block_amx` compiled once more for each
         while task >= 0:

@@ -17,18 +17,18 @@ from numba import float32, int64
 
 from . import _pool, simd
 from ._jit import address_of, jit
-from .arrays import HEAD
 from .matmul_epilogue import finish_block
 from .matmul_pack import make_pack
 from .matmul_pairs import add_pairs, leave, make_pairs
+from .matmul_record import matrices
 
 from .matmul_plan import (  # isort: skip
-    A1, A2, B1, B2, BLOCK_M, BLOCK_N, C1, C2, CHUNKS, COL_B, DIRECT_A, DIRECT_B, HIGH_A, HIGH_B, HIGH_C, HUGE_PAGE, K, KC, LOW_A,
-    LOW_B, LOW_C, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_BIAS, P_C, P_COUNTER, P_FIELDS, P_FINISH, P_PRE, P_RES, P_SHARED,
-    PIECE, ROW_A, ROW_B, ROW_C, SCRATCH, STEP_A, STRIP, TASKS_M, TASKS_N,
+    BLOCK_M, BLOCK_N, CHUNKS, COL_B, DIRECT_A, DIRECT_B, HIGH_A, HIGH_B, HIGH_C, HUGE_PAGE, K, KC, LOW_A, LOW_B, LOW_C, M, N, N1,
+    N2, P_A, P_ALPHA, P_B, P_BETA, P_BIAS, P_C, P_COUNTER, P_FIELDS, P_FINISH, P_PRE, P_RES, P_SHARED, PIECE, ROW_A, ROW_B, ROW_C,
+    SCRATCH, STEP_A, STRIP, TASKS_M, TASKS_N,
 )
 from .matmul_tile import PANEL, ROWS, make_tile
-from .simd import draw, peek_f64, peek_i64, prefetch_second
+from .simd import data_of, draw, field, prefetch_second, real
 
 
 def make_matmul(vector, pairs=False):
@@ -92,11 +92,11 @@ def make_matmul(vector, pairs=False):
     @jit
     def strip(plan, k, rows, cols, pa, step_a, pb, step_b, pc, alpha, beta, scratch):
         """`rows` rows of A against one panel of B: the tiles, top to bottom. step_a = 0: A is read in place."""
-        row_c = peek_i64(plan + 8 * ROW_C)
+        row_c = field(plan, ROW_C)
         nvec, steps = (cols + lanes - 1) // lanes, (k + 1) // 2 if pairs else k
         row_a, in_place = size, step_a == 0
         if in_place:
-            row_a, step_a = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * STEP_A)
+            row_a, step_a = field(plan, ROW_A), field(plan, STEP_A)
         for i in range(0, rows, ROWS):
             tile_rows = min(ROWS, rows - i)
             a = pa + i * row_a if in_place else pa + i * size * k
@@ -116,7 +116,7 @@ def make_matmul(vector, pairs=False):
     @jit
     def pack_block_b(plan, k, cols, pb, to):
         """All panels of a block of B, one behind the other."""
-        row_b, col_b = peek_i64(plan + 8 * ROW_B), peek_i64(plan + 8 * COL_B)
+        row_b, col_b = field(plan, ROW_B), field(plan, COL_B)
         rows = 8 if col_b == size else k      # of B at once: left to right along lines is how memory is read ahead
         for r in range(0, k, rows):
             j, deep = 0, min(rows, k - r)
@@ -131,7 +131,7 @@ def make_matmul(vector, pairs=False):
     @jit
     def pack_block_a(plan, k, rows, pa, to):
         """All tiles of rows of a block of A, one behind the other."""
-        row_a, step_a = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * STEP_A)
+        row_a, step_a = field(plan, ROW_A), field(plan, STEP_A)
         deep = 8 if row_a == size else k      # of k at once, as in `pack_block_b`
         for first in range(0, k, deep):
             here = min(deep, k - first)
@@ -143,7 +143,7 @@ def make_matmul(vector, pairs=False):
     @jit
     def ask_for_rows(plan, k, rows, pa):
         """Have memory bring the next rows of A while these are multiplied: few numbers of each, so that nothing else asks ahead."""
-        row_a, step_a = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * STEP_A)
+        row_a, step_a = field(plan, ROW_A), field(plan, STEP_A)
         lines, line, length = (rows, row_a, k) if step_a == size else (k, step_a, rows)
         for n in range(lines):
             for address in range(pa + n * line, pa + n * line + length * size, 64):
@@ -152,13 +152,13 @@ def make_matmul(vector, pairs=False):
     @jit
     def strips(plan, k, rows, cols, pa, step_a, pb, packed_b, pc, alpha, beta, scratch):
         """`rows` rows of A against every panel of a block of B."""
-        row_b = peek_i64(plan + 8 * ROW_B)
+        row_b = field(plan, ROW_B)
         j = 0
         while j < cols:
             here = panel_width(cols - j)
             count = (here + lanes - 1) // lanes * lanes
             b, step_b = packed_b + j * k * size, count * size
-            if peek_i64(plan + 8 * DIRECT_B):
+            if field(plan, DIRECT_B):
                 b, step_b = pb + j * size, row_b
                 if here < count:
                     b, step_b = packed_b, count * size
@@ -169,55 +169,51 @@ def make_matmul(vector, pairs=False):
     @jit
     def block(plan, rows, cols, pa, pb, pc, alpha, beta, scratch):
         """One task: a block of C, k in steps, for each step all of B's block and STRIP rows of A at a time."""
-        depth, kc, strip_rows = peek_i64(plan + 8 * K), peek_i64(plan + 8 * KC), peek_i64(plan + 8 * STRIP)
+        depth, kc, strip_rows = field(plan, K), field(plan, KC), field(plan, STRIP)
         packed_a = scratch + ROWS * (width + kc) * size
         packed_b = packed_a + (strip_rows + ROWS) * kc * size
         for k0 in range(0, depth, kc):
             k = min(kc, depth - k0)
-            a, b = pa + k0 * peek_i64(plan + 8 * STEP_A), pb + k0 * peek_i64(plan + 8 * ROW_B)
-            if not peek_i64(plan + 8 * DIRECT_B):
+            a, b = pa + k0 * field(plan, STEP_A), pb + k0 * field(plan, ROW_B)
+            if not field(plan, DIRECT_B):
                 pack_block_b(plan, k, cols, b, packed_b)
             keep = beta if k0 == 0 else scalar(1)
             for i in range(0, rows, strip_rows):
                 here, step_a = min(strip_rows, rows - i), 0
-                from_a, to_c = a + i * peek_i64(plan + 8 * ROW_A), pc + i * peek_i64(plan + 8 * ROW_C)
-                if not peek_i64(plan + 8 * DIRECT_A):
+                from_a, to_c = a + i * field(plan, ROW_A), pc + i * field(plan, ROW_C)
+                if not field(plan, DIRECT_A):
                     pack_block_a(plan, k, here, from_a, packed_a)
                     if i + here < rows:
-                        ask_for_rows(plan, k, min(here, rows - i - here), from_a + here * peek_i64(plan + 8 * ROW_A))
+                        ask_for_rows(plan, k, min(here, rows - i - here), from_a + here * field(plan, ROW_A))
                     else:
-                        ask_for_rows(plan, min(kc, depth - k0 - k), min(strip_rows, rows), a + k * peek_i64(plan + 8 * STEP_A))
+                        ask_for_rows(plan, min(kc, depth - k0 - k), min(strip_rows, rows), a + k * field(plan, STEP_A))
                     from_a, step_a = packed_a, ROWS * size
                 strips(plan, k, here, cols, from_a, step_a, b, packed_b, to_c, alpha, keep, scratch)
 
     @jit
     def worker(plan, args, thread, scratch):
         """Take blocks until none is left."""
-        tasks_m, tasks_n = peek_i64(plan + 8 * TASKS_M), peek_i64(plan + 8 * TASKS_N)
-        block_m, block_n = peek_i64(plan + 8 * BLOCK_M), peek_i64(plan + 8 * BLOCK_N)
-        n2 = peek_i64(plan + 8 * N2)
-        tasks = tasks_m * tasks_n * peek_i64(plan + 8 * N1) * n2
-        alpha, beta = scalar(peek_f64(args + 8 * P_ALPHA)), scalar(peek_f64(args + 8 * P_BETA))
+        tasks_m, tasks_n = field(plan, TASKS_M), field(plan, TASKS_N)
+        block_m, block_n = field(plan, BLOCK_M), field(plan, BLOCK_N)
+        tasks = tasks_m * tasks_n * field(plan, N1) * field(plan, N2)
+        alpha, beta = scalar(real(args, P_ALPHA)), scalar(real(args, P_BETA))
         task = draw(args + 8 * P_COUNTER, tasks, thread)
         while task >= 0:
             batch, here = divmod(task, tasks_m * tasks_n)
-            first, second = divmod(batch, n2)
             i, j = divmod(here, tasks_n)
             i0, j0 = i * block_m, j * block_n
-            rows, cols = min(block_m, peek_i64(plan + 8 * M) - i0), min(block_n, peek_i64(plan + 8 * N) - j0)
-            pa = peek_i64(args + 8 * P_A) + first * peek_i64(plan + 8 * A1) + second * peek_i64(plan + 8 * A2)
-            pb = peek_i64(args + 8 * P_B) + first * peek_i64(plan + 8 * B1) + second * peek_i64(plan + 8 * B2)
-            pc = peek_i64(args + 8 * P_C) + first * peek_i64(plan + 8 * C1) + second * peek_i64(plan + 8 * C2)
-            block(plan, rows, cols, pa + i0 * peek_i64(plan + 8 * ROW_A), pb + j0 * peek_i64(plan + 8 * COL_B),
-                  pc + i0 * peek_i64(plan + 8 * ROW_C) + j0 * size, alpha, beta, scratch)
-            finish_block(peek_i64(args + 8 * P_FINISH), plan, args, scratch, i0, rows, j0, cols, batch, pc)
+            rows, cols = min(block_m, field(plan, M) - i0), min(block_n, field(plan, N) - j0)
+            pa, pb, pc = matrices(plan, args, batch)
+            block(plan, rows, cols, pa + i0 * field(plan, ROW_A), pb + j0 * field(plan, COL_B),
+                  pc + i0 * field(plan, ROW_C) + j0 * size, alpha, beta, scratch)
+            finish_block(field(args, P_FINISH), plan, args, scratch, i0, rows, j0, cols, batch, pc)
             task = draw(args + 8 * P_COUNTER, tasks, thread)
 
     @jit
     def plain_block(plan, where, scratch, _):
         """`block` with its arguments in memory, for `matmul_amx`."""
-        block(plan, peek_i64(where), peek_i64(where + 8), peek_i64(where + 16), peek_i64(where + 24), peek_i64(where + 32),
-              scalar(peek_f64(where + 40)), scalar(peek_f64(where + 48)), scratch)
+        block(plan, field(where, 0), field(where, 1), field(where, 2), field(where, 3), field(where, 4), scalar(real(where, 5)),
+              scalar(real(where, 6)), scratch)
 
     return worker, plain_block
 
@@ -228,9 +224,9 @@ def make_matmul(vector, pairs=False):
 @jit
 def part(block, index, unused, unused_too):
     """The worker in the part's own scratch."""
-    args = peek_i64(block + 8 * L_ARGS)
-    simd.call_address(peek_i64(block + 8 * L_WORKER), peek_i64(block + 8 * L_PLAN), args, index,
-                      peek_i64(block + 8 * L_START) + index * peek_i64(block + 8 * L_STEP))
+    args = field(block, L_ARGS)
+    simd.call_address(field(block, L_WORKER), field(block, L_PLAN), args, index,
+                      field(block, L_START) + index * field(block, L_STEP))
 
 
 @functools.cache
@@ -251,12 +247,6 @@ def launch(pool, threads, part, worker, finish, plan, a, b, c, bias, residual, p
 
 
 @jit
-def data_of(identity):
-    """The address of an array's numbers; 0 for no array."""
-    return peek_i64(identity + HEAD) if identity else 0
-
-
-@jit
 def first_page(scratch):
     """Where the first huge page begins."""
     return (scratch + HUGE_PAGE - 1) // HUGE_PAGE * HUGE_PAGE
@@ -270,14 +260,14 @@ def start(pool, threads, part, worker, finish, plan, pa, pb, pc, bias, residual,
     args[P_BIAS], args[P_RES], args[P_PRE] = bias, residual, pre
     simd.poke(args.ctypes.data + 8 * P_ALPHA, np.float64(alpha))
     simd.poke(args.ctypes.data + 8 * P_BETA, np.float64(beta))
-    each = peek_i64(plan + 8 * SCRATCH)
+    each = field(plan, SCRATCH)
     args[P_SHARED] = scratch + threads * each
     if threads == 1:
         simd.call_address(worker, plan, args.ctypes.data, 0, scratch)
         return
-    piece = peek_i64(plan + 8 * PIECE)
+    piece = field(plan, PIECE)
     if piece != 0:
-        _pool.expect(pool, pb, piece, peek_i64(plan + 8 * TASKS_N) * peek_i64(plan + 8 * CHUNKS))
+        _pool.expect(pool, pb, piece, field(plan, TASKS_N) * field(plan, CHUNKS))
     block = np.empty(L_FIELDS, np.int64)
     block[L_WORKER], block[L_PLAN], block[L_ARGS] = worker, plan, args.ctypes.data
     block[L_START], block[L_STEP] = scratch, each

@@ -25,7 +25,7 @@ from .matmul_plan import (
     ROW_R,
     STEP_BIAS,
 )
-from .simd import call_address, peek_i64, poke
+from .simd import call_address, field, poke
 
 
 def make_epilogue(vector):
@@ -61,22 +61,20 @@ def make_epilogue(vector):
 
     @jit
     def finish(plan, args, where, pc):
-        i0, rows, j0, cols, batch = (peek_i64(where), peek_i64(where + 8), peek_i64(where + 16), peek_i64(where + 24),
-                                     peek_i64(where + 32))
-        bias, residual, pre = (peek_i64(args + 8 * P_BIAS), peek_i64(args + 8 * P_RES), peek_i64(args + 8 * P_PRE))
-        code = peek_i64(plan + 8 * ACTIVATION)
-        first, second = batch // peek_i64(plan + 8 * N2), batch % peek_i64(plan + 8 * N2)
-        row_c, row_p, row_r = (peek_i64(plan + 8 * ROW_C), peek_i64(plan + 8 * ROW_P), peek_i64(plan + 8 * ROW_R))
-        col_r, step_bias = peek_i64(plan + 8 * COL_R), peek_i64(plan + 8 * STEP_BIAS)
-        pre += first * peek_i64(plan + 8 * P1) + second * peek_i64(plan + 8 * P2) + j0 * size
-        from_r = residual + first * peek_i64(plan + 8 * R1) + second * peek_i64(plan + 8 * R2) + j0 * col_r
-        keep = peek_i64(args + 8 * P_PRE) != 0
+        i0, rows, j0, cols, batch = field(where, 0), field(where, 1), field(where, 2), field(where, 3), field(where, 4)
+        bias, residual, pre = field(args, P_BIAS), field(args, P_RES), field(args, P_PRE)
+        code = field(plan, ACTIVATION)
+        first, second = batch // field(plan, N2), batch % field(plan, N2)
+        row_c, row_p, row_r = field(plan, ROW_C), field(plan, ROW_P), field(plan, ROW_R)
+        col_r, step_bias = field(plan, COL_R), field(plan, STEP_BIAS)
+        to_pre = pre + first * field(plan, P1) + second * field(plan, P2) + j0 * size
+        from_r = residual + first * field(plan, R1) + second * field(plan, R2) + j0 * col_r
         for i in range(i0, i0 + rows):
             row = carray(pointer(pc + i * row_c + j0 * size), (cols,))
             if bias:
                 add_row(row, bias + j0 * step_bias, step_bias)
-            if keep:
-                saved = carray(pointer(pre + i * row_p), (cols,))
+            if pre:
+                saved = carray(pointer(to_pre + i * row_p), (cols,))
                 for j in range(cols):
                     saved[j] = row[j]
             activate(code, row)

@@ -23,7 +23,7 @@ from numba.extending import intrinsic
 from . import amx, simd
 from ._jit import jit
 from .amx import TILE_BYTES, clear_block, close_tiles, open_tiles, store_block
-from .simd import draw, peek_f64, peek_i64, pointer_f32, pointer_i32, poke, prefetch_second
+from .simd import draw, field, pointer_f32, pointer_i32, poke, prefetch_second, real
 from .vectors import take, transpose_block
 
 from .matmul_plan import (  # isort: skip
@@ -141,7 +141,7 @@ def put_together(sums, values, rows, scale, bias, out, row_out, count):
     """Up to 4 rows × 16 numbers of the result: sums holds row 4 r + d: what digit d of row r gives."""
     scales = carray(pointer_f32(scale), (count,))
     for r in range(rows):
-        value = peek_f64(values + 8 * r)
+        value = real(values, r)
         digits, y = carray(pointer_i32(sums + 256 * r), (4, 16)), carray(pointer_f32(out + r * row_out), (count,))
         for j in range(count):
             total = np.float64(digits[0, j]) + 256.0 * digits[1, j] + 65536.0 * digits[2, j] + 16777216.0 * digits[3, j]
@@ -191,17 +191,17 @@ def add_up(tall, wide, steps, q, row_q, x, line, ask, sums):
 @jit
 def worker(plan, args, thread, scratch):
     """Take blocks of rows of q, for a block of rows of x, until none is left; P_RES holds the scales, P_BIAS the bias or 0."""
-    rows, n, depth = peek_i64(plan + 8 * M), peek_i64(plan + 8 * N), peek_i64(plan + 8 * K)
-    block_m, block_n, tasks_n = peek_i64(plan + 8 * BLOCK_M), peek_i64(plan + 8 * BLOCK_N), peek_i64(plan + 8 * TASKS_N)
-    px, pq, out = peek_i64(args + 8 * P_A), peek_i64(args + 8 * P_B), peek_i64(args + 8 * P_C)
-    scale, bias, row_out = peek_i64(args + 8 * P_RES), peek_i64(args + 8 * P_BIAS), peek_i64(plan + 8 * ROW_C)
+    rows, n, depth = field(plan, M), field(plan, N), field(plan, K)
+    block_m, block_n, tasks_n = field(plan, BLOCK_M), field(plan, BLOCK_N), field(plan, TASKS_N)
+    px, pq, out = field(args, P_A), field(args, P_B), field(args, P_C)
+    scale, bias, row_out = field(args, P_RES), field(args, P_BIAS), field(plan, ROW_C)
     steps, tiles = ceil_of(depth, DEPTH), ceil_of(rows, ROWS)
     values, line = px + tiles * steps * TILE_BYTES, steps * TILE_BYTES
     sums, turned, aside = scratch, scratch + 4096, scratch + 5120
     tall = tiles == 1
     together = TOGETHER if tall else TOGETHER // 2
-    open_tiles(peek_i64(plan + 8 * FIELDS))
-    task = draw(args + 8 * P_COUNTER, tasks_n * peek_i64(plan + 8 * TASKS_M), thread)
+    open_tiles(field(plan, FIELDS))
+    task = draw(args + 8 * P_COUNTER, tasks_n * field(plan, TASKS_M), thread)
     while task >= 0:
         first, start = task // tasks_n * block_m, task % tasks_n * block_n
         for j in range(start, min(start + block_n, n), together):
@@ -219,7 +219,7 @@ def worker(plan, args, thread, scratch):
                         transpose_block(sums + tile // 2 * 2048 + tile % 2 * 64, 128, turned, 64, np.float32(0))
                         put_together(turned, values + 8 * ROWS * r, min(ROWS, rows - ROWS * r), scale + 4 * c,
                                      bias + 4 * c if bias != 0 else 0, out + ROWS * r * row_out + 4 * c, row_out, min(16, n - c))
-        task = draw(args + 8 * P_COUNTER, tasks_n * peek_i64(plan + 8 * TASKS_M), thread)
+        task = draw(args + 8 * P_COUNTER, tasks_n * field(plan, TASKS_M), thread)
     close_tiles()
 
 

@@ -36,9 +36,9 @@ if COMPILED:
     from . import simd
     from ._jit import address_of, jit
     from ._pool import ready
-    from .matmul_blocked import data_of, first_page, part_address, start
+    from .matmul_blocked import first_page, part_address, start
     from .matmul_tile import BESIDE_4, make_dots
-    from .simd import draw, peek_f32, peek_f64, peek_i64, poke
+    from .simd import data_of, draw, field, peek_f32, poke, real
 
     LANES = simd.LANES32
     _EIGHT_BITS = simd.Vector(types.int8, LANES)
@@ -78,14 +78,14 @@ if COMPILED:
     @jit
     def worker(plan, args, thread, spare):
         """Take blocks of rows of q until none is left; P_RES holds the scales, P_BIAS the bias or 0."""
-        rows, depth, tasks = peek_i64(plan + 8 * M), peek_i64(plan + 8 * K), peek_i64(plan + 8 * TASKS_N)
-        row_x, row_out = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * ROW_C)
-        px, pq, out = peek_i64(args + 8 * P_A), peek_i64(args + 8 * P_B), peek_i64(args + 8 * P_C)
-        scale, bias = peek_i64(args + 8 * P_RES), peek_i64(args + 8 * P_BIAS)
+        rows, depth, tasks = field(plan, M), field(plan, K), field(plan, TASKS_N)
+        row_x, row_out = field(plan, ROW_A), field(plan, ROW_C)
+        px, pq, out = field(args, P_A), field(args, P_B), field(args, P_C)
+        scale, bias = field(args, P_RES), field(args, P_BIAS)
         task = draw(args + 8 * P_COUNTER, tasks, thread)
         while task >= 0:
-            start, i = task * peek_i64(plan + 8 * BLOCK_N), 0
-            end = min(start + peek_i64(plan + 8 * BLOCK_N), peek_i64(plan + 8 * N))
+            start, i = task * field(plan, BLOCK_N), 0
+            end = min(start + field(plan, BLOCK_N), field(plan, N))
             while i < rows:
                 together, j = (4 if rows - i >= 4 else 1), start
                 while j < end:
@@ -120,15 +120,15 @@ if COMPILED:
     @jit
     def _multiply_on_tiles(pool, threads, part, tile_worker, tile_plan, worker, row_plan, px, pq, py, bias, scale, page):
         """Addresses throughout. Wild rows one by one on vectors."""
-        rows, depth = peek_i64(tile_plan + 8 * M), peek_i64(tile_plan + 8 * K)
-        digits, steps = page + threads * peek_i64(tile_plan + 8 * SCRATCH), tiles.ceil_of(depth, tiles.DEPTH)
+        rows, depth = field(tile_plan, M), field(tile_plan, K)
+        digits, steps = page + threads * field(tile_plan, SCRATCH), tiles.ceil_of(depth, tiles.DEPTH)
         wild = tiles.put_rows(px, rows, depth, digits, steps, np.float32(0))
         values = digits + tiles.ceil_of(rows, tiles.ROWS) * steps * tiles.TILE_BYTES
         if wild < rows:
             start(pool, threads, part, tile_worker, 0, tile_plan, digits, pq, py, bias, scale, 0, 1.0, 0.0, page)
         for i in range(rows if wild else 0):
-            if peek_f64(values + 8 * i) == 0:
-                x, y = px + i * 4 * depth, py + i * peek_i64(tile_plan + 8 * ROW_C)
+            if real(values, i) == 0:
+                x, y = px + i * 4 * depth, py + i * field(tile_plan, ROW_C)
                 start(pool, threads, part, worker, 0, row_plan, x, pq, y, bias, scale, 0, 1.0, 0.0, page)
 
     def make_multiply(have_tiles):

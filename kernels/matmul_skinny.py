@@ -14,13 +14,14 @@ from numba import carray
 from . import simd
 from ._jit import jit
 from .matmul_epilogue import finish_block
+from .matmul_record import matrices
 
 from .matmul_plan import (  # isort: skip
-    A1, A2, B1, B2, BLOCK_N, C1, C2, CHUNK, CHUNKS, COL_B, K, KC, M, N, N1, N2, P_A, P_ALPHA, P_B, P_BETA, P_C, P_COUNTER,
-    P_DONE, P_FINISH, P_SHARED, ROW_A, ROW_B, ROW_C, STEP_A, TASKS_N, k_at_once,
+    BLOCK_N, CHUNK, CHUNKS, COL_B, K, KC, M, N, N1, N2, P_ALPHA, P_BETA, P_COUNTER, P_DONE, P_FINISH, P_SHARED, ROW_A, ROW_B, ROW_C,
+    STEP_A, TASKS_N, k_at_once,
 )
 from .matmul_tile import BESIDE_4, MOST_ROWS, make_dots, make_tile
-from .simd import draw, fetch_add, fma, peek_f64, peek_i64
+from .simd import draw, fetch_add, field, fma, real
 from .vecmath import wide_vectors
 
 COLUMNS = 48                          # of the result that all rows of A meet while B's rows for them are in the cache
@@ -91,8 +92,8 @@ def make_skinny(vector):
     @jit
     def by_dots(plan, cols, pa, pb, pc, alpha, beta, spare):
         """Columns that are taken together lie `apart`, so that each is a stream of many rows of B, one after the other."""
-        rows, depth = peek_i64(plan + 8 * M), peek_i64(plan + 8 * K)
-        row_a, col_b, row_c = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * COL_B), peek_i64(plan + 8 * ROW_C)
+        rows, depth = field(plan, M), field(plan, K)
+        row_a, col_b, row_c = field(plan, ROW_A), field(plan, COL_B), field(plan, ROW_C)
         for j in range(0, cols, COLUMNS):
             i, end = 0, min(j + COLUMNS, cols)
             while i < rows:
@@ -178,8 +179,8 @@ def make_skinny(vector):
 
     @jit
     def by_rows(plan, depth, cols, pa, pb, pc, row_c, alpha, beta):
-        rows, kc = peek_i64(plan + 8 * M), peek_i64(plan + 8 * KC)
-        row_a, step_a, row_b = peek_i64(plan + 8 * ROW_A), peek_i64(plan + 8 * STEP_A), peek_i64(plan + 8 * ROW_B)
+        rows, kc = field(plan, M), field(plan, KC)
+        row_a, step_a, row_b = field(plan, ROW_A), field(plan, STEP_A), field(plan, ROW_B)
         for k0 in range(0, depth, kc):
             keep = beta if k0 == 0 else scalar(1)
             i = 0
@@ -210,41 +211,38 @@ def make_skinny(vector):
     @jit
     def by_chunks(plan, args, j, chunk, cols, pa, pb, pc, alpha, beta):
         """One chunk of a strip's rows of B. Whether it was the last to be done: then the strip is complete."""
-        chunks, length = peek_i64(plan + 8 * CHUNKS), peek_i64(plan + 8 * CHUNK)
-        rows, k0 = peek_i64(plan + 8 * M), chunk * length
-        sums = peek_i64(args + 8 * P_SHARED) + j * chunks * rows * peek_i64(plan + 8 * BLOCK_N) * size
-        by_rows(plan, min(length, peek_i64(plan + 8 * K) - k0), cols, pa + k0 * peek_i64(plan + 8 * STEP_A),
-                pb + k0 * peek_i64(plan + 8 * ROW_B), sums + chunk * rows * cols * size, cols * size, scalar(1), scalar(0))
+        chunks, length = field(plan, CHUNKS), field(plan, CHUNK)
+        rows, k0 = field(plan, M), chunk * length
+        sums = field(args, P_SHARED) + j * chunks * rows * field(plan, BLOCK_N) * size
+        by_rows(plan, min(length, field(plan, K) - k0), cols, pa + k0 * field(plan, STEP_A),
+                pb + k0 * field(plan, ROW_B), sums + chunk * rows * cols * size, cols * size, scalar(1), scalar(0))
         if fetch_add(args + 8 * (P_DONE + j), 1) < chunks - 1:
             return False
-        add_chunks(chunks, rows, cols, sums, pc, peek_i64(plan + 8 * ROW_C), alpha, beta)
+        add_chunks(chunks, rows, cols, sums, pc, field(plan, ROW_C), alpha, beta)
         return True
 
     @jit
     def worker(plan, args, thread, scratch):
         """Take strips of columns, or chunks of them, until none is left."""
-        tasks_n, block_n, n2 = peek_i64(plan + 8 * TASKS_N), peek_i64(plan + 8 * BLOCK_N), peek_i64(plan + 8 * N2)
-        alpha, beta = scalar(peek_f64(args + 8 * P_ALPHA)), scalar(peek_f64(args + 8 * P_BETA))
-        chunks = peek_i64(plan + 8 * CHUNKS)
-        tasks = tasks_n * peek_i64(plan + 8 * N1) * n2 * chunks
+        tasks_n, block_n = field(plan, TASKS_N), field(plan, BLOCK_N)
+        alpha, beta = scalar(real(args, P_ALPHA)), scalar(real(args, P_BETA))
+        chunks = field(plan, CHUNKS)
+        tasks = tasks_n * field(plan, N1) * field(plan, N2) * chunks
         task = draw(args + 8 * P_COUNTER, tasks, thread)
         while task >= 0:
             strip, chunk = task // chunks, task % chunks
             batch, j = strip // tasks_n, strip % tasks_n
-            first, second = batch // n2, batch % n2
-            cols = min(block_n, peek_i64(plan + 8 * N) - j * block_n)
-            pa = peek_i64(args + 8 * P_A) + first * peek_i64(plan + 8 * A1) + second * peek_i64(plan + 8 * A2)
-            pb = peek_i64(args + 8 * P_B) + first * peek_i64(plan + 8 * B1) + second * peek_i64(plan + 8 * B2)
-            pc = peek_i64(args + 8 * P_C) + first * peek_i64(plan + 8 * C1) + second * peek_i64(plan + 8 * C2)
-            b, c, complete = pb + j * block_n * peek_i64(plan + 8 * COL_B), pc + j * block_n * size, True
-            if peek_i64(plan + 8 * COL_B) != size:
+            cols = min(block_n, field(plan, N) - j * block_n)
+            pa, pb, pc = matrices(plan, args, batch)
+            b, c, complete = pb + j * block_n * field(plan, COL_B), pc + j * block_n * size, True
+            if field(plan, COL_B) != size:
                 by_dots(plan, cols, pa, b, c, alpha, beta, scratch)
             elif chunks > 1:
                 complete = by_chunks(plan, args, j, chunk, cols, pa, b, c, alpha, beta)
             else:
-                by_rows(plan, peek_i64(plan + 8 * K), cols, pa, b, c, peek_i64(plan + 8 * ROW_C), alpha, beta)
+                by_rows(plan, field(plan, K), cols, pa, b, c, field(plan, ROW_C), alpha, beta)
             if complete:
-                finish_block(peek_i64(args + 8 * P_FINISH), plan, args, scratch, 0, peek_i64(plan + 8 * M), j * block_n, cols,
+                finish_block(field(args, P_FINISH), plan, args, scratch, 0, field(plan, M), j * block_n, cols,
                              batch, pc)
             task = draw(args + 8 * P_COUNTER, tasks, thread)
 

@@ -32,6 +32,7 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 
 from . import vecmath
 from ._jit import jit
+from .arrays import HEAD
 
 
 def cpu_features():
@@ -208,6 +209,25 @@ def _scalar_loader(scalar):
 
 
 peek_f32, peek_f64, peek_i64 = (_scalar_loader(s) for s in (types.float32, types.float64, types.int64))
+
+
+def _field_loader(scalar):
+    @intrinsic
+    def field(typingctx, record, place):
+        """The number at a place of an array of 8 bytes each, by the array's address."""
+        def codegen(context, builder, sig, args):
+            return builder.load(builder.gep(_pointer(builder, args[0], _SCALAR[scalar]), [args[1]]))
+        return scalar(types.int64, types.int64), codegen
+    return field
+
+
+field, real = (_field_loader(s) for s in (types.int64, types.float64))
+
+
+@jit
+def data_of(identity):
+    """The address of the numbers of an array with this id; 0 for no array."""
+    return peek_i64(identity + HEAD) if identity else 0
 
 
 def _pointer_maker(scalar):
