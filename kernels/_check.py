@@ -98,6 +98,11 @@ def writable(name, out, shape, dtype, inputs=()):
     return out
 
 
+def same_place(out, x):
+    """Whether `out` is the elements of x at their places, which a kernel may write over that reads each row before it writes it."""
+    return isinstance(out, np.ndarray) and out.ctypes.data == x.ctypes.data and out.shape == x.shape and out.strides == x.strides
+
+
 def into(out, y, inputs=(), name="out"):
     """y, or `out` filled with it: what the plain kernels do with a buffer."""
     if out is None:

@@ -79,7 +79,7 @@ def softmax_forward(x, axis=-1, out=None):
     with np.errstate(invalid="ignore", over="ignore"):
         e = np.exp(x - x.max(axis=axis, keepdims=True, initial=-np.inf))
         y = e / e.sum(axis=axis, keepdims=True)
-    return _into(out, y)
+    return _into(out, y, x)
 
 
 def softmax_backward(g, out, axis=-1):
@@ -96,7 +96,7 @@ def log_softmax_forward(x, axis=-1, out=None):
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         z = x - x.max(axis=axis, keepdims=True, initial=-np.inf)
         y = z - np.log(np.exp(z).sum(axis=axis, keepdims=True))
-    return _into(out, y)
+    return _into(out, y, x)
 
 
 def log_softmax_backward(g, out, axis=-1):
@@ -106,12 +106,9 @@ def log_softmax_backward(g, out, axis=-1):
     return g - np.exp(out) * g.sum(axis=axis, keepdims=True)
 
 
-def _into(out, y):
-    if out is None:
-        return y
-    check.writable("out", out, y.shape, y.dtype)
-    out[...] = y
-    return out
+def _into(out, y, x):
+    """`check.into` for an `out` that may be x itself."""
+    return check.into(out, y, () if check.same_place(out, x) else (x,))
 
 
 # ---- rotary positions -------------------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ def log_softmax_backward(g, out, axis=-1):
 def _forward(loop, name, x, axis, out):
     axis = check.axis_of(name, axis, check.rows("x", x).ndim)
     if out is not None:
-        check.writable("out", out, x.shape, x.dtype, () if _same(out, x) else (x,))
+        check.writable("out", out, x.shape, x.dtype, () if check.same_place(out, x) else (x,))
     last = axis == x.ndim - 1
     if last and (out is None or out.flags.c_contiguous):
         return _call(loop, (x,), out)
@@ -155,11 +155,6 @@ def _call(loop, inputs, out=None):
         views, width = [rows_of(x) for x in (*inputs, out)], out.shape[-1]
         loop(*share(len(views[0]), width), width, *views)
     return out
-
-
-def _same(a, b):
-    """The same elements at the same places."""
-    return a.__array_interface__["data"][0] == b.__array_interface__["data"][0] and a.strides == b.strides
 
 
 def warmup(dtypes=("float32",)):

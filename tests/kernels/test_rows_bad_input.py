@@ -9,7 +9,7 @@ ROW = np.ones(2, np.float32)
 IDS = np.array([0, 2])
 READ_ONLY = np.ones((2, 3), np.float32)
 READ_ONLY.flags.writeable = False
-WIDE = np.ones((2, 6), np.float32)
+WIDE, SQUARE, TALL = np.ones((2, 6), np.float32), np.ones((3, 3), np.float32), np.ones((5, 3), np.float32)
 ANGLES = np.ones((4, 1), np.float32)
 
 
@@ -54,6 +54,16 @@ BAD = {
     "out overlaps the weight": (ValueError, "out: overlaps", lambda: kernels.rms_norm_forward(X, WIDE[0, :3], out=WIDE[:, :3])),
     "out overlaps the bias": (ValueError, "out: overlaps",
                               lambda: kernels.layer_norm_forward(X, X[0], WIDE[1, :3], out=WIDE[:, :3])),
+    "out overlaps the second input": (ValueError, "out: overlaps", lambda: kernels.swiglu_forward(X, WIDE[:, :3], out=WIDE[:, 2:5])),
+    "out overlaps the table": (ValueError, "out: overlaps", lambda: kernels.embedding_forward(WIDE, IDS[:1], out=WIDE[1:])),
+    "out overlaps the gradient": (ValueError, "out: overlaps", lambda: kernels.embedding_backward(TALL[:2], IDS, 3, out=TALL[1:4])),
+    "softmax half over its input": (ValueError, "out: overlaps", lambda: kernels.softmax_forward(WIDE[:, :3], out=WIDE[:, 1:4])),
+    "log_softmax half over its input": (ValueError, "out: overlaps",
+                                        lambda: kernels.log_softmax_forward(WIDE[:, :3], out=WIDE[:, 1:4])),
+    "softmax into its transpose": (ValueError, "out: overlaps", lambda: kernels.softmax_forward(SQUARE, out=SQUARE.T)),
+    "softmax into a list": (TypeError, "out: expected a numpy array", lambda: kernels.softmax_forward(X, out=[1.0])),
+    "gradient half over the logits": (ValueError, "out: overlaps",
+                                      lambda: kernels.cross_entropy_backward(1, WIDE[:, :3], IDS, ROW, out=WIDE[:, 1:4])),
     "unembedding": (ValueError, r"weight: expected shape \(V, 3\)",
                     lambda: kernels.linear_cross_entropy_forward(X, X.T.copy(), IDS)),
     "id out of range": (IndexError, r"ids: .*\[0, 2\), got 2 at \(1,\)", lambda: kernels.embedding_forward(X, IDS)),
