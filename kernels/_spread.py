@@ -1,7 +1,7 @@
 """Spreading a kernel over threads with one compilation: the code that starts threads knows a kernel by its address.
 
 A parallel loop of Numba's is compiled together with what it calls, and once more for one thread. Here every kernel is compiled
-once: its arguments lie in a block of memory, a small function reads them from there and runs every `parts`-th task, and
+once: its arguments lie in a block of memory, a small function reads them from there and runs the tasks of one part, and
 `_pool.launch`, compiled once for all kernels, calls that function for each part on whatever thread is free.
 """
 from llvmlite import ir
