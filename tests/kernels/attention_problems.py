@@ -26,7 +26,9 @@ def laid_out(rng, shape, dtype, layout):
     """A random array (B, H, T, K) whose memory is in one of the orders that callers bring."""
     B, H, T, K = shape
     if layout == "positions first":                             # a slice of one fused projection
-        return rng.standard_normal((B, T, H, 2 * K)).astype(dtype)[..., K:].swapaxes(1, 2)
+        fused = np.full((B, T, H, 2 * K), np.nan, dtype)        # what lies beside them must not matter
+        fused[..., K:] = rng.standard_normal((B, T, H, K))
+        return fused[..., K:].swapaxes(1, 2)
     x = rng.standard_normal(shape).astype(dtype)
     return x if layout == "heads first" else x[..., ::-1]
 

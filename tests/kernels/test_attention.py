@@ -15,6 +15,9 @@ from kernels._jit import COMPILED
 from kernels.attention_problem import make_problem
 from tests.kernels.attention_problems import KINDS, in_float64, laid_out, options, problems, solve, worst
 
+if COMPILED:
+    from kernels import attention_cached
+
 ROOT = Path(__file__).parents[2]
 E3 = np.zeros((2, 2, 3, 4), np.float32)
 WITH_BIAS = np.zeros((2, 2, 3, 4), np.float32)
@@ -248,14 +251,16 @@ def test_unsigned_lengths_decode_as_signed_ones(module, T):
         np.testing.assert_array_equal(module.attention_decode(q, k, v, np.array([2, 12], dtype)), expected)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_splits_of_a_long_cache_are_put_together_whoever_finishes_last(threads):
+def test_splits_of_a_long_cache_are_put_together_whoever_finishes_last():
     q, k, v, _, _ = random_problem(10, (1, 4, 2, 2, 5000, 24, 20))
-    lengths, before = np.array([4321]), kernels.get_num_threads()
+    lengths, before, found = np.array([4321]), kernels.get_num_threads(), []
     expected = reference_attention.attention_decode(*(x.astype(np.float64) for x in (q, k, v)), lengths)
-    kernels.set_num_threads(threads)
     try:
-        found = [attention.attention_decode(q, k, v, lengths) for _ in range(20)]
+        for threads in (1, 2):
+            kernels.set_num_threads(threads)
+            if COMPILED:
+                attention_cached._layouts.clear()               # made anew: the splits may not depend on the threads
+            found += [attention.attention_decode(q, k, v, lengths) for _ in range(20)]
     finally:
         kernels.set_num_threads(before)
     assert worst([found[0]], [expected]) < 2e-5
@@ -315,6 +320,32 @@ def test_dropout_drops_the_share_it_is_asked_to_and_keeps_the_mean():
 def test_bad_input_is_named(module, arguments, error, words):
     with pytest.raises(error, match=words.replace("..", r"\.\.")):
         module.attention_forward(**{"q": E3, "k": E3, "v": E3, **arguments})
+
+
+@pytest.mark.parametrize("module", [attention, reference_attention])
+@pytest.mark.parametrize("written", [0, 1, 2])
+@pytest.mark.parametrize("read", ["g", "q", "k", "v", "out", "lse", "bias", "grads"])
+def test_a_gradient_that_overlaps_what_is_read_is_refused(module, written, read):
+    shapes = {name: (1, 2, 3, 4) for name in ("g", "q", "k", "v", "out")} | {"lse": (1, 2, 3), "bias": (1, 2, 3, 3)}
+    given = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    fused, grads = np.zeros((1, 2, 3, 8), np.float32), [None, None, None]
+    grads[written] = fused[..., :4]
+    if read == "grads":
+        grads[(written + 1) % 3] = fused[..., 3:7]
+    else:
+        given[read] = fused[..., 3] if read == "lse" else fused[..., 3 : 3 + shapes[read][-1]]
+    with pytest.raises(ValueError, match="overlaps " + ("d[qkv]" if read == "grads" else read)):
+        module.attention_backward(**given, grads=tuple(grads))
+
+
+@pytest.mark.parametrize("module", [attention, reference_attention])
+@pytest.mark.parametrize("read", ["q", "k_cache", "v_cache", "bias"])
+def test_a_decoded_row_that_overlaps_what_is_read_is_refused(module, read):
+    fused, lengths = np.zeros((2, 2, 3, 8), np.float32), [3, 3]
+    given = {"q": E3, "k_cache": E3, "v_cache": E3, "bias": np.zeros((2, 2, 3, 3), np.float32)}
+    given[read] = fused[..., 3 : 3 + given[read].shape[-1]]
+    with pytest.raises(ValueError, match="overlaps " + read.split("_")[0]):
+        module.attention_decode(**given, lengths=lengths, out=fused[..., :4])
 
 
 def test_bias_gradient_without_bias_is_an_error():

@@ -25,6 +25,10 @@ def laid_out(rng, shape, dtype, layout):
         return np.ascontiguousarray(rng.standard_normal(shape).astype(dtype).swapaxes(-1, -2)).swapaxes(-1, -2)
     if layout == "one row repeated":
         return np.broadcast_to(rng.standard_normal((*shape[:-2], 1, shape[-1])).astype(dtype), shape)
+    if layout == "inside wider rows":
+        wide = np.full((*shape[:-1], shape[-1] + 5), np.nan, dtype)
+        wide[..., 2:-3] = rng.standard_normal(shape)
+        return wide[..., 2:-3]
     if layout == "read-only":
         x = rng.standard_normal(shape).astype(dtype)
         x.flags.writeable = False
@@ -32,7 +36,8 @@ def laid_out(rng, shape, dtype, layout):
     return rng.standard_normal(shape).astype(dtype)
 
 
-LAYOUTS = st.sampled_from(["plain", "plain", "reversed", "every other", "columns together", "one row repeated", "read-only"])
+LAYOUTS = st.sampled_from(["plain", "plain", "inside wider rows", "reversed", "every other", "columns together", "one row repeated",
+                           "read-only"])
 LEADS = st.sampled_from([((), ()), ((3,), ()), ((), (3,)), ((3,), (3,)), ((2, 3), (3,)), ((2, 1), (1, 3)), ((2, 1, 2), (3, 1)),
                          ((2, 3, 2), (2, 1, 2))])
 
@@ -56,11 +61,12 @@ def problems(draw, sizes=SIZES, dtypes=(np.float32, np.float64)):
     if draw(st.booleans()):
         options["activation"] = draw(st.sampled_from(["relu", "gelu", "gelu_tanh", "silu"]))
     if draw(st.booleans()):
-        options["residual"] = laid_out(rng, draw(st.sampled_from([shape, (m, n), (1, n), (m, 1)])), dtype, "plain")
+        layout = draw(st.sampled_from(["plain", "inside wider rows"]))
+        options["residual"] = laid_out(rng, draw(st.sampled_from([shape, (m, n), (1, n), (m, 1)])), dtype, layout)
     if draw(st.booleans()):
-        options["pre"] = np.full(shape, np.nan, dtype)
+        options["pre"] = laid_out(rng, shape, dtype, draw(st.sampled_from(["plain", "inside wider rows"])))
     if draw(st.booleans()):
-        layout = draw(st.sampled_from(["plain", "every other", "columns together"]))
+        layout = draw(st.sampled_from(["plain", "every other", "columns together", "inside wider rows"]))
         options["out"] = laid_out(rng, shape, dtype, layout)
         options["beta"] = draw(st.sampled_from([0.0, 1.0, -0.5]))
         if options["beta"] == 0.0:
@@ -70,6 +76,22 @@ def problems(draw, sizes=SIZES, dtypes=(np.float32, np.float64)):
 
 def in_float64(options):
     return {name: value.astype(np.float64) if isinstance(value, np.ndarray) else value for name, value in options.items()}
+
+
+def surroundings(options):
+    """Call it before a product, and what it returns after: memory between the numbers of `out` and `pre` is as it was."""
+    written = [options[name] for name in ("out", "pre") if name in options]
+    before = [(x if x.base is None else x.base, x, x.copy()) for x in written]
+    before = [(whole, whole.copy(), x, old) for whole, x, old in before]
+
+    def check():
+        for whole, old_whole, x, old in before:
+            new = x.copy()
+            x[...] = old
+            np.testing.assert_array_equal(whole, old_whole)
+            x[...] = new
+
+    return check
 
 
 def bound(a, b, options):
@@ -91,7 +113,9 @@ def test_matches_the_definition(problem):
     wide = in_float64(options)
     expected = reference.matmul(a.astype(np.float64), b.astype(np.float64), **wide)
     allowed = 2 * EPSILON[a.dtype.type] * bound(a.astype(np.float64), b.astype(np.float64), in_float64(options)) + 1e-30
+    check_surroundings = surroundings(options)
     result = kernels.matmul(a, b, **options)
+    check_surroundings()
     assert result.dtype == a.dtype and result.shape == expected.shape
     assert "out" not in options or result is options["out"]
     if "out" not in options or options["beta"] == 0.0:
@@ -233,6 +257,33 @@ def test_a_read_only_out_is_refused():
     out.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):
         kernels.matmul(X, X, out)
+
+
+SHAPES = {"a": (4, 5), "b": (5, 6), "bias": (6,), "residual": (4, 6), "pre": (4, 6), "out": (4, 6)}
+
+
+@pytest.mark.parametrize("side", kernels.SIDES)
+@pytest.mark.parametrize("written, read", [("out", "a"), ("out", "b"), ("out", "bias"), ("out", "residual"), ("out", "pre"),
+                                           ("pre", "a"), ("pre", "b"), ("pre", "bias"), ("pre", "residual")])
+@pytest.mark.parametrize("in_front", [True, False])
+@pytest.mark.parametrize("backwards", ["", "read", "written"])
+def test_one_number_shared_with_an_input_is_refused_and_none_is_not(side, written, read, in_front, backwards):
+    low, high = (written, read) if in_front else (read, written)
+    turned = {"read": read, "written": written}.get(backwards)
+    for shared in (1, 0):
+        given = {name: np.ones(SHAPES[name], np.float32) for name in dict.fromkeys(("a", "b", written, read))}
+        sizes = given[low].size, given[high].size
+        memory = np.ones(sum(sizes) - shared, np.float32)
+        given[low] = memory[: sizes[0]].reshape(SHAPES[low])
+        given[high] = memory[-sizes[1] :].reshape(SHAPES[high])
+        given = {name: x[::-1] if name == turned else x for name, x in given.items()}
+        with kernels.use(side):
+            if shared:
+                with pytest.raises(ValueError, match=f"{written}: overlaps"):
+                    kernels.matmul(**given)
+            else:
+                more = ("bias" in given) + ("residual" in given)
+                np.testing.assert_array_equal(kernels.matmul(**given), np.full((4, 6), 5 + more))
 
 
 def test_an_out_woven_between_an_input_is_fine():

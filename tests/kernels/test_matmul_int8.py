@@ -185,6 +185,7 @@ def test_sums_of_many_numbers_do_not_overflow(k):
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
 X, Q, S = np.ones((2, 4), np.float32), np.ones((3, 4), np.int8), np.ones(3, np.float32)
+FLAT = np.ones(8, np.float32)
 
 
 @pytest.mark.parametrize("side", kernels.SIDES)
@@ -209,6 +210,9 @@ X, Q, S = np.ones((2, 4), np.float32), np.ones((3, 4), np.int8), np.ones(3, np.f
     (lambda: kernels.matmul_int8(X, Q, S, out=np.ones((2, 4), np.float32)), ValueError, r"shape \(2, 3\)"),
     (lambda: kernels.matmul_int8(X, Q, S, out=np.broadcast_to(S, (2, 3))), ValueError, "read-only"),
     (lambda: kernels.matmul_int8(X[:, :3], Q[:, :3], S, out=X[:, 1:]), ValueError, "overlaps"),
+    (lambda: kernels.matmul_int8(X, Q, FLAT[:3], out=FLAT[2:].reshape(2, 3)), ValueError, "overlaps"),
+    (lambda: kernels.matmul_int8(X, Q, S, FLAT[5:], FLAT[:6].reshape(2, 3)), ValueError, "overlaps"),
+    (lambda: kernels.matmul_int8(X, FLAT.view(np.int8)[:12].reshape(3, 4), S, out=FLAT[2:].reshape(2, 3)), ValueError, "overlaps"),
 ])
 def test_bad_input_is_explained(side, call, error, words):
     with kernels.use(side), pytest.raises(error, match=words):
