@@ -1,5 +1,6 @@
 """The pool: every part exactly once, whoever calls, however often threads fall asleep in between."""
 
+import ctypes
 import os
 import threading
 import time
@@ -43,8 +44,23 @@ def every_task_once(calls, seed):
         assert (seen == 1).all()
 
 
+def occupied():
+    """Whether the pool believes that a call is running."""
+    return ctypes.c_int64.from_address(_pool._pool.address + _pool.BUSY).value != 0
+
+
 def test_every_task_runs_once():
     every_task_once(5000, 0)
+
+
+@pytest.mark.skipif(kernels._threads.pool_size() < 2, reason="no pool")
+def test_the_pool_is_free_again_after_each_call():
+    """Else all later ones would be done by their callers alone, right but slow."""
+    every_task_once(3, 9)
+    assert not occupied()
+    with pytest.raises(ValueError, match="the third task"):
+        refuse(2, 9, np.zeros(9, np.int64))
+    assert not occupied()
 
 
 def test_every_task_runs_once_when_the_threads_were_asleep():

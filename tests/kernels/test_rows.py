@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import kernels
 from kernels import reference
+from kernels._jit import jit
 from tests.kernels.row_problems import PROBLEMS
 
 EPS = np.finfo(np.float32).eps
@@ -113,9 +114,9 @@ def _read_only(x):
 
 @every
 def test_empty_arrays_pass_through(name):
-    for lead, width in (((0,), 5), ((2, 0), 5)):
-        if name.startswith("linear_cross_entropy"):
-            continue                                                       # a mean over nothing: tested by itself
+    for lead, width in (((0,), 5), ((2, 0), 5), ((3,), 0)):
+        if name.startswith("linear_cross_entropy") or not width and name.startswith("cross_entropy"):
+            continue                                                       # a mean over nothing, a class of none: tested by themselves
         problem = PROBLEMS[name](np.random.default_rng(0), lead, width)
         expected, results = problem.solve(reference), problem.solve(kernels)
         for output, y in results.items():
@@ -202,6 +203,12 @@ def test_equal_logits_lose_the_logarithm_of_their_number_however_large_they_are(
         np.testing.assert_allclose(losses, np.log(7), rtol=1e-6, err_msg=f"{dtype.__name__} {size}")
 
 
+@pytest.mark.numba_side
+def test_smoothing_over_logits_whose_differences_are_beyond_float32():
+    losses, _ = kernels.cross_entropy_forward(np.array([[3e38, -3e38]], np.float32), np.array([0]), label_smoothing=0.1)
+    np.testing.assert_allclose(losses, 3e37, rtol=1e-6)
+
+
 def test_a_long_row_of_masked_blocks():
     x = np.full((1, 7000), -np.inf, np.float32)
     x[0, 6500] = 2.0
@@ -274,6 +281,37 @@ def test_dropout_keeps_the_share_it_should_and_no_mask_repeats():
         assert abs(np.corrcoef(kept, other)[0, 1]) < 5e-3
     assert not kernels.dropout_forward(ones, 1.0, 0).any()
     np.testing.assert_array_equal(kernels.dropout_forward(ones, 0.0, 0), ones)
+
+
+def test_seeds_go_through_splitmix():
+    """Published numbers of splitmix64, from the states that a generator with this seed goes through."""
+    published = (6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821)
+    for i, number in enumerate(published):
+        low, high = reference.seed_keys(1234567 + i * 0x9E3779B97F4A7C15)
+        assert int(low) + (int(high) << 32) == number
+
+
+def test_a_bit_of_the_place_or_of_the_seed_turns_over_half_of_the_bits():
+    places, seeds = np.random.default_rng(0).integers(0, 2**63, (2, 4096))
+    bits = lambda words: np.unpackbits(words.view(np.uint8).reshape(-1, 4), axis=1)
+    for bit in range(63):
+        turned = bits(reference.random_bits(5, places) ^ reference.random_bits(5, places ^ (1 << bit)))
+        assert abs(turned.mean(axis=0) - 0.5).max() < 0.05, bit                 # six standard deviations
+        keys = [np.array([reference.seed_keys(int(s)) for s in some]) for some in (seeds[:1000], seeds[:1000] ^ (1 << bit))]
+        assert abs(bits(np.ascontiguousarray((keys[0] ^ keys[1])[:, 0])).mean(axis=0) - 0.5).max() < 0.1, bit
+
+
+def test_places_beyond_32_bits_are_dropped_as_the_definition_says():
+    """Arrays of one number repeated: of the last task what stays is its last place."""
+    from kernels.dropout import LINE, _drop
+
+    drop = jit(getattr(_drop, "py_func", None) or _drop.__wrapped__)
+    k0, k1 = (int(key) for key in reference.seed_keys(3))
+    for place in [start + i for start in (2**32 - 30, 5 * 2**32) for i in range(60)]:
+        x, out = (np.lib.stride_tricks.as_strided(np.ones(1, np.float32), (place + 1,), (0,)) for _ in range(2))
+        lines = -(-x.size // LINE)
+        drop(lines - 1, lines, x.size, lines, x, k0, k1, 2**31, np.float32(2), out)
+        assert out[0] == 2 * (reference.random_bits(3, place) >= 2**31), place
 
 
 def test_embedding_backward_overwrites_or_adds():
