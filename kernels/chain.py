@@ -273,8 +273,7 @@ class Chain:
 
         is_causal: the queries are the last T of those positions; else each sees all of them.
         """
-        offset = k.shape[2] - q.shape[2] if is_causal else 0
-        p = make_problem(q, k, v, bias=bias, scale=scale, window=window, is_causal=is_causal, query_offset=offset)
+        p = make_problem(q, k, v, bias=bias, scale=scale, window=window, is_causal=is_causal)
         layout = Layout(p, q, k, v)
         work = self.room("work", -(-layout.bytes(self.threads) // 4))
         record = layout.describe(q, k, v, bias, out, lengths, work, 1, starts)
