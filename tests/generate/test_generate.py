@@ -319,6 +319,14 @@ def test_lengths_words_and_ngrams_follow_the_checkpoint(tmp_path):
     assert generate(model, ids, max_new_tokens=1, min_new_tokens=0, min_length=0)[0, 5] not in ids
 
 
+def test_no_new_tokens_at_least_takes_back_a_least_length(tmp_path):
+    plain, ids = decoder(), prompts(1, rows=1)
+    first = int(generate(plain, ids, max_new_tokens=1)[0, 5])
+    model = told(tmp_path, plain, eos_token_id=first, min_length=9)
+    assert generate(model, ids, max_new_tokens=8).shape[1] >= 9
+    assert generate(model, ids, max_new_tokens=8, min_new_tokens=0).shape == (1, 6)
+
+
 def test_what_a_checkpoint_asks_for_in_vain_is_said(tmp_path):
     model = told(tmp_path, decoder(), num_beams=2, length_penalty=2.0, typical_p=0.5, sequence_bias=[[[3], 1.0]], do_sample=True)
     with pytest.warns(UserWarning) as seen:

@@ -77,7 +77,7 @@ def make_settings(chosen: dict, length: int, **named) -> Settings:
         names = ", ".join(sorted({*known, *ROLES, "decoder_input_ids", "stop_strings"}))
         raise TypeError(f"generate: unknown argument {unknown[0]!r}; besides the named ones it takes {names}")
     eos = () if eos is None else tuple(int(e) for e in np.atleast_1d(eos) if e >= 0)
-    if least:
+    if least is not None:  # it replaces min_length, and 0 takes back what the checkpoint says
         chosen["min_length"] = length + least
     return Settings(eos=eos, pad=int(pad if pad is not None else eos[0] if eos else 0), padding_id=None if pad in eos else pad,
                     stop_strings=(stops,) if isinstance(stops, str) else tuple(stops or ()), **chosen, **named)
