@@ -90,6 +90,8 @@ def test_gpt2_and_bert_files(tmp_path):
     assert tokenizer.encode("hello world").tolist() == [vocab.index(t) for t in ("hello", "Ġw", "o", "r", "l", "d")]
     assert tokenizer.decode(tokenizer.encode("hello world")) == "hello world"
     assert tokenizer.special["eos"] == vocab.index("<|endoftext|>")
+    (gpt / "tokenizer_config.json").write_text(json.dumps({"add_prefix_space": True}))
+    assert text.load(gpt).encode("world").tolist() == [vocab.index(t) for t in ("Ġw", "o", "r", "l", "d")]
     bert = tmp_path / "bert"
     bert.mkdir()
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello", "wor", "##ld", "!"]

@@ -37,17 +37,23 @@ def load(directory) -> Tokenizer:
     if (folder / "tokenizer.json").is_file():
         return subword.read_tokenizer_json(folder / "tokenizer.json")
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        return with_added_tokens(subword.read_gpt2_files(folder / "vocab.json", folder / "merges.txt"), folder)
+        prefix = bool(config_of(folder).get("add_prefix_space", False))
+        return with_added_tokens(subword.read_gpt2_files(folder / "vocab.json", folder / "merges.txt", prefix), folder)
     if (folder / "vocab.txt").is_file():
         return with_added_tokens(subword.read_bert_vocab(folder / "vocab.txt", **bert_options(folder)), folder)
     raise FileNotFoundError(f"{folder}: no tokenizer here; expected {simple.FILE}, tokenizer.json, vocab.json with "
                             "merges.txt, or vocab.txt")
 
 
+def config_of(folder: Path) -> dict:
+    """What tokenizer_config.json says; nothing where there is none."""
+    path = folder / "tokenizer_config.json"
+    return read_json(path) if path.is_file() else {}
+
+
 def bert_options(folder: Path) -> dict[str, bool | None]:
     """How BERT's text is prepared, as tokenizer_config.json says; uncased where it says nothing, and accents go where case goes."""
-    config = folder / "tokenizer_config.json"
-    said = read_json(config) if config.is_file() else {}
+    said = config_of(folder)
     return {"lowercase": bool(said.get("do_lower_case", True)), "strip_accents": said.get("strip_accents"),
             "handle_chinese_chars": bool(said.get("tokenize_chinese_chars", True))}  # fmt: skip
 

@@ -152,13 +152,14 @@ def in_order(pieces: list[tuple[str, float]]) -> list[tuple[str, float]]:
     return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
 
 
-def read_gpt2_files(vocab: Path, merges: Path) -> SubwordTokenizer:
-    """GPT-2's and RoBERTa's pair of files, or the first GPT's, whose words end with </w>."""
+def read_gpt2_files(vocab: Path, merges: Path, add_prefix_space: bool = False) -> SubwordTokenizer:
+    """GPT-2's and RoBERTa's pair of files, or the first GPT's, whose words end with </w>. add_prefix_space: a text's first word
+    is written as those after a space are."""
     tk = library()
     if "</w>" in merges.read_text("utf-8"):
         return read_gpt1_files(tk, vocab, merges)
     inner = tk.Tokenizer(tk.models.BPE.from_file(str(vocab), str(merges)))
-    inner.pre_tokenizer = tk.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.pre_tokenizer = tk.pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
     inner.decoder = tk.decoders.ByteLevel()
     known = inner.get_vocab()
     inner.add_special_tokens([t for t in ("<s>", "<pad>", "</s>", "<unk>", "<|endoftext|>") if t in known])
