@@ -257,7 +257,7 @@ def test_state_comes_back_bit_for_bit(kind):
 
 def test_state_of_another_model_is_refused():
     optimizer, other = optim.AdamW(parameters()), optim.AdamW(parameters()[:2])
-    with pytest.raises(ValueError, match="2 parameters"):
+    with pytest.raises(ValueError, match=r"got groups of \[2\] parameters"):
         optimizer.load_state_dict(other.state_dict())
     with pytest.raises(ValueError, match="another kind of optimizer"):
         optimizer.load_state_dict(optim.SGD(parameters()).state_dict())
@@ -267,6 +267,31 @@ def test_state_of_another_model_is_refused():
     with pytest.raises(ValueError, match="expected shape"):
         optimizer.load_state_dict(wrong)
     assert not any(m.any() for m in optimizer.state_dict()["state"]["m"])
+
+
+def test_state_goes_to_its_own_parameter_whatever_is_frozen_now():
+    """Layers are often trained one after another: as many have state before and after, but not the same ones."""
+    a, b = (tg.Tensor(np.ones(3), requires_grad=flag) for flag in (True, False))
+    first = optim.AdamW([a, b])
+    a.grad = tg.Tensor(np.arange(3.0))
+    first.step()
+    saved = first.state_dict()
+    a.requires_grad_(False)
+    b.requires_grad_(True)
+    second = optim.AdamW([a, b])
+    second.load_state_dict(saved)
+    m, steps = second.state_dict()["state"]["m"], second.state_dict()["steps"]
+    assert np.array_equal(m[0], saved["state"]["m"][0]) and not m[1].any() and steps == [1, 0]
+    values = a.data.copy()
+    b.grad, a.grad = tg.Tensor(np.ones(3)), None
+    second.step()
+    assert np.array_equal(a.data, values) and second.state_dict()["steps"] == [1, 1]
+    second.load_state_dict(saved)
+    assert not second.state_dict()["state"]["m"][1].any(), "what had no state when it was saved has none again"
+    with pytest.raises(ValueError, match=r"expected groups of \[1, 1\] parameters, got groups of \[2\] parameters"):
+        optim.AdamW([{"params": [a]}, {"params": [b]}]).load_state_dict(saved)
+    del saved["held"]  # as older files are
+    optim.AdamW([tg.Tensor(np.ones(3), requires_grad=True)]).load_state_dict(saved)
 
 
 def test_a_step_is_noticed_by_backward():

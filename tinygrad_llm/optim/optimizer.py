@@ -58,14 +58,16 @@ class Optimizer:
         self.storage.append([])
         self.take_in()
 
-    def take_in(self) -> None:
-        """Makes room for parameters that have none yet: those of a new group, and those that did not require a gradient before."""
+    def take_in(self, also=()) -> None:
+        """Makes room for parameters that have none yet: those of a new group, those that did not require a gradient before, and
+        `also` those that do not."""
         if len(self.param_groups) != len(self.storage):
             raise ValueError(f"param_groups: expected the {len(self.storage)} groups that were given, got "
                              f"{len(self.param_groups)}; add one with add_param_group")  # fmt: skip
+        wanted = {id(p) for p in also}
         for group, stores in zip(self.param_groups, self.storage):
             held = {id(p) for store in stores for p in store.flat.parameters}
-            new = [p for p in group["params"] if p.requires_grad and id(p) not in held]
+            new = [p for p in group["params"] if (p.requires_grad or id(p) in wanted) and id(p) not in held]
             stores += [Store(part, self.buffers) for part in by_dtype(new)]
 
     # -- the step --------------------------------------------------------------------------------------------------------
@@ -132,45 +134,57 @@ class Optimizer:
     # -- saving ----------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict:
-        """{"groups": [options], "steps": [...], "state": {name: [one array per parameter]}}, parameters in group order."""
+        """{"groups": [options], "held": [whether each of a group's parameters has state], "steps": [...], "state": {name: [one
+        array for each that has]}}, parameters in group order."""
         options = [{k: v for k, v in g.items() if k != "params"} for g in self.param_groups]
-        where = self.places()
+        places = self.places()
+        where = [places[id(p)] for g in self.param_groups for p in g["params"] if id(p) in places]
         return {
             "groups": options,
+            "held": self.held(),
             "steps": [store.steps[i] for store, i in where],
             "state": {name: [store.state[name][store.flat.ranges[i]].reshape(store.flat.parameters[i].shape).copy()
                              for store, i in where] for name in self.buffers},
         }
 
     def load_state_dict(self, saved: dict) -> None:
-        """Checks everything before it writes anything."""
+        """Checks everything before it writes anything. Who has state afterwards had it in `saved`, whatever is frozen now."""
         if not {"groups", "steps", "state"} <= set(saved):
             raise ValueError("optimizer state: expected the keys 'groups', 'steps' and 'state' of this library's state_dict, "
                              f"got {', '.join(map(repr, saved)) or 'none'}")  # fmt: skip
-        where = self.places()
-        if len(saved["groups"]) != len(self.param_groups) or len(saved["steps"]) != len(where):
-            raise ValueError(f"optimizer state: expected {len(self.param_groups)} groups with {len(where)} parameters, "
-                             f"got {len(saved['groups'])} groups with {len(saved['steps'])} parameters")
+        held = saved.get("held", self.held())
+        sizes, found = [len(g["params"]) for g in self.param_groups], [len(flags) for flags in held]
+        if found != sizes or len(saved["groups"]) != len(sizes):
+            raise ValueError(f"optimizer state: expected groups of {sizes} parameters, got groups of {found} parameters")
+        owners = [p for g, flags in zip(self.param_groups, held) for p, has in zip(g["params"], flags) if has]
+        if len(saved["steps"]) != len(owners):
+            raise ValueError(f"optimizer state: expected that of {len(owners)} parameters, got that of {len(saved['steps'])}")
         for name in self.buffers:
             if name not in saved["state"]:
                 raise ValueError(f"optimizer state: {name!r} is missing; was it saved by another kind of optimizer?")
-            for (store, i), value in zip(where, saved["state"][name], strict=True):
-                shape = store.flat.parameters[i].shape
-                if np.shape(value) != shape:
-                    raise ValueError(f"optimizer state {name!r}: expected shape {shape}, got {np.shape(value)}")
-        for name in self.buffers:
-            for (store, i), value in zip(where, saved["state"][name]):
-                store.state[name][store.flat.ranges[i]] = np.asarray(value).reshape(-1)
-        for (store, i), step in zip(where, saved["steps"]):
-            store.steps[i] = int(step)
+            for p, value in zip(owners, saved["state"][name], strict=True):
+                if np.shape(value) != p.shape:
+                    raise ValueError(f"optimizer state {name!r}: expected shape {p.shape}, got {np.shape(value)}")
+        self.take_in(owners)
+        for store in self.stores():
+            store.forget()
+        places = self.places()
+        for j, (store, i) in enumerate(places[id(p)] for p in owners):
+            store.steps[i] = int(saved["steps"][j])
+            for name in self.buffers:
+                store.state[name][store.flat.ranges[i]] = np.asarray(saved["state"][name][j]).reshape(-1)
         for group, options in zip(self.param_groups, saved["groups"]):
             group.update({k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
 
-    def places(self) -> list:
-        """(store, number within it) of each parameter that has state, in group order."""
+    def held(self) -> list[list[bool]]:
+        """Which parameters of each group have state."""
+        places = self.places()
+        return [[id(p) in places for p in g["params"]] for g in self.param_groups]
+
+    def places(self) -> dict:
+        """Of each parameter that has state, by its id: (store, number within it)."""
         self.take_in()
-        places = {id(p): (store, i) for store in self.stores() for i, p in enumerate(store.flat.parameters)}
-        return [places[id(p)] for g in self.param_groups for p in g["params"] if id(p) in places]
+        return {id(p): (store, i) for store in self.stores() for i, p in enumerate(store.flat.parameters)}
 
 
 class Store:
@@ -180,6 +194,12 @@ class Store:
         self.flat = FlatGroup(parameters)
         self.state = {name: self.flat.buffer() for name in names}
         self.steps = [0] * len(parameters)
+
+    def forget(self) -> None:
+        """The state of a parameter that has taken no step yet."""
+        self.steps = [0] * len(self.steps)
+        for values in self.state.values():
+            values.fill(0)
 
     def in_step(self) -> bool:
         return self.steps.count(self.steps[0]) == len(self.steps)
