@@ -365,6 +365,27 @@ def test_a_mean_keeps_float32_and_is_nan_over_nothing():
                 assert np.isnan(F.cross_entropy(x[:0], target[:0], weight).item())
 
 
+@pytest.mark.parametrize("name", [
+    "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "soft_margin_loss", "hinge_embedding_loss", "poisson_nll_loss", "kl_div",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "margin_ranking_loss", "gaussian_nll_loss",
+])  # fmt: skip
+def test_whole_numbers_as_targets_leave_a_loss_its_dtype(name):
+    x = tg.Tensor(np.array([0.25, 0.5, 0.75], np.float32), requires_grad=True)
+    more = {"margin_ranking_loss": [x * 2], "gaussian_nll_loss": []}.get(name, [])
+    last = [[1, 2, 1]] if name == "gaussian_nll_loss" else []
+    for whole in (np.array([1, 0, 1]), tg.Tensor([1, 0, 1]), np.array([True, False, True])):
+        loss = getattr(F, name)(x, *more, whole, *last)
+        plain = getattr(F, name)(x, *more, np.array([1, 0, 1], np.float32), *np.array(last, np.float32))
+        assert loss.dtype == np.float32 and loss.item() == plain.item()
+
+
+def test_whole_numbers_as_weights_leave_a_loss_its_dtype():
+    (x,), y = leaves((3, 4), dtype=np.float32), np.array([0, 3, 1])
+    assert F.cross_entropy(x, y, weight=[1, 2, 3, 4]).dtype == F.nll_loss(x, y, weight=[1, 2, 3, 4]).dtype == np.float32
+    weighed = F.binary_cross_entropy_with_logits(x, x.data > 0, weight=[1, 2, 3, 4], pos_weight=np.array([2]))
+    assert weighed.dtype == np.float32 and F.mse_loss(x, x.data, weight=[1, 2, 3, 4]).dtype == np.float32
+
+
 def test_a_certain_prediction_has_a_finite_loss_and_slope():
     p = tg.Tensor(np.array([0.0, 1, 0, 1, 0.25]), requires_grad=True)
     t = tg.Tensor(np.array([0.0, 1, 1, 0, 1]), requires_grad=True)

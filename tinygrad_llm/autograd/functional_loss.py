@@ -27,12 +27,19 @@ def _reduced(losses: Tensor, reduction: str) -> Tensor:
     return losses
 
 
+def _beside(x: Tensor, other: Any) -> Tensor:
+    """`other` as a Tensor; whole numbers take x's dtype, as in PyTorch, where NumPy would go on in float64."""
+    y = as_tensor(other)
+    return y.astype(x.dtype) if x.dtype.kind == "f" and y.dtype.kind in "biu" else y
+
+
 def _weighed(losses: Tensor, weight: Any) -> Tensor:
-    return losses if weight is None else losses * weight
+    return losses if weight is None else losses * _beside(losses, weight)
 
 
 def _pair(who: str, input: Any, target: Any) -> tuple[Tensor, Tensor]:
-    x, y = as_tensor(input), as_tensor(target)
+    x = as_tensor(input)
+    y = _beside(x, target)
     if x.shape != y.shape:
         try:
             np.broadcast_shapes(x.shape, y.shape)
@@ -60,8 +67,9 @@ def _labels(target: Any, shape: tuple[int, ...], who: str) -> np.ndarray:
     return labels
 
 
-def _class_weight(weight: Any, classes: int, who: str) -> Tensor:
-    weight = as_tensor(weight)
+def _class_weight(weight: Any, x: Tensor, who: str) -> Tensor:
+    """The weights of the classes, which x has on its last axis."""
+    weight, classes = _beside(x, weight), x.shape[-1]
     if weight.shape != (classes,):
         raise ValueError(f"{who}: expected one weight for each of {classes} classes, got shape {weight.shape}")
     return weight
@@ -105,7 +113,7 @@ def _probability_cross_entropy(x: Tensor, target: Tensor, weight: Any, reduction
         target = target * (1 - smoothing) + smoothing / x.shape[-1]
     terms = log_softmax(x) * target
     if weight is not None:
-        terms = terms * _class_weight(weight, x.shape[-1], "cross_entropy")
+        terms = terms * _class_weight(weight, x, "cross_entropy")
     losses = -terms.sum(axis=-1)
     return _mean_of(losses, losses.size) if reduction == "mean" else _reduced(losses, reduction)
 
@@ -113,7 +121,7 @@ def _probability_cross_entropy(x: Tensor, target: Tensor, weight: Any, reduction
 def _weighed_cross_entropy(
     x: Tensor, labels: np.ndarray, weight: Any, ignore_index: int, reduction: str, smoothing: float
 ) -> Tensor:
-    logp, weight = log_softmax(x), _class_weight(weight, x.shape[-1], "cross_entropy")
+    logp, weight = log_softmax(x), _class_weight(weight, x, "cross_entropy")
     losses, weights, counted = _picked(logp, labels, weight, ignore_index, "cross_entropy")
     if smoothing:
         smooth = np.where(counted, -(logp * weight).sum(axis=-1), 0)
@@ -138,7 +146,7 @@ def nll_loss(input: Any, target: Any, weight: Any = None, ignore_index: int = MI
     """-x[target], x log-probabilities of shape (C,), (N, C) or (N, C, d₁, ...); the mean is weighed by `weight`."""
     rows = _classes_last(as_tensor(input), "nll_loss")
     labels = _labels(target, rows.shape[:-1], "nll_loss")
-    class_weight = None if weight is None else _class_weight(weight, rows.shape[-1], "nll_loss")
+    class_weight = None if weight is None else _class_weight(weight, rows, "nll_loss")
     losses, weights, _ = _picked(rows, labels, class_weight, ignore_index, "nll_loss")
     return losses.sum() / weights.sum() if reduction == "mean" else _reduced(losses, reduction)
 
@@ -165,7 +173,7 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:
     """-(w t log σ(x) + (1 - t) log(1 - σ(x))), w = `pos_weight`."""
     x, t = _pair("binary_cross_entropy_with_logits", input, target)
-    positive = 1 if pos_weight is None else (as_tensor(pos_weight) - 1) * t + 1
+    positive = 1 if pos_weight is None else (_beside(x, pos_weight) - 1) * t + 1
     losses = (1 - t) * x + positive * fused.softplus(-x)
     return _reduced(_weighed(losses, weight), reduction)
 
@@ -229,7 +237,8 @@ def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, reduction
 
 def margin_ranking_loss(input1: Any, input2: Any, target: Any, margin: float = 0.0, reduction: str = "mean") -> Tensor:
     """max(0, -t (x₁ - x₂) + margin)"""
-    return _reduced(clip(-as_tensor(target) * (as_tensor(input1) - input2) + margin, 0), reduction)
+    difference = as_tensor(input1) - input2
+    return _reduced(clip(-_beside(difference, target) * difference + margin, 0), reduction)
 
 
 def gaussian_nll_loss(
@@ -237,7 +246,7 @@ def gaussian_nll_loss(
 ) -> Tensor:
     """½ (log v + (x - t)² / v), v = max(var, eps) (without a gradient at eps); `full` adds ½ log 2π"""
     x, t = _pair("gaussian_nll_loss", input, target)
-    variance = as_tensor(var)
+    variance = _beside(x, var)
     if variance.ndim == x.ndim - 1 and variance.shape == x.shape[:-1]:
         variance = variance.reshape((*variance.shape, 1))
     if variance.size and variance._data.min() < 0:
