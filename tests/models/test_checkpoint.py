@@ -140,6 +140,16 @@ def test_another_head_on_a_published_base(tmp_path):
         tg.models.load(tmp_path, architecture="BertForSequenceClassification")
 
 
+def test_questions_on_a_classifier_s_base_have_two_labels(tmp_path):
+    """transformers takes the number of outputs from the config that we save."""
+    sizes = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=2, intermediate_size=9, vocab_size=23)
+    tg.models.create("bert-base", "sequence_classification", num_labels=3, rng=np.random.default_rng(0), **sizes).save(tmp_path)
+    edit(tmp_path, id2label={"0": "yes", "1": "no", "2": "maybe"})
+    tg.models.load(tmp_path, architecture="BertForQuestionAnswering").save(tmp_path / "questions")
+    config = json.loads((tmp_path / "questions" / "config.json").read_text())
+    assert len(config["id2label"]) == len(config["label2id"]) == 2
+
+
 @pytest.mark.parametrize(("name", "architecture"), [
     ("gpt", "OpenAIGPTForSequenceClassification"), ("gpt2", "GPT2ForSequenceClassification"),
     ("llama-7b", "LlamaForSequenceClassification"), ("qwen3-0.6b", "Qwen3ForSequenceClassification"),

@@ -162,7 +162,8 @@ class QuestionAnswering(WithHead):
     """For every position, the logit that the answer starts there and the logit that it ends there."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config)
+        # whatever head the checkpoint had before: transformers makes as many outputs here as the saved config has labels
+        super().__init__(config if config.num_labels == 2 else config.replace(num_labels=2))
         self.qa_outputs = nn.Linear(config.hidden_size, 2)
 
     def forward(
