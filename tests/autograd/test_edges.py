@@ -106,6 +106,15 @@ def test_equal_neighbours_share_a_quantile_as_others_do():
     assert tg.testing.gradcheck(tg.median, tg.Tensor(np.array([1.0, 1.0, 0.0, 1.0]), requires_grad=True), order=2)
 
 
+def test_the_slope_of_a_logsumexp_that_is_infinite():
+    x = tg.Tensor([1.0, np.inf, -np.inf], requires_grad=True)
+    tg.logsumexp(x).backward()
+    np.testing.assert_array_equal(x.grad.data, [0, np.nan, 0])  # ∞ - ∞, and nothing for the others
+    low = tg.Tensor([-np.inf, -np.inf], requires_grad=True)
+    tg.logsumexp(low).backward()
+    np.testing.assert_array_equal(low.grad.data, [0, 0])
+
+
 def test_medians_of_infinities_and_the_slope_of_a_percentile():
     inf = np.inf
     assert [tg.median(np.array(x)).item() for x in ([1.0, 2, inf], [inf] * 3, [-inf, 1, 2])] == [2, inf, 1]

@@ -207,8 +207,9 @@ def logsumexp(x, *, axis=None, keepdims=False):
 
 @logsumexp.grad_of("x")
 def _(g, x, out, axis, keepdims):
-    shift = np.where(np.isinf(out), 0, out)
-    return spread(g, x.shape, axis, keepdims) * np.exp(x - spread(shift, x.shape, axis, keepdims))
+    shift = np.where(out == -np.inf, 0, out)
+    with errstate():  # ∞ - ∞ is NaN
+        return spread(g, x.shape, axis, keepdims) * np.exp(x - spread(shift, x.shape, axis, keepdims))
 
 
 @op
