@@ -104,6 +104,7 @@ def test_a_checkpoint_s_own_settings(pair, place, tmp_path):
     for seed in range(3):
         for beams in (1, 3):
             compare(told, *left_padded(seed), max_new_tokens=12, do_sample=False, num_beams=beams)
+            compare(told, *left_padded(seed), max_new_tokens=12, do_sample=False, num_beams=beams, min_new_tokens=0)
 
 
 def test_room_padding_and_starts_that_are_passed(pair):
