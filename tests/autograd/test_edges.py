@@ -106,6 +106,14 @@ def test_equal_neighbours_share_a_quantile_as_others_do():
     assert tg.testing.gradcheck(tg.median, tg.Tensor(np.array([1.0, 1.0, 0.0, 1.0]), requires_grad=True), order=2)
 
 
+@pytest.mark.parametrize("name", ["cummax", "cummin"])
+def test_a_scalar_has_one_axis_to_run_along(name):
+    largest, place = getattr(tg, name)(tg.Tensor(3.0), 0)
+    assert largest.item() == 3 and place.item() == 0
+    with pytest.raises(ValueError, match="axis 1 is out of bounds"):
+        getattr(tg, name)(tg.Tensor(3.0), 1)
+
+
 def test_the_slope_of_a_logsumexp_that_is_infinite():
     x = tg.Tensor([1.0, np.inf, -np.inf], requires_grad=True)
     tg.logsumexp(x).backward()

@@ -80,9 +80,9 @@ def kthvalue(x, k, axis=-1, keepdims=False):
 def _running(x, axis, better):
     """Running extreme along the axis and the index of its latest place; a NaN stays."""
     x = as_tensor(x)
+    axis = normal_axis(axis, max(x.ndim, 1))
     if x.ndim == 0:
         return x, Tensor(np.zeros((), np.int64))
-    axis = normal_axis(axis, x.ndim)
     out = better.accumulate(x._data, axis=axis)
     places = np.arange(x.shape[axis]).reshape((-1,) + (1,) * (x.ndim - axis - 1))
     reached = (x._data == out) | np.isnan(x._data)
