@@ -205,9 +205,9 @@ def test_command_writes_json_tables_and_compares(tmp_path, capsys, monkeypatch):
     mine.write_text(GOOD)
     saved, tables = tmp_path / "deep" / "now.json", tmp_path / "deeper" / "t.md"
     common = [mine, "--seconds", "0.05", "--size", "10", "--threads", "1"]
-    assert run_cli(*common, "--against", "numpy,nobody", "--json", saved, "--markdown", tables) == 0
+    assert run_cli(*common, "--against", "numpy,jax", "--json", saved, "--markdown", tables) == 0
     shown = capsys.readouterr()
-    assert "nobody was skipped: no question that ran has this contestant" in shown.err
+    assert shown.err.startswith("jax is skipped: none of these questions has this contestant\n")
     assert re.search(r"^mine, sum 10: ours [\d.]+ \S+, numpy [\d.]+ \(.*\)$", shown.err, re.MULTILINE), shown.err
     assert "sum 10" in shown.out and tables.read_text() == shown.out
     results = report.read(saved)
@@ -350,6 +350,8 @@ def test_a_failed_validation_fails_the_run(tmp_path, capsys, monkeypatch):
         (["no_such_question"], "no benchmark named 'no_such_question'; there are: "),
         (["nowhere.py"], "no benchmark file 'nowhere.py'"),
         (["rows", "matmul", "rows"], "two questions are named 'rows'"),
+        (["matmul", "overhead", "--against", "torch,numpi"], "no contestant 'numpi' in these questions; there are: autograd, mygrad, "),
+        (["lens", "--against", "nobody"], "no contestant 'nobody' in these questions; there are: none"),
         (["--threads", "0"], "--threads must be 1 to"),
         (["--threads", "9999"], "--threads must be 1 to"),
         (["--size", "64,x"], "--size takes whole numbers"),

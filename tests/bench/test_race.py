@@ -94,6 +94,9 @@ def test_outputs_of_any_kind_are_flattened():
 def test_nothing_to_race_is_an_error():
     with pytest.raises(ValueError, match="at least one function"):
         versus({})
+    for wrong in ([lambda: X], {"mine": X}):
+        with pytest.raises(TypeError, match="a name and a function without arguments"):
+            versus(wrong)
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan")])

@@ -105,6 +105,8 @@ def versus(functions: dict[str, Callable[[], Any]], seconds: float = 5.0, tol: f
     """
     if len(functions) < 1:
         raise ValueError('versus needs at least one function, as in versus({"mine": f, "numpy": g})')
+    if not isinstance(functions, dict) or not all(map(callable, functions.values())):
+        raise TypeError('versus takes a name and a function without arguments for each, as in versus({"mine": lambda: f(x)})')
     if not seconds > 0:
         raise ValueError(f"seconds must be positive, got {seconds}")
     if tol is not None:  # copies: the functions may write into one array, as in `lambda: np.matmul(x, x, out=y)`

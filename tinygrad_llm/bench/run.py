@@ -45,7 +45,6 @@ class Question:
         self.module = load_question(path)
         self.team: dict[str, Contestant] = {}
         self.absent: dict[str, str] = {}
-        self.met: set[str] = set()
 
     def run(self) -> dict[str, Any]:
         """The question's record; "failed" holds the reason if a validation, a contestant or the file failed, which stops it."""
@@ -87,7 +86,6 @@ class Question:
 
     def entrants(self, case: Case) -> list[str]:
         """Ours first, then those asked for and installed; an absent one is said once, with its reason."""
-        self.met |= set(case.contestants)
         ours = sorted((n for n in case.contestants if is_ours(n)), key=lambda n: n != OURS)
         others = [n for n in case.contestants if not is_ours(n) and (self.against is None or n in self.against)]
         for name in others:
