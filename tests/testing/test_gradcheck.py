@@ -8,6 +8,7 @@ import pytest
 import tinygrad_llm as tg
 from tinygrad_llm import functional as F
 from tinygrad_llm.testing import GradcheckError, assert_gradients_close, check_vjp, gradcheck, gradgradcheck
+from tinygrad_llm.testing.problem import laid_out
 
 RNG = np.random.default_rng(1)
 
@@ -106,6 +107,44 @@ def test_one_wrong_element_in_five_thousand_is_found():
         assert error.index == (31, 41) and error.op == "sine"
 
 
+LAYOUTS = {
+    "Fortran": np.asfortranarray(RNG.normal(size=(3, 4))),
+    "reversed": RNG.normal(size=(3, 4))[::-1],
+    "strided": RNG.normal(size=(3, 8))[:, ::2],
+    "a column of many": RNG.normal(size=(5, 1000))[:, 7:8],
+    "turned and reversed": RNG.normal(size=(2, 3, 4)).transpose(1, 2, 0)[:, ::-2],
+}
+
+
+@pytest.mark.parametrize("x", LAYOUTS.values(), ids=LAYOUTS)
+def test_a_rule_that_is_wrong_for_a_layout_alone_is_found(x):
+    """The checks work on copies: they lie in memory as the caller's arrays do."""
+
+    def slope(x):
+        return np.cos(x) if x.flags.c_contiguous else np.cos(x)[::-1]
+
+    @tg.custom_op
+    def layout_op(x):
+        return np.sin(x), (x,)
+
+    layout_op.grad_of("x")(lambda g, x: g * slope(x))
+    for check in (lambda x: check_vjp(np.sin, lambda g, x: g * slope(x), x), lambda x: gradcheck(layout_op, x)):
+        assert check(np.ascontiguousarray(x))
+        assert refused(check, x).kind == "mismatch"
+
+
+def test_copies_lie_as_the_original_does():
+    for x in LAYOUTS.values():
+        copy = laid_out(x, x)
+        assert np.array_equal(copy, x) and not np.shares_memory(copy, x)
+        assert [np.sign(s) for s in copy.strides] == [np.sign(s) for s in x.strides]
+        assert copy.flags.f_contiguous == x.flags.f_contiguous and not copy.flags.c_contiguous
+    row = np.broadcast_to(np.arange(3.0), (2, 3))
+    copy = laid_out(row, row)
+    copy[0, 0] = 7.0
+    assert copy.tolist() == [[7.0, 1.0, 2.0], [0.0, 1.0, 2.0]]
+
+
 def test_dropout_with_a_seed_inside():
     assert gradcheck(lambda x: F.dropout(x, 0.5, True, rng=np.random.default_rng(3)), tensor(5, 5))
     error = refused(gradcheck, lambda x: F.dropout(x, 0.5, True), tensor(5, 5))
@@ -174,6 +213,7 @@ def test_refuses_what_has_no_gradient():
     assert "expected a Tensor" in str(refused(gradcheck, lambda x: x.numpy(), tensor(3)))
     assert refused(check_vjp, np.argmax, lambda g, x: x, np.ones(3)).kind == "dtype"
     assert refused(check_vjp, np.abs, lambda g, x: x, np.ones(3) * 1j).kind == "inputs"
+    assert "(got float, int64)" in str(refused(check_vjp, np.add, lambda g, x, y: (g, g), [1.0, np.arange(3)]))
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -282,6 +322,20 @@ def test_wrong_second_derivative_is_found_and_blamed():
     error = refused(gradgradcheck, lambda x: tg.sin(cube(x)), x)
     assert error.kind == "mismatch" and error.op == "cube"
     assert refused(gradcheck, lambda x: tg.sin(cube(x)), x, order=2).op == "cube"
+
+
+def test_a_rule_that_cannot_be_differentiated_is_named():
+    """One that takes its array out of a Tensor, which only create_graph hands to it."""
+
+    @tg.custom_op
+    def flattened(x):
+        return x**3, (x,)
+
+    flattened.grad_of("x")(lambda g, x: g * 3 * np.asarray(x) ** 2)
+    assert gradcheck(flattened, tensor(3))
+    error = refused(gradgradcheck, lambda x: tg.sin(flattened(x)), tensor(3))
+    assert error.kind == "raised" and error.op == "flattened"
+    assert "create_graph raised RuntimeError: a Tensor that requires a gradient cannot become an ndarray" in str(error)
 
 
 def test_rule_and_composite_that_disagree():

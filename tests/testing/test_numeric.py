@@ -31,6 +31,12 @@ def test_methods_agree_with_calculus(name, method, tolerance):
     np.testing.assert_allclose(found, df(x), rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("method", ["central", "complex", "richardson"])
+@pytest.mark.parametrize("x", [np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.arange(12.0)[::-2].reshape(3, 2).T])
+def test_any_layout(method, x):
+    np.testing.assert_allclose(numerical_gradient(lambda x: np.square(x).sum(), x, method), 2 * x, rtol=1e-6, atol=1e-6)
+
+
 def test_array_valued_functions_give_the_jacobian():
     a = np.random.default_rng(0).normal(size=(2, 3))
     for method in ("central", "complex", "richardson"):

@@ -17,7 +17,7 @@ from ..autograd.state import Observer, enable_grad, observe
 from ..autograd.tensor import Tensor
 from .compare import examine
 from .errors import KINDS, GradcheckError
-from .problem import Tolerance
+from .problem import Tolerance, laid_out
 from .tensors import derivative_of, fresh_tensors, problem_of
 
 #: failures of one op that explain a failure of the whole, whatever form that took
@@ -38,7 +38,7 @@ class _Recorder(Observer):
         self.calls: list[_Call] = []
 
     def before_op(self, op: Any, inputs: tuple[Any, ...], params: dict[str, Any]) -> None:
-        kept = tuple(x._data.copy() if isinstance(x, Tensor) else x for x in inputs)  # as they were before the call
+        kept = tuple(laid_out(x._data, x._data) if isinstance(x, Tensor) else x for x in inputs)  # as they were before the call
         self.calls.append(_Call(op, kept, dict(params)))
 
 

@@ -32,7 +32,8 @@ def examine(problem: Problem, tolerance: Tolerance, fast: bool) -> bool:
         if problem.active:
             inspect(problem, np.random.default_rng(0))
             return True
-        raise problem.error("inputs", "no input is a float64 array, so there is no gradient to check")
+        got = ", ".join(type(a).__name__ if not isinstance(a, np.ndarray) else str(a.dtype) for a in problem.arrays) or "none"
+        raise problem.error("inputs", f"no input is a float64 array (got {got}), so there is no gradient to check")
     rng = np.random.default_rng(20240229)
     pullback, u, g = inspect(problem, rng)
     if problem.m:

@@ -6,6 +6,8 @@ and the recorded graph of the failing call tells which operation is to blame (bl
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -73,7 +75,8 @@ def gradgradcheck(
     check = _Check(fn, values, wanted, Tolerance(eps, atol, rtol), fast)
     function, given, active = fn, values, wanted
     for level in range(2, order + 1):
-        function, given, active = derivative_of(function, given, active, check.tolerance)
+        with check.blaming(level):
+            function, given, active = derivative_of(function, given, active, check.tolerance)
         check.run("gradgradcheck" if level == 2 else f"gradcheck of order {level}", function, given, active, level)
     return True
 
@@ -114,12 +117,18 @@ class _Check:
         title = getattr(self.fn, "__name__", type(self.fn).__name__).strip("<>")
         names = [*self.names, *(f"gradient of output {i}" for i in range(len(values) - len(self.names)))]
         problem = problem_of(f"{what} of {title}", fn, values, wanted, names)
-        try:
+        with self.blaming(level):
             examine(problem, self.tolerance, self.fast)
+        if level == 1:
+            refuse_float32_rules(problem)
+
+    @contextmanager
+    def blaming(self, level: int) -> Iterator[None]:
+        """What fails inside is said with the operation to blame."""
+        try:
+            yield
         except GradcheckError as error:
             op, text = blame.find(self.fn, self.values, self.wanted, error, self.tolerance, level)
             if text:
                 error.blame(op, text)
             raise
-        if level == 1:
-            refuse_float32_rules(problem)

@@ -258,7 +258,7 @@ def numerical_gradient(
 def with_element(base: np.ndarray, flat: int, value: Any) -> np.ndarray:
     """A copy of `base` with one element replaced."""
     changed = base.copy()
-    changed.reshape(-1)[flat] = value
+    changed.flat[flat] = value
     return changed
 
 
@@ -280,7 +280,7 @@ def _plain(value: Any) -> Any:
 
 def _complex_step(call: Callable[[np.ndarray], np.ndarray], base: np.ndarray, i: int, h: float = 1e-30) -> np.ndarray:
     shifted = base.astype(np.complex128)
-    shifted.reshape(-1)[i] += 1j * h
+    shifted.flat[i] += 1j * h
     result = call(shifted)
     if result.dtype.kind != "c":
         raise TypeError(

@@ -52,7 +52,7 @@ class Problem:
         linearize: Callable[[Arrays], tuple[list[np.ndarray], Pullback]],
     ) -> None:
         self.what = what
-        self.arrays = [a.copy() if isinstance(a, np.ndarray) else a for a in arrays]
+        self.arrays = [laid_out(a, a) if isinstance(a, np.ndarray) else a for a in arrays]
         self.names = list(names)
         self.active = [i for i, a in enumerate(arrays) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
         self._forward = forward
@@ -66,7 +66,7 @@ class Problem:
     # -- values ------------------------------------------------------------------------------------------------------
 
     def copies(self) -> Arrays:
-        return [a.copy() if isinstance(a, np.ndarray) else a for a in self.arrays]
+        return [laid_out(a, a) if isinstance(a, np.ndarray) else a for a in self.arrays]
 
     def outputs(self, arrays: Arrays) -> list[np.ndarray]:
         return self._forward(arrays)
@@ -89,7 +89,7 @@ class Problem:
         """The inputs with other values in the coordinates."""
         arrays = self.copies()
         for i, start, stop in zip(self.active, self.starts[:-1], self.starts[1:]):
-            arrays[i] = coordinates[start:stop].reshape(self.arrays[i].shape).copy()
+            arrays[i] = laid_out(coordinates[start:stop].reshape(self.arrays[i].shape), self.arrays[i])
         return arrays
 
     def line(self, coordinate: int) -> Callable[[float], np.ndarray]:
@@ -99,7 +99,7 @@ class Problem:
 
         def along(t: float) -> np.ndarray:
             arrays = self.copies()
-            arrays[position].reshape(-1)[offset] = t
+            arrays[position].flat[offset] = t
             return self._value_near_by(arrays)
 
         return along
@@ -163,6 +163,26 @@ class Problem:
     def error(self, kind: str, text: str, position: int | None = None, **facts: Any) -> GradcheckError:
         where = f", {self.name(position)}" if position is not None else ""
         return GradcheckError(kind, f"{self.what}{where}: {text}", input=position, **facts)
+
+
+def laid_out(values: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """The values in new memory, laid out as `like` is: a rule may be wrong in Fortran order alone, or in a reversed view.
+
+    The order of the axes, their directions and the gaps between elements are kept; a gap of more than an axis covers shrinks
+    to that.
+    """
+    if like.flags.c_contiguous or like.dtype.hasobject:
+        return values.copy()
+    strides, reach, first = [0] * like.ndim, like.itemsize, 0
+    for k in sorted(range(like.ndim), key=lambda k: (abs(like.strides[k]), -k)):  # the innermost axis first
+        step = max(reach, min(abs(like.strides[k]), 2 * reach))
+        strides[k] = -step if like.strides[k] < 0 else step
+        covered = step * (like.shape[k] - 1)
+        reach += covered
+        first += covered if like.strides[k] < 0 else 0
+    copy = np.ndarray(like.shape, like.dtype, np.zeros(reach, np.uint8), first, tuple(strides))  # type: ignore[arg-type]
+    copy[...] = values
+    return copy
 
 
 def flat(arrays: Sequence[Any]) -> np.ndarray:

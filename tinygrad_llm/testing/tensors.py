@@ -15,7 +15,7 @@ from ..autograd.state import enable_grad
 from ..autograd.tensor import Tensor
 from .errors import GradcheckError
 from .hygiene import incoming
-from .problem import Arrays, Problem, Pullback, Tolerance, same
+from .problem import Arrays, Problem, Pullback, Tolerance, laid_out, same
 
 Function = Callable[..., Any]
 
@@ -23,7 +23,7 @@ Function = Callable[..., Any]
 def fresh_tensors(values: Sequence[Any], wanted: Sequence[int]) -> list[Any]:
     """Leaves on copies of the arrays; those in `wanted` require a gradient."""
     return [
-        Tensor(v.copy(), requires_grad=i in wanted) if isinstance(v, np.ndarray) else v for i, v in enumerate(values)
+        Tensor(laid_out(v, v), requires_grad=i in wanted) if isinstance(v, np.ndarray) else v for i, v in enumerate(values)
     ]
 
 
@@ -47,7 +47,7 @@ def problem_of(what: str, fn: Function, values: list[Any], wanted: list[int], na
         return outs, [tensors[i] for i in wanted]
 
     with enable_grad():
-        first, _ = call([v.copy() if isinstance(v, np.ndarray) else v for v in live])
+        first, _ = call([laid_out(v, v) if isinstance(v, np.ndarray) else v for v in live])
     differentiable = [i for i, out in enumerate(first) if out.requires_grad]
     kept = differentiable or [i for i, out in enumerate(first) if out.dtype.kind == "f"]
     if not kept:
@@ -111,7 +111,12 @@ def derivative_of(
     seeds = [incoming(o._data, rng) for o in outs]
     chosen = [probe[i] for i in wanted]
     plain = grad(outs, chosen, [Tensor(s) for s in seeds], allow_unused=True, retain_graph=True)
-    graphed = grad(outs, chosen, [Tensor(s) for s in seeds], allow_unused=True, create_graph=True)
+    try:
+        graphed = grad(outs, chosen, [Tensor(s) for s in seeds], allow_unused=True, create_graph=True)
+    except Exception as error:  # out of somebody's rule, which now gets Tensors
+        raise GradcheckError(
+            "raised", f"gradgradcheck: backward with create_graph raised {type(error).__name__}: {error}"
+        ) from error
     _same_by_both_routes(tolerance, plain, graphed, wanted)
 
     def derivative(*tensors: Any) -> tuple[Tensor, ...]:
