@@ -31,6 +31,36 @@ const wait = setInterval(() => {
 </script></body>"""
 
 
+def steps(place, tmp_path, *flags):
+    """What the script in a page wrote down."""
+    flags = [*FLAGS, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom"]
+    shown = subprocess.run([BROWSER, *flags, place.as_uri()], capture_output=True, text=True, timeout=100, check=True).stdout
+    found = re.search(r'<pre id="steps">(.*?)</pre>', shown, re.S)
+    assert found, "the page never became ready"
+    return found.group(1).splitlines()
+
+
+NARROW = """<script>
+const wait = setInterval(() => {
+  if (document.body.dataset.ready !== "yes") return;
+  clearInterval(wait);
+  const beyond = [...document.querySelectorAll("figure svg, canvas, h2, p")].filter(n => n.getBoundingClientRect().right > innerWidth);
+  const blanks = [...document.querySelectorAll("td, th")].filter(n => n.textContent.startsWith("␣")).length;
+  document.body.append(Object.assign(document.createElement("pre"), {id: "steps", textContent: `${beyond.length} beyond\n${blanks} blanks`}));
+}, 10);
+</script></body>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_on_a_narrow_screen_charts_end_where_the_page_does_and_blanks_are_seen(tmp_path):
+    tg.manual_seed(0)
+    model = tg.models.create("gpt2", n_layer=2, n_head=2, n_embd=16, vocab_size=5, n_positions=8).eval()
+    page = report(model, {"input_ids": np.array([[0, 1, 2, 3]]), "labels": np.array([[0, 1, 2, 3]])}, lambda i: " ")
+    place = tmp_path / "report.html"
+    place.write_text(page.replace("</body>", NARROW), encoding="utf-8")
+    assert steps(place, tmp_path, "--window-size=420,900") == ["0 beyond", "16 blanks"]
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 def test_a_reader_clicks_and_types(tmp_path):
     tg.manual_seed(0)
@@ -41,11 +71,7 @@ def test_a_reader_clicks_and_types(tmp_path):
     assert len(page.encode()) < 5_000_000
     place = tmp_path / "report.html"
     place.write_text(page.replace("</body>", READER), encoding="utf-8")
-    command = [BROWSER, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom", place.as_uri()]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout
-    found = re.search(r'<pre id="steps">(.*?)</pre>', shown, re.S)
-    assert found, "the page never became ready"
-    assert found.group(1).splitlines() == [
+    assert steps(place, tmp_path) == [
         "start: self-attention: layer 0, head 0 / query 255",
         "click: self-attention: layer 7, head 5 / query 255",
         "ArrowDown: self-attention: layer 8, head 5 / query 255",
