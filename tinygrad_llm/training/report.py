@@ -55,13 +55,18 @@ def curves(losses, evaluations) -> str:
     )
 
 
-def averaged(data, weight: float = 0.95):
-    """An exponential average, started without bias."""
-    total, norm, result = 0.0, 0.0, []
-    for step, value in data:
-        total, norm = weight * total + value, weight * norm + 1
-        result.append((step, total / norm))
-    return result
+def averaged(data, weight: float = 0.9):
+    """An exponential average over the steps before and after each: of those before alone it would lie above a loss that falls."""
+
+    def sums(values):
+        total, norm = 0.0, 0.0
+        for value in values:
+            total, norm = weight * total + value, weight * norm + 1
+            yield total, norm
+
+    values = [v for _, v in data]
+    both = zip(data, sums(values), reversed([*sums(reversed(values))]))
+    return [(step, (a + b - value) / (n + m - 1)) for (step, value), (a, n), (b, m) in both]
 
 
 def thin(data, most: int = 1500):
