@@ -64,6 +64,8 @@ def test_a_run_killed_before_its_first_save(train, corpus, run, tmp_path):
         (["gpt2", "--batch", 0], 2, "--batch: expected a finite number above 0, got 0"),
         (["gpt2", "--card-gb", "nan"], 2, "--card-gb: expected a finite number above 0, got nan"),
         (["1e400"], 1, "1e400 is more parameters than a float holds"),
+        (["0"], 1, "expected at least one parameter, got 0"),
+        (["gtp-2-mini"], 1, "no model named 'gtp-2-mini', and no such directory"),
         (["broken"], 1, "config.json: not valid JSON"),
     ],
 )
@@ -74,6 +76,11 @@ def test_what_describe_cannot_read(words, code, message, run, tmp_path, monkeypa
     (tmp_path / "gpt2").mkdir()  # a preset's name all the same
     got, _, err = run("describe", *words)
     assert got == code and message in short(err)
+
+
+def test_a_page_is_no_directory(run, tmp_path):
+    code, _, err = run("inspect", tmp_path, "--text", "a", "--out", tmp_path, "--force")
+    assert code == 2 and f"--out {tmp_path}: this is a directory, not a file" in short(err)
 
 
 def test_a_page_on_a_full_disk(tmp_path, monkeypatch):

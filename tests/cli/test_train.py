@@ -17,6 +17,7 @@ from tinygrad_llm.cli.train import free_directory
 from tinygrad_llm.training import checkpoint
 from tinygrad_llm.training.claim import claimed
 from tinygrad_llm.training.families import small_init
+from tinygrad_llm.training.report import averaged
 
 
 def test_train_writes_everything(train, corpus, tmp_path):
@@ -153,6 +154,20 @@ def test_resume_after_the_end_goes_further(train, corpus, run, tmp_path):
     assert code == 0 and "from step 6" in err and "step 8/8" in err
     code, _, err = run("train", "--resume", tmp_path / "run", "--width", 32)
     assert code == 2 and "was made with 16" in short(err)
+
+
+def test_a_resumed_run_says_that_its_text_was_changed(train, corpus, run, tmp_path):
+    train(corpus)
+    for text, said in ((corpus.read_text()[:-9], True), (None, False)):
+        if text:
+            corpus.write_text(text)
+        code, _, err = run("train", "--resume", tmp_path / "run", "--steps", 8)
+        assert code == 0 and ("the text is another one than before" in err) == said, err
+
+
+def test_the_average_of_a_falling_loss_is_not_above_it():
+    points = averaged([(step, 5 - 0.01 * step) for step in range(301)])
+    assert points[150] == (150, pytest.approx(3.5)) and averaged([(3, 2.0)]) == [(3, 2.0)] and averaged([]) == []
 
 
 def test_a_bfloat16_run_stays_one_when_resumed(train, corpus, run, tmp_path):

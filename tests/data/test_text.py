@@ -181,6 +181,9 @@ def test_no_tokenizer_here(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ValueError, match="not a tokenizer.json"):
         text.load(tmp_path)
+    (tmp_path / "vocabulary.json").write_text("[]")
+    with pytest.raises(ValueError, match="vocabulary.json: expected an object with kind, characters and special; got list"):
+        text.load(tmp_path)
 
 
 def test_bad_choices():

@@ -230,6 +230,13 @@ def test_several_runs_in_one_block_have_the_same_names(t5):
     assert {"encoder.embed", "decoder.embed"} <= set(lens.names(t5))
 
 
+def test_what_is_no_name_is_said(gpt):
+    with pytest.raises(TypeError, match=r"expected names, as in record\(model, 'embed', .*\), got \['embed'\]"):
+        lens.record(gpt, ["embed"])
+    with pytest.raises(TypeError, match="patch: expected a dict of names and replacements, got list"):
+        lens.patch(gpt, ["embed"])
+
+
 def test_unknown_names_list_the_nearest(gpt):
     with pytest.raises(KeyError, match=r"nearest: .*blocks\.\d\.attn\.pattern"):
         lens.record(gpt, "*.attn.patern")

@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -350,7 +351,7 @@ def test_broken_files_are_named(saved):
     path = folder / "model.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:-10])
-    with pytest.raises(ValueError, match="model.safetensors: not a complete safetensors file"):
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))}: not a complete safetensors file"):
         tg.models.load(folder)
     path.unlink()
     (folder / "pytorch_model.bin").write_bytes(b"")

@@ -30,6 +30,8 @@ def run(args: argparse.Namespace) -> int:
     from . import UsageError
 
     out = Path(args.out)
+    if out.is_dir():
+        raise UsageError(f"--out {out}: this is a directory, not a file")
     if out.exists() and not args.force:
         raise FileExistsError(f"{out} is there already; --force overwrites it, --out names another")
     if not args.text:
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     title = f"{Path(args.directory).resolve().name}: {args.text if len(args.text) <= 60 else args.text[:57] + '...'}"
     page = report(model, inputs, lambda i: token_text(tokenizer, i), title)
     write_page(page, out)
-    print(f"wrote {out} ({len(page) / 1e6:.1f} MB)", file=sys.stderr)
+    print(f"wrote {out} ({len(page) / 1e3:,.0f} kB)", file=sys.stderr)
     return 0
 
 

@@ -252,12 +252,16 @@ def train(settings: dict, out: Path, resume: bool, processes) -> dict:
     prepared, model = build(settings, out, resume)
     progress = Progress(options.steps)
     labels = {k: prepared.info[k] for k in ("labels",) if k in prepared.info}
+    text = sizes_of(prepared)
     trainer = Trainer(
         model, prepared.task, options, out=out, tokenizer=prepared.tokenizer, progress=progress, sampler=show_sample,
-        processes=processes, info={"settings": keepable(settings), "objective": prepared.task.objective, **labels},
+        processes=processes, info={"settings": keepable(settings), "objective": prepared.task.objective, "text": text, **labels},
     )  # fmt: skip
     if resume:
         trainer.resume()
+        begun_with = checkpoint.read_info(checkpoint.find(out / "last"))["info"].get("text", text)
+        if begun_with != text:
+            say(f"the text is another one than before ({in_words(begun_with)}); the run goes on with what is there now")
     else:  # what --force replaces goes when nothing can be wrong with the new run's data any more
         checkpoint.clear(out)
         for name in REPORTS:
@@ -353,8 +357,7 @@ def keepable(settings: dict) -> dict:
 
 
 def describe(settings, model, prepared, trainer, out: Path) -> str:
-    info = {k: v for k, v in prepared.info.items() if isinstance(v, int)}
-    size = ", ".join(f"{v:,} {k}" for k, v in info.items())
+    size = in_words(sizes_of(prepared))
     start = f", from step {trainer.step}" if trainer.step else ""
     start += f", {trainer.processes.count} processes" if trainer.processes.count > 1 else ""
     return (
@@ -362,6 +365,15 @@ def describe(settings, model, prepared, trainer, out: Path) -> str:
         f"{settings['file'] or 'source text of the Python standard library'}: {size}, vocabulary {prepared.tokenizer.vocab_size}\n"
         f"{settings['steps']} steps{start}; everything goes to {out}"
     )
+
+
+def sizes_of(prepared) -> dict[str, int]:
+    """How much of what there is to learn from."""
+    return {k: v for k, v in prepared.info.items() if isinstance(v, int)}
+
+
+def in_words(sizes: dict[str, int]) -> str:
+    return ", ".join(f"{v:,} {k}" for k, v in sizes.items())
 
 
 def show_sample(trainer) -> None:

@@ -168,6 +168,8 @@ class patch(_Look):
 
     def __init__(self, model: Any, replacements: Mapping[str, Replacement]) -> None:
         self.changes: dict[str, list[tuple[Any, Replacement]]] = {}
+        if not isinstance(replacements, Mapping):
+            raise TypeError(f"patch: expected a dict of names and replacements, got {type(replacements).__name__}")
         for key, replacement in replacements.items():
             name, index = parse(key)
             for hit in matching(model, (name,)):

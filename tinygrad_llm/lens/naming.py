@@ -86,6 +86,8 @@ def matching(model: Any, patterns: Iterable[str]) -> tuple[str, ...]:
     known = names(model)
     found: dict[str, None] = {}
     for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise TypeError(f"lens: expected names, as in record(model, 'embed', '*.attn.pattern'), got {pattern!r}")
         hits = [name for name in known if fnmatchcase(name, pattern)]
         if not hits:
             near = difflib.get_close_matches(pattern, known, n=4, cutoff=0.3)

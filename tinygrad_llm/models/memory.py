@@ -153,6 +153,8 @@ def describe(
         number = float(str(name).replace(",", "").replace("_", ""))
         if number == math.inf:
             raise ValueError(f"describe: {name} is more parameters than a float holds")
+        if number < 1:
+            raise ValueError(f"describe: expected at least one parameter, got {name}")
         return Description(str(name), int(number), **common)
     model = skeleton_of(name, **overrides)
     context = context or longest(model)

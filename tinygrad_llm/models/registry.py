@@ -67,14 +67,14 @@ def names() -> list[str]:
     return list(_presets)
 
 
-def find(name: str) -> tuple[Family, str]:
-    """(family, preset) for a preset's name or alias, in any case."""
+def find(name: str, also: str = "") -> tuple[Family, str]:
+    """(family, preset) for a preset's name or alias, in any case. also: what else the name is not, for the error."""
     key = name.lower()
     key = ALIASES.get(key, key)
     if key not in _presets:
         close = difflib.get_close_matches(key, list(_presets), 3)
         hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(_presets)}"
-        raise ValueError(f"no model named {name!r}; {hint}")
+        raise ValueError(f"no model named {name!r}{also}; {hint}")
     return _presets[key]
 
 
@@ -150,6 +150,7 @@ def skeleton_of(name: str | int | float, **overrides: Any) -> Any:
 
     folder = Path(str(name))
     if not (folder / "config.json").is_file():
+        find(str(name), "" if folder.exists() else ", and no such directory")
         return skeleton(str(name), **overrides)
     cls, config = config_in(folder)
     with init.skeleton():

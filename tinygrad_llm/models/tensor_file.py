@@ -102,7 +102,7 @@ def _validate(path: Path) -> None:
         with safe_open(str(path), framework="numpy"):
             pass
     except SafetensorError as error:
-        raise CheckpointError(f"{path.name}: not a complete safetensors file ({error})") from error
+        raise CheckpointError(f"{path}: not a complete safetensors file ({error})") from error
 
 
 def same(a: Entry, b: Entry) -> bool:

@@ -112,6 +112,8 @@ def code_points(text: str) -> np.ndarray:
 
 
 def from_record(record: dict) -> SimpleTokenizer:
+    if not isinstance(record, dict):
+        raise ValueError(f"{FILE}: expected an object with kind, characters and special; got {type(record).__name__}")
     if record.get("kind") == "chars":
         return CharTokenizer(record["characters"], record["special"])
     if record.get("kind") == "bytes":
