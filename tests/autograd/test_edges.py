@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_llm as tg
+from tinygrad_llm.autograd.op import registry
 
 
 def gradient(of, x):
@@ -81,6 +83,51 @@ def test_the_slope_of_a_remainder_counts_as_the_remainder_does():
     assert gradient(lambda b: tg.fmod(1.0, b), np.array(0.1)) == -9
 
 
+def test_the_logarithm_of_a_sum_of_infinities_has_a_slope():
+    inf = np.inf
+    for function in (tg.logaddexp, tg.logaddexp2):
+        a = tg.Tensor(np.array([inf, -inf, inf, -inf, 1.0]), requires_grad=True)
+        b = tg.Tensor(np.array([inf, -inf, 2.0, 2.0, inf]), requires_grad=True)
+        da, db = tg.grad(function(a, b), (a, b), np.ones(5))
+        np.testing.assert_array_equal(da.data, [0.5, 0.5, 1, 0, 0])
+        np.testing.assert_array_equal(db.data, [0.5, 0.5, 0, 1, 1])
+
+
+def test_xlogy_at_zero_is_zero_and_its_slope_there_is_the_logarithm_where_there_is_one():
+    a = tg.Tensor(np.zeros(4), requires_grad=True)
+    b = tg.Tensor(np.array([0.5, 2.0, 0.0, -1.0]), requires_grad=True)
+    y = tg.xlogy(a, b)
+    np.testing.assert_array_equal(y.data, 0)
+    with np.errstate(all="raise"):
+        (d,) = tg.grad(y.sum(), a, create_graph=True)
+        np.testing.assert_allclose(d.data, [np.log(0.5), np.log(2), 0, 0])
+        np.testing.assert_allclose(tg.grad(d.sum(), b)[0].data, [2, 0.5, 0, 0])
+    assert np.isnan(tg.xlogy(0.0, np.nan).item())
+
+
+@pytest.mark.parametrize("x", [0.0, 1e-8, 1e-4, 3e-3, 9.9e-3, 1.01e-2, 0.1])
+def test_the_slope_of_sinc_near_zero(x):
+    """(cos πx - sinc x) / x from its Taylor series, all of whose terms shrink."""
+    terms = [(-1) ** k * np.pi ** (2 * k) * 2 * k * x ** (2 * k - 1) / math.factorial(2 * k + 1) for k in range(1, 10)]
+    np.testing.assert_allclose(gradient(tg.sinc, np.array([x, -x])), [sum(terms), -sum(terms)], rtol=1e-11)
+
+
+def test_lgamma_of_whole_and_negative_numbers():
+    x = np.array([1.0, 2, 3, 10, 171, 0.5, -0.5, -2.5, -30.25])
+    np.testing.assert_allclose(tg.lgamma(x).data, [math.lgamma(v) for v in x], rtol=1e-14)
+    np.testing.assert_array_equal(tg.lgamma(np.array([0.0, -1, -7, np.inf, -np.inf])).data, np.inf)
+
+
+def test_of_values_written_to_one_place_only_the_last_has_a_gradient():
+    x, values = np.zeros(4), tg.Tensor(np.array([1.0, 2, 3, 4]), requires_grad=True)
+    for index, slopes in (([0, 0, 1, 0], [0, 0, 1, 1]), ([3, 2, 1, 0], [1, 1, 1, 1])):
+        y = registry["index_put"].call(x, values, index=np.array(index))
+        want = x.copy()
+        want[index] = values.data
+        np.testing.assert_array_equal(y.data, want)
+        np.testing.assert_array_equal(tg.grad(y.sum(), values)[0].data, slopes)
+
+
 METHODS = st.sampled_from(["linear", "lower", "higher", "midpoint", "nearest"])
 
 
@@ -96,6 +143,20 @@ def test_quantiles_are_numpys(data, method, keepdims):
     ours, expected = tg.quantile(x, q, axis, keepdims, method), np.quantile(x, q, axis=axis, keepdims=keepdims, method=method)
     assert ours.shape == np.shape(expected)
     np.testing.assert_allclose(ours.data, expected, atol=1e-12)
+
+
+@given(METHODS, st.floats(0, 1))
+def test_a_quantile_may_be_asked_for_by_a_tensor(method, q):
+    """Its value is the number's, and only between two elements does it move with q."""
+    x, at = np.array([0.0, 1, 4, 9]), tg.Tensor(np.array(q), requires_grad=True)
+    y = tg.quantile(x, at, method=method)
+    np.testing.assert_allclose(y.item(), np.quantile(x, q, method=method), atol=1e-12)
+    (d,) = tg.grad(y, at)
+    place = min(int(3 * q), 2)
+    if method != "linear":
+        assert d.item() == 0
+    elif 3 * q != round(3 * q):
+        np.testing.assert_allclose(d.item(), 3 * np.diff(x)[place])
 
 
 def test_equal_neighbours_share_a_quantile_as_others_do():

@@ -326,7 +326,7 @@ def xlogy(a, b):
         return np.where((a == 0) & ~np.isnan(b), 0, a * np.log(b)), (a, b)
 
 @xlogy.grad_of("a")
-def _(g, a, b): return g * np.where((a == 0) & (b <= 0), 0, np.log(b))
+def _(g, a, b): return g * np.log(np.where((a == 0) & (b <= 0), 1, b))
 
 @xlogy.grad_of("b")
 def _(g, a, b): return g * a / b
