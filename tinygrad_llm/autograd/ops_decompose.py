@@ -105,12 +105,12 @@ def _(g, out):
         turn = flip_last(u) @ du
         inner = inner + _over_gaps(turn - flip_last(turn), s * s) * row
         if u.shape[-2] > u.shape[-1]:
-            beside = beside + (du - u @ turn) / row @ vh
+            beside = (du - u @ turn) / row @ vh
     if dvh is not None:
         turn = vh @ flip_last(dvh)
         inner = inner + column * _over_gaps(turn - flip_last(turn), s * s)
         if vh.shape[-1] > vh.shape[-2]:
-            beside = beside + u @ ((dvh - flip_last(turn) @ vh) / column)
+            beside = u @ ((dvh - flip_last(turn) @ vh) / column)
     return u @ inner @ vh + beside
 
 

@@ -102,7 +102,7 @@ def explicit(subscripts: str, ndims: list[int]) -> str:
     if most > len(free):
         raise ValueError(f"einsum: {subscripts!r} needs more letters than there are")
     dots = "".join(free[:most])
-    spelled = [t.replace("...", dots[most - h :]) if h else t.replace("...", "") for t, h in zip(terms, hidden)]
+    spelled = [t.replace("...", dots[most - h :]) for t, h in zip(terms, hidden)]
     if arrow:
         output = output.replace("...", dots)
     else:
