@@ -20,6 +20,7 @@ CONSTANT = {
     "arange dtype": (tg.arange(3, dtype=np.float64), np.arange(3.0)),
     "linspace": (tg.linspace(0, 1, 5), np.linspace(0, 1, 5, dtype=np.float32)),
     "eye": (tg.eye(3, k=1), np.eye(3, k=1, dtype=np.float32)),
+    "eye of more": (tg.eye(2, 4, -1), np.eye(2, 4, -1, np.float32)),
     "identity": (tg.identity(2), np.eye(2, dtype=np.float32)),
     "tri": (tg.tri(3, 2, -1), np.tri(3, 2, -1, np.float32)),
     "one_hot": (tg.one_hot([[0, 2], [1, 1]]), np.eye(3, dtype=np.int64)[[[0, 2], [1, 1]]]),

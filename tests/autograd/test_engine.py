@@ -87,6 +87,8 @@ def test_an_op_with_several_outputs_gets_every_gradient_once():
     want = np.concatenate([2 + x.data[4:], np.zeros(2), x.data[:2]])
     np.testing.assert_allclose(x.grad.data, want)
     assert b.grad is None
+    x = leaf(2, 6, 3)
+    np.testing.assert_array_equal(tg.grad(tg.split(x, 3, axis=1)[1].sum(), x)[0].data[0, :, 0], [0, 0, 1, 1, 0, 0])
 
 
 def test_mixed_dtypes_promote_as_in_numpy_and_gradients_come_back_in_each_dtype():
@@ -214,6 +216,7 @@ BAD_CALLS = {
     "scaled_dot_product_attention": (lambda x: F.scaled_dot_product_attention(x, x, x[:, :1][:1]), ValueError),
     "topk": (lambda x: tg.topk(x, 9), ValueError),
     "one_hot": (lambda x: F.one_hot(x), TypeError),
+    "polygamma": (lambda x: tg.polygamma(1, x * 0), ValueError),
 }  # fmt: skip
 
 
@@ -329,6 +332,8 @@ def test_a_second_write_beside_what_a_gradient_needs_is_allowed_as_the_first():
     x[5:].data[...] = 1.0
     x[5:].data[...] = 2.0
     y.backward(retain_graph=True)
+    x[3:].data[...] = 3.0  # next to it
+    y.backward(retain_graph=True)
     x[2:].data[...] = 3.0
     x[2:].data[...] = x[2:].data  # given again, with no write since
     with pytest.raises(RuntimeError, match="multiply.*changed in place"):
@@ -404,11 +409,11 @@ def test_assignment_through_brackets_is_refused_with_advice():
 def test_a_step_that_would_leave_the_parameter_as_it_is_is_refused():
     p = leaf(3)
     (p * p).sum().backward()
+    value = p * 2
     with tg.no_grad():
         for step in (operator.iadd, operator.isub, operator.imul, operator.itruediv):
             with pytest.raises(TypeError, match=r"p .= x would leave the parameter.*write p\.data .= x"):
                 step(p, 0.1 * p.grad)
-        value = p * 2
         value -= 1  # no parameter
         before = p.data.copy()
         p.data -= 0.1 * p.grad
@@ -433,6 +438,21 @@ def test_an_ndarray_does_not_swallow_a_tensor_silently():
         np.exp(x, out=np.ones(3))
     with pytest.raises(TypeError, match="out="):
         x.data += x
+
+
+def test_an_ndarray_made_of_a_tensor_is_a_copy_unless_it_is_asked_to_be_a_view():
+    x = tg.ones(3)
+    for array in (np.array(x), np.array(x, copy=True), np.asarray(x, np.float64), x.__array__(np.float64)):
+        array[0] = 7
+    assert x.tolist() == [1, 1, 1] and x.__array__(np.float64).dtype == np.float64
+    assert np.shares_memory(np.asarray(x), x.data)
+
+
+def test_astype_copies_unless_it_need_not():
+    x = leaf(3)
+    same, other = x.astype(np.float64, copy=False), x.astype(np.float32, copy=False)
+    assert same is x and other.dtype == np.float32 and x.astype(np.float64) is not x
+    assert not np.shares_memory(x.astype(np.float64).data, x.data)
 
 
 def test_values_without_a_history_are_written_into_an_ndarray():

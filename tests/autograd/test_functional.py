@@ -286,6 +286,42 @@ def test_attention_dropout_is_the_same_forward_backward_and_in_the_composite():
     assert abs(pattern.sum(-1).mean() - 1) < 0.05
 
 
+def test_attention_dropout_draws_anew_and_without_it_nothing_is_drawn():
+    q, k, v = leaves(*QKV)
+    rng = np.random.default_rng(3)
+    first, second = (F.scaled_dot_product_attention(q, k, v, dropout_p=0.4, rng=rng).data for _ in range(2))
+    assert (first != second).any()
+    drawn = rng.bit_generator.state
+    F.scaled_dot_product_attention(q, k, v, rng=rng)
+    assert rng.bit_generator.state == drawn
+
+
+@pytest.mark.parametrize("shapes", [[(3, 4), (5, 3), (5, 4)], [(3, 4), (5, 4), (4, 4)], [(4,), (5, 4), (5, 4)]])
+def test_attention_says_which_shapes_it_expects(shapes):
+    with pytest.raises(ValueError, match=r"expected \(\.\.\., T, K\), \(\.\.\., S, K\), \(\.\.\., S, V\), got query"):
+        F.scaled_dot_product_attention(*leaves(*shapes))
+
+
+def test_gumbel_softmax_draws_each_class_as_often_as_softmax_says():
+    """argmax(x + gumbel noise) is a draw from softmax(x), at any temperature; `hard` is that draw, with the soft one's slope."""
+    (x,) = leaves((5,))
+    many = np.broadcast_to(x, (20_000, 5))
+    hard = F.gumbel_softmax(many, 0.5, hard=True, rng=np.random.default_rng(0))
+    soft = F.gumbel_softmax(many, 0.5, rng=np.random.default_rng(0))
+    np.testing.assert_allclose(hard.data, np.eye(5)[soft.data.argmax(-1)], atol=1e-15)
+    np.testing.assert_allclose(hard.data.mean(0), softmax(x.data), atol=0.015)
+    np.testing.assert_allclose(soft.data.sum(-1), 1)
+    weights = np.cos(np.arange(5))
+    (a,), (b,) = (tg.grad((y * weights).sum(), x, retain_graph=True) for y in (hard, soft))
+    assert a.data.any()
+    np.testing.assert_array_equal(a.data, b.data)
+    draw = lambda x: F.gumbel_softmax(x, 0.7, axis=0, rng=np.random.default_rng(1))
+    noise = np.random.default_rng(1).gumbel(size=(3, 4))
+    (y,) = leaves((3, 4))
+    np.testing.assert_allclose(draw(y).data, softmax((y.data + noise) / 0.7, 0), rtol=1e-12)
+    assert gradcheck(draw, y, fast=True)
+
+
 def test_dropout_keeps_the_mean_drops_the_share_and_is_its_own_gradient():
     (x,) = leaves((200, 100), dtype=np.float32)
     y = F.dropout(x, 0.3, rng=np.random.default_rng(0))
@@ -400,6 +436,20 @@ def test_a_certain_prediction_has_a_finite_loss_and_slope():
     np.testing.assert_array_equal(x.grad.data, [0, 0])
 
 
+def test_kl_div_takes_the_logarithms_of_its_target_as_well():
+    x, t = map(tg.Tensor, arrays_for(TABLE["kl_div"][2]))
+    for reduction in ("none", "sum", "mean", "batchmean"):
+        logs = F.kl_div(x, np.log(t), reduction, log_target=True)
+        np.testing.assert_allclose(logs.data, F.kl_div(x, t, reduction).data, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("loss", [F.binary_cross_entropy, F.binary_cross_entropy_with_logits])
+def test_a_weight_counts_each_binary_loss(loss):
+    p, t = map(tg.Tensor, arrays_for([P, P]))
+    weight = np.array([0.5, 2, 0, 3])
+    np.testing.assert_allclose(loss(p, t, weight, "sum").data, (loss(p, t, reduction="none").data * weight).sum(), rtol=1e-12)
+
+
 def test_linear_cross_entropy_with_and_without_a_graph():
     h, w = leaves((6, 3), (5, 3), seed=2)
     labels = np.array([0, 1, -100, 4, 3, 3])
@@ -409,12 +459,28 @@ def test_linear_cross_entropy_with_and_without_a_graph():
         np.testing.assert_allclose(a.data, b.data, rtol=1e-10, atol=1e-14)
     with tg.no_grad():
         assert F.linear_cross_entropy(h, w, labels).node is None
+    options = dict(ignore_index=3, label_smoothing=0.2)
+    plain = tg.grad(F.cross_entropy(F.linear(h, w), np.maximum(labels, 0), **options), (h, w))
+    for create_graph in (False, True):
+        fused = tg.grad(F.linear_cross_entropy(h, w, np.maximum(labels, 0), **options), (h, w), create_graph=create_graph)
+        for a, b in zip(fused, plain):
+            np.testing.assert_allclose(a.data, b.data, rtol=1e-10, atol=1e-14)
+
+
+def test_every_norm_adds_the_eps_that_it_is_given():
+    (x,) = leaves((2, 4))
+    centred = x.data - x.data.mean(-1, keepdims=True)
+    want = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 0.5)
+    np.testing.assert_allclose(F.layer_norm(x, 4, eps=0.5).data, want, rtol=1e-12)
+    np.testing.assert_allclose(F.group_norm(x, 1, eps=0.5).data, want, rtol=1e-12)
+    np.testing.assert_allclose(F.rms_norm(x, 4, eps=0.5).data, x.data / np.sqrt((x.data**2).mean(-1, keepdims=True) + 0.5), rtol=1e-12)
 
 
 def test_embedding_accumulates_repeats_and_spares_the_padding_row():
     (w,) = leaves((4, 3))
-    (d,) = tg.grad(F.embedding([1, 1, 3, 0], w, padding_idx=-1).sum(), w)
-    np.testing.assert_array_equal(d.data, np.array([[1.0], [2], [0], [0]]) * np.ones(3))
+    for create_graph in (False, True):
+        (d,) = tg.grad(F.embedding([1, 1, 3, 0], w, padding_idx=-1).sum(), w, create_graph=create_graph)
+        np.testing.assert_array_equal(d.data, np.array([[1.0], [2], [0], [0]]) * np.ones(3))
     with pytest.raises(TypeError, match="embedding: expected integers"):
         F.embedding([0.5], w)
 
@@ -435,10 +501,17 @@ def test_extreme_arguments_do_not_overflow():
     x = tg.Tensor(np.array([-1e4, -100.0, 0.0, 100.0, 1e4]), requires_grad=True)
     with np.errstate(over="raise", invalid="raise"):
         for f in (F.sigmoid, F.silu, F.gelu, F.softplus, F.logsigmoid, F.mish, F.elu, F.softmax, F.log_softmax, tg.logsumexp):
-            y = f(x)
-            (d,) = tg.grad(y.sum(), x)
-            assert np.isfinite(y.data).all() and np.isfinite(d.data).all()
-    assert tg.logsumexp(tg.Tensor(np.full(3, -np.inf))).item() == -np.inf
+            for create_graph in (False, True):
+                y = f(x)
+                (d,) = tg.grad(y.sum(), x, create_graph=create_graph)
+                assert np.isfinite(y.data).all() and np.isfinite(d.data).all()
+    nothing = tg.Tensor(np.full(3, -np.inf), requires_grad=True)
+    y = tg.logsumexp(nothing)
+    assert y.item() == -np.inf and tg.grad(y, nothing)[0].tolist() == [0, 0, 0]
+    late = tg.Tensor(np.array([-np.inf, -np.inf, 0.0, 1.0]), requires_grad=True)
+    y = tg.logcumsumexp(late, axis=0)
+    np.testing.assert_allclose(y.data, np.logaddexp.accumulate(late.data))
+    np.testing.assert_allclose(tg.grad(y[2:].sum(), late)[0].data, [0, 0, 1 + softmax(np.arange(2.0))[0], softmax(np.arange(2.0))[1]])
 
 
 def test_ties_share_the_gradient():
@@ -448,6 +521,17 @@ def test_ties_share_the_gradient():
     np.testing.assert_array_equal(tg.grad(tg.clip(x, 2, 3).sum(), x)[0].data, [0, 1, 1, 1])
     nan = tg.Tensor(np.array([1.0, np.nan]), requires_grad=True)
     np.testing.assert_array_equal(tg.grad(nan.max(), nan)[0].data, [0, 1])
+    np.testing.assert_array_equal(tg.grad(tg.minimum(x, 3.0).sum(), x)[0].data, [1, 0.5, 0.5, 1])
+
+
+def test_of_two_extremes_that_ignore_nan_the_first_takes_a_tie():
+    nan = np.nan
+    a = tg.Tensor(np.array([1.0, 2, 3, nan, 1, nan]), requires_grad=True)
+    b = tg.Tensor(np.array([2.0, 2, 1, 1, nan, nan]), requires_grad=True)
+    for function, slopes in ((tg.fmax, [0, 1, 1, 0, 1, 1]), (tg.fmin, [1, 1, 0, 0, 1, 1])):
+        da, db = tg.grad(function(a, b), (a, b), np.ones(6))
+        np.testing.assert_array_equal(da.data, slopes)
+        np.testing.assert_array_equal(db.data, 1 - da.data)
 
 
 def test_power_at_zero_is_finite_to_second_order():
@@ -457,6 +541,38 @@ def test_power_at_zero_is_finite_to_second_order():
     np.testing.assert_allclose(dx.data, [0, 1, 0, 0])
     np.testing.assert_allclose(db.data, [0, 0, 0, np.log(2)])
     assert np.isfinite(tg.grad(dx.sum(), x)[0].data).all()
+    for power in (0, 0.0):
+        np.testing.assert_array_equal(tg.grad((x**power).sum(), x)[0].data, 0)
+
+
+def test_the_slope_of_a_power_of_zero_follows_its_exponent():
+    b = tg.Tensor(np.array([2.0, 0.0, -1.0]), requires_grad=True)
+    with np.errstate(divide="ignore"):
+        np.testing.assert_array_equal(tg.grad((np.zeros(3) ** b).sum(), b)[0].data, [0, 0, -np.inf])
+
+
+def test_slopes_on_every_side_of_a_step():
+    a, b = np.array([-2.0, -2, 3, 3, 0]), np.array([1.0, -1, 1, -1, 7])
+    x, y = tg.Tensor(a, requires_grad=True), tg.Tensor(b, requires_grad=True)
+    da, db = tg.grad(tg.copysign(x, y).sum(), (x, y))
+    np.testing.assert_array_equal(da.data, np.sign(a) * np.sign(b))
+    np.testing.assert_array_equal(db.data, 0)
+    da, db = tg.grad(tg.heaviside(x, y).sum(), (x, y))
+    np.testing.assert_array_equal(da.data, 0)
+    np.testing.assert_array_equal(db.data, a == 0)
+
+
+@pytest.mark.parametrize("low, high, slopes", [
+    (0.0, 1.0, [(0, 1, 0), (1, 0, 0), (0, 0, 1)]), (1.0, 0.0, [(0, 0, 1)] * 3), (0.0, None, [(0, 1), (1, 0), (1, 0)]),
+    (None, 1.0, [(1, 0), (1, 0), (0, 1)]),
+])  # fmt: skip
+def test_clip_hands_the_gradient_to_what_it_returns(low, high, slopes):
+    """Below, between and above; where the bounds cross, the upper one is returned, as by NumPy."""
+    for x, wanted in zip((-0.5, 0.5, 1.5), slopes):
+        given = [None if v is None else tg.Tensor(np.array(v), requires_grad=True) for v in (x, low, high)]
+        y = tg.clip(*given)
+        assert y.item() == np.clip(x, low, high)
+        assert tuple(d.item() for d in tg.grad(y, [v for v in given if v is not None])) == wanted
 
 
 def test_large_products_agree_with_numpys_on_either_side():

@@ -287,6 +287,8 @@ def test_no_anomaly_no_error():
     with tg.detect_anomaly():
         (x.exp() * x).sum().backward()
     np.testing.assert_allclose(x.grad.data, np.exp(x.data) * (1 + x.data))
+    with tg.detect_anomaly():
+        assert not (x > 0).requires_grad
 
 
 # -- derivatives of functions, to third order --------------------------------------------------------------------------
@@ -320,6 +322,25 @@ def test_jacobian_hessian_and_products_agree():
     a, b, c = x.data
     np.testing.assert_allclose(H.data, [[6 * a, c, b], [c, 6 * b, a], [b, a, 6 * c]])
     np.testing.assert_allclose(tg.hvp(cubic, x, tg.Tensor(v))[1].data, H.data @ v)
+
+
+def test_what_a_product_is_with_is_one_for_a_single_element_and_else_must_be_given():
+    x = leaf(3)
+    np.testing.assert_allclose(tg.vjp(cubic, x)[1].data, tg.grad(cubic(x), x)[0].data)
+    for product, function in ((tg.vjp, tg.exp), (tg.jvp, cubic), (tg.hvp, cubic)):
+        with pytest.raises((ValueError, TypeError), match="v"):
+            product(function, x)
+        with pytest.raises(ValueError, match="v must have shapes"):
+            product(function, x, np.ones(2))
+    with pytest.raises(ValueError, match="v must be given"):
+        tg.vjp(lambda x: (x.sum(), x.sum()), x)
+
+
+def test_the_jacobian_of_nothing_has_its_shape():
+    x = leaf(2, 3)
+    for create_graph in (False, True):
+        J = tg.autograd.jacobian(lambda x: x[:0, :1], x, create_graph=create_graph)
+        assert J.shape == (0, 1, 2, 3) and J.dtype == x.dtype
 
 
 def test_each_input_of_a_jacobian_stands_for_itself():
@@ -407,3 +428,30 @@ def test_a_custom_op_that_saves_a_float_is_refused_at_second_order():
     np.testing.assert_allclose(d.data, np.cos(x.data))
     with pytest.raises(tg.GradientError, match="slope"):
         tg.grad(trap(x).sum(), x, create_graph=True)
+
+
+def test_a_rule_may_say_that_there_is_no_gradient():
+    """None counts as zero: alone, as the first of several, and in one rule for all."""
+
+    @tg.custom_op
+    def weigh(x, y, z):
+        return x * y * z, (x, y, z)
+
+    weigh.grad_of("x")(lambda g, x, y, z: None)
+    weigh.grad_of("y")(lambda g, x, y, z: g * x * z)
+    weigh.grad_of("z")(lambda g, x, y, z: g * x * y)
+
+    @tg.custom_op
+    def jointly(x, y, z):
+        return x * y * z, (x, y, z)
+
+    jointly.grad(lambda g, x, y, z: (None, g * x * z, g * x * y))
+    for op in (weigh, jointly):
+        x, y, z = leaf(3), leaf(3, seed=1), leaf(3, seed=2)
+        for create_graph in (False, True):
+            dx, dy, dz = tg.grad(op(x, y, z).sum(), (x, y, z), allow_unused=True, create_graph=create_graph)
+            assert dx is None
+            both = tg.grad((op(x, y, z) + x * 0.5).sum(), x, create_graph=create_graph)
+            np.testing.assert_array_equal(both[0].data, 0.5)
+            np.testing.assert_array_equal(dy.data, x.data * z.data)
+            np.testing.assert_array_equal(dz.data, x.data * y.data)

@@ -122,6 +122,58 @@ def test_layout_and_float32(name, i):
             assert np.abs(a - b).max() <= 20 * declared.float32_error * max(1.0, np.abs(b).max())
 
 
+def some_gradients(function, arrays, wanted, used=None):
+    """The gradients of the inputs in `wanted`, nothing else asked for, through the outputs in `used` (or all); None where none."""
+    inputs = tuple(tg.Tensor(x, requires_grad=k in wanted) for k, x in enumerate(arrays))
+    outs = function(*inputs)
+    outs = outs if isinstance(outs, tuple) else (outs,)
+    chosen = [(j, o) for j, o in enumerate(outs) if o.requires_grad and (used is None or j in used)]
+    seeds = [tg.Tensor(np.cos(np.arange(o.size) + j).reshape(o.shape).astype(o.dtype)) for j, o in chosen]
+    found = tg.grad([o for _, o in chosen], [inputs[k] for k in wanted], seeds, allow_unused=True)
+    return [None if d is None else d.data for d in found]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_a_gradient_is_the_same_whichever_others_are_asked_for(name):
+    """Rules leave out what nobody needs: each input alone, and all but it."""
+    for sample in DECLARED[name].samples(seed=4):
+        function, inputs = as_function(name, sample)
+        arrays, everything = [x.data for x in inputs], range(len(inputs))
+        whole = some_gradients(function, arrays, everything)
+        for k in everything if len(inputs) > 1 else ():
+            for wanted in ([k], [other for other in everything if other != k]):
+                for d, place in zip(some_gradients(function, arrays, wanted), wanted):
+                    np.testing.assert_allclose(d, whole[place], rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_gradients_of_several_outputs_add_up_and_each_may_come_alone(name):
+    for sample in DECLARED[name].samples(seed=5):
+        outs = run(name, sample.args, sample.params)
+        floats = [j for j, o in enumerate(outs) if o.dtype.kind == "f"]
+        if len(floats) < 2:
+            continue
+        function, inputs = as_function(name, sample)
+        arrays = [x.data for x in inputs]
+        whole = some_gradients(function, arrays, range(len(arrays)))
+        alone = [some_gradients(function, arrays, range(len(arrays)), used=[j]) for j in floats]
+        for d, parts in zip(whole, zip(*alone)):
+            np.testing.assert_allclose(sum(p for p in parts if p is not None), d, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("name", [name for name in DIFFERENTIABLE if registry[name].composite is not None])
+def test_a_composite_has_the_value_of_its_operation(name):
+    for sample in DECLARED[name].samples(seed=6):
+        args = [tg.Tensor(x) if is_input(x) else x for x in sample.args]
+        args += [None] * (len(registry[name].inputs) - len(args))
+        out = registry[name].composite(*args, **sample.params)
+        for ours, want in zip(out if isinstance(out, tuple) else (out,), run(name, sample.args, sample.params)):
+            np.testing.assert_allclose(ours.data, want.data, rtol=1e-9, atol=1e-11)
+
+
 def strided(x):
     """The same numbers, every second element of a larger array in Fortran order."""
     if x.ndim == 0:
