@@ -184,6 +184,40 @@ def test_no_number_but_0_passes_for_an_infinite_slope(claim):
     assert check_vjp(lambda x: np.sqrt(np.abs(x)), at_zero(claim, root), x)  # between -inf and inf
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("side", [1.0, -1.0])
+def test_at_the_edge_of_the_domain_a_wrong_slope_is_refused_as_anywhere(side):
+    """A function that is not there on one side has the slope of the other."""
+    function = lambda x: np.where(side * x < 0, np.nan, np.sin(x))
+    x = np.array([0.0, 0.7 * side])
+    assert check_vjp(function, lambda g, x: g * np.cos(x), x)
+    for wrong in (1.001, 0.5, 0.0, -1.0):
+        error = refused(check_vjp, function, lambda g, x: g * np.where(x == 0, wrong, np.cos(x)), x)  # noqa: B023
+        assert error.kind == "mismatch" and error.index == (0,)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_small_gradient_beside_a_large_one_is_held_to_its_own_size(swapped):
+    turn = lambda pair: pair[::-1] if swapped else pair
+    x, y = RNG.normal(size=3), RNG.normal(size=3)
+    for factor, right in ((1e-9, True), (1.001e-9, False)):
+        function = lambda *inputs: turn((1e-9 * turn(inputs)[0], np.sin(turn(inputs)[1])))
+        backward = lambda g, *inputs: turn((factor * turn(g)[0], turn(g)[1] * np.cos(turn(inputs)[1])))  # noqa: B023
+        if right:
+            assert check_vjp(function, backward, turn((x, y)))
+        else:
+            assert refused(check_vjp, function, backward, turn((x, y))).input == int(swapped)
+
+
+def test_along_a_direction_each_output_is_held_to_its_own_size():
+    """Too many elements to visit each: a small output's wrong gradient is not lost in a large one's tolerance."""
+    x, weight = RNG.normal(size=5000), RNG.normal(size=5000)
+    function = lambda x: np.array([1e7 * x.sum(), weight @ x])
+    backward = lambda wrong: lambda g, x: 1e7 * g[0] + g[1] * wrong * weight
+    assert check_vjp(function, backward(1.0), x, fast=True)
+    assert refused(check_vjp, function, backward(1.01), x, fast=True).kind == "mismatch"
+
+
 @pytest.mark.parametrize("order", [1, 2])
 def test_a_function_may_differentiate_inside_and_set_hooks(order):
     x = tg.Tensor(np.array([0.3, 0.7]), requires_grad=True)
@@ -284,7 +318,7 @@ def test_mutation_of_an_input_by_the_function():
     x = tensor(3)
     before = x.data.copy()
     error = refused(gradcheck, centre, x)
-    assert error.kind == "mutated" and "input 0 (x)" in str(error)
+    assert error.kind == "mutated" and "input 0 (x)" in str(error) and "the function" in str(error)
     assert np.array_equal(x.data, before)
 
 
