@@ -92,6 +92,24 @@ def test_an_encoder_reads_all_tokens_where_no_mask_is_passed():
     assert not np.array_equal(generate(model, source), generate(model, source, source != PAD))
 
 
+def test_padding_of_a_source_is_read_nowhere():
+    model, source = seq2seq(), prompts(3, rows=1)
+    padded, mask = np.pad(source, ((0, 0), (0, 3)), constant_values=7), np.pad(np.ones_like(source), ((0, 0), (0, 3)))
+    for beams in (1, 3):
+        alone = generate(model, source, max_new_tokens=8, num_beams=beams)
+        assert np.array_equal(generate(model, padded, mask, max_new_tokens=8, num_beams=beams), alone)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_token_that_stands_in_padding_alone_is_no_repetition(beams):
+    model, ids = decoder(), prompts(0, rows=1)
+    options = {"max_new_tokens": 6, "repetition_penalty": 5.0, "num_beams": beams}
+    alone = generate(model, ids, **options)
+    padded = np.pad(ids, ((0, 0), (2, 0)), constant_values=int(alone[0, 5]))  # with what will be written
+    mask = np.pad(np.ones_like(ids), ((0, 0), (2, 0)))
+    assert np.array_equal(generate(model, padded, mask, **options)[:, 2:], alone)
+
+
 @pytest.mark.parametrize("beams", [1, 2])
 def test_the_last_token_needs_no_position(beams):
     for model, ids, room in ((decoder(), prompts(0), 32 + 1 - 5), (bart(), prompts(0), 8)):
@@ -158,6 +176,47 @@ def test_several_beams_come_back_best_first():
         assert scores == sorted(scores, reverse=True) and len(set(scores)) == 3
 
 
+def plainly(model, source, begun, options, eos):
+    """Beam search of one prompt in lists, each step a fresh pass over whole sequences: the finished ones, best first."""
+    K, new, penalty = options["num_beams"], options["max_new_tokens"], options.get("length_penalty", 1.0)
+    early = options.get("early_stopping", False)
+    running, finished, improvable = [(0.0, list(begun))], [], True
+    for n in range(1, new + 1):
+        rows = np.array([ids for _, ids in running])
+        inputs = {"input_ids": np.repeat(source[None], len(rows), axis=0), "decoder_input_ids": rows}
+        logits = model(**inputs if model.is_encoder_decoder else {"input_ids": rows}).logits.data[:, -1]
+        logs = kernels.log_softmax_forward(logits.astype(np.float64))
+        found = [(s + logs[i, t], ids + [t]) for i, (s, ids) in enumerate(running) for t in range(V)]
+        found = sorted(found, key=lambda f: -f[0])[: max(2, 1 + len(eos)) * K]
+        over = lambda ids: ids[-1] in eos or n == new  # noqa: B023
+        if improvable and not (early is True and len(finished) == K):
+            finished += [(s / n**penalty, ids) for s, ids in found[:K] if over(ids)]
+            finished = sorted(finished, key=lambda f: -f[0])[:K]
+        running = [f for f in found if not over(f[1])][:K]
+        if not running:
+            break
+        reach = new if early == "never" and penalty > 0 else n
+        improvable &= len(finished) < K or running[0][0] / reach**penalty > finished[-1][0]
+    return [ids for _, ids in finished]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("options", [
+    {}, {"length_penalty": 2.5}, {"length_penalty": -1.0}, {"early_stopping": True}, {"early_stopping": "never"},
+    {"early_stopping": "never", "length_penalty": -0.5},
+])  # fmt: skip
+@pytest.mark.parametrize("make", [decoder, seq2seq])
+def test_beam_search_is_what_it_says(make, options, seed):
+    """Several prompts at once, with caches that are reordered, find what a plain search finds for each alone."""
+    model, ids, eos = make(seed), prompts(seed, rows=3), [EOS, *range(12, 16)][: 1 + 2 * seed]
+    options = {"num_beams": 3, "max_new_tokens": 7} | options
+    got = generate(model, ids, eos_token_id=eos, num_return_sequences=2, **options).reshape(3, 2, -1).tolist()
+    for source, rows in zip(ids, got):
+        begun = [PAD] if model.is_encoder_decoder else source.tolist()
+        for row, want in zip(rows, plainly(model, source, begun, options, eos)):
+            assert row[: len(want)] == want and set(row[len(want) :]) <= {eos[0], PAD}
+
+
 def test_several_drawn_continuations_are_draws_for_as_many_prompts():
     for model, ids in ((decoder(), prompts(0)), (seq2seq(), prompts(3))):
         options = {"max_new_tokens": 6, "do_sample": True}
@@ -187,6 +246,19 @@ def test_sampling_repeats_with_its_seed_and_streams_what_it_returns():
     assert np.array_equal(first[:, 5:], np.stack(seen, axis=1))
     assert np.array_equal(first, generate(model, ids, rng=np.random.default_rng(3), **options))
     assert not np.array_equal(first, generate(model, ids, rng=np.random.default_rng(4), **options))
+
+
+@pytest.mark.parametrize("options", [{"temperature": 1e-6}, {"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}])
+def test_a_draw_among_the_best_alone_is_greedy(options):
+    model, ids = decoder(), prompts(1)
+    drawn = generate(model, ids, max_new_tokens=8, do_sample=True, rng=np.random.default_rng(3), **options)
+    assert np.array_equal(drawn, generate(model, ids, max_new_tokens=8))
+
+
+def test_drawn_beams_differ_and_repeat_with_their_seed():
+    draw = lambda seed: generate(decoder(), prompts(0), max_new_tokens=6, num_beams=2, do_sample=True, rng=np.random.default_rng(seed))
+    drawn = [draw(seed) for seed in range(6)]
+    assert len({x.tobytes() for x in drawn}) > 3 and np.array_equal(drawn[0], draw(0))
 
 
 def test_draws_follow_the_probabilities():
@@ -249,6 +321,7 @@ def test_stop_strings_may_begin_in_the_prompt_and_must_end_in_what_is_written(op
     stopped = lambda stop: generate(model, ids, max_new_tokens=12, stop_strings=stop, tokenizer=Letters(), **options)
     text = Letters().decode(free[0])
     assert np.array_equal(stopped(text[3:6]), free[:, :6])
+    assert np.array_equal(stopped([text[3:6], "?"]), free[:, :6]) and np.array_equal(stopped(["?", text[3:6]]), free[:, :6])
     assert text[1:4] not in text[3:], "stands in the prompt alone"
     assert np.array_equal(stopped(text[1:4]), free)
 
@@ -270,7 +343,7 @@ def test_what_may_not_come():
     assert barred(filters.no_repeated_ngram(scores, ids, 1)) == [[1, 2, 3], [4]]
     assert barred(filters.no_repeated_ngram(scores, ids, 3)) == [[3], [4]]
     assert barred(filters.no_repeated_ngram(scores, ids, 6)) == [[], []]
-    assert barred(filters.no_bad_words(scores, ids, [[5], [1, 2, 0], [3, 1], [1, 1, 2, 3, 1, 2, 3]])) == [[0, 5], [5]]
+    assert barred(filters.no_bad_words(scores, ids, [[5], [1, 2, 0], [3, 1], [1, 1, 2, 3, 1, 2, 3], [4, 4, 4, 4, 4, 4, 0]])) == [[0, 5], [5]]
     assert barred(filters.without(scores, [2, 77])) == [[2], [2]]
     assert not scores.any(), "the scores given stay as they are"
 
@@ -362,11 +435,14 @@ def test_fill_mask():
         ({"temperature": 0.0}, "do_sample=False"),
         ({"top_p": 1.5}, "top_p"),
         ({"top_k": 0}, "top_k"),
+        ({"min_p": 1.5}, "min_p"),
+        ({"min_p": -0.1}, "min_p"),
         ({"num_beams": 2, "stream": print}, "stream"),
         ({"stop_strings": ["a"]}, "tokenizer"),
         ({"max_new_tokens": 40}, "the model has 32 positions"),
         ({"attention_mask": np.ones((1, 5))}, "the shape of input_ids"),
         ({"attention_mask": np.array([[1, 1, 1, 1, 0]] * 2)}, "pad on the left"),
+        ({"attention_mask": np.array([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])}, "pad on the left"),
         ({"attention_mask": [[0.5, 1, 1, 1, 1]] * 2}, "expected 0 and 1"),
         ({"decoder_input_ids": [[1]]}, "decoder_input_ids: GPT2LMHeadModel has no encoder"),
         ({"length_penalty": 1e4, "num_beams": 2}, "length_penalty"),
