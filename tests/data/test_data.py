@@ -36,6 +36,8 @@ def test_pad_refuses():
 
 @given(sequences, st.integers(1, 5))
 def test_pack_is_the_documents_end_to_end(documents, length):
+    with pytest.raises(ValueError, match="0 tokens in all"):
+        data.pack([], length)
     flat = [t for d in documents for t in [*d, 7]]
     if len(flat) < length:
         with pytest.raises(ValueError, match="fewer than one block"):
@@ -53,6 +55,7 @@ def test_splits_lose_nothing(n, fraction):
     assert np.array_equal(np.concatenate([train, held]), ids) and abs(len(held) - n * fraction) <= 1
     train, held = data.split_items(list(range(n)), fraction, seed=3)
     assert sorted(train + held) == list(range(n)) and train and held
+    assert len(held) == min(max(1, round(n * fraction)), n - 1)
 
 
 def test_token_file(tmp_path):
@@ -72,9 +75,21 @@ def test_token_file(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=rf"damaged, expected {len(whole)} bytes for its 16 tokens, got {len(damaged)}"):
             data.TokenFile(path)
-    path.write_bytes(b"something else, long enough")
-    with pytest.raises(ValueError, match="not a token file"):
-        data.TokenFile(path)
+    for other in (b"something else, long enough", b"TGLTOKS1" + whole[8:], whole[:8] + bytes(8) + whole[16:], whole[:20]):
+        path.write_bytes(other)
+        with pytest.raises(ValueError, match="not a token file"):
+            data.TokenFile(path)
+
+
+def test_a_token_file_is_only_read(tmp_path):
+    path = tmp_path / "tokens.bin"
+    data.write_tokens(path, [np.arange(5)], 10)
+    path.chmod(0o444)
+    tokens = data.TokenFile(path)
+    with pytest.raises(ValueError, match="read-only"):
+        tokens.array[0] = 7
+    tokens[:][0] = 7  # a slice is a copy
+    assert tokens[:].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_windows_from_memory_and_disk_agree(tmp_path):

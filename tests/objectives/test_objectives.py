@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import tinygrad_llm as tg
 from tinygrad_llm import objectives
 from tinygrad_llm.data import IGNORE
+from tinygrad_llm.objectives import pairs as pairs_module
 
 MASK, PAD, CLS, SEP = 4, 0, 2, 3
 SPECIAL = [PAD, 1, CLS, SEP, MASK]
@@ -44,7 +45,8 @@ def test_masked_has_berts_proportions():
     new, old = batch["input_ids"][chosen], ids[chosen]
     to_mask, kept = np.mean(new == MASK), np.mean(new == old)
     assert abs(to_mask - 0.8) < 0.02 and abs(kept - 0.1) < 0.02 and abs(1 - to_mask - kept - 0.1) < 0.02
-    assert not np.isin(new[new != MASK], SPECIAL).any()
+    strangers = new[(new != MASK) & (new != old)]
+    assert not np.isin(strangers, SPECIAL).any() and len(set(strangers.tolist())) > 100
 
 
 @given(seeds, st.integers(1, 40))
@@ -98,9 +100,9 @@ def halves(row, types):
     return a[1:-1], b[:-1]
 
 
-def pairs_of(objective, seed, batch=400):
-    out = objective(documents(), batch, max_length=40, cls_id=CLS, sep_id=SEP, pad_id=PAD, rng=rng_of(seed))
-    assert out["input_ids"].shape[1] <= 40
+def pairs_of(objective, seed, batch=400, max_length=40):
+    out = objective(documents(), batch, max_length=max_length, cls_id=CLS, sep_id=SEP, pad_id=PAD, rng=rng_of(seed))
+    assert out["input_ids"].shape[1] <= max_length
     assert np.array_equal(out["attention_mask"] == 0, out["input_ids"] == PAD)
     return out, [halves(r, t) for r, t in zip(out["input_ids"], out["token_type_ids"])]
 
@@ -135,6 +137,36 @@ def test_sentence_order_is_swapped_half_of_the_time():
     for (a, b), swapped in zip(pairs, label):
         assert a[0] // 1000 == b[0] // 1000
         assert (a[0] > b[0]) == bool(swapped)
+
+
+def test_a_stranger_may_come_from_any_other_document():
+    options = dict(max_length=40, cls_id=CLS, sep_id=SEP, pad_id=PAD, rng=rng_of(0))
+    out = objectives.next_sentence(documents(4), 300, **options)
+    pairs = [halves(r, t) for r, t in zip(out["input_ids"], out["token_type_ids"])]
+    met = {(int(a[0]) // 1000, int(b[0]) // 1000) for a, b in pairs}
+    assert len(met) == 16 and len({a for a, _ in met}) == 4
+
+
+@given(seeds, st.integers(1, 12), st.integers(1, 12), st.integers(2, 24))
+def test_the_longer_of_a_pair_is_cut_at_its_ends(seed, n, m, room):
+    first, second = pairs_module.truncate_pair(np.arange(n), np.arange(m), room, rng_of(seed))
+    assert len(first) + len(second) == min(n + m, room)
+    for part, length, other in ((first, n, m), (second, m, n)):
+        assert (np.diff(part) == 1).all()
+        assert len(part) >= min(length, room // 2)
+        if length <= room - other or length <= room // 2:
+            assert len(part) == length
+
+
+def test_a_pair_is_cut_in_front_and_at_the_end():
+    cut = [pairs_module.truncate_pair(np.arange(n), np.arange(9 - n), 6, rng_of(s)) for s in range(60) for n in (1, 8)]
+    longer = [max(pair, key=len) for pair in cut]
+    assert {int(part[0]) for part in longer} == {int(7 - part[-1]) for part in longer} == {0, 1, 2, 3}
+
+
+def test_the_shortest_pair_is_one_token_each():
+    out, pairs = pairs_of(objectives.sentence_order, 0, max_length=5)
+    assert {(len(a), len(b)) for a, b in pairs} == {(1, 1)}
 
 
 def test_pairs_refuse():
@@ -353,3 +385,9 @@ def test_no_stranger_comes_from_an_empty_document():
             assert len({x // 10 for x in ids.tolist() if x > 9}) == 1 + label  # a stranger has another document's tens
     with pytest.raises(ValueError, match="expected at least 2 with sentences, to draw a stranger from; got 1"):
         objectives.next_sentence([documents[1], []], 4, **options)
+
+
+@pytest.mark.parametrize("ids", [[[11, 12, 13], [14, 15, 16]], [11], []])
+def test_spans_are_cut_out_of_one_sequence_of_two_tokens_or_more(ids):
+    with pytest.raises(ValueError, match=r"expected one sequence \(T,\) of at least 2 tokens"):
+        objectives.span_corruption(np.array(ids, int), sentinels=[1, 2, 3, 4])

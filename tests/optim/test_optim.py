@@ -166,6 +166,22 @@ def test_decay_groups():
     assert [[p.ndim for p in g["params"]] for g in groups] == [[2, 2], [1, 0]]
 
 
+def test_a_parameter_that_was_left_out_goes_on_as_if_it_were_alone():
+    """Each counts its own steps, and Adam's correction of its means with them."""
+    params, rng = parameters()[:2], np.random.default_rng(0)
+    alone = [tg.Tensor(p.data.copy(), requires_grad=True) for p in params]
+    together, apart = optim.AdamW(params, lr=0.1), [optim.AdamW(p, lr=0.1) for p in alone]
+    for having in ((0,), (0, 1), (1,), (0, 1)):
+        together.zero_grad()
+        for i in having:
+            params[i].grad = alone[i].grad = tg.Tensor(rng.normal(size=params[i].shape))
+            apart[i].step()
+        together.step()
+    assert together.state_dict()["steps"] == [3, 3]
+    for p, q in zip(params, alone):
+        np.testing.assert_array_equal(p.data, q.data)
+
+
 def test_tied_and_frozen_parameters():
     a, b = parameters()[:2]
     b.requires_grad_(False)
@@ -174,6 +190,7 @@ def test_tied_and_frozen_parameters():
     a.grad = tg.Tensor(np.ones(a.shape))
     optimizer.step()
     np.testing.assert_allclose(before - a.data, 1.0)
+    assert optimizer.state_dict()["steps"] == [1]  # what is frozen has no state
 
 
 def test_what_is_unfrozen_or_added_later_is_trained():
@@ -385,6 +402,7 @@ def test_schedules_end_where_they_should():
     assert rates(optim.cosine, 41, warmup=10, total=40, minimum=0.1)[-1] == pytest.approx(0.2)
     assert rates(optim.cosine, 41, warmup=10, total=40, minimum=0.1)[25] == pytest.approx(1.1)
     assert rates(optim.linear, 41, warmup=10, total=40)[[25, 40]] == pytest.approx([1.0, 0.0])
+    assert rates(optim.linear, 41, warmup=10, total=40, minimum=0.1)[[10, 25, 40]] == pytest.approx([2.0, 1.1, 0.2])
     assert rates(optim.inverse_sqrt, 50, warmup=9)[39] == pytest.approx(1.0)
     assert rates(optim.constant, 5, warmup=0).tolist() == [2.0] * 5
     with pytest.raises(ValueError, match="more steps than the 10"):
