@@ -105,7 +105,7 @@ def scaling(plt: Any, question: dict[str, Any]) -> Any:
             label = f"{name}, exponent {exponent(points):.2f}" if len(points) > 1 else name
             axes.loglog(*zip(*points), "o-", label=label, color=BLUE if name == "ours" else f"C{i + 1}")  # C0 is a blue, too
         sizes = sorted({size for size, _ in cases})
-        axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+        axes.set_xticks(sizes, [f"{size:g}" for size in sizes], fontsize=8, rotation=45)
         axes.set_xticks([], minor=True)
         axes.set(xlabel="size", ylabel="seconds", title=family)
         axes.legend(fontsize=7)
