@@ -225,7 +225,7 @@ def test_anomalies_are_found_in_checkpoints_and_nothing_else_is():
     with tg.detect_anomaly():
         x = leaf(3)
         tg.checkpoint(lambda x: tg.exp(x) * x, x).sum().backward()
-        with pytest.raises(tg.AnomalyError, match="sqrt made a Inf in its backward"):
+        with pytest.raises(tg.AnomalyError, match="sqrt made an Inf in its backward"):
             tg.checkpoint(tg.sqrt, tg.Tensor(np.array([1.0, 0.0]), requires_grad=True)).sum().backward()
 
 

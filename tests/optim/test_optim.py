@@ -369,6 +369,15 @@ def test_clipping_a_shared_gradient_array_once():
     np.testing.assert_allclose(b.grad.data, a.grad.data)
 
 
+@pytest.mark.parametrize("limit", [-1.0, np.nan])
+def test_a_limit_that_would_spoil_gradients_is_refused(limit):
+    params = parameters()[:3]
+    give_gradients(params, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="max_norm: expected a number of at least 0, got"):
+        optim.clip_grad_norm_(params, limit)
+    assert all(np.isfinite(p.grad.data).all() for p in params)
+
+
 def test_clipping_what_is_not_finite():
     a = parameters()[0]
     a.grad = tg.Tensor(np.full(a.shape, np.inf))

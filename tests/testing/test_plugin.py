@@ -52,6 +52,7 @@ def test_fixture(tmp_path):
     done = run(tmp_path)
     assert "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
     assert "input 1 (w)" in done.stdout and "every element is 2 times what it should be" in done.stdout
+    assert "testing/compare.py" not in done.stdout and "testing/pytest_plugin.py" not in done.stdout, done.stdout
 
 
 def test_it_imports_nothing_heavy(tmp_path):

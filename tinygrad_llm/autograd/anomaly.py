@@ -15,6 +15,8 @@ from .tensor import Tensor
 
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
+NAMED = {"NaN": "a NaN", "Inf": "an Inf"}
+
 
 class AnomalyError(RuntimeError):
     """An operation made a NaN or an Inf, or an array that backward needs was overwritten."""
@@ -72,7 +74,7 @@ class _Detector(Observer):
             made = _bad(out)
             if made == "NaN" or (made and "Inf" not in found):
                 given = ", ".join(describe_value(x._data if isinstance(x, Tensor) else x) for x in inputs)
-                raise AnomalyError(f"{op.name} made a {made} in its forward, called with {given} ({where})")
+                raise AnomalyError(f"{op.name} made {NAMED[made]} in its forward, called with {given} ({where})")
 
     def after_rule(self, node: Any, g: Any, gradients: Any, seconds: float) -> None:
         where = node.extra.where if node.extra is not None and node.extra.where else "recorded outside detect_anomaly"
@@ -86,7 +88,7 @@ class _Detector(Observer):
             if made and made not in came:
                 name = node.op.inputs[min(i, len(node.op.inputs) - 1)]
                 raise AnomalyError(
-                    f"{node.op.name} made a {made} in its backward, in the gradient of {name!r}; forward was at: {where}"
+                    f"{node.op.name} made {NAMED[made]} in its backward, in the gradient of {name!r}; forward was at: {where}"
                 )
 
 

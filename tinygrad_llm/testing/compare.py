@@ -19,6 +19,8 @@ from .judge import Judge
 from .numeric import ULP, Line, measure
 from .problem import Problem, Tolerance
 
+__tracebackhide__ = True  # pytest shows the caller's line and the message, not the checker's own frames
+
 SMALL = 4096  # coordinates that are all visited, unless fast
 BLOCK = 256
 LEAF = 64  # so few are visited at once

@@ -21,6 +21,8 @@ from .leaks import refuse_float32_rules
 from .problem import Tolerance
 from .tensors import Function, derivative_of, problem_of
 
+__tracebackhide__ = True  # pytest shows the caller's line and the message, not the checker's own frames
+
 
 def gradcheck(
     fn: Function,

@@ -15,6 +15,8 @@ from .compare import examine
 from .errors import GradcheckError
 from .problem import Arrays, Problem, Pullback, Tolerance
 
+__tracebackhide__ = True  # pytest shows the caller's line and the message, not the checker's own frames
+
 
 def check_vjp(
     forward: Callable[..., Any],

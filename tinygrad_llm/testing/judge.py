@@ -19,6 +19,8 @@ from .hygiene import repeat
 from .numeric import ULP, Slope, measure, spread_over
 from .problem import Problem, Pullback, Tolerance
 
+__tracebackhide__ = True  # pytest shows the caller's line and the message, not the checker's own frames
+
 NEIGHBOURS = 24
 FEW_OUTPUTS = 64
 JOINT_OUTPUTS = 16  # outputs whose excused elements are moved together

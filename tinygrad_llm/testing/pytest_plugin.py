@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+__tracebackhide__ = True  # a failure ends at the test's own line
+
 
 def _check(*arguments: Any, **options: Any) -> bool:
     second = arguments[1] if len(arguments) > 1 else None
