@@ -405,6 +405,8 @@ def test_create_names_what_it_does_not_know():
     ({"input_ids": [[1, 2]], "labels": [[1, 2, 3]]}, ValueError, r"labels: expected shape \(1, 2\)"),
     ({"input_ids": [[1, 2]], "labels": [[1, 99]]}, ValueError, r"labels: 99 is outside \[0, 23\)"),
     ({"input_ids": [[1, 2]], "position_ids": [[0, 9]]}, ValueError, "position_ids: expected 0 to 8"),
+    ({"input_ids": [[1, 2]], "position_ids": [[-1, 0]]}, ValueError, "position_ids: expected 0 to 8"),
+    ({"input_ids": [[1, 2]], "position_ids": [[0.0, 1.0]]}, ValueError, r"position_ids: expected integers of shape \(1, 2\)"),
 ])  # fmt: skip
 def test_bad_inputs_are_refused_by_argument(inputs, error, message):
     model = tg.models.create("gpt2", rng=np.random.default_rng(0), **SIZES)

@@ -280,3 +280,23 @@ def test_a_classifiers_loss_is_of_its_problem_type():
     np.testing.assert_allclose(out.loss.item(), np.mean((out.logits.data[:, 0] - numbers[:, 0]) ** 2))
     with pytest.raises(tg.models.ConfigError, match="problem_type: expected one of None, 'regression'"):
         small("bert-base", "sequence_classification", problem_type="ranking")
+
+
+@pytest.mark.parametrize("form", [lambda pairs: pairs, lambda pairs: pairs[:, None], lambda pairs: np.repeat(pairs[:, None], 2, axis=1)])
+@pytest.mark.parametrize("recorded", [True, False])
+@pytest.mark.parametrize("name", ["gpt2", "llama-7b"])
+def test_documents_in_one_row_that_do_not_see_each_other_are_read_as_each_alone(name, recorded, form):
+    """A mask of pairs, in each of its shapes, with a gradient and without."""
+    sizes = dict(vocab_size=20, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+                 max_position_embeddings=8)  # fmt: skip
+    if name == "gpt2":
+        sizes = dict(vocab_size=20, n_embd=16, n_layer=2, n_head=2, n_positions=8)
+    model = tg.models.create(name, rng=np.random.default_rng(0), **sizes).eval()
+    ids = np.random.default_rng(1).integers(3, 20, (2, 8))
+    document = np.array([0] * 3 + [1] * 5)
+    places = np.array([0, 1, 2, 0, 1, 2, 3, 4])
+    pairs = np.broadcast_to(document[:, None] == document, (2, 8, 8))
+    with tg.enable_grad() if recorded else tg.no_grad():
+        together = model(input_ids=ids, attention_mask=form(pairs), position_ids=places[None]).logits.data
+        alone = [model(input_ids=part).logits.data for part in (ids[:, :3], ids[:, 3:])]
+    np.testing.assert_allclose(together, np.concatenate(alone, axis=1), rtol=1e-4, atol=1e-5)

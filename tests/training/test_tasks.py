@@ -48,6 +48,15 @@ def test_encoder_decoders_learn_each_others_objectives(family, objective, tmp_pa
     assert trainer.run()["best_loss"] > 0 and data.task.objective == objective
 
 
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_a_masked_window_is_framed_and_fills_the_context(family, tmp_path):
+    data, _ = prepared(family, tmp_path=tmp_path, context=32, objective="masked")
+    batch, special = data.task.draw(6), data.tokenizer.special
+    text = np.where(batch["labels"] == IGNORE, batch["input_ids"], batch["labels"])
+    assert text.shape == (6, 32) and (text[:, 0] == special["cls"]).all() and (text[:, -1] == special["sep"]).all()
+    assert not np.isin(text[:, 1:-1], [special["cls"], special["sep"]]).any()
+
+
 def test_every_family_has_a_recipe():
     assert set(RECIPES) == set(models.families)
     assert recipe_for("bert-large")[0] == "bert"
@@ -198,6 +207,10 @@ def test_a_large_file_is_read_from_disk(tmp_path, monkeypatch):
     packed = prepare.prepare(tmp_path / "f.gz", None, choices, scratch=tmp_path / "packed")
     large = prepare.prepare(tmp_path / "f", None, choices, scratch=tmp_path / "out")
     assert (tmp_path / "out" / "tokens.bin").is_file()
+    again = prepare.prepare(tmp_path / "f", None, choices, tokenizer=small.tokenizer, scratch=tmp_path / "out")
+    assert again.tokenizer is small.tokenizer, "one that is given is not trained anew"
+    with pytest.raises(ValueError, match="--target is for translation"):
+        prepare.prepare(tmp_path / "f", tmp_path / "f", choices)
     for _ in range(3):
         ids = small.task.draw(5)["input_ids"]
         assert np.array_equal(ids, large.task.draw(5)["input_ids"]) and np.array_equal(ids, packed.task.draw(5)["input_ids"])

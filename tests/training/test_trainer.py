@@ -2,6 +2,7 @@
 
 import contextvars
 import io
+import itertools
 import json
 import os
 import signal
@@ -187,6 +188,55 @@ def test_killed_at_any_moment_and_resumed_ends_with_the_same_bits(tmp_path, monk
         assert same_bits(expected, weights(again.model)), f"killed at call {n}"
         assert (out / "model.safetensors").read_bytes() == (tmp_path / "straight" / "model.safetensors").read_bytes()
         assert not [p for p in out.rglob("*") if p.name.endswith((".tmp", ".new", ".old"))]
+
+
+@pytest.mark.parametrize("there", [ends for n in range(5) for ends in itertools.combinations((".tmp", ".new", "", ".old"), n)])
+def test_whatever_a_killed_process_left_the_newest_complete_checkpoint_stays(there, tmp_path):
+    for use in ("tidy", "write"):
+        place = tmp_path / use / "last"
+        for end in there:
+            left = place.with_name(place.name + end)
+            left.mkdir(parents=True)
+            (left / "content").write_text(end)
+        newest = checkpoint.find(place)
+        content = None if newest is None else (newest / "content").read_text()
+        if use == "tidy":
+            checkpoint.tidy(place)
+            found = checkpoint.find(place)
+            assert (None if found is None else (found / "content").read_text()) == content != ".tmp"
+        else:
+            checkpoint.write(place, lambda fresh: (fresh / "content").write_text("fresh"))
+            assert (place / "content").read_text() == "fresh"
+        rest = list(place.parent.iterdir()) if place.parent.exists() else []
+        assert len(rest) == (content is not None or use == "write")
+
+
+def test_each_part_of_a_loss_counts_with_its_weight():
+    plain, heavy = causal_trainer(dropout=0.0), causal_trainer(dropout=0.0)
+    sums, counts = heavy.task.sums, heavy.task.counts
+    heavy.task.weights = {"own": 1.0, "other": 50.0}
+    heavy.task.sums = lambda model, batch: dict(zip(("own", "other"), (sums(model, batch)["loss"] * k for k in (1, 0.1))))
+    heavy.task.counts = lambda batch: dict.fromkeys(heavy.task.weights, counts(batch)["loss"])
+    plain.accumulate(), heavy.accumulate()
+    for p, q in zip(plain.model.parameters(), heavy.model.parameters()):
+        np.testing.assert_allclose(q.grad.data, 6 * p.grad.data, rtol=1e-4, atol=1e-6)
+    for trainer in (plain, heavy):
+        trainer.optimizer.zero_grad()
+    once, record = plain.train_step(), heavy.train_step()
+    assert (record["loss"], record["own"], record["other"]) == pytest.approx(tuple(once["loss"] * k for k in (6, 1, 0.1)), rel=1e-5)
+
+
+def test_what_is_due_at_intervals_is_due_at_the_end_as_well():
+    trainer, seen, records = causal_trainer(steps=8, sample_every=3), [], []
+    trainer.sampler = lambda trainer: seen.append(trainer.step)
+    original = trainer.train_step
+    trainer.train_step = lambda: records.append(original()) or records[-1]
+    trainer.run()
+    assert seen == [3, 6, 8]
+    smooth = records[0]["loss"]
+    for record in records:
+        smooth = trainer_module.SMOOTHING * smooth + (1 - trainer_module.SMOOTHING) * record["loss"]
+        assert record["smooth"] == pytest.approx(smooth)
 
 
 def test_a_signal_ends_the_run_after_the_step(tmp_path):
