@@ -15,6 +15,7 @@ import kernels
 import tinygrad_llm as tg
 from tinygrad_llm import models, text
 from tinygrad_llm.generate import Settings, beam, fill_mask, filters, generate
+from tinygrad_llm.generate.decoding import Seq2Seq
 
 V, PAD, EOS, MASK = 24, 0, 1, 2
 
@@ -98,6 +99,10 @@ def test_padding_of_a_source_is_read_nowhere():
     for beams in (1, 3):
         alone = generate(model, source, max_new_tokens=8, num_beams=beams)
         assert np.array_equal(generate(model, padded, mask, max_new_tokens=8, num_beams=beams), alone)
+    start, one = np.array([[PAD]]), np.array([5])
+    beside, by_itself = (Seq2Seq(model, *given, start, 2) for given in ((padded, mask), (source, np.ones_like(source))))
+    for scores in ((beside.first(), by_itself.first()), (beside.next(one), by_itself.next(one))):
+        np.testing.assert_allclose(*scores, rtol=1e-4, atol=1e-5)  # tokens alone may be the same by chance
 
 
 @pytest.mark.parametrize("beams", [1, 3])
