@@ -237,10 +237,9 @@ def _backward(name, g, x, up=None, value=None):
     """(dx, dup), and into `value` what the forward kernel makes of x."""
     check.like_array("g", g, x)
     dx, dup = empty(x.shape, x.dtype), None if up is None else empty(x.shape, x.dtype)
-    target = value
     if value is not None:
         check.writable("value", value, x.shape, x.dtype, (g, x))
-        target = empty_rows(x, value if value.flags.c_contiguous else None)
+    target = value if value is None or value.flags.c_contiguous else empty(x.shape, x.dtype)
     _run(LOOPS[x.dtype][name][1], g, x, up, dx, dup, target)
     if target is not value:
         value[...] = target

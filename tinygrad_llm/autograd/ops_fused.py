@@ -56,11 +56,10 @@ def _(g, x, up, down, up_bias, down_bias, residual, inner, activation, precision
     """inner: what the activation was applied to, from which its result is made again beside the slopes (a quarter of what a layer
     keeps); for ReLU its result, whose signs tell the slopes."""
     g_rows, (kernel, variant) = rows_of(g), VARIANTS[activation]
-    post = inner if activation == "relu" else empty(inner.shape, inner.dtype)
-    filled = () if post is inner else (post,)
-    d_pre = getattr(kernels, f"{kernel}_backward")(product(g_rows, down, precision), inner, *variant, *filled)
-    d_down = product(g_rows.T, post, precision) if needs[2] else None
-    del post, filled
+    post = (empty(inner.shape, inner.dtype),) if needs[2] and activation != "relu" else ()
+    d_pre = getattr(kernels, f"{kernel}_backward")(product(g_rows, down, precision), inner, *variant, *post)
+    d_down = product(g_rows.T, post[0] if post else inner, precision) if needs[2] else None
+    del post
     return (
         product(d_pre, up, precision).reshape(x.shape) if needs[0] else None,
         product(d_pre.T, rows_of(x), precision) if needs[1] else None,
