@@ -52,7 +52,7 @@ class Problem:
         linearize: Callable[[Arrays], tuple[list[np.ndarray], Pullback]],
     ) -> None:
         self.what = what
-        self.arrays = [laid_out(a, a) if isinstance(a, np.ndarray) else a for a in arrays]
+        self.arrays = copied(arrays)
         self.names = list(names)
         self.active = [i for i, a in enumerate(arrays) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
         self._forward = forward
@@ -66,7 +66,7 @@ class Problem:
     # -- values ------------------------------------------------------------------------------------------------------
 
     def copies(self) -> Arrays:
-        return [laid_out(a, a) if isinstance(a, np.ndarray) else a for a in self.arrays]
+        return copied(self.arrays)
 
     def outputs(self, arrays: Arrays) -> list[np.ndarray]:
         return self._forward(arrays)
@@ -183,6 +183,11 @@ def laid_out(values: np.ndarray, like: np.ndarray) -> np.ndarray:
     copy = np.ndarray(like.shape, like.dtype, np.zeros(reach, np.uint8), first, tuple(strides))  # type: ignore[arg-type]
     copy[...] = values
     return copy
+
+
+def copied(arrays: Sequence[Any]) -> Arrays:
+    """Copies of the arrays, laid out as they are; what is no array stays."""
+    return [laid_out(a, a) if isinstance(a, np.ndarray) else a for a in arrays]
 
 
 def flat(arrays: Sequence[Any]) -> np.ndarray:

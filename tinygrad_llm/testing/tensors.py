@@ -15,7 +15,7 @@ from ..autograd.state import enable_grad
 from ..autograd.tensor import Tensor
 from .errors import GradcheckError
 from .hygiene import incoming
-from .problem import Arrays, Problem, Pullback, Tolerance, laid_out, same
+from .problem import Arrays, Problem, Pullback, Tolerance, copied, same
 
 Function = Callable[..., Any]
 
@@ -23,7 +23,7 @@ Function = Callable[..., Any]
 def fresh_tensors(values: Sequence[Any], wanted: Sequence[int]) -> list[Any]:
     """Leaves on copies of the arrays; those in `wanted` require a gradient."""
     return [
-        Tensor(laid_out(v, v), requires_grad=i in wanted) if isinstance(v, np.ndarray) else v for i, v in enumerate(values)
+        Tensor(v, requires_grad=i in wanted) if isinstance(v, np.ndarray) else v for i, v in enumerate(copied(values))
     ]
 
 
@@ -47,7 +47,7 @@ def problem_of(what: str, fn: Function, values: list[Any], wanted: list[int], na
         return outs, [tensors[i] for i in wanted]
 
     with enable_grad():
-        first, _ = call([laid_out(v, v) if isinstance(v, np.ndarray) else v for v in live])
+        first, _ = call(copied(live))
     differentiable = [i for i, out in enumerate(first) if out.requires_grad]
     kept = differentiable or [i for i, out in enumerate(first) if out.dtype.kind == "f"]
     if not kept:
