@@ -106,11 +106,13 @@ def check_against(against: list[str] | None, questions: list[Any], options: Any)
     """A name that no case has is a mistake, unless it is one that other questions know: of that a line is said."""
     from tinygrad_llm.bench.case import PACKAGES, is_ours
 
+    if not against:
+        return
     try:
         known = {name for question in questions for case in question.cases(options) for name in case.contestants}
     except Exception:  # in a question's own code: its run says so, and others go on
         return
-    for name in sorted(set(against or ()) - known):
+    for name in sorted(set(against) - known):
         if name not in PACKAGES:
             others = ", ".join(sorted(n for n in known if not is_ours(n))) or "none"
             raise LookupError(f"--against: no contestant {name!r} in these questions; there are: {others}")

@@ -258,8 +258,7 @@ def train(settings: dict, out: Path, resume: bool, processes) -> dict:
         processes=processes, info={"settings": keepable(settings), "objective": prepared.task.objective, "text": text, **labels},
     )  # fmt: skip
     if resume:
-        trainer.resume()
-        begun_with = checkpoint.read_info(checkpoint.find(out / "last"))["info"].get("text", text)
+        begun_with = trainer.resume().get("text", text)
         if begun_with != text:
             say(f"the text is another one than before ({in_words(begun_with)}); the run goes on with what is there now")
     else:  # what --force replaces goes when nothing can be wrong with the new run's data any more

@@ -216,8 +216,11 @@ class Trainer:
         """What a resumed run has again: its task's kind and all options but the `CHANGEABLE` ones."""
         return {"task": type(self.task).__name__} | {k: v for k, v in asdict(self.options).items() if k not in CHANGEABLE}
 
-    def resume(self, directory=None) -> None:
-        """Goes on from a checkpoint (default: OUT/last) with that run's model, task and options; rate and steps may differ."""
+    def resume(self, directory=None) -> dict:
+        """Goes on from a checkpoint (default: OUT/last) with that run's model, task and options; rate and steps may differ.
+
+        Returns the `info` of the run that wrote it.
+        """
         place = Path(directory) if directory is not None else checkpoint.find(self.out / "last")
         if place is None:
             raise FileNotFoundError(f"{self.out}: nothing to resume here; expected a checkpoint in {self.out / 'last'}")
@@ -228,6 +231,7 @@ class Trainer:
             if name in asked and asked[name] != value:
                 raise ValueError(f"{name}: the run in {place} has {value}, and keeps it; got {asked[name]}")
         self.restore(state, optimizer, weights)
+        return state.get("info", {})
 
     def open_log(self) -> Log:
         if self.out is None:
