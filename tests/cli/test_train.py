@@ -14,6 +14,7 @@ import pytest
 from tests.cli.conftest import SMALL, short
 from tinygrad_llm import models, training
 from tinygrad_llm.cli.train import free_directory
+from tinygrad_llm.models import room
 from tinygrad_llm.training import checkpoint
 from tinygrad_llm.training.claim import claimed
 from tinygrad_llm.training.families import small_init
@@ -292,6 +293,19 @@ def test_bad_settings(train, corpus, tmp_path, words, message):
     assert code in (1, 2) and message in err and "Traceback" not in err
     assert code == 2 or words[0] == "--target"
     assert not (tmp_path / "run").exists()
+
+
+def test_a_step_that_cannot_fit_is_refused_before_anything_is_replaced(train, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "memory_limit", lambda: 20_000_000)
+    assert train(corpus)[0] == 0
+    for more in ([], ["--model", "t5"], ["--optimizer", "sgd"]):
+        code, _, err = train(corpus, "--batch", 10_000, "--force", *more)
+        assert code == 1 and "out of memory: a step of 10000 x 16 tokens needs" in err
+        assert err.rstrip().endswith("the machine has 20 MB; use a smaller model, batch or context")
+    assert (tmp_path / "run" / "report.html").exists()
+    lines = tmp_path / "lines.tsv"
+    lines.write_text("good\tyes\nbad\tno\n" * 30)  # short texts: a context that none of them fills takes nothing
+    assert train(lines, "--objective", "classification", "--context", 100_000, "--width", 4, "--batch", 60, "--force", "--steps", 1)[0] == 0
 
 
 def test_nothing_is_overwritten_without_force(train, corpus, tmp_path):

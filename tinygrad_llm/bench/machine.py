@@ -29,7 +29,7 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 def total_memory() -> int | None:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
         return None
 
 

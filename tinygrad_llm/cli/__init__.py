@@ -146,7 +146,8 @@ def explain(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, MemoryError):
-        return f"out of memory: {error}; use a smaller model, batch or context"
+        advice = "" if type(error) is MemoryError and str(error) else "; use a smaller model, batch or context"  # NumPy's has none
+        return f"out of memory: {error}{advice}"
     text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
     lines = [line for line in str(text).splitlines() if line.strip()][:2]
     if isinstance(error, (UsageError, *EXPECTED)) and lines:

@@ -250,6 +250,7 @@ def train(settings: dict, out: Path, resume: bool, processes) -> dict:
     kernels.compile_beside(*LATER)
     options = make_options(settings)
     prepared, model = build(settings, out, resume)
+    check_step(model, options, prepared.task.objective, settings["context"], processes)
     progress = Progress(options.steps)
     labels = {k: prepared.info[k] for k in ("labels",) if k in prepared.info}
     text = sizes_of(prepared)
@@ -339,6 +340,18 @@ def build(settings: dict, out: Path, resume: bool):
             if name.endswith("bias"):
                 p.requires_grad_(False)
     return prepared, model
+
+
+def check_step(model, options, objective: str, context: int, processes) -> None:
+    """MemoryError if a training step takes more than there is. Examples whose length the text decides count as one token."""
+    from tinygrad_llm.models.memory import step_memory
+    from tinygrad_llm.models.room import check_room
+    from tinygrad_llm.training.prepare import WINDOW_TASKS
+
+    batch, context = -(-options.batch // processes.count), context if objective in WINDOW_TASKS else 1
+    found = step_memory(model, batch, context, target=context // 8 + 1)  # of span corruption; no objective has fewer
+    spared = found.moments // 2 if options.optimizer == "sgd" else 0
+    check_room(f"a step of {batch} x {context} tokens", found.peak - spared)
 
 
 def make_options(settings: dict):

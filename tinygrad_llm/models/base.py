@@ -30,6 +30,7 @@ from ..autograd import Tensor, checkpoint, generator
 from ..nn import init
 from .config import Config
 from .names import Stored, Table, prefixed, translate
+from .room import check_room
 
 
 class _Building(type):
@@ -90,10 +91,16 @@ class Model(nn.Module, metaclass=_Building):
     def initialise(self, rng: np.random.Generator | None = None, dtype: Any = np.float32) -> None:
         """Give every parameter memory and its random value, in the order of their names; the same seed gives the same bits."""
         rng = generator(rng)
+        self.check_room(dtype)
         for name, value in self.named_parameters():
             array = empty(value.shape, dtype)
             self.initialiser(name)(array, rng)
             fill(value, array)
+
+    def check_room(self, dtype: Any) -> None:
+        """MemoryError if the weights are more than the machine can hold."""
+        n, dtype = self.num_parameters(), np.dtype(dtype)
+        check_room(f"{type(self).__name__} with {n:,} parameters in {dtype}", n * dtype.itemsize)
 
     def weight_names(self) -> dict[str, Stored]:
         """Our name -> where that parameter lies in a published checkpoint, each parameter once."""

@@ -259,6 +259,7 @@ def read(model: Model, plan: Plan, entries: dict[str, Entry], dtype: Any, rng: n
     """Allocate each parameter and copy its values in; those not in the plan get their family's random values."""
     if dtype is None:
         dtype = np.float64 if any(e.dtype == "F64" for _, e in plan.values()) else np.float32
+    model.check_room(dtype)
     for name, value in model.named_parameters():
         array = empty(value.shape, dtype)
         if name in plan:

@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import nn
 from .registry import head_of, skeleton_of
+from .room import readable
 from .training_memory import TrainingMemory, block_numbers, cross_numbers, training_memory
 
 BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
@@ -100,7 +101,7 @@ class Description:
         columns = ("weights", "gradients", "optimizer", "activations", "cache")
         lines = [f"memory at batch {self.batch}, context {self.context}:", "", "        " + "".join(f"{c:>13}" for c in columns)]
         for kind, row in self.memory().items():
-            lines.append(f"  {kind:<6}" + "".join(f"{_gb(row[c]) if c in row else '-':>13}" for c in columns))
+            lines.append(f"  {kind:<6}" + "".join(f"{readable(row[c]) if c in row else '-':>13}" for c in columns))
         return [
             *lines, "",
             "  optimizer: AdamW, two float32 moments, with fp16 weights a float32 copy of them too; int8 runs, it does not train",
@@ -113,7 +114,7 @@ class Description:
     def _training_text(self) -> list[str]:
         if self.training is None:
             return []
-        gb = {name: _gb(n) for name, n in self.training.as_dict().items()}
+        gb = {name: readable(n) for name, n in self.training.as_dict().items()}
         return [
             f"  a training step here, float32: {gb['peak']} at the worst moment, beside some 170 MB for the program itself:",
             f"    weights {gb['weights']} + moments {gb['moments']} + {gb['passing']} in passing, and the larger of gradients",
@@ -126,7 +127,7 @@ class Description:
         n, gb = self.parameters, self.card_gb
         lines = [f"cards of {gb:g} GB (bytes / {gb:g}·10⁹, rounded up; activations and cache not counted):", ""]
         for what, each, count in self.cards():
-            lines.append(f"  {what:<74} {each:>6g} × {n / 1e9:,.4g}·10⁹ = {_gb(n * each):>11} {count:>6,} cards")
+            lines.append(f"  {what:<74} {each:>6g} × {n / 1e9:,.4g}·10⁹ = {readable(n * each):>11} {count:>6,} cards")
         return [
             *lines, "",
             f"  Why the figures differ: {cards(n, 2, gb)} cards hold the weights in fp16 and nothing else; {cards(n, 16, gb)} hold",
@@ -160,8 +161,13 @@ def describe(
     context = context or longest(model)
     return Description(
         str(name), model.num_parameters(), parts_of(model), context=context, kept_per_token=kept(model),
-        cache_per_token=cached(model), training=training_memory(model, _blocks(model), batch, context, target), **common,
+        cache_per_token=cached(model), training=step_memory(model, batch, context, target), **common,
     )  # fmt: skip
+
+
+def step_memory(model: Any, batch: int, context: int, target: int | None = None) -> TrainingMemory:
+    """What a training step of this model takes, of an encoder-decoder with `target` tokens after `context` (None: as many)."""
+    return training_memory(model, _blocks(model), batch, context, target)
 
 
 def parts_of(model: Any) -> list[Part]:
@@ -204,10 +210,3 @@ def cached(model: Any) -> int:
 def _times(part: Part) -> str:
     shape = "×".join(f"{n:,}" for n in part.shape)
     return shape if part.count == 1 else f"{part.count} · {shape}"
-
-
-def _gb(nbytes: float) -> str:
-    for limit, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
-        if nbytes >= limit:
-            return f"{nbytes / limit:,.4g} {unit}"
-    return f"{nbytes / 1e3:,.4g} kB"
