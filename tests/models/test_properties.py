@@ -300,3 +300,47 @@ def test_documents_in_one_row_that_do_not_see_each_other_are_read_as_each_alone(
         together = model(input_ids=ids, attention_mask=form(pairs), position_ids=places[None]).logits.data
         alone = [model(input_ids=part).logits.data for part in (ids[:, :3], ids[:, 3:])]
     np.testing.assert_allclose(together, np.concatenate(alone, axis=1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*ENCODERS, *DECODERS, *SEQ2SEQ])
+def test_what_the_token_table_gives_may_be_given_in_place_of_ids(name):
+    model = small(name, "masked_lm" if name in ENCODERS else None)
+    base, rng = model.without_head(), np.random.default_rng(3)
+    ids = rng.integers(4, 23, (2, 5))
+    sides = ("", "decoder_") if model.is_encoder_decoder else ("",)
+    make = base.embed if model.is_encoder_decoder else base.tokens
+    vectors = {f"{side}inputs_embeds": tg.Tensor(make(ids).data, requires_grad=True) for side in sides}
+    expected = model(**{f"{side}input_ids": ids for side in sides}, labels=ids)
+    out = model(**vectors, labels=ids)
+    np.testing.assert_array_equal(out.logits.data, expected.logits.data)
+    assert out.loss.item() == expected.loss.item()
+    out.loss.backward()
+    for key, x in vectors.items():
+        assert x.grad.shape == x.shape and np.abs(x.grad.data).max() > 0
+        twin = key.replace("inputs_embeds", "input_ids")
+        with pytest.raises(ValueError, match=f"{twin} and {key}: expected one of them, got both"):
+            model(**vectors, **{twin: ids})
+
+
+@pytest.mark.parametrize("name", ["bert-base", "gpt2", "bart-base"])
+@pytest.mark.parametrize("shape, dtype, error", [
+    ((2, 5, 3), float, ValueError), ((2, 0, 12), float, ValueError), ((2, 5), float, ValueError), ((2, 40, 12), float, ValueError),
+    ((2, 5, 12), int, TypeError),
+])  # fmt: skip
+def test_vectors_that_no_model_can_read(name, shape, dtype, error):
+    with pytest.raises(error, match="^inputs_embeds: "):
+        small(name)(inputs_embeds=np.zeros(shape, dtype))
+
+
+def test_a_prompt_of_vectors_can_be_trained_in_front_of_a_model_that_stays():
+    model = small("gpt2", dtype=np.float32)
+    ids, prompt = np.array([[5, 9, 7, 11]]), tg.Tensor(np.zeros((1, 3, 12), np.float32), requires_grad=True)
+    optimizer, losses = tg.optim.AdamW([prompt], lr=0.1), []
+    for _ in range(30):
+        vectors = tg.concatenate([prompt, model.without_head().tokens(ids).detach()], axis=1)
+        loss = model(inputs_embeds=vectors, labels=np.concatenate([np.full((1, 3), -100), ids], axis=1)).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]

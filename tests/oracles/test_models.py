@@ -175,3 +175,35 @@ def test_files_that_keep_the_other_name_of_a_tied_matrix(architecture, tmp_path)
     wanted = tg.models.load(tmp_path)(**case.inputs).logits.data
     save_model(theirs, str(tmp_path / "model.safetensors"))
     np.testing.assert_array_equal(tg.models.load(tmp_path)(**case.inputs).logits.data, wanted)
+
+
+@pytest.mark.parametrize("seed", (1, 2))
+@pytest.mark.parametrize("architecture", [a for a in zoo.ARCHITECTURES if a != "BartForSequenceClassification"])  # needs the end tokens
+def test_vectors_in_place_of_ids(architecture, seed, tmp_path):
+    """inputs_embeds on either side: outputs, and the gradient that reaches the vectors."""
+    case = zoo.case(architecture, seed)
+    theirs = make.build(case, seed)
+    quiet(theirs, tmp_path)
+    ours = tg.models.load(tmp_path, dtype="float64")
+    rng, width = np.random.default_rng(seed), theirs.get_input_embeddings().weight.shape[1]
+    names = {"input_ids": "inputs_embeds", "decoder_input_ids": "decoder_inputs_embeds"}
+    given = {new: rng.normal(size=(*case.inputs.pop(old).shape, width)) for old, new in names.items() if old in case.inputs}
+    if case.decoder and architecture.endswith("Classification"):
+        case.inputs.pop("attention_mask")  # transformers takes the last vector, be it padding
+    vectors = {name: tg.Tensor(x, requires_grad=True) for name, x in given.items()}
+    out = ours(**case.inputs, **vectors)
+    with make.in_double():
+        leaves = {name: torch.tensor(x, requires_grad=True) for name, x in given.items()}
+        tensors = {name: torch.tensor(x) for name, x in case.inputs.items()}
+        expected = make.to_double(theirs)(**tensors, **leaves)
+    real = case.inputs.get("attention_mask", np.ones(given["inputs_embeds"].shape[:2])) == 1
+    name = next(n for n in ("logits", "prediction_logits", "start_logits", "last_hidden_state") if n in expected)
+    got, want = getattr(out, name), getattr(expected, name)
+    weight = np.sin(np.arange(want.numel())).reshape(tuple(want.shape))
+    if case.decoder and want.ndim == 3:
+        weight = weight * real[..., None]
+    np.testing.assert_allclose(got.data * (weight != 0), want.detach().numpy() * (weight != 0), rtol=1e-7, atol=1e-9)
+    (got * weight).sum().backward()
+    (want * torch.tensor(weight)).sum().backward()
+    for name, leaf in leaves.items():
+        np.testing.assert_allclose(vectors[name].grad.data, leaf.grad.numpy(), rtol=1e-6, atol=1e-9, err_msg=name)

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import nn
 from ..autograd import Tensor
-from . import heads, losses
+from . import heads, inputs, losses
 from .base import Model
 from .config import Config, ConfigError, choice, flag, layers, rate, size, small, token
 from .names import Table
@@ -157,7 +157,8 @@ class BartModel(EncoderDecoder, _Bart):
     def forward(  # type: ignore[override]
         self, input_ids: Any = None, attention_mask: Any = None, decoder_input_ids: Any = None, **kwargs: Any
     ) -> ModelOutput:
-        if decoder_input_ids is None and input_ids is not None:  # the paper's denoising: the decoder reads what the encoder does
+        if decoder_input_ids is None and input_ids is not None and kwargs.get("decoder_inputs_embeds") is None:
+            # the paper's denoising: the decoder reads what the encoder does
             decoder_input_ids = shift_right(input_ids, self.config.decoder_start_token_id, self.config.pad_token_id)
         return super().forward(input_ids, attention_mask, decoder_input_ids, **kwargs)
 
@@ -194,7 +195,7 @@ class BartForSequenceClassification(_Bart):
 
     def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
         out = self.model(input_ids, attention_mask, **kwargs)
-        ends = np.asarray(input_ids) == self.config.eos_token_id
+        ends = inputs.token_ids(input_ids, self.config.vocab_size) == self.config.eos_token_id
         if not ends.any(axis=1).all():
             raise ValueError(f"input_ids: every row must hold the end token {self.config.eos_token_id}, whose state is classified")
         out.logits = self.classifier(heads.at_last(out.last_hidden_state, ends))  # (B, T, D) -> (B, C)

@@ -99,8 +99,8 @@ class OpenAIGPTModel(Decoder, _GPT):
     def positions_limit(self) -> int:
         return self.config.n_positions
 
-    def embed(self, ids: np.ndarray, positions: np.ndarray) -> Tensor:
-        return self.drop(self.tokens(ids) + self.positions(positions))  # (B, T) -> (B, T, D)
+    def embed(self, x: Tensor, positions: np.ndarray) -> Tensor:
+        return self.drop(x + self.positions(positions))
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------

@@ -121,8 +121,8 @@ class GPT2Model(Decoder, _GPT2):
     def positions_limit(self) -> int:
         return self.config.n_positions
 
-    def embed(self, ids: np.ndarray, positions: np.ndarray) -> Tensor:
-        return self.drop(self.tokens(ids) + self.positions(positions))  # (B, T) -> (B, T, D)
+    def embed(self, x: Tensor, positions: np.ndarray) -> Tensor:
+        return self.drop(x + self.positions(positions))
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------

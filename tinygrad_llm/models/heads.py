@@ -125,16 +125,18 @@ class LastTokenClassification(WithHead):
 
     def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
         out = self.base(input_ids, attention_mask, **kwargs)
-        out.logits = self.score(at_last(out.last_hidden_state, self.real(input_ids, attention_mask)))  # (B, T, D) -> (B, C)
+        hidden = out.last_hidden_state
+        out.logits = self.score(at_last(hidden, self.real(input_ids, attention_mask, *hidden.shape[:2])))  # (B, T, D) -> (B, C)
         out.loss = None if labels is None else losses.classification(out.logits, labels, self.config.problem_type)
         return out
 
-    def real(self, input_ids: Any, attention_mask: Any) -> np.ndarray:
+    def real(self, input_ids: Any, attention_mask: Any, B: int, T: int) -> np.ndarray:
         """(B, T) True at what is no padding."""
-        ids = inputs.as_array(input_ids, "input_ids")
-        if attention_mask is None:
-            return ids != self.config.pad_token_id
-        return np.atleast_2d(inputs.as_array(attention_mask, "attention_mask"))[:, -ids.shape[1] :] != 0
+        if attention_mask is not None:
+            return np.atleast_2d(inputs.as_array(attention_mask, "attention_mask"))[:, -T:] != 0
+        if input_ids is None:
+            return np.ones((B, T), bool)
+        return inputs.as_array(input_ids, "input_ids") != self.config.pad_token_id
 
 
 def at_last(hidden: Tensor, wanted: np.ndarray) -> Tensor:

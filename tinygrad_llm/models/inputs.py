@@ -35,6 +35,24 @@ def token_ids(value: Any, vocabulary: int, name: str = "input_ids", longest: int
     return ids.astype(np.int64, copy=False)
 
 
+def token_vectors(
+    embed: Any, ids: Any, embeds: Any, config: Any, width: int, longest: int | None, past: int = 0, name: str = "input_ids"
+) -> Tensor:
+    """What a model reads, (B, T, width): `embed` of ids or, in their place, `inputs_embeds`, which a gradient can flow into."""
+    if embeds is None:
+        return embed(token_ids(ids, config.vocab_size, name, longest, past))
+    given = name.replace("input_ids", "inputs_embeds")
+    if ids is not None:
+        raise ValueError(f"{name} and {given}: expected one of them, got both")
+    x = embeds if isinstance(embeds, Tensor) else Tensor(as_array(embeds, given))
+    if x.dtype.kind != "f":
+        raise TypeError(f"{given}: expected floats, got {x.dtype}")
+    if x.ndim != 3 or x.shape[2] != width or 0 in x.shape:
+        raise ValueError(f"{given}: expected shape (batch, positions, {width}), none of them 0, got {x.shape}")
+    within_positions(x.shape[1] + past, longest, given)
+    return x
+
+
 def segment_ids(value: Any, shape: tuple[int, ...], kinds: int) -> np.ndarray:
     """`token_type_ids` of the ids' shape, all zero where not given."""
     if value is None:

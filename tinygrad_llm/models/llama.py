@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import nn
-from ..autograd import Tensor
 from .base import Model
 from .config import Config, ConfigError, anything, choice, flag, layers, positive, rate, size, small
 from .heads import LastTokenClassification
@@ -223,9 +222,6 @@ class LlamaModel(Decoder, _Llama):
         self.rotary = nn.Rotary(config.head_dim, rope["rope_theta"], rope)
         self.layers = [layer(config) for _ in range(config.num_hidden_layers)]
         self.final_norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
-
-    def embed(self, ids: np.ndarray, positions: np.ndarray) -> Tensor:
-        return self.tokens(ids)  # (B, T) -> (B, T, D)
 
     def turn(self, positions: np.ndarray, dtype: Any) -> dict[str, Any]:
         return {"rotary": self.rotary(positions, dtype)}

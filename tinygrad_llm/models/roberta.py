@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import nn
-from . import bert, heads
+from . import bert, heads, inputs
 from .base import Model
 from .config import Config, ConfigError, choice, layers, rate, size, small, token
 from .names import Table
@@ -87,11 +87,11 @@ class RobertaModel(Encoder, _Roberta):
         self.layers = [layer(c) for _ in range(c.num_hidden_layers)]
         self.pooler = heads.Pooler(c.hidden_size) if add_pooling_layer else None
 
-    def place(self, ids: np.ndarray, position_ids: Any) -> np.ndarray:
+    def place(self, input_ids: Any, position_ids: Any, B: int, T: int) -> np.ndarray:
         """A padding token stands at position padding's id, the n-th real one n after it."""
         if position_ids is not None:
-            return super().place(ids, position_ids)
-        real = ids != self.config.pad_token_id
+            return super().place(input_ids, position_ids, B, T)
+        real = np.ones((B, T), bool) if input_ids is None else inputs.as_array(input_ids, "input_ids") != self.config.pad_token_id
         return np.cumsum(real, axis=1) * real + self.config.pad_token_id
 
     def positions_limit(self) -> int:

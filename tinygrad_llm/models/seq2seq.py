@@ -75,15 +75,20 @@ class EncoderDecoder(Model):
     def make_cache(self, capacity: int = 256) -> nn.KVCache:
         return nn.KVCache(len(self.decoder.layers), min(capacity, self.positions() or capacity))
 
+    def read(self, ids: Any, embeds: Any, past: int = 0, name: str = "input_ids") -> Tensor:
+        """What a stack reads, (B, T, D): `embed` of ids, or what stands for it."""
+        return inputs.token_vectors(self.embed, ids, embeds, self.config, self.tokens.weight.shape[1], self.positions(), past, name)
+
     def encode(
-        self, input_ids: Any, attention_mask: Any = None, output_hidden_states: bool = False, output_attentions: bool = False
-    ) -> ModelOutput:
+        self, input_ids: Any = None, attention_mask: Any = None, output_hidden_states: bool = False,
+        output_attentions: bool = False, inputs_embeds: Any = None,
+    ) -> ModelOutput:  # fmt: skip
         """The encoder's states, to be passed as `encoder_outputs`."""
-        ids = inputs.token_ids(input_ids, self.config.vocab_size, longest=self.positions())
-        B, S = ids.shape
+        x = self.read(input_ids, inputs_embeds)
+        B, S, _ = x.shape
         mask = nn.from_attention_mask(attention_mask, B, S, S)
         record = Record(output_hidden_states, output_attentions)
-        x = self.encoder(self.embed(ids), mask, record)
+        x = self.encoder(x, mask, record)
         return ModelOutput(last_hidden_state=x, hidden_states=record.states(x), attentions=record.patterns())
 
     def forward(
@@ -97,21 +102,24 @@ class EncoderDecoder(Model):
         use_cache: bool = False,
         output_hidden_states: bool = False,
         output_attentions: bool = False,
+        inputs_embeds: Any = None,
+        decoder_inputs_embeds: Any = None,
     ) -> ModelOutput:
+        """`inputs_embeds` and `decoder_inputs_embeds` (B, T, D) stand for what `embed` makes of the two sides' ids."""
         encoded = encoder_outputs
         if encoded is None:
-            encoded = self.encode(input_ids, attention_mask, output_hidden_states, output_attentions)
+            encoded = self.encode(input_ids, attention_mask, output_hidden_states, output_attentions, inputs_embeds)
         context = encoded.last_hidden_state
         cache = self.make_cache() if use_cache and past_key_values is None else past_key_values
         past = 0 if cache is None else cache.length
-        ids = inputs.token_ids(decoder_input_ids, self.config.vocab_size, "decoder_input_ids", self.positions(), past)
-        B, T = ids.shape
+        x = self.read(decoder_input_ids, decoder_inputs_embeds, past, "decoder_input_ids")
+        B, T, _ = x.shape
         if context.shape[0] != B:
             raise ValueError(f"decoder_input_ids: {B} rows, but the encoder saw {context.shape[0]}")
         mask = nn.from_attention_mask(decoder_attention_mask, B, T, past + T, causal=True, offset=past)
         context_mask = nn.from_attention_mask(attention_mask, B, T, context.shape[1])
         record = Record(output_hidden_states, output_attentions)
-        x = self.decoder(self.embed(ids), mask, record, context, context_mask, cache)
+        x = self.decoder(x, mask, record, context, context_mask, cache)
         if cache is not None:
             cache.advance(T)
         return ModelOutput(
@@ -160,7 +168,7 @@ class Seq2SeqLM(Model):
     ) -> ModelOutput:
         """The base model's output with logits (B, T, V) and, given labels (B, T), the loss."""
         c, base = self.config, self.base_model()
-        if decoder_input_ids is None and labels is not None:
+        if decoder_input_ids is None and labels is not None and kwargs.get("decoder_inputs_embeds") is None:
             decoder_input_ids = shift_right(labels, c.decoder_start_token_id, c.pad_token_id)
         states = base if base is not self else functools.partial(EncoderDecoder.forward, self)
         out = states(input_ids, attention_mask, decoder_input_ids, **kwargs)

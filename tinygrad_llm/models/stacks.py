@@ -36,15 +36,17 @@ class Encoder(Model):
         """The longest sequence."""
         return self.config.max_position_embeddings
 
-    def place(self, ids: np.ndarray, position_ids: Any) -> np.ndarray:
+    def place(self, input_ids: Any, position_ids: Any, B: int, T: int) -> np.ndarray:
         """Each token's row in the table of positions."""
-        return inputs.position_rows(position_ids, *ids.shape, 0, self.config.max_position_embeddings)
+        return inputs.position_rows(position_ids, B, T, 0, self.config.max_position_embeddings)
 
-    def embed(self, input_ids: Any, token_type_ids: Any, position_ids: Any) -> Tensor:
+    def embed(self, input_ids: Any, token_type_ids: Any, position_ids: Any, inputs_embeds: Any = None) -> Tensor:
         """(B, T) -> (B, T, D)"""
-        ids = inputs.token_ids(input_ids, self.config.vocab_size, longest=self.positions_limit())
-        segments = inputs.segment_ids(token_type_ids, ids.shape, self.config.type_vocab_size)
-        x = self.tokens(ids) + self.segments(segments) + self.positions(self.place(ids, position_ids))
+        width = self.tokens.weight.shape[1]
+        x = inputs.token_vectors(self.tokens, input_ids, inputs_embeds, self.config, width, self.positions_limit())
+        shape = x.shape[:2]
+        segments = inputs.segment_ids(token_type_ids, shape, self.config.type_vocab_size)
+        x = x + self.segments(segments) + self.positions(self.place(input_ids, position_ids, *shape))
         x = self.drop(self.embed_norm(x))
         return x if self.widen is None else self.widen(x)
 
@@ -61,12 +63,14 @@ class Encoder(Model):
         output_hidden_states: bool = False,
         output_attentions: bool = False,
         skip_padding: bool = False,
+        inputs_embeds: Any = None,
     ) -> ModelOutput:
         """Hidden states of ids (B, T); attention_mask (B, T) is 1 for real tokens; pooler_output where there is a pooler.
 
+        `inputs_embeds` (B, T, D) stand for what `tokens` makes of ids.
         `skip_padding`: nothing is computed for padding but attention's own grid, and its last hidden states are zeros.
         """
-        x = tap("embed", self.embed(input_ids, token_type_ids, position_ids))
+        x = tap("embed", self.embed(input_ids, token_type_ids, position_ids, inputs_embeds))
         B, T, _ = x.shape
         mask = nn.from_attention_mask(attention_mask, B, T, T)
         record = Record(output_hidden_states, output_attentions)
@@ -100,14 +104,15 @@ def mean_pool(hidden: Tensor, attention_mask: Any = None) -> Tensor:
 
 
 class Decoder(Model):
-    """Every position sees itself and those before. `embed(ids, positions)` embeds what has been checked."""
+    """Every position sees itself and those before. `embed` is what happens to the tokens' vectors before the blocks."""
 
+    tokens: nn.Embedding
     layers: list[nn.Module]
     final_norm: nn.Module | None = None
 
-    def embed(self, ids: np.ndarray, positions: np.ndarray) -> Tensor:
-        """ids (B, T), positions (T,) or (B, T) -> (B, T, D)"""
-        raise NotImplementedError
+    def embed(self, x: Tensor, positions: np.ndarray) -> Tensor:
+        """x (B, T, D), positions (T,) or (B, T) -> (B, T, D)"""
+        return x
 
     def positions_limit(self) -> int | None:
         """How many positions the model has; None for no limit."""
@@ -133,16 +138,20 @@ class Decoder(Model):
         use_cache: bool = False,
         output_hidden_states: bool = False,
         output_attentions: bool = False,
+        inputs_embeds: Any = None,
     ) -> ModelOutput:
-        """Hidden states of ids (B, T), which follow the positions in `past_key_values`; attention_mask (B, past + T)."""
+        """Hidden states of ids (B, T), which follow the positions in `past_key_values`; attention_mask (B, past + T).
+
+        `inputs_embeds` (B, T, D) stand for what `tokens` makes of ids.
+        """
         limit = self.positions_limit()
         cache = self.make_cache() if use_cache and past_key_values is None else past_key_values
         past = 0 if cache is None else cache.length
-        ids = inputs.token_ids(input_ids, self.config.vocab_size, longest=limit, past=past)
-        B, T = ids.shape
+        x = inputs.token_vectors(self.tokens, input_ids, inputs_embeds, self.config, self.tokens.weight.shape[1], limit, past)
+        B, T, _ = x.shape
         mask = nn.from_attention_mask(attention_mask, B, T, past + T, causal=True, offset=past)
         positions = inputs.position_rows(position_ids, B, T, past, limit)
-        x = tap("embed", self.embed(ids, positions))
+        x = tap("embed", self.embed(x, positions))
         record = Record(output_hidden_states, output_attentions)
         seen = lambda i: mask.with_window(self.window(i))
         x = run_blocks(self.layers, x, seen, record, cache, self._recompute, **self.turn(positions, x.dtype))
