@@ -37,6 +37,10 @@ NUMBERS = {
     "sample-every": (int, 500, "steps between samples of the model's writing; 0 for never"),
     "patience": (int, 0, "evaluations without progress before the run stops; 0 for never"),
 }
+#: What a model that is trained already decides itself.
+OWN = ("layers", "heads", "width", "vocab", "tokenizer", "init")
+#: The learning rate of such a model: a tenth of a new one's, for it has something to lose.
+GENTLE = 1e-4
 #: What a run leaves in OUT beside its model, log and checkpoints.
 REPORTS = ("report.html", "loss.png")
 #: Kernels that a run asks for last: on a cold start a second process compiles them while the first step's are compiled.
@@ -73,7 +77,10 @@ def add_parser(subparsers):
     )
     parser.add_argument("--target", metavar="FILE", help="for translation: the other language, line by line")
     parser.add_argument(
-        "--model", metavar="FAMILY", help="gpt2 (default), gpt, gpt3, llama, bert, roberta, albert, electra, bart, t5, transformer"
+        "--model",
+        metavar="FAMILY-or-DIR",
+        help="gpt2 (default), gpt, gpt3, llama, bert, roberta, albert, electra, bart, t5, transformer; or the folder of a run or "
+        "checkpoint, whose weights, sizes and tokenizer are the start (./gpt2 where it is called like a family)",
     )
     parser.add_argument(
         "--objective",
@@ -163,7 +170,7 @@ def fresh_settings(args) -> dict:
     defaults = {k.replace("-", "_"): d for k, (_, d, _) in NUMBERS.items()}
     names = ("model", "objective", "tokenizer", "init", "schedule", "optimizer", "precision", "no_bias", "file", "target")
     defaults |= dict(zip(names, ("gpt2", None, None, None, "cosine", "adamw", "float32", False, None, None)))
-    settings = defaults | given(args)
+    settings = defaults | given(args) | trained_already(args)
     check_numbers(settings)
     for name in ("file", "target"):
         if settings[name] and not Path(settings[name]).exists():
@@ -172,10 +179,32 @@ def fresh_settings(args) -> dict:
         raise UsageError(f"--width {settings['width']} does not divide by --heads {settings['heads']}")
     if args.out is None:
         stem = Path(args.file).name.split(".")[0] if args.file else "python"
-        settings["out"] = str(free_directory(Path("runs"), f"{settings['model']}-{stem}"))
+        settings["out"] = str(free_directory(Path("runs"), f"{Path(settings.get('start') or settings['model']).name}-{stem}"))
     else:
         check_directory(Path(args.out), args.force)
     return settings
+
+
+def trained_already(args) -> dict:
+    """The settings that follow from a --model which is a folder; none where it is a name."""
+    from tinygrad_llm.cli import UsageError, option
+    from tinygrad_llm.training.starting import folder_of, start_from
+
+    folder = folder_of(args.model)
+    if folder is None:
+        return {}
+    for name in OWN:
+        if getattr(args, name) is not None:
+            raise UsageError(f"{option(name)}: the model in {args.model} is trained already and has its own")
+    with as_flags():
+        start = start_from(folder, args.objective, Path(args.model))
+    context = min(NUMBERS["context"][1], start.longest) if args.context is None else args.context
+    if context > start.longest:
+        raise UsageError(f"--context {context}: the model in {args.model} has {start.longest} positions")
+    c = start.config
+    sizes = {"layers": c.num_hidden_layers, "heads": c.num_attention_heads, "width": c.hidden_size, "context": context}
+    chosen = {"lr": GENTLE if args.lr is None else args.lr, "dropout": args.dropout, "objective": start.objective}
+    return {"model": start.family, "start": str(folder), **sizes, **chosen}
 
 
 def check_numbers(settings: dict) -> None:
@@ -184,8 +213,8 @@ def check_numbers(settings: dict) -> None:
     args = argparse.Namespace(**settings)
     least = {"layers": 1, "heads": 1, "width": 1, "context": 8, "batch": 1, "accumulate": 1, "steps": 1, "vocab": 1}
     for name in (n.replace("-", "_") for n in NUMBERS):
-        need(args, name, not settings[name] < least.get(name, 0), f"at least {least.get(name, 0)}")
-    need(args, "dropout", args.dropout < 1, "a probability below 1")
+        need(args, name, settings[name] is None or not settings[name] < least.get(name, 0), f"at least {least.get(name, 0)}")
+    need(args, "dropout", args.dropout is None or args.dropout < 1, "a probability below 1")
     need(args, "label_smoothing", args.label_smoothing < 1, "a share below 1")
     need(args, "init", args.init is None or 0 < args.init < math.inf, "a finite number above 0")
 
@@ -314,10 +343,14 @@ def build(settings: dict, out: Path, resume: bool):
     from tinygrad_llm.training import checkpoint
     from tinygrad_llm.training.families import check_objective, recipe_for, small_model
     from tinygrad_llm.training.prepare import DataChoices, prepare
+    from tinygrad_llm.training.starting import start_from
 
     family, recipe = recipe_for(settings["model"])
     objective = settings["objective"] or recipe.objective
     check_objective(objective, family, models.families[family].models)
+    start = None
+    if settings.get("start"):
+        start = start_from(checkpoint.find(out / "last") if resume else Path(settings["start"]), objective)
     choices = DataChoices(
         objective=objective,
         style=recipe.style,
@@ -326,13 +359,17 @@ def build(settings: dict, out: Path, resume: bool):
         vocab=settings["vocab"],
         seed=settings["seed"],
         label_smoothing=settings["label_smoothing"],
+        label_names=start and start.label_names,
     )
-    tokenizer = text.load(checkpoint.find(out / "last")) if resume else None
+    tokenizer = text.load(start.folder) if start else text.load(checkpoint.find(out / "last")) if resume else None
     prepared = prepare(settings["file"], settings["target"], choices, tokenizer=tokenizer, scratch=out)
-    sizes = {k: settings[k] for k in ("layers", "heads", "width", "context", "dropout")}
-    model = small_model(recipe, objective, prepared.tokenizer, labels=len(prepared.info.get("labels", "ab")),
-                        init=settings.get("init"), rng=np.random.default_rng(settings["seed"]), **sizes)  # fmt: skip
-    if labels := prepared.info.get("labels"):
+    rng, labels = np.random.default_rng(settings["seed"]), prepared.info.get("labels", ())
+    if start:
+        model = start.model(len(labels), settings["dropout"], rng)
+    else:
+        sizes = {k: settings[k] for k in ("layers", "heads", "width", "context", "dropout", "init")}
+        model = small_model(recipe, objective, prepared.tokenizer, labels=len(labels) or 2, rng=rng, **sizes)
+    if labels:
         numbers = {name: i for i, name in enumerate(labels)}
         model.config.extra |= {"id2label": {str(i): name for name, i in numbers.items()}, "label2id": numbers}
     if settings["no_bias"]:
@@ -370,7 +407,8 @@ def keepable(settings: dict) -> dict:
 
 def describe(settings, model, prepared, trainer, out: Path) -> str:
     size = in_words(sizes_of(prepared))
-    start = f", from step {trainer.step}" if trainer.step else ""
+    start = f", begun with {settings['start']}" if settings.get("start") else ""
+    start += f", from step {trainer.step}" if trainer.step else ""
     start += f", {trainer.processes.count} processes" if trainer.processes.count > 1 else ""
     return (
         f"{settings['model']}, {model.num_parameters():,} parameters, {prepared.task.objective}; "

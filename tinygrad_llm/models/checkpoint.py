@@ -38,20 +38,21 @@ GENERATION = "generation_config.json"
 
 
 def load(
-    directory: str | Path, *, dtype: Any = None, architecture: str | None = None, rng: np.random.Generator | None = None
-) -> Model:
+    directory: str | Path, *, dtype: Any = None, architecture: str | None = None, rng: np.random.Generator | None = None,
+    **overrides: Any,
+) -> Model:  # fmt: skip
     """The model in `directory`; a name that is no directory is looked for on the Hub.
 
     Half-precision weights become float32, exactly, unless `dtype` says otherwise. `architecture` (a class name such as
     "BertForSequenceClassification") puts another head on the checkpoint's base; what the file lacks of the head, or of the
-    pooler below it, gets random values.
+    pooler below it, gets random values. `overrides` change the config, as in `create`: dropout=0.1, num_labels=3 for a new head.
     """
     if dtype is not None and (str(dtype) == "bfloat16" or np.dtype(dtype) not in (np.float32, np.float64)):
         raise ValueError(f"load: dtype {dtype!r} is not supported: models compute in float32 or float64")
     folder = locate(directory)
     cls, config = config_in(folder, architecture)
     with init.skeleton():
-        model = cls(config)
+        model = cls(config.replace(**overrides) if overrides else config)
     if (folder / GENERATION).is_file():
         model.generation_config = read_json(folder / GENERATION)
     entries = open_weights(folder)

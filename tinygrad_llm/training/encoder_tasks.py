@@ -159,8 +159,8 @@ class ClassificationTask(Task):
     def __init__(
         self, train, held, context: int, tokenizer, *, seed: int = 0, eval_examples: int | None = 512, eval_batch: int = 32
     ):
-        need_roles(tokenizer, self.objective, "pad")
         self.source, self.context, self.special = Examples(train, seed), context, tokenizer.special
+        self.pad = self.special.get("pad", self.special.get("eos", 0))  # GPT-2 has none, and attention_mask hides it anyway
         self.held, self.eval_batch = held[:eval_examples], eval_batch
 
     def make(self, examples):
@@ -168,7 +168,7 @@ class ClassificationTask(Task):
         return objectives.classification(
             texts,
             labels,
-            pad_id=self.special["pad"],
+            pad_id=self.pad,
             cls_id=self.special.get("cls"),
             sep_id=self.special.get("sep"),
             max_length=self.context,

@@ -1,0 +1,126 @@
+"""train --model DIR: runs that begin with trained weights."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tests.cli.conftest import short
+from tinygrad_llm import models
+
+FEW = ["--batch", 4, "--eval-every", 2, "--save-every", 2, "--sample-every", 0]
+
+
+@pytest.fixture
+def go_on(run, tmp_path):
+    """go_on(file, model, out, *more) in a folder of tmp_path."""
+
+    def call(file, model, out, *more):
+        return run("train", file, "--model", tmp_path / model, "--out", tmp_path / out, *FEW, *more)
+
+    return call
+
+
+def evaluations(run):
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line["eval_loss"] for line in lines if "eval_loss" in line]
+
+
+def rates(run):
+    return [line["lr"] for line in map(json.loads, (run / "log.jsonl").read_text().splitlines()) if "lr" in line]
+
+
+def test_a_run_begins_where_another_one_ended(train, go_on, corpus, tmp_path):
+    assert train(corpus, "--lr", 0.01, "--dropout", 0.2)[0] == 0
+    code, _, err = go_on(corpus, "run", "second", "--steps", 4, "--warmup", 0, "--schedule", "constant")
+    assert code == 0 and f"begun with {tmp_path / 'run'}" in err, err
+    first, second = evaluations(tmp_path / "run"), evaluations(tmp_path / "second")
+    assert second[0] == pytest.approx(min(first)) and second[-1] < second[0]
+    assert rates(tmp_path / "second") == [1e-4] * 4
+    configs = [json.loads((tmp_path / name / "config.json").read_text()) for name in ("run", "second")]
+    assert configs[0] == configs[1] and configs[0]["resid_pdrop"] == 0.2
+    assert go_on(corpus, "run", "third", "--steps", 1, "--dropout", 0, "--lr", 0.5)[0] == 0
+    assert json.loads((tmp_path / "third" / "config.json").read_text())["resid_pdrop"] == 0 and rates(tmp_path / "third") == [0.5]
+
+
+def test_it_is_resumed_without_the_folder_it_began_with(train, go_on, run, corpus, tmp_path):
+    assert train(corpus, "--dropout", 0.2)[0] == 0
+    constant = ["--schedule", "constant", "--context", 12]
+    assert go_on(corpus, "run", "whole", "--steps", 4, *constant)[0] == 0
+    assert go_on(corpus, "run", "cut", "--steps", 2, *constant)[0] == 0
+    (tmp_path / "run").rename(tmp_path / "elsewhere")
+    code, _, err = run("train", "--resume", tmp_path / "cut", "--steps", 4)
+    assert code == 0, err
+    whole, cut = (load_file(tmp_path / name / "last" / "model.safetensors") for name in ("whole", "cut"))
+    assert whole.keys() == cut.keys() and all(np.array_equal(whole[name], cut[name]) for name in whole)
+
+
+@pytest.mark.parametrize("family, more", [("bert", ["--objective", "masked"]), ("gpt2", [])])
+def test_a_language_model_becomes_a_classifier(family, more, train, go_on, run, corpus, tmp_path):
+    """With a new head for as many classes as the file has; a classifier that goes on keeps its classes, in their order."""
+    lines = tmp_path / "lines.tsv"
+    lines.write_text("c\tthe lazy dog\na\tquick zebras\nb\tfive boxing wizards jump\n" * 20)
+    assert train(corpus, "--model", family, *more)[0] == 0
+    code, _, err = go_on(lines, "run", "labels", "--objective", "classification", "--steps", 60, "--lr", 0.01)
+    assert code == 0, err
+    assert models.load(tmp_path / "labels").config.num_labels == 3
+    assert json.loads(run("eval", tmp_path / "labels", lines, "--json")[1])["accuracy"] == 1.0
+    lines.write_text("b\tfive boxing wizards jump\na\tquick zebras\n" * 20)
+    assert go_on(lines, "labels", "further", "--steps", 2)[0] == 0
+    assert list(json.loads((tmp_path / "further" / "config.json").read_text())["id2label"].values()) == ["a", "b", "c"]
+    assert json.loads(run("eval", tmp_path / "further", lines, "--json")[1])["accuracy"] == 1.0
+    lines.write_text("b\tfive boxing\nd\tquick zebras\n" * 20)
+    code, _, err = go_on(lines, "labels", "strange", "--steps", 2)
+    assert code == 1 and "label 'd' is not one of the model's: a, b, c" in short(err)
+
+
+def test_a_classifier_without_names_needs_as_many_labels_as_classes(go_on, corpus, tmp_path, train):
+    lines = tmp_path / "lines.tsv"
+    lines.write_text("c\tthe lazy dog\na\tquick zebras\nb\tfive boxing wizards jump\n" * 20)
+    assert train(corpus, "--model", "bert", "--objective", "masked")[0] == 0
+    model = models.load(tmp_path / "run", architecture="BertForSequenceClassification")
+    model.save(tmp_path / "run" / "two")
+    (tmp_path / "run" / "two" / "vocabulary.json").write_text((tmp_path / "run" / "vocabulary.json").read_text())
+    code, _, err = go_on(lines, "run/two", "out", "--steps", 2)
+    assert code == 1 and "its head knows 2 classes, and the file has 3 labels" in short(err)
+
+
+def test_an_encoder_decoder_learns_to_translate(train, go_on, run, corpus, tmp_path):
+    """And goes on with it: the run says what it was for, its head does not."""
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text("lazy dog\tquick fox\nfive wizards\tdaft zebras\n" * 20)
+    assert train(corpus, "--model", "t5")[0] == 0
+    assert go_on(pairs, "run", "pairs", "--objective", "translation", "--steps", 2)[0] == 0
+    assert go_on(pairs, "pairs", "further", "--steps", 2)[0] == 0
+    assert json.loads((tmp_path / "further" / "last" / "training.json").read_text())["info"]["objective"] == "translation"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--width", 32], "--width: the model in"),
+        (["--tokenizer", "bytes"], "--tokenizer: the model in"),
+        (["--context", 17], "--context 17: the model in .* has 16 positions"),
+        (["--objective", "masked"], "--objective masked: gpt2 has no head for it"),
+    ],
+)
+def test_what_the_checkpoint_decides_itself(train, go_on, corpus, tmp_path, words, message):
+    assert train(corpus)[0] == 0
+    code, _, err = go_on(corpus, "run", "out", "--steps", 2, *words)
+    assert code == 2 and not (tmp_path / "out").exists()
+    assert re.search(message, short(err))
+
+
+def test_names_come_before_folders(run, train, corpus, tmp_path, monkeypatch):
+    """A folder that is called like a family changes no command that was written without it."""
+    monkeypatch.chdir(tmp_path)
+    assert train(corpus, out="gpt2")[0] == 0
+    small = ["--layers", 1, "--heads", 1, "--width", 8, "--context", 8]
+    assert run("train", corpus, "--model", "gpt2", *small, "--steps", 1, "--out", "new")[0] == 0
+    assert run("train", corpus, "--model", "./gpt2", "--steps", 1, "--out", "old")[0] == 0
+    assert [models.load(name).config.n_embd for name in ("new", "old")] == [8, 16]
+    (tmp_path / "nothing").mkdir()
+    code, _, err = run("train", corpus, "--model", "nothing", "--steps", 1, "--out", "x")
+    assert code == 1 and "no model here" in short(err)

@@ -1,0 +1,66 @@
+"""Runs that begin with trained weights: the folder of a checkpoint stands where a family's name would.
+
+Sizes, vocabulary and tokenizer are the checkpoint's. Trained is the head that it has, or another one on the same base, with new
+weights: a masked language model becomes a classifier.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import models
+from ..models import registry
+from ..models.memory import longest
+from .checkpoint import model_directory
+from .families import HEADS, RECIPES, check_objective, objectives_of
+from .whole_file import class_names, run_settings
+
+
+def folder_of(name: str | None) -> Path | None:
+    """The checkpoint that a --model means, or None where it is a name; a folder called like one is written ./gpt2."""
+    if name is None or name in RECIPES or name.lower() in (*registry.names(), *registry.ALIASES) or not Path(name).is_dir():
+        return None
+    return model_directory(name).resolve()
+
+
+@dataclass(frozen=True)
+class Start:
+    """A checkpoint, and what it is trained on. architecture: the class that gets its base; None where it keeps its head."""
+
+    folder: Path
+    family: str
+    objective: str
+    architecture: str | None
+    config: Any
+    longest: int
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """The classes of a classifier that goes on as one."""
+        names = class_names(self.config) if self.architecture is None else None
+        return tuple(names) if names else None
+
+    def model(self, labels: int = 0, dropout: float | None = None, rng: Any = None) -> Any:
+        """The model, with the checkpoint's dropout unless one is given. labels: the classes in the data, 0 where there are none."""
+        changes = {} if dropout is None else {"dropout": dropout}
+        if labels and self.architecture is not None:
+            changes["num_labels"] = labels
+        elif labels and labels != self.config.num_labels:
+            raise ValueError(f"{self.folder}: its head knows {self.config.num_labels} classes, and the file has {labels} labels")
+        return models.load(self.folder, architecture=self.architecture, rng=rng, **changes)
+
+
+def start_from(folder: Path, asked: str | None = None, run: Path | None = None) -> Start:
+    """The objective is the one asked for, else that of the `run` which made the checkpoint, else what its head is for."""
+    model = registry.skeleton_of(str(folder))
+    cls, head = type(model), registry.head_of(model)
+    family = registry.by_architecture(cls.__name__)[0]
+    able = objectives_of(head, cls)
+    usual = RECIPES[family.name].objective
+    objective = asked or (run_settings(run) if run else {}).get("objective") or (usual if usual in able or not able else able[0])
+    check_objective(objective, family.name, family.models)
+    kept = objective in able
+    architecture = None if kept else family.models[HEADS[objective]].__name__
+    return Start(folder, family.name, objective, architecture, model.config, longest(model))
