@@ -317,3 +317,24 @@ def test_a_checkpoint_of_another_family(train, corpus, run, tmp_path):
     assert code == 2 and "was made with bert" in short(err)
     code, _, err = run("train", "--resume", tmp_path / "nothing")
     assert code == 1 and "no run to resume" in short(err)
+
+
+@pytest.mark.parametrize("kind", [None, "multi_label_classification", "regression"])
+def test_a_classifier_names_the_classes_of_a_text(kind, train, run, tmp_path):
+    """Probabilities that add up to 1, one of its own for each class, or the values themselves."""
+    lines = tmp_path / "lines.tsv"
+    lines.write_text("ham\thello there\nspam\tbuy it now\n" * 30)
+    words = ["--model", "bert", "--objective", "classification", "--steps", 40, "--lr", 0.01]
+    assert train(lines, *words)[0] == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config | {"problem_type": kind}))
+    code, out, err = run("generate", tmp_path / "run", "--prompt", "hello there")
+    assert code == 0, err
+    (first, top), (second, other) = (part.split(" ") for part in out.strip().split("  "))
+    values = [float(v.removesuffix("%")) for v in (top, other)]
+    assert (first, second) == ("ham", "spam") and values[0] > values[1] and ("%" in out) == (kind != "regression")
+    assert (abs(sum(values) - 100) < 0.11) == (kind is None)
+    for words, message in [([], "--prompt: a classifier needs a text"), (["--prompt", "x", "--beams", 2], "--beams: this model classifies"),
+                           (["--prompt", "hello " * 9], "--prompt has 56 tokens, the model sees 16 at once")]:  # fmt: skip
+        code, out, err = run("generate", tmp_path / "run", *words)
+        assert code in (1, 2) and message in short(err) and out == ""

@@ -5,13 +5,16 @@ import sys
 
 #: what options hold that nobody gave; the others None
 UNSET = {"stop": [], "beams": 1, "repetition_penalty": 1.0, "length_penalty": 1.0}
+#: what only a model that writes token after token makes use of
+WRITING = ("lookup", "stop", "beams", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "length_penalty")
 
 
 def add_parser(subparsers):
     parser = subparsers.add_parser(
         "generate",
         help="let a trained model write",
-        description="Continues a prompt (decoders), decodes a source (encoder-decoders), or fills masks (encoders).",
+        description="Continues a prompt (decoders), decodes a source (encoder-decoders), fills masks (encoders), or says to which "
+        "classes a text belongs (classifiers).",
     )
     parser.add_argument("directory", metavar="DIR", help="a run of `train`, or any checkpoint directory")
     parser.add_argument(
@@ -58,8 +61,10 @@ def run(args) -> int:
         return write_continuation(model, tokenizer, args)
     if head_of(model) == "seq2seq_lm":
         return write_decoded(model, tokenizer, args)
+    if head_of(model) == "sequence_classification":
+        return write_classes(model, tokenizer, args)
     if not any(isinstance(part, VocabularyHead) for part in model.modules()):
-        raise UsageError(f"{type(model).__name__} has no head for words, so it does not write; `eval` scores a classifier")
+        raise UsageError(f"{type(model).__name__} has no head for words, so it does not write")
     return write_filled(model, tokenizer, args)
 
 
@@ -186,8 +191,7 @@ def write_filled(model, tokenizer, args) -> int:
     from tinygrad_llm.cli import UsageError
     from tinygrad_llm.generate import fill_mask
 
-    refuse(args, ("lookup", "stop", "beams", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "length_penalty"),
-           "this model fills masks, it does not continue a text; leave it out")  # fmt: skip
+    refuse(args, WRITING, "this model fills masks, it does not continue a text; leave it out")
     special = tokenizer.special
     if "mask" not in special:
         raise UsageError("this model fills masks, and its tokenizer has none; use `eval` or `inspect`")
@@ -198,6 +202,33 @@ def write_filled(model, tokenizer, args) -> int:
     ids = np.concatenate([[special["cls"]], masked_ids(tokenizer, text, spelling), [special["sep"]]]).astype(np.int64)
     for n, answer in enumerate(fill_mask(getattr(model, "generator", model), ids, special["mask"])[0]):
         print(f"mask {n + 1}: " + "  ".join(f"{tokenizer.decode([t])!r} {p:.1%}" for t, p in answer))
+    return 0
+
+
+def write_classes(model, tokenizer, args) -> int:
+    """The text's classes, the most probable first; the values of a regression."""
+    from tinygrad_llm import autograd, objectives
+    from tinygrad_llm.autograd import functional as F
+    from tinygrad_llm.cli import UsageError
+    from tinygrad_llm.models.memory import longest
+    from tinygrad_llm.training.whole_file import class_names
+
+    refuse(args, WRITING, "this model classifies a text, it writes none; leave it out")
+    if args.prompt is None:
+        raise UsageError("--prompt: a classifier needs a text")
+    special, kind = tokenizer.special, model.config.problem_type
+    batch = objectives.classification([tokenizer.encode(args.prompt)], [0], pad_id=0, cls_id=special.get("cls"),
+                                      sep_id=special.get("sep"))  # fmt: skip
+    length, limit = batch["input_ids"].shape[1], longest(model)
+    if length > limit:
+        raise ValueError(f"--prompt has {length} tokens, the model sees {limit} at once; give at most {limit}")
+    with autograd.no_grad():
+        scores = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[0]
+        if kind != "regression":
+            scores = F.sigmoid(scores) if kind == "multi_label_classification" else F.softmax(scores, axis=-1)
+    names = class_names(model.config) or [f"LABEL_{i}" for i in range(scores.size)]
+    pairs = sorted(zip(names, scores.tolist()), key=lambda pair: -pair[1])
+    print("  ".join(f"{name} {value:.4g}" if kind == "regression" else f"{name} {value:.1%}" for name, value in pairs))
     return 0
 
 
