@@ -11,8 +11,11 @@ import pytest
 import tinygrad_llm as tg
 from tinygrad_llm import lens
 from tinygrad_llm.lens import figures, page
+from tinygrad_llm.lens.flops import backward_flops, forward_flops
 from tinygrad_llm.lens.look import parse
 from tinygrad_llm.lens.page import pack, report
+from tinygrad_llm.lens.tape import Call, Tape
+from tinygrad_llm.lens.tape import _size as size_text
 
 
 @pytest.fixture(scope="module")
@@ -690,3 +693,190 @@ def test_figures_show_the_numbers_and_any_token(gpt):
     assert [t.get_text() for t in patching.axes[0].get_xticklabels()] == tokens
     largest = np.abs(found.values).argsort()[-3:]
     assert [t.get_text() for t in bars.axes[0].get_yticklabels()] == [found.components[i] for i in largest]
+
+
+def test_flops_are_counted_from_shapes():
+    """A multiply and an add are two; of a causal square half is computed; what is fused counts as its parts do."""
+    B, T, S, D, H, K, V = 2, 5, 7, 12, 3, 4, 6
+    one = lambda name, inputs, outputs, **params: forward_flops(name, inputs, outputs, params)
+    assert one("matmul", [(B, T, D), (B, D, S)], [(B, T, S)]) == 2 * B * T * D * S
+    assert one("linear", [(B, T, D), (S, D), (S,)], [(B, T, S)]) == 2 * B * T * D * S
+    assert one("linear_cross_entropy", [(T, D), (S, D), (T,)], [()]) == 2 * T * D * S
+    attention = lambda keys, **params: one("attention", [(B, H, T, K), (B, 1, keys, K), (B, 1, keys, V)], [(B, H, T, V)], **params)
+    assert attention(S) == attention(S, is_causal=True) == 2 * B * H * T * S * (K + V)
+    assert attention(T, is_causal=True) == attention(T) // 2 == B * H * T * T * (K + V)
+    weights = [(H * K, D), (K, D), (V, D), (D, H * V)]
+    parts = 2 * B * T * (H * K * D + K * D + V * D + D * H * V)
+    for causal in (False, True):
+        whole = one("self_attention", [(B, T, D), *weights, ()], [(B, T, D)], heads=H, kv_heads=1, is_causal=causal)
+        assert whole == parts + attention(T, is_causal=causal)
+    ahead = one("feed_forward", [(B, T, D), (S, D), (D, S)], [(B, T, D)])
+    assert ahead == 2 * B * T * 2 * D * S + one("gelu", [(B, T, S)], [(B, T, S)])
+    assert one("add", [(T, 1), (S,)], [(T, S)]) == one("sum", [(T, S)], [(T,)]) == T * S
+    assert one("exp", [(T, S)], [(T, S)]) > 5 * T * S
+    assert (backward_flops("linear", 10), backward_flops("attention", 10), backward_flops("add", 10)) == (20, 25, 20)
+
+
+def test_distance_and_entropy_of_heads_that_look_at_one_key():
+    back, ahead = np.eye(6)[[0, 0, 0, 1, 2, 3]], np.eye(6)[[3, 4, 5, 5, 5, 5]]
+    pattern = np.stack([[back, ahead], [ahead, back]])[:, None].repeat(2, axis=1)  # (2 layers, 2 texts, 2 heads, 6, 6)
+    np.testing.assert_allclose(lens.distance(pattern), [[9 / 6, 12 / 6], [12 / 6, 9 / 6]])
+    np.testing.assert_array_equal(lens.entropy(pattern), np.zeros((2, 2)))
+
+
+def test_scores_are_means_over_texts_and_those_of_their_queries_that_have_such_a_place():
+    """Three of the six queries of two texts repeat a token: two of the first text, one of the second."""
+    pattern = np.random.default_rng(0).dirichlet(np.ones(4), (2, 2, 3, 4))  # (L, B, H, T, S)
+    ids = np.array([[1, 2, 1, 2], [5, 6, 6, 7]])
+    first, second = pattern[:, 0], pattern[:, 1]
+    copies = (first[:, :, 2, 0] + first[:, :, 3, 1] + second[:, :, 2, 1]) / 3
+    np.testing.assert_allclose(lens.duplicate_token_scores(pattern, ids), copies)
+    after = (first[:, :, 2, 1] + first[:, :, 3, 2] + second[:, :, 2, 2]) / 3
+    np.testing.assert_allclose(lens.induction_scores(pattern, ids), after)
+    steps = [p[:, :, t, t - 1] for p in (first, second) for t in (1, 2, 3)]
+    np.testing.assert_allclose(lens.previous_token_scores(pattern), np.mean(steps, axis=0))
+    assert np.isnan(lens.duplicate_token_scores(pattern, np.arange(8).reshape(2, 4))).all()
+
+
+def test_rollout_follows_the_layers_from_the_input_up():
+    pattern = np.random.default_rng(0).dirichlet(np.ones(5), (3, 2, 4, 5))  # (L, B, H, T, S)
+    for share in (0.5, 0.2):
+        for row in range(2):
+            layers = [share * np.eye(5) + (1 - share) * heads.mean(axis=0) for heads in pattern[:, row]]
+            np.testing.assert_allclose(lens.rollout(pattern, share)[row], layers[2] @ layers[1] @ layers[0])
+    np.testing.assert_allclose(lens.rollout(pattern), lens.rollout(pattern, 0.5))
+    halved = lens.rollout(np.where(np.tri(5), pattern, 0.0))  # rows that do not sum to one, as where keys were knocked out
+    np.testing.assert_allclose(halved.sum(-1), 1.0)
+
+
+def test_logit_lens_reads_every_layer_as_the_last(gpt):
+    """By hand: the last norm and the output matrix on each layer's stream."""
+    seen = lens.logit_lens(gpt, top=4, targets=IDS, input_ids=IDS)
+    with lens.record(gpt, "embed", "*.resid_post") as values:
+        gpt(input_ids=IDS)
+    norm = gpt.transformer.final_norm
+    assert seen.layers == ["embed", "layer 0", "layer 1", "layer 2"]
+    for i, stream in enumerate(values.values()):
+        centred = stream - stream.mean(-1, keepdims=True)
+        unit = centred / np.sqrt(centred.var(-1, keepdims=True) + 1e-5)
+        logits = (unit * norm.weight.data + norm.bias.data) @ gpt.transformer.tokens.weight.data.T
+        order = np.argsort(-logits, axis=-1)
+        shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        assert np.array_equal(seen.tokens[i], order[..., :4])
+        np.testing.assert_allclose(seen.probabilities[i], np.take_along_axis(shares, order[..., :4], -1), rtol=1e-4)
+        np.testing.assert_array_equal(seen.ranks[i], np.argmax(order == IDS[..., None], axis=-1))
+    lines = seen.text(lambda token: f"<{token}>" + "\n" * 20, row=1, width=9).splitlines()
+    assert len(lines) == 4 and all(len(line) == 20 + 9 * 17 for line in lines)
+    assert lines[3].startswith(f"{'layer 2':<20}" + f"<{seen.tokens[3, 1, 0, 0]}>\\n\\n"[:8])
+
+
+@pytest.mark.parametrize("against", [None, 3])
+def test_a_part_s_share_of_a_logit_is_its_way_through_the_frozen_norm(gpt, against):
+    with lens.record(gpt, "embed", "*.attn_out", "*.mlp_out", "blocks.2.resid_post") as values:
+        gpt(input_ids=IDS)
+    norm, words = gpt.transformer.final_norm, gpt.transformer.tokens.weight.data
+    row = words[7] if against is None else words[7] - words[against]
+    scale = np.sqrt(values["blocks.2.resid_post"][0, 5].var() + 1e-5)
+    found = lens.direct_logit_attribution(gpt, position=5, token=7, against=against, input_ids=IDS)
+    parts = [name for name in values if name != "blocks.2.resid_post"]
+    assert found.components == [*parts, "constant"]
+    for name, got in zip(parts, found.values):
+        part = values[name][0, 5]
+        np.testing.assert_allclose(got, ((part - part.mean()) / scale * norm.weight.data) @ row, rtol=1e-3, atol=1e-5)
+    lines = found.text(limit=3).splitlines()
+    assert [line.split()[0] for line in lines] == [found.components[i] for i in np.argsort(-np.abs(found.values))[:3]]
+    assert float(lines[0].split()[1]) == pytest.approx(found.values[np.argmax(np.abs(found.values))], abs=1e-4)
+
+
+def test_attribution_patching_is_the_slope_of_activation_patching():
+    """Along the way from the corrupted value to the clean one, at its start."""
+    tg.manual_seed(5)
+    model = tg.models.create("gpt2", n_layer=2, n_head=2, n_embd=16, vocab_size=60, n_positions=32, dtype=np.float64).eval()
+    clean, corrupted = {"input_ids": IDS[:, :5]}, {"input_ids": (IDS[:, :5] + 7) % 60}
+    metric = lambda out: (out.logits[0, -1, 5] - out.logits[1, -1, 6]) * 3
+    linear = lens.attribution_patching(model, clean, corrupted, metric, tap="attn.z")
+    with tg.no_grad(), lens.record(model, "*.attn.z") as values:
+        best = metric(model(**clean)).item()
+        good = dict(values)
+        worst = metric(model(**corrupted)).item()
+        bad, step = dict(values), 1e-5
+        for (i, t), got in np.ndenumerate(linear):
+            name, ends = f"blocks.{i}.attn.z", []
+            for sign in (1, -1):
+                moved = bad[name][:, t] + sign * step * (good[name] - bad[name])[:, t]
+                with lens.patch(model, {f"{name}[:, {t}]": moved}):
+                    ends.append(metric(model(**corrupted)).item())
+            np.testing.assert_allclose(got, (ends[0] - ends[1]) / (2 * step) / (best - worst), rtol=1e-5, atol=1e-9)
+    with pytest.raises(ValueError, match="attribution_patching: both runs have the same metric"):
+        lens.attribution_patching(model, clean, clean, metric)
+
+
+def test_what_is_kept_for_backward_is_counted_once():
+    """An array that two operations keep, or a view of one, is there once; parameters are there anyway."""
+    weight = tg.Tensor(np.ones((3, 4), np.float32), requires_grad=True)
+    with lens.trace() as tape:
+        x = weight * 2.0
+        (tg.exp(x) * x * x.reshape(4, 3).reshape(3, 4)).sum().backward()
+    assert [call.op for call in tape.calls] == ["multiply", "exp", "multiply", "reshape", "reshape", "multiply", "sum"]
+    kept, moved = ([getattr(call, key) for call in tape.calls] for key in ("saved", "moved"))
+    assert kept == [0, 48, 48, 0, 0, 48, 0]  # of both products one factor: the other is kept already, or lies in the same memory
+    assert moved == [96, 96, 144, 96, 96, 144, 48 + 4]
+    assert [call.parents for call in tape.calls] == [[], [0], [1, 0], [0], [3], [2, 4], [5]]
+
+
+def made_up(*calls):
+    """A profile of (operation, module, forward, backward, flops, moved)."""
+    report = lens.Profile()
+    for i, (op, module, forward, backward, flops, moved) in enumerate(calls):
+        report.calls.append(Call(i, op, module, [(2,)], [(2,)], "float32", forward, flops, moved, 8, backward, 2 * flops))
+    return report
+
+
+def test_a_profile_adds_up_by_operation_and_by_module():
+    report = made_up(("add", "a.b", 1e-3, 0.0, 10, 4_000_000), ("linear", "a.b", 2e-3, 6e-3, 4_000_000, 80),
+                     ("linear", "a.c", 1e-3, 1e-3, 8_000_000, 20), ("exp", "", 5e-3, 0.0, 1, 1))  # fmt: skip
+    rows = report.by_op()
+    assert [(row.name, row.calls) for row in rows] == [("linear", 2), ("exp", 1), ("add", 1)]
+    linear = rows[0]
+    assert (linear.forward, linear.backward, linear.seconds) == pytest.approx((3e-3, 7e-3, 1e-2))
+    assert (linear.flops, linear.backward_flops, linear.moved, linear.saved) == (12_000_000, 24_000_000, 100, 16)
+    limits = {"gflops": 8.0, "gbytes": 5.0}
+    assert linear.share(limits) == pytest.approx(12e6 / 8e9 / 3e-3)  # its products bind,
+    assert rows[2].share(limits) == pytest.approx(4e6 / 5e9 / 1e-3)  # and an addition's bytes
+    assert [row.name for row in report.by_module_rows()] == ["a.b", "(outside any module)", "a.c"]
+    assert [(row.name, row.calls) for row in report.by_module_rows(depth=1)] == [("a", 3), ("(outside any module)", 1)]
+    table = [line.split() for line in report.table(rows, limits).splitlines()]
+    assert table[1] == ["linear", "2", "3.00", "ms", "7.00", "ms", "62.5%", "4.0", "0.0", "50%"]
+    assert table[3] == ["add", "1", "1.00", "ms", "0.00", "ms", "6.2%", "0.0", "4.0", "80%"]
+    assert "exp" in report.text() and "exp" in report.text(limit=2) and "exp" not in report.text(limit=1)
+
+
+def test_a_tape_is_cut_where_asked():
+    tape = made_up(*[("add", "a", 1e-3, 0.0, 1, 1)] * 5, ("mul", "b", 1e-3, 2e-3, 1, 1))
+    for child, parent in ((1, 0), (2, 0), (5, 2)):
+        tape.calls[child].parents.append(parent)
+    lines = Tape.text(tape, limit=3).splitlines()
+    assert [line.split()[:2] for line in lines[2:5]] == [["0", "add"], ["1", "add"], ["2", "add"]] and lines[1] == "a"
+    assert lines[5] == "... 3 more" and lines[6] == "6 operations, 48 B kept for backward, forward 6.00 ms, backward 2.00 ms"
+    assert "more" not in Tape.text(tape, limit=6) and Tape.text(tape).count("\na\n") == Tape.text(tape).count("\nb\n") == 1
+    assert tape.svg().count("<rect") == 6 and tape.svg().count("<path") == 3 and "not drawn" not in tape.svg()
+    few = tape.svg(limit=3)
+    assert few.count("<rect") == 3 and few.count("<path") == 2 and "3 more operations not drawn" in few
+    spots = re.findall(r'<rect x="(\d+)" y="(\d+)"', tape.svg())
+    assert len(set(spots)) == 6, "no box lies on another"
+    assert re.findall(r"n\d+ -> n\d+", tape.dot()) == ["n0 -> n1", "n0 -> n2", "n2 -> n5"]
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 KB"), (1_250_000, "1.2 MB"), (3_456_000_000, "3.46 GB")])
+def test_sizes_are_said_in_their_unit(count, text):
+    assert size_text(count) == text
+
+
+@pytest.mark.parametrize("budget", [10_000, 2_000, 600])
+def test_a_pattern_is_packed_in_as_many_levels_as_fit(budget):
+    pattern = np.random.default_rng(0).dirichlet(np.ones(16), (2, 2, 16))
+    packed, levels = pack(pattern, budget)
+    codes = np.frombuffer(zlib.decompress(base64.b64decode(packed)), np.uint8).reshape(pattern.shape)
+    assert len(packed) <= budget and codes.max() <= levels - 1
+    assert np.abs(codes / (levels - 1) - np.sqrt(pattern)).max() <= 0.5 / (levels - 1) + 1e-12
+    assert levels == 64 or len(pack(pattern, 10**9)[0]) > budget
