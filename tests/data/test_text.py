@@ -220,6 +220,15 @@ def test_byte_order_mark_and_line_ends(tmp_path):
     assert text.read_text(path) == "one\ntwo\n"
 
 
+def test_the_place_of_a_bad_byte_counts_the_byte_order_mark(tmp_path):
+    path = tmp_path / "windows.txt"
+    for mark in (b"", b"\xef\xbb\xbf"):
+        path.write_bytes(mark + b"two\xffthree")
+        for read in (text.read_text, lambda path: list(Lines(path))):
+            with pytest.raises(ValueError, match=f"byte 0xff at offset {len(mark) + 3}"):
+                read(path)
+
+
 @pytest.mark.parametrize("name", ["f.txt", "f.txt.gz"])
 def test_files_of_any_size_are_read_piece_by_piece(tmp_path, name):
     """The place of a bad byte counts from the file's beginning."""

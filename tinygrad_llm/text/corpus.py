@@ -45,8 +45,9 @@ def decode(raw: bytes, path, offset: int = 0) -> str:
     try:
         return raw.decode("utf-8" if offset else "utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
+        at = len(raw) - len(error.object) + error.start  # the codec counts from behind a byte order mark
         raise ValueError(
-            f"{path} is not UTF-8 (byte {raw[error.start]:#04x} at offset {offset + error.start}); "
+            f"{path} is not UTF-8 (byte {raw[at]:#04x} at offset {offset + at}); "
             "if it is Latin-1, convert it with  iconv -f LATIN1 -t UTF-8"
         ) from None
 
