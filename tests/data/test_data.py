@@ -60,7 +60,7 @@ def test_splits_lose_nothing(n, fraction):
 
 def test_token_file(tmp_path):
     path = tmp_path / "tokens.bin"
-    for vocab, width in ((300, 2), (70_000, 4)):
+    for vocab, width in ((300, 2), (1 << 16, 2), ((1 << 16) + 1, 4), (70_000, 4)):
         pieces = [np.arange(10), np.array([vocab - 1]), np.arange(5)]
         assert data.write_tokens(path, pieces, vocab) == 16
         tokens = data.TokenFile(path)
@@ -124,6 +124,7 @@ def test_an_epoch_has_each_example_once(items, batch):
     seen = [x for _ in range(3 * items) for x in source.draw(batch)]
     for epoch in range(2):
         assert sorted(seen[epoch * items : (epoch + 1) * items]) == list(range(items))
+    assert source.epoch == (3 * items * batch - 1) // items
 
 
 def test_examples_refuse_other_data():
@@ -141,6 +142,10 @@ def test_by_length(lengths, batch):
     lengths = np.asarray(lengths)
     order = np.concatenate(data.by_length(lengths, batch))
     assert (np.diff(lengths[order]) >= 0).all(), "without shuffling, neighbours in length share a batch"
+
+
+def test_of_no_examples_there_are_no_batches():
+    assert data.by_length([], 4) == data.by_length([], 4, np.random.default_rng(0)) == []
 
 
 def test_by_length_pads_little():
