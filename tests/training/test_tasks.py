@@ -2,17 +2,19 @@
 
 import gzip
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tests.training.small import TEXT, prepared
 from tinygrad_llm import models, training
+from tinygrad_llm import text as texts
 from tinygrad_llm.data import IGNORE
 from tinygrad_llm.training import prepare
 from tinygrad_llm.training.families import RECIPES, recipe_for
 from tinygrad_llm.training.samples import sample
-from tinygrad_llm.training.whole_file import evaluate_file
+from tinygrad_llm.training.whole_file import class_names, evaluate_file
 
 WINDOWED = ["gpt2", "gpt", "gpt3", "llama", "roberta", "electra", "t5", "bart", "bert", "albert"]
 
@@ -123,6 +125,19 @@ def test_a_short_file_is_evaluated_too(family, tmp_path):
         assert evaluate_file(model, data.tokenizer, tmp_path / "corpus.txt")["tokens"] > 0
 
 
+@pytest.mark.parametrize("objective", ["causal", "masked", "masked+next_sentence", "translation", "classification"])
+def test_a_file_is_evaluated_in_batches_of_the_size_that_was_asked_for(objective, tmp_path):
+    """All of it, also where there is more than a training looks at between its steps."""
+    lines = TEXT * 2 if objective in ("causal", "masked", "masked+next_sentence") else "ham\thello there\nspam\tbuy\n" * 300
+    (tmp_path / "f").write_text(lines)
+    choices = prepare.DataChoices(objective, "seq2seq" if objective == "translation" else "bert", 16, eval_batch=5, whole=True)
+    data = prepare.prepare(tmp_path / "f", None, choices)
+    batches = data.task.evaluation()
+    assert all(len(batch["input_ids"]) == 5 for batch in batches[:-1]) and 0 < len(batches[-1]["input_ids"]) <= 5
+    if "\t" in lines:
+        assert sum(len(batch["labels"]) for batch in batches) == 600
+
+
 def test_few_pairs_are_evaluated_too(tmp_path):
     (tmp_path / "f").write_text("one\ttwo\n")
     data = prepare.prepare(tmp_path / "f", None, prepare.DataChoices("translation", "seq2seq", 16, whole=True))
@@ -228,3 +243,53 @@ def test_a_sample_of_a_text_in_which_nothing_was_masked(seed, tmp_path, monkeypa
     masked, guessed, truth = sample(model, data.task, data.tokenizer).splitlines()
     assert truth == f"text    {data.tokenizer.decode(text[seed, 1:-1])!r}"
     assert masked.count("[MASK]") == 1 and "[MASK]" not in truth and guessed.startswith("model")
+
+
+def test_classes_that_are_numbers_stand_in_their_order(tmp_path):
+    """2 before 10, and numbers before names; a text may have tabs of its own."""
+    (tmp_path / "f").write_text("".join(f"{label}\tsome\ttext\n" for label in ("10", "b", "9", "-1", "a")) * 4)
+    data = prepare.prepare(tmp_path / "f", None, prepare.DataChoices("classification", "bert", 16))
+    assert data.info["labels"] == ["-1", "9", "10", "a", "b"]
+    ids, label = data.task.source.items[0]
+    assert data.tokenizer.decode(ids) == "some\ttext" and label == 2
+
+
+def test_a_class_in_every_line_is_none(tmp_path):
+    """Two classes are few enough for two lines; one alone leaves nothing to tell apart."""
+    choices = prepare.DataChoices("classification", "bert", 16)
+    (tmp_path / "f").write_text("ham\thello\nspam\tbuy\nham\thi\n")
+    assert prepare.prepare(tmp_path / "f", None, choices).info["labels"] == ["ham", "spam"]
+    (tmp_path / "f").write_text("ham\thello\n" * 9)
+    with pytest.raises(ValueError, match="1 different labels in 9 lines"):
+        prepare.prepare(tmp_path / "f", None, choices)
+
+
+def test_documents_are_paragraphs_of_a_few_sentences():
+    """One of a single sentence goes on with the next; a long one is cut, and a sentence left over is no document."""
+    text = "One. Two!\n \nalone?\n\nthree; four: five. six.\nseven\nlast"
+    assert prepare.documents(text, longest=3, least=2) == [["One.", "Two!"], ["alone?", "three;", "four:"], ["five.", "six.", "seven"]]
+    assert [len(d) for d in prepare.documents("word. " * 61 + "\n\n", least=1)] == [30, 30]
+    with pytest.raises(ValueError, match="the text has 2 paragraphs .* need at least 3"):
+        prepare.documents("a. b.\n\nc. d.", least=3)
+
+
+def test_what_stands_in_a_file_of_pairs(tmp_path):
+    """Spaces around a text and what follows a second tab are none of it; a pair with one side empty is none."""
+    (tmp_path / "f").write_text("one \t eins\tnoun\n\tzwei\nthree\t\n\nfour\tvier\n")
+    assert prepare.read_pairs(tmp_path / "f", least=2) == [("one", "eins"), ("four", "vier")]
+    (tmp_path / "g").write_text("eins\n")
+    with pytest.raises(ValueError, match=r"f has 5 lines and .*g has 1; they must be translations line by line"):
+        prepare.read_pairs(tmp_path / "f", tmp_path / "g")
+
+
+def test_only_marks_that_are_tokens_end_sentences():
+    tokenizer = texts.train("chars", "abc. d!\n", style="bert")  # which has no question mark, and says [UNK] for it
+    assert prepare.sentence_ends(tokenizer) == [int(tokenizer.encode(mark)[0]) for mark in ".!\n"]
+    assert prepare.sentence_ends(texts.train("chars", "abc")) == []
+
+
+def test_names_of_classes_are_those_that_somebody_gave():
+    named = lambda names: class_names(SimpleNamespace(extra={"id2label": names}))
+    assert named({"10": "k", "2": "c", "0": "a"}) == ["a", "c", "k"]
+    assert named({"0": "LABEL_0", "1": "LABEL_1"}) is None and named({"0": "LABEL_1", "1": "LABEL_0"}) == ["LABEL_1", "LABEL_0"]
+    assert named({}) is None

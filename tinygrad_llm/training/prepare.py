@@ -168,6 +168,7 @@ def prepare_translation(path, target, choices: DataChoices, tokenizer) -> Prepar
         seed=choices.seed,
         label_smoothing=choices.label_smoothing,
         eval_examples=None if choices.whole else 256,
+        eval_batch=choices.eval_batch,
     )
     longest = max(max(len(s), len(t)) for s, t in encoded)
     return Prepared(task, tokenizer, {"pairs": len(pairs), "longest": longest})
@@ -228,6 +229,7 @@ def prepare_classification(path, choices: DataChoices, tokenizer) -> Prepared:
     examples = [(tokenizer.encode(t), names.index(label)) for label, t in rows]
     train, held = split(examples, choices)
     task = ClassificationTask(
-        train, held, choices.context, tokenizer, seed=choices.seed, eval_examples=None if choices.whole else 512
-    )
+        train, held, choices.context, tokenizer, seed=choices.seed, eval_examples=None if choices.whole else 512,
+        eval_batch=choices.eval_batch,
+    )  # fmt: skip
     return Prepared(task, tokenizer, {"examples": len(rows), "labels": names})
