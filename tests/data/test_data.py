@@ -58,6 +58,16 @@ def test_splits_lose_nothing(n, fraction):
     assert len(held) == min(max(1, round(n * fraction)), n - 1)
 
 
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 1.5, float("nan")])
+def test_a_split_leaves_something_on_both_sides(fraction):
+    for split in (data.split_ids, data.split_items):
+        with pytest.raises(ValueError, match="fraction: expected a number between 0 and 1"):
+            split(list(range(10)), fraction)
+    with pytest.raises(ValueError, match="at least 2 examples to split, got 1"):
+        data.split_items([1])
+    assert [len(part) for part in data.split_ids(range(40))] == [len(part) for part in data.split_items(list(range(40)))] == [36, 4]
+
+
 def test_token_file(tmp_path):
     path = tmp_path / "tokens.bin"
     for vocab, width in ((300, 2), (1 << 16, 2), ((1 << 16) + 1, 4), (70_000, 4)):
@@ -156,7 +166,7 @@ def test_by_length_pads_little():
     assert padding(data.by_length(lengths, 20, rng)) < 0.1 * padding(in_order)
 
 
-@pytest.mark.parametrize("values", [[0.5, 1.0], [float("nan")], [float("inf")], [1e30], ["a"], [None]], ids=repr)
+@pytest.mark.parametrize("values", [[0.5, 1.0], [float("nan")], [float("inf")], [1e30], [2.0**63], ["a"], [None]], ids=repr)
 def test_what_is_no_id_is_refused_and_not_cut_to_one(values, tmp_path):
     for take in (lambda v: data.pad([v]), lambda v: data.pad_labels([v]), lambda v: data.pack([v], 1),
                  lambda v: data.Windows(np.array(v), 1).draw(1 << 6), lambda v: data.write_tokens(tmp_path / "x", [v], 9)):  # fmt: skip
@@ -167,6 +177,7 @@ def test_what_is_no_id_is_refused_and_not_cut_to_one(values, tmp_path):
 
 def test_whole_numbers_and_small_integers_are_ids():
     assert data.pad([np.concatenate([[], [3, 4]])])[0].tolist() == [[3, 4]]  # floats, as NumPy joins them
+    assert data.pad([[2.0**62]])[0].tolist() == [[2**62]]
     assert data.Windows(np.arange(9, dtype=np.uint8), 4).draw(2).dtype == np.int64
 
 
