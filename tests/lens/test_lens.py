@@ -671,6 +671,8 @@ def test_readings_want_ids_of_the_run(gpt):
         for ids in (IDS[0], IDS[:, :4], IDS[:1]):
             with pytest.raises(ValueError, match=r"expected ids of shape \(2, 17\)"):
                 scores(pattern, ids)
+        with pytest.raises(ValueError, match="and 9 keys"):
+            scores(pattern[..., :9], IDS)
 
 
 def test_figures_show_the_numbers_and_any_token(gpt):
@@ -722,6 +724,9 @@ def test_distance_and_entropy_of_heads_that_look_at_one_key():
     pattern = np.stack([[back, ahead], [ahead, back]])[:, None].repeat(2, axis=1)  # (2 layers, 2 texts, 2 heads, 6, 6)
     np.testing.assert_allclose(lens.distance(pattern), [[9 / 6, 12 / 6], [12 / 6, 9 / 6]])
     np.testing.assert_array_equal(lens.entropy(pattern), np.zeros((2, 2)))
+    pattern = np.random.default_rng(0).dirichlet(np.ones(6), (3, 2, 4, 6))  # (L, B, H, T, S)
+    by_hand = [[np.mean([-row @ np.log(row) for row in pattern[i, :, h].reshape(12, 6)]) for h in range(4)] for i in range(3)]
+    np.testing.assert_allclose(lens.entropy(pattern), by_hand)
 
 
 def test_scores_are_means_over_texts_and_those_of_their_queries_that_have_such_a_place():
@@ -736,6 +741,18 @@ def test_scores_are_means_over_texts_and_those_of_their_queries_that_have_such_a
     steps = [p[:, :, t, t - 1] for p in (first, second) for t in (1, 2, 3)]
     np.testing.assert_allclose(lens.previous_token_scores(pattern), np.mean(steps, axis=0))
     assert np.isnan(lens.duplicate_token_scores(pattern, np.arange(8).reshape(2, 4))).all()
+
+
+def test_heads_are_detected_on_tokens_that_come_twice(gpt):
+    ids = lens.repeated_tokens(50, 6, 3, np.random.default_rng(1))
+    assert ids.shape == (3, 12) and np.array_equal(ids[:, :6], ids[:, 6:]) and not np.array_equal(ids[0], ids[1])
+    assert lens.repeated_tokens(2, 99, 1).max() == 1
+    ids = lens.repeated_tokens(60, 5, 2, np.random.default_rng(1))
+    found, pattern = lens.detect_heads(gpt, length=5, batch=2, rng=np.random.default_rng(1)), lens.patterns(gpt, input_ids=ids)
+    assert list(found) == ["previous", "duplicate", "induction"]
+    np.testing.assert_array_equal(found["previous"], lens.previous_token_scores(pattern))
+    np.testing.assert_array_equal(found["duplicate"], lens.duplicate_token_scores(pattern, ids))
+    np.testing.assert_array_equal(found["induction"], lens.induction_scores(pattern, ids))
 
 
 def test_rollout_follows_the_layers_from_the_input_up():

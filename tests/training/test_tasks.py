@@ -42,6 +42,22 @@ def test_tasks_resume(family, tmp_path):
     assert all(np.array_equal(a[k], b[k]) for k in a)
 
 
+@pytest.mark.parametrize("objective", prepare.OBJECTIVES)
+def test_what_is_drawn_hangs_on_the_seed(objective, tmp_path):
+    lines = "ham\thello there\nspam\tbuy now\n" * 20 if objective in ("translation", "classification") else TEXT
+    (tmp_path / "f").write_text(lines)
+    style = "t5" if objective in ("translation", "span_corruption", "text_infilling") else "bert"
+    one, same, other = (prepare.prepare(tmp_path / "f", None, prepare.DataChoices(objective, style, 16, seed=seed)).task.draw(8)
+                        for seed in (1, 1, 2))  # fmt: skip
+    assert all(np.array_equal(one[k], same[k]) for k in one)
+    assert any(one[k].shape != other[k].shape or not np.array_equal(one[k], other[k]) for k in one)
+
+
+def test_a_long_context_has_markers_for_all_its_spans(tmp_path):
+    data, _ = prepared("t5", TEXT * 2, tmp_path, context=600)
+    assert data.task.draw(2)["input_ids"].shape[0] == 2
+
+
 @pytest.mark.parametrize("family", ["t5", "bart", "transformer"])
 @pytest.mark.parametrize("objective", ["text_infilling", "span_corruption"])
 def test_encoder_decoders_learn_each_others_objectives(family, objective, tmp_path):
@@ -282,10 +298,12 @@ def test_what_stands_in_a_file_of_pairs(tmp_path):
         prepare.read_pairs(tmp_path / "f", tmp_path / "g")
 
 
-def test_only_marks_that_are_tokens_end_sentences():
+def test_only_marks_that_are_tokens_end_sentences(tmp_path):
     tokenizer = texts.train("chars", "abc. d!\n", style="bert")  # which has no question mark, and says [UNK] for it
     assert prepare.sentence_ends(tokenizer) == [int(tokenizer.encode(mark)[0]) for mark in ".!\n"]
     assert prepare.sentence_ends(texts.train("chars", "abc")) == []
+    data, _ = prepared("bart", tmp_path=tmp_path)
+    assert len(data.task.ends) == 3 and data.task.ends == prepare.sentence_ends(data.tokenizer)
 
 
 def test_names_of_classes_are_those_that_somebody_gave():
