@@ -838,6 +838,7 @@ def test_what_is_kept_for_backward_is_counted_once():
     kept, moved = ([getattr(call, key) for call in tape.calls] for key in ("saved", "moved"))
     assert kept == [0, 48, 48, 0, 0, 48, 0]  # of both products one factor: the other is kept already, or lies in the same memory
     assert moved == [96, 96, 144, 96, 96, 144, 48 + 4]
+    assert {call.dtype for call in tape.calls} == {"float32"}
     assert [call.parents for call in tape.calls] == [[], [0], [1, 0], [0], [3], [2, 4], [5]]
 
 
@@ -879,8 +880,10 @@ def test_a_tape_is_cut_where_asked():
     assert tape.svg().count("<rect") == 6 and tape.svg().count("<path") == 3 and "not drawn" not in tape.svg()
     few = tape.svg(limit=3)
     assert few.count("<rect") == 3 and few.count("<path") == 2 and "3 more operations not drawn" in few
-    spots = re.findall(r'<rect x="(\d+)" y="(\d+)"', tape.svg())
+    spots = [(int(x), int(y)) for x, y in re.findall(r'<rect x="(\d+)" y="(\d+)"', tape.svg())]
     assert len(set(spots)) == 6, "no box lies on another"
+    y = [y for _, y in spots]
+    assert 0 < y[0] == y[3] == y[4] < 44 and y[0] + 44 < y[1] == y[2] and y[2] + 44 < y[5], "what uses a result stands below it"
     assert re.findall(r"n\d+ -> n\d+", tape.dot()) == ["n0 -> n1", "n0 -> n2", "n2 -> n5"]
 
 

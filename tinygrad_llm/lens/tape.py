@@ -139,7 +139,7 @@ class Tape(Observer):
         calls = self.calls[:limit]
         depth: dict[int, int] = {}
         for c in calls:
-            depth[c.index] = 1 + max((depth[p] for p in c.parents if p in depth), default=-1)
+            depth[c.index] = 1 + max((depth[p] for p in c.parents), default=-1)
         column: dict[int, int] = {}
         used: dict[int, int] = {}
         for c in calls:
@@ -155,11 +155,9 @@ class Tape(Observer):
         ]
         for c in calls:
             x, y = spot[c.index]
-            for p in c.parents:
-                if p in spot:
-                    px, py = spot[p]
-                    parts.append(f'<path d="M{px + 85} {py + 44} C{px + 85} {py + 58} {x + 85} {y - 14} {x + 85} {y}" '
-                                 'fill="none" stroke="#888" stroke-width="1"/>')  # fmt: skip
+            for px, py in (spot[p] for p in c.parents):
+                parts.append(f'<path d="M{px + 85} {py + 44} C{px + 85} {py + 58} {x + 85} {y - 14} {x + 85} {y}" '
+                             'fill="none" stroke="#888" stroke-width="1"/>')  # fmt: skip
         for c in calls:
             x, y = spot[c.index]
             times = f"forward {c.forward * 1e6:.0f} us, backward {c.backward * 1e6:.0f} us"
