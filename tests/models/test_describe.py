@@ -52,6 +52,32 @@ def test_describe_reads_a_folder_and_a_number(tmp_path):
     assert "642 cards" in tg.models.describe("1.8e12").text()
 
 
+@pytest.mark.parametrize(("number", "count"), [("1_750", 1750), ("1,750,000", 1_750_000), ("1.75e3", 1750), ("2E+4", 20_000), ("7", 7)])
+def test_a_number_of_parameters_may_be_written_in_any_way(number, count):
+    found = tg.models.describe(number, card_gb=1e-6, bytes_per_parameter=2.0)
+    assert found.parameters == count and not found.parts and found.training is None
+    assert [n for what, each, n in found.cards() if each == 2.0] == [-(-2 * count // 1000)] * 2
+
+
+@pytest.mark.parametrize(("number", "message"), [("0.5", "at least one parameter"), ("0", "at least one parameter"), ("1e999", "more parameters")])
+def test_a_number_of_parameters_that_is_none(number, message):
+    with pytest.raises(ValueError, match=message):
+        tg.models.describe(number)
+
+
+def test_bytes_are_said_in_their_unit():
+    """In powers of ten, as cards are sold."""
+    sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 30, "n_positions": 8}
+    found = tg.models.describe("gpt2", batch=3, context=4, **sizes)
+    row = next(line.split() for line in found.text().splitlines() if line.startswith("  fp32"))
+    memory = found.memory()["fp32"]
+    assert row[1:3] == [f"{memory['weights'] / 1e3:.4g}", "kB"] and memory["gradients"] == memory["weights"] == 4 * found.parameters
+    assert memory["activations"] == 4 * found.kept_per_token * 12 and memory["cache"] == 4 * 2 * 2 * 12 * 12
+    assert "2 · 12×12" in found.text() and f"{found.parameters:,} parameters" in found.text()
+    shares = [float(line.split()[-1][:-1]) for line in found.text().splitlines() if line.startswith("  ") and line.endswith("%")]
+    assert len(shares) == len(found.parts) and sum(shares) == pytest.approx(100, abs=0.05 * len(shares))
+
+
 @pytest.mark.parametrize("bad", [{"batch": 0}, {"context": -1}, {"card_gb": 0.0}, {"bytes_per_parameter": float("inf")}])
 def test_describe_refuses_nonsense(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):

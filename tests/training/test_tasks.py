@@ -89,6 +89,7 @@ def test_translation_pairs(tmp_path):
     (tmp_path / "pairs.tsv").write_text("\n".join(lines))
     choices = prepare.DataChoices("translation", "seq2seq", 16)
     data = prepare.prepare(tmp_path / "pairs.tsv", None, choices)
+    assert data.info == {"pairs": 40, "longest": 9} and data.task.smoothing == choices.label_smoothing == 0.1
     batch = data.task.draw(4)
     eos = data.tokenizer.special["eos"]
     for ids, mask, labels in zip(batch["input_ids"], batch["attention_mask"], batch["labels"]):
@@ -166,6 +167,7 @@ def test_few_paragraphs_hold_out_a_stranger(family, paragraphs, tmp_path):
     """Next-sentence prediction draws from another document, so that one alone cannot be evaluated."""
     data, _ = prepared(family, "the fox jumps. it is quick.\n\n" * paragraphs, tmp_path)
     assert len(data.task.held) == 2 and len(data.task.train) == paragraphs - 2
+    assert data.info["documents"] == paragraphs and data.info["tokens"] == len("the fox jumps.it is quick.") * paragraphs
     data.task.evaluation()
 
 
