@@ -882,7 +882,10 @@ def test_a_tape_is_cut_where_asked():
     assert few.count("<rect") == 3 and few.count("<path") == 2 and "3 more operations not drawn" in few
     spots = [(int(x), int(y)) for x, y in re.findall(r'<rect x="(\d+)" y="(\d+)"', tape.svg())]
     assert len(set(spots)) == 6, "no box lies on another"
-    y = [y for _, y in spots]
+    x, y = zip(*spots)
+    width, height = map(int, re.search(r'viewBox="0 0 (\d+) (\d+)"', tape.svg()).groups())
+    assert max(x) + 170 <= width < max(x) + 220 and max(y) + 44 <= height < max(y) + 94, "the drawing ends where its boxes do"
+    assert 0 < x[0] == x[1] == x[5] and x[2] == x[3] == x[0] + (x[4] - x[0]) / 2 < x[0] + 200
     assert 0 < y[0] == y[3] == y[4] < 44 and y[0] + 44 < y[1] == y[2] and y[2] + 44 < y[5], "what uses a result stands below it"
     assert re.findall(r"n\d+ -> n\d+", tape.dot()) == ["n0 -> n1", "n0 -> n2", "n2 -> n5"]
 

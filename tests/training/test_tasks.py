@@ -126,6 +126,7 @@ def test_a_whole_file_gives_one_answer(family, tmp_path):
     evaluate = lambda n: evaluate_file(model, data.tokenizer, tmp_path / "corpus.txt", batch=n, run=tmp_path)
     answers = [evaluate(n) for n in (1, 7, 64)]
     assert len({a["tokens"] for a in answers}) == 1
+    assert ("accuracy" in answers[0]) == (family == "roberta")  # the only one of them that fills masks alone
     assert [a["loss"] for a in answers[1:]] == pytest.approx([answers[0]["loss"]] * 2, rel=1e-5)
     (tmp_path / "corpus.txt").write_text(TEXT * 2)
     assert evaluate(64)["tokens"] == pytest.approx(2 * answers[0]["tokens"], rel=0.05)
@@ -153,6 +154,16 @@ def test_a_file_is_evaluated_in_batches_of_the_size_that_was_asked_for(objective
     assert all(len(batch["input_ids"]) == 5 for batch in batches[:-1]) and 0 < len(batches[-1]["input_ids"]) <= 5
     if "\t" in lines:
         assert sum(len(batch["labels"]) for batch in batches) == 600
+
+
+def test_the_first_token_of_a_text_is_given(tmp_path):
+    data, model = prepared("gpt2", tmp_path=tmp_path)
+    (tmp_path / "corpus.txt").write_text("the")
+    found = evaluate_file(model, data.tokenizer, tmp_path / "corpus.txt")
+    assert found["tokens"] == 2 and found["loss_per_char"] == pytest.approx(found["loss"])
+    (tmp_path / "corpus.txt").write_text("t")
+    with pytest.raises(ValueError, match="1 token, and the first one is not predicted"):
+        evaluate_file(model, data.tokenizer, tmp_path / "corpus.txt")
 
 
 def test_few_pairs_are_evaluated_too(tmp_path):
