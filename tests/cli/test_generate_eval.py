@@ -12,6 +12,7 @@ from tests.cli.conftest import short
 from tests.cli.test_inspect_describe import page_data
 from tests.training.small import TEXT
 from tinygrad_llm import models, text
+from tinygrad_llm.cli.generate import Stream
 from tinygrad_llm.generate import fill_mask
 
 
@@ -153,6 +154,20 @@ def test_a_mask_takes_the_space_before_it_where_the_tokenizer_says_so(files, run
     wanted = fill_mask(model, [cls, *tokenizer.encode("the"), mask, *tokenizer.encode(" fox"), sep], mask)[0][0]
     code, out, _ = run("generate", tmp_path, "--prompt", "the <mask> fox")
     assert code == 0 and out == "mask 1: " + "  ".join(f"{tokenizer.decode([t])!r} {p:.1%}" for t, p in wanted) + "\n"
+
+
+def test_a_character_is_shown_when_all_its_bytes_have_come(capsys):
+    out, shown = Stream(text.train("bytes", ""), "\n\na"), []
+    for byte in "é€ x".encode():
+        out(np.array([[byte]]))
+        shown.append(capsys.readouterr().out)
+    assert shown == ["a", "é", "", "", "€", " ", "x"]  # the first with the prompt, whose empty lines are not shown
+    out(np.frombuffer(b"y" * 100, np.uint8))
+    out(np.array([ord(" ")]))
+    assert len(out.ids) == 1, "of a long text only the end is decoded again"
+    out(np.array([ord("z"), "é".encode()[0]]))
+    out.close()
+    assert capsys.readouterr().out == "y" * 100 + " z\ufffd\n"
 
 
 def test_a_text_begins_with_what_the_vocabulary_has(train, run, tmp_path):

@@ -53,6 +53,13 @@ def test_debug_shows_the_traceback(failing, argv):
         cli.main(argv)
 
 
+def test_what_follows_two_dashes_is_no_flag(capsys):
+    assert cli.main(["describe", "--", "--debug"]) == 1
+    assert "no model named '--debug'" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="no model named '-x'"):
+        cli.main(["--debug", "describe", "--", "-x"])
+
+
 def test_usage(failing, capsys):
     assert cli.main(["fail"]) == 0
     assert cli.main([]) == 2

@@ -11,10 +11,11 @@ from tests.training.small import TEXT, prepared
 from tinygrad_llm import models, training
 from tinygrad_llm import text as texts
 from tinygrad_llm.data import IGNORE
-from tinygrad_llm.training import prepare
+from tinygrad_llm.models.registry import skeleton_of
+from tinygrad_llm.training import prepare, samples
 from tinygrad_llm.training.families import RECIPES, recipe_for
 from tinygrad_llm.training.samples import sample
-from tinygrad_llm.training.whole_file import class_names, evaluate_file
+from tinygrad_llm.training.whole_file import class_names, evaluate_file, guess_objective
 
 WINDOWED = ["gpt2", "gpt", "gpt3", "llama", "roberta", "electra", "t5", "bart", "bert", "albert"]
 
@@ -324,3 +325,50 @@ def test_names_of_classes_are_those_that_somebody_gave():
     assert named({"10": "k", "2": "c", "0": "a"}) == ["a", "c", "k"]
     assert named({"0": "LABEL_0", "1": "LABEL_1"}) is None and named({"0": "LABEL_1", "1": "LABEL_0"}) == ["LABEL_1", "LABEL_0"]
     assert named({}) is None
+
+
+@pytest.mark.parametrize(("name", "head", "plain", "pairs"), [
+    ("gpt2", "causal_lm", "causal", "causal"), ("llama-7b", "causal_lm", "causal", "causal"),
+    ("bert-base", "masked_lm", "masked", "masked"), ("roberta-base", "sequence_classification", "classification", "classification"),
+    ("t5-small", "seq2seq_lm", "span_corruption", "translation"), ("bart-base", "seq2seq_lm", "text_infilling", "translation"),
+    ("transformer-base", "seq2seq_lm", "translation", "translation"),
+])  # fmt: skip
+def test_what_a_head_is_for(name, head, plain, pairs, tmp_path):
+    """An encoder-decoder translates where a file's first line has a tab, or another file has the other language."""
+    model = skeleton_of(name, head=head)
+    (tmp_path / "text").write_text("one\ntwo\tzwei\n")
+    (tmp_path / "pairs").write_text("one\teins\ntwo\tzwei\n")
+    assert guess_objective(model, tmp_path / "text", None) == plain
+    assert guess_objective(model, tmp_path / "pairs", None) == guess_objective(model, tmp_path / "text", "other") == pairs
+    with pytest.raises(ValueError, match="BertModel: eval scores the objectives causal, .*; this head has none of them"):
+        guess_objective(skeleton_of("bert-base"), tmp_path / "text", None)
+
+
+def test_beyond_the_context_the_last_half_of_it_is_the_prompt(monkeypatch):
+    seen = []
+
+    def generate(model, ids, max_new_tokens, **options):
+        seen.append((ids.tolist(), max_new_tokens))
+        return np.append(ids, 100 + len(seen) * 10 + np.arange(max_new_tokens))[None]
+
+    monkeypatch.setattr(samples, "generate", generate)
+    model = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=8))
+    out = samples.continue_ids(model, np.arange(5), 12, None).tolist()
+    assert out == [0, 1, 2, 3, 4, 110, 111, 112, 120, 121, 122, 123, 130, 131, 132, 133, 140]
+    assert seen == [(out[:5], 3), (out[4:8], 4), (out[8:12], 4), (out[12:16], 1)]
+    seen.clear()
+    del model.config.max_position_embeddings
+    assert len(samples.continue_ids(model, np.arange(5), 12, None)) == 17 and len(seen) == 1
+
+
+def test_a_sample_of_a_translation_shows_texts_without_their_padding(tmp_path):
+    """The shortest source, which is padded to the length of the others."""
+    lines = "".join(f"{'many ' * (i % 5)}apples\t{'viele ' * (i % 3)}Äpfel\n" for i in range(40))
+    data, model = prepared("transformer", lines, tmp_path, context=48)
+    batch, special = data.task.evaluation()[0], data.tokenizer.special
+    words = int(batch["attention_mask"][0].sum())
+    assert words < batch["input_ids"].shape[1]
+    new = model.generate(batch["input_ids"][:1, :words], max_new_tokens=len(batch["labels"][0]), eos_token_id=special["eos"])[0, 1:]
+    shown = (batch["input_ids"][0, :words], batch["labels"][0][batch["labels"][0] >= 0], new[: np.argmax(np.append(new, special["eos"]) == special["eos"])])
+    lines = [f"{name:8}{data.tokenizer.decode(ids)!r}" for name, ids in zip(("source", "target", "model"), shown)]
+    assert sample(model, data.task, data.tokenizer).splitlines() == lines and "<pad>" not in lines[0] + lines[1]
