@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ import pytest
 import kernels
 from tests.cli.conftest import short
 from tests.cli.test_inspect_describe import page_data
-from tests.training.small import TEXT
+from tests.training.small import TEXT, prepared
 from tinygrad_llm import models, text
-from tinygrad_llm.cli.generate import Stream
+from tinygrad_llm.cli.generate import Stream, tell_if_full
 from tinygrad_llm.generate import fill_mask
+from tinygrad_llm.training import samples
 
 
 def test_generate(train, corpus, run, tmp_path):
@@ -72,7 +74,7 @@ def test_a_text_longer_than_the_context(train, corpus, run, tmp_path):
     assert run(*lookup, "--stop", "ZZZ")[:2] == run(*lookup)[:2]
     code, out, err = run(*words, "--beams", 2)
     room = re.search(r"context is full after (\d+) of 60 tokens", err)
-    assert code == 0 and room and len(out) == 4 + int(room[1]) + 1
+    assert code == 0 and room and int(room[1]) == 16 + 1 - 4 and len(out) == 4 + 13 + 1  # the last token is not read
     code, out, err = run(*words, "--temperature", 1e-40)
     assert code == 0 and out == run(*words, "--temperature", 0)[1] and err == ""
 
@@ -168,6 +170,46 @@ def test_a_character_is_shown_when_all_its_bytes_have_come(capsys):
     out(np.array([ord("z"), "é".encode()[0]]))
     out.close()
     assert capsys.readouterr().out == "y" * 100 + " z\ufffd\n"
+
+
+@pytest.mark.parametrize("family", ["gpt2", "t5"])
+def test_what_the_flags_say_reaches_the_generator(family, run, tmp_path, monkeypatch):
+    data, model = prepared(family, tmp_path=tmp_path)
+    model.save(tmp_path / "model")
+    data.tokenizer.save(tmp_path / "model")
+    asked, fox = [], data.tokenizer.encode("fox")
+
+    def generate(model, ids, **options):
+        asked.append(options)
+        special = data.tokenizer.special
+        if options.get("stream"):
+            options["stream"](fox)
+        return (np.append(ids, fox) if family == "gpt2" else np.array([0, special["extra_0"], *fox, special["eos"]]))[None]
+
+    monkeypatch.setattr("tinygrad_llm.generate.generate", generate)
+    monkeypatch.setattr(samples, "generate", generate)
+    words = ["generate", tmp_path / "model", "--prompt", "the ", "--tokens", 3, "--repetition-penalty", 1.2, "--seed", 5]
+    shown = "the fox\n" if family == "gpt2" else "<extra_id_0>fox\n"  # of what is special, T5's markers of spans alone
+    wanted = {"max_new_tokens": 3, "do_sample": True, "temperature": 0.5, "top_k": 4, "top_p": 0.9, "min_p": 0.1,
+              "repetition_penalty": 1.2, "stop_strings": ["zzz"]}  # fmt: skip
+    flags = [["--temperature", 0.5, "--top-k", 4, "--top-p", 0.9, "--min-p", 0.1, "--stop", "zzz"], ["--beams", 2, "--length-penalty", 0.5]]
+    for more, options in zip(flags, (wanted, {"num_beams": 2, "length_penalty": 0.5, "repetition_penalty": 1.2})):
+        assert run(*words, *more) == (0, shown, "")
+        got = asked.pop()
+        assert {name: got.get(name) for name in options} == options
+        assert got["rng"].bit_generator.state == np.random.default_rng(5).bit_generator.state
+    assert "do_sample" not in got
+    if family == "gpt2":
+        assert run(*words, "--lookup", 4) == (0, shown, "") and asked[0]["prompt_lookup_num_tokens"] == 4
+        assert "do_sample" not in asked[0]
+        run(*words)
+        assert asked[1]["do_sample"] and asked[1]["temperature"] == 0.8
+
+
+def test_a_full_context_is_said_where_tokens_are_missing(capsys):
+    for written, room, tokens in ((3, 5, 9), (5, 5, 5), (5, 5, 9)):
+        tell_if_full(written, room, SimpleNamespace(tokens=tokens))
+    assert capsys.readouterr().err == "the model's context is full after 5 of 9 tokens\n"
 
 
 def test_a_text_begins_with_what_the_vocabulary_has(train, run, tmp_path):

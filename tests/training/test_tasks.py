@@ -372,3 +372,15 @@ def test_a_sample_of_a_translation_shows_texts_without_their_padding(tmp_path):
     shown = (batch["input_ids"][0, :words], batch["labels"][0][batch["labels"][0] >= 0], new[: np.argmax(np.append(new, special["eos"]) == special["eos"])])
     lines = [f"{name:8}{data.tokenizer.decode(ids)!r}" for name, ids in zip(("source", "target", "model"), shown)]
     assert sample(model, data.task, data.tokenizer).splitlines() == lines and "<pad>" not in lines[0] + lines[1]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "t5", "bart", "bert", "roberta", "electra"])
+def test_every_kind_of_model_shows_what_it_has_learnt(family, tmp_path):
+    data, model = prepared(family, tmp_path=tmp_path, context=32)
+    shown = [sample(model, data.task, data.tokenizer, tokens=20, seed=seed) for seed in (1, 1, 2)]
+    assert shown[0] and shown[0] == shown[1]
+    if family == "gpt2":
+        assert shown[0] != shown[2] and not shown[0].startswith("\n")
+    else:
+        words = ["source", "target", "model"] if family in ("t5", "bart") else ["masked", "model", "text"]
+        assert [line.split()[0] for line in shown[0].splitlines()] == words
