@@ -180,7 +180,7 @@ def test_what_the_flags_say_reaches_the_generator(family, run, tmp_path, monkeyp
     asked, fox = [], data.tokenizer.encode("fox")
 
     def generate(model, ids, **options):
-        asked.append(options)
+        asked.append(options | {"model": model, "ids": ids})
         special = data.tokenizer.special
         if options.get("stream"):
             options["stream"](fox)
@@ -204,6 +204,12 @@ def test_what_the_flags_say_reaches_the_generator(family, run, tmp_path, monkeyp
         assert "do_sample" not in asked[0]
         run(*words)
         assert asked[1]["do_sample"] and asked[1]["temperature"] == 0.8
+        config = json.loads((tmp_path / "model" / "config.json").read_text())
+        (tmp_path / "model" / "config.json").write_text(json.dumps(config | {"bos_token_id": 7}))
+        run(*words, "--prompt", "", "--int8")
+        assert asked[2]["ids"].tolist() == [7]
+        with pytest.raises(RuntimeError, match="quantized"):
+            asked[2]["model"].save(tmp_path)
 
 
 def test_a_full_context_is_said_where_tokens_are_missing(capsys):

@@ -85,6 +85,12 @@ def test_shards_and_what_an_earlier_save_left(saved):
     model.save(folder, shard_bytes=3000)
     shards = sorted(p.name for p in folder.glob("*.safetensors"))
     assert len(shards) > 2 and "model.safetensors" not in shards
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    sizes = [[value.nbytes for value in load_file(folder / name).values()] for name in shards]
+    assert index["metadata"]["total_size"] == sum(map(sum, sizes)) and set(index["weight_map"].values()) == set(shards)
+    assert all(sum(one) <= 3000 or len(one) == 1 for one in sizes), "at most so many bytes, but one tensor at least"
+    assert all(sum(one) + sum(two) > 3000 for one, two in zip(sizes, sizes[1:]))
+    assert shards == [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
     equal(model, tg.models.load(folder))
     others = ["model-ema.safetensors", "model_best.safetensors", "model.safetensors.bak"]
     for name in others:

@@ -125,12 +125,36 @@ def test_rotary_scores_depend_on_distance_alone(seed, shift):
         nn.Rotary(6, scaling={"rope_type": "yarn"})
 
 
+def test_rotary_angles_are_their_formula():
+    """Llama 3.1: of a pair that turns often within the old context the angle stays, of one that hardly turns it is divided."""
+    positions, i = np.array([0, 3, 70]), np.arange(8)
+    plain = positions[:, None] * 100.0 ** (-2 * i / 16)
+    linear = {"rope_type": "linear", "factor": 4.0}
+    llama3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+              "original_max_position_embeddings": 64}  # fmt: skip
+    wavelength = 2 * np.pi * 100.0 ** (2 * i / 16)
+    smooth = (64 / wavelength - 1.0) / (4.0 - 1.0)
+    kept, divided = wavelength < 64 / 4.0, wavelength > 64 / 1.0
+    assert kept.any() and divided.any() and not (kept | divided).all()
+    factor = np.where(kept, 1.0, np.where(divided, 1 / 8, (1 - smooth) / 8 + smooth))
+    for scaling, angles in ((None, plain), (linear, plain / 4), (llama3, plain * factor)):
+        turn = nn.Rotary(16, theta=100.0, scaling=scaling)
+        np.testing.assert_allclose(turn(positions, np.float64), (np.cos(angles), np.sin(angles)), atol=1e-12)
+        rows = turn(np.stack([positions, positions[::-1]]), np.float32)
+        assert all(part.shape == (2, 1, 3, 8) and part.dtype == np.float32 for part in rows)
+        np.testing.assert_allclose(rows[0][1, 0], np.cos(angles[::-1]), atol=1e-4)
+    np.testing.assert_allclose(nn.Rotary(4)(np.array([1]), np.float64)[1], np.sin([[1.0, 0.01]]))
+
+
 def test_relative_buckets():
     distance = np.arange(-200, 201)
     both = relative_buckets(distance, 32, 128, True)
     assert both.min() == 0 and both.max() == 31
     near = np.abs(distance) < 8
     np.testing.assert_array_equal(both[near], np.abs(distance[near]) + 16 * (distance[near] > 0))
+    for far in (9, 13, 21, 50, 90, 127, 150):  # none at a bucket's edge
+        bucket = min(15, 8 + int(np.log(far / 8) / np.log(128 / 8) * 8))
+        assert both[200 - far] == bucket and both[200 + far] == 16 + bucket
     before = relative_buckets(distance, 32, 128, False)
     assert (before[distance >= 0] == 0).all() and (np.diff(before[distance <= 0]) <= 0).all() and before.max() == 31
 
