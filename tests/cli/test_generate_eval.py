@@ -218,6 +218,30 @@ def test_a_full_context_is_said_where_tokens_are_missing(capsys):
     assert capsys.readouterr().err == "the model's context is full after 5 of 9 tokens\n"
 
 
+def test_of_electras_two_models_the_one_that_knows_words_fills_masks(run, tmp_path):
+    data, model = prepared("electra", tmp_path=tmp_path, context=32)
+    model.save(tmp_path / "model")
+    data.tokenizer.save(tmp_path / "model")
+    cls, mask, sep = (data.tokenizer.special[role] for role in ("cls", "mask", "sep"))
+    ids = [cls, *data.tokenizer.encode("the "), mask, *data.tokenizer.encode("ox"), sep]
+    (answer,) = fill_mask(model.eval().generator, ids, mask)[0]
+    code, out, _ = run("generate", tmp_path / "model", "--prompt", "the [MASK]ox")
+    assert code == 0 and out == "mask 1: " + "  ".join(f"{data.tokenizer.decode([t])!r} {p:.1%}" for t, p in answer) + "\n"
+
+
+def test_a_prompt_may_fill_the_context(run, tmp_path):
+    data, model = prepared("gpt2", tmp_path=tmp_path)
+    model.save(tmp_path / "model")
+    data.tokenizer.save(tmp_path / "model")
+    fits = "the quick brown "
+    assert len(fits) == 16 == model.config.max_position_embeddings
+    code, out, err = run("generate", tmp_path / "model", "--prompt", fits, "--tokens", 2)
+    assert code == 0 and len(out) == 16 + 2 + 1, err
+    for words in (["inspect", "--text", fits], ["inspect", "--text", fits + "f"]):
+        code, _, err = run(*words[:1], tmp_path / "model", *words[1:], "--out", tmp_path / "page.html", "--force")
+        assert code == (len(words[-1]) > 16) and ("the text has 17 tokens, the model reads 16" in err) == bool(code)
+
+
 def test_a_text_begins_with_what_the_vocabulary_has(train, run, tmp_path):
     line = tmp_path / "line.txt"
     line.write_text("one long line without an end. " * 90)

@@ -147,6 +147,19 @@ def test_a_file_that_cuts_and_pads_does_neither_here(tmp_path):
     assert np.array_equal(again.encode(SAMPLE), ids) and len(again.encode("")) == 0
 
 
+def test_what_stands_around_a_text_is_asked_for(tmp_path):
+    tk = pytest.importorskip("tokenizers")
+    tokenizer = text.train("bpe", SAMPLE, 330, style="bart")
+    bos, eos = tokenizer.special["bos"], tokenizer.special["eos"]
+    around = tk.processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", bos), ("</s>", eos)])
+    tokenizer.inner.post_processor = around
+    ids = tokenizer.encode("the fox").tolist()
+    assert tokenizer.framed("the fox").tolist() == [bos, *ids, eos] and bos not in ids and eos not in ids
+    for tokens in (tokenizer.encode(""), text.train("chars", "").encode(""), text.train("bytes", "").encode("")):
+        assert tokens.dtype == np.int64 and tokens.shape == (0,)
+    assert tokenizer.word_starts([]).dtype == bool
+
+
 @pytest.mark.parametrize(("first", "second"), [("chars", "bpe"), ("bpe", "chars"), ("bytes", "unigram")])
 def test_a_directory_gives_back_what_was_saved_last(first, second, tmp_path):
     for kind in (first, second):
@@ -191,6 +204,10 @@ def test_bad_choices():
         text.train("words", "a")
     with pytest.raises(ValueError, match="256 bytes"):
         text.train("bpe", "a", 100)
+    with pytest.raises(ValueError, match="more than the 5 special tokens, got 5"):
+        text.train("wordpiece", "a", 5, style="bert")
+    with pytest.raises(ValueError, match="vocab_size: unigram cannot learn 8 tokens from this text"):
+        text.train("unigram", SAMPLE, 8, style="t5")
     with pytest.raises(ValueError, match="style: expected one of"):
         text.train("chars", "a", style="gpt9")
 
