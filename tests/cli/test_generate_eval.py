@@ -15,7 +15,7 @@ from tests.training.small import TEXT, prepared
 from tinygrad_llm import models, text
 from tinygrad_llm.cli.generate import Stream, tell_if_full
 from tinygrad_llm.generate import fill_mask
-from tinygrad_llm.training import samples
+from tinygrad_llm.training import samples, whole_file
 
 
 def test_generate(train, corpus, run, tmp_path):
@@ -261,6 +261,15 @@ def test_eval(train, corpus, run, tmp_path):
     )
     code, out, _ = run("eval", tmp_path / "run", corpus)
     assert code == 0 and "perplexity" in out
+
+
+def test_eval_takes_as_many_examples_at_once_as_asked(train, corpus, run, tmp_path, monkeypatch):
+    train(corpus)
+    sizes = []
+    plain = whole_file.evaluate
+    monkeypatch.setattr(whole_file, "evaluate", lambda task, model, batches: sizes.append(len(batches[0]["labels"])) or plain(task, model, batches))
+    answers = [json.loads(run("eval", tmp_path / "run", corpus, "--json", "-", *more)[1]) for more in ([], ["--batch", 3])]
+    assert sizes == [16, 3] and answers[0]["loss"] == pytest.approx(answers[1]["loss"], rel=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:overflow")

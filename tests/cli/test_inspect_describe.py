@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import short
+from tests.training.small import prepared
 from tinygrad_llm import models
 from tinygrad_llm.cli import inspect
 
@@ -92,3 +93,33 @@ def test_a_page_on_a_full_disk(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"No space left on device: .*page\.html'"):
         inspect.write_page("<html>", tmp_path / "page.html")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_flags_of_describe_say_is_described(run):
+    words = ["--batch", 3, "--context", 20, "--target", 7, "--card-gb", 12, "--bytes-per-parameter", 3]
+    found = models.describe("t5-small", batch=3, context=20, target=7, card_gb=12.0, bytes_per_parameter=3.0)
+    assert json.loads(run("describe", "t5-small", *words, "--json")[1]) == json.loads(json.dumps(found.as_dict()))
+    assert run("describe", "t5-small", *words) == (0, found.text() + "\n", "")
+
+
+def test_the_decoder_reads_the_target_behind_its_start_token(run, tmp_path):
+    data, model = prepared("bart", tmp_path=tmp_path)
+    model.save(tmp_path / "model")
+    data.tokenizer.save(tmp_path / "model")
+    code, _, err = run("inspect", tmp_path / "model", "--text", "the quick", "--target", "fox", "--out", tmp_path / "page.html")
+    assert code == 0, err
+    page = page_data(tmp_path / "page.html")
+    assert page["tokens"] == [data.tokenizer.decode([model.config.decoder_start_token_id]), *"fox"]
+    assert [kind["keys"] for kind in page["attention"]] == [list("the quick"), page["tokens"], list("the quick")]
+
+
+def test_one_letter_has_a_page_and_a_long_text_a_short_title(run, tmp_path):
+    data, model = prepared("gpt2", tmp_path=tmp_path, context=100)
+    model.save(tmp_path / "model")
+    data.tokenizer.save(tmp_path / "model")
+    for text, title in (("t", "model: t"), ("t" * 60, "model: " + "t" * 60), ("t" * 61, "model: " + "t" * 57 + "...")):
+        code, _, err = run("inspect", tmp_path / "model", "--text", text, "--out", tmp_path / "page.html", "--force")
+        assert code == 0, err
+        page = page_data(tmp_path / "page.html")
+        assert page["title"] == title and page["tokens"] == list(text)
+        assert len(page["histograms"]) == (1 if len(text) == 1 else 2), "of one token there is no loss, and no gradient"

@@ -104,6 +104,14 @@ def test_classes_that_are_numbers_stand_in_their_order(train, run, tmp_path):
     assert list(models.load(tmp_path / "c").config.extra["id2label"].values()) == ["1", "2", "9", "10", "x"]
 
 
+def test_biases_stay_where_they_are_without_them(train, corpus, tmp_path):
+    assert train(corpus, "--no-bias")[0] == 0
+    found = dict(models.load(tmp_path / "run").named_parameters())
+    biases = [name for name in found if name.endswith("bias")]
+    assert len(biases) > 5 and not any(found[name].data.any() for name in biases)
+    assert all(found[name].data.std() > 0 for name in found if name not in biases), "the rest has learnt"
+
+
 def test_sentence_pairs_of_a_text_without_sentences(train, tmp_path):
     line = tmp_path / "line.txt"
     line.write_text("one line " * 90)
