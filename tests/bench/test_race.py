@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tinygrad_llm.bench import ValidationError, versus
-from tinygrad_llm.bench.race import as_arrays, disagreement
+from tinygrad_llm.bench.race import Result, as_arrays, default_tolerance, disagreement
+from tinygrad_llm.bench.timing import with_ratios
 
 X = np.linspace(-1.0, 1.0, 12).reshape(3, 4)
 
@@ -109,3 +110,31 @@ def test_no_time_to_race_is_an_error(seconds):
 def test_what_is_no_number_cannot_be_compared(output):
     with pytest.raises(TypeError, match="must return numbers"):
         versus({"mine": lambda: output})
+
+
+def test_a_difference_is_measured_by_the_largest_expected_value():
+    want = np.array([10.0, 0.0, -1.0])
+    assert disagreement([want + [0, 9e-4, 0]], [want], 1e-4) is None
+    assert "output 0 at (1,) is 0.0011, expected 0 (tolerance 0.0001 of 10)" in disagreement([want + [0, 1.1e-3, 0]], [want], 1e-4)
+    endless = np.array([np.inf, 0.0, 1.0])
+    assert disagreement([endless + [0, 2e-4, 0]], [endless], 1e-4), "infinity is no measure"
+    assert disagreement([np.zeros(2)], [np.zeros(2)], 0.0) is None and disagreement([np.full(2, 1e-30)], [np.zeros(2)], 1e-4)
+    assert disagreement([np.zeros((0, 3))], [np.zeros((0, 3))], 0.0) is None
+    assert "shape (0, 3)" in disagreement([np.zeros((0, 3))], [np.zeros((0, 2))], 0.0)
+    assert "output 1 at (0,)" in disagreement([want, want[:1]], [want, want[:1] + 1], 1e-4)
+    assert "is 2," in disagreement([np.array([1.5, 2.0])], [np.array([1.0, 1.0])], 1e-4), "the largest difference is shown"
+
+
+def test_the_table_has_medians_in_milliseconds():
+    result = Result(with_ratios({"mine": [2e-3, 1e-3, 3e-3], "their|s": [6e-3, 3e-3, 12e-3], "slow": [4.0, 2.0, 6.0]}))
+    assert result.table().splitlines() == [
+        "| contestant | median ms | best ms | time / mine (95% interval) |",
+        "| --- | --- | --- | --- |",
+        "| mine | 2 | 1 | 1 |",
+        "| their\\|s | 6 | 3 | 3.00 (3.00 to 4.00 in 3 rounds) |",
+        "| slow | 4000 | 2000 | 2000.00 (2000.00 to 2000.00 in 3 rounds) |",
+    ]
+
+
+def test_tolerances_follow_the_precision():
+    assert default_tolerance("float64") < 1e-6 < default_tolerance("float32") < 1e-2

@@ -89,3 +89,83 @@ def test_a_noisy_ratio_is_measured_longer_than_a_steady_one():
     steady = timing.measure({"a": lambda n: n * 0.01, "b": lambda n: n * 0.02}, seconds=0.3)
     noisy = timing.measure({"a": lambda n: n * 0.01 * rng.uniform(1, 9), "b": lambda n: n * 0.02}, seconds=0.3)
     assert steady.ratios["b"].rounds < noisy.ratios["b"].rounds
+
+
+def test_a_ratio_is_the_median_over_rounds_of_their_time_over_ours():
+    taken = {"ours": [1.0, 2.0, 4.0, 1.0, 1.0, 1.0, 2.0], "theirs": [3.0, 8.0, 4.0, 2.0, 5.0, 6.0, 14.0]}
+    result = timing.with_ratios(taken)
+    found = result.ratios["theirs"]
+    assert (found.ratio, found.low, found.high, found.rounds) == (4.0, 1.0, 7.0, 7) and list(result.ratios) == ["theirs"]
+    assert (result.median("ours"), result.best("ours"), result.median("theirs")) == (1.0, 1.0, 5.0)
+    assert not timing.is_tight(result)
+    assert timing.is_tight(timing.with_ratios({"ours": [1.0] * 9, "theirs": [2.0, 2.05] + [2.0] * 7}))
+
+
+def test_long_runs_take_turns_and_are_neither_bundled_nor_warmed_up():
+    order, shares = [], []
+    lap = lambda name, seconds: lambda calls: order.append((name, calls)) or seconds
+    result = timing.measure_runs({"a": lap("a", 2.0), "b": lap("b", 6.0)}, 4, shares.append)
+    assert order == [("a", 1), ("b", 1)] * 4 and shares == [0.25, 0.5, 0.75, 1.0]
+    assert result.laps == {"a": [2.0] * 4, "b": [6.0] * 4} and result.ratios["b"].ratio == 3.0
+
+
+@pytest.mark.parametrize(("taken", "laps"), [([1.0, 0.8, 0.5, 0.49, 0.1], 4), ([1.0, 1.0], 2), ([2.0**-i for i in range(20)], 9)])
+def test_warming_up_ends_when_calls_get_no_faster(taken, laps):
+    """Or after eight more; one lap then says how many calls a lap needs."""
+    left = iter(taken)
+    asked = []
+
+    def lap(calls):
+        asked.append(calls)
+        return next(left) if len(asked) <= laps else calls * 0.004
+
+    assert timing.warm_up(lap, 1e9) == 3 and asked[: laps + 1] == [1] * (laps + 1) and asked[laps + 1 :] == [3]
+    asked.clear()
+    assert timing.warm_up(lambda calls: asked.append(calls) or 1 / len(asked), -1.0) == 1 and asked == [1, 1, 1], "the time is up"
+
+
+class Clock:
+    """Stands still but for what the test lets pass."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+def test_a_short_lap_begins_with_calls_without_the_clock(monkeypatch):
+    clock, seen = Clock(), []
+    monkeypatch.setattr(timing, "time", clock)
+    monkeypatch.setattr(timing, "rest", lambda: seen.append("rest"))
+
+    def work():
+        seen.append("work")
+        clock.now += cost
+
+    lap = timing.timed_lap(work, lambda: seen.append("before"))
+    cost = 0.02
+    assert lap(3) == pytest.approx(0.06)
+    assert seen == ["before", *["work"] * (2 + 3), "rest"], "at first nobody knows how long a call takes"
+    seen.clear()
+    assert lap(3) == pytest.approx(0.06) and seen == ["before", *["work"] * 3, "rest"]
+    seen.clear()
+    assert lap(1) == pytest.approx(0.02) and seen == ["before", *["work"] * (2 + 1), "rest"]
+
+
+def test_a_rest_lasts_until_the_threads_sleep(monkeypatch):
+    """Or for half a second, where they never do."""
+    clock = Clock()
+    clock.process_time, clock.naps = lambda: clock.used, 0
+    monkeypatch.setattr(timing, "time", clock)
+
+    def sleep(seconds):
+        clock.naps += 1
+        clock.now += seconds
+        clock.used += seconds * (1.0 if clock.naps < busy else 0.1)
+
+    clock.sleep = sleep
+    for busy, naps in ((1, 1), (4, 4), (10**6, math.ceil(timing.REST_SECONDS / 0.003))):
+        clock.now, clock.used, clock.naps = 0.0, 0.0, 0
+        timing.rest()
+        assert abs(clock.naps - naps) <= (busy > 4)
