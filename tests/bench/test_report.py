@@ -1,6 +1,7 @@
 """Tables, comparisons and pictures of a report made by hand."""
 
 import copy
+import json
 import math
 
 import pytest
@@ -214,3 +215,59 @@ def test_cases_grow_in_families_of_one_name_before_and_after_the_number():
         "causal T= … forward": [256, 1024, 4096],
         "causal T= … forward and backward": [256, 1024, 4096],
     }
+
+
+def test_cases_that_came_and_went_and_runs_that_ended_early_are_said(results):
+    old, new = copy.deepcopy(results), copy.deepcopy(results)
+    del old["questions"][0]["cases"][3], new["questions"][0]["cases"][0]
+    text, regressions = report.compare(old | {"complete": False}, new | {"complete": True})
+    lines = text.splitlines()
+    assert lines[0] == "old: A, 2 threads, float32, revision abc, 2026-01-01T00:00:00+00:00"
+    assert "WARNING: old is incomplete, its run was stopped before the end" in lines and "new is incomplete" not in text
+    assert "matmul, whole step: new" in lines and "matmul, matmul 64: gone" in lines
+    assert lines[-1] == "0 regressions" and regressions == 0
+    assert "INCOMPLETE" in report.markdown(old | {"complete": False}) and "INCOMPLETE" not in report.markdown(old | {"complete": True})
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.04, "same"), (0.97, "same"), (1.06, "REGRESSION"), (0.94, "better")])
+def test_a_change_of_less_than_a_twentieth_is_none(results, factor, verdict):
+    new = copy.deepcopy(results)
+    new["questions"][0]["cases"][0]["contestants"]["ours"]["median"] *= factor
+    text, regressions = report.compare(results, new)
+    assert f"matmul 64: ours speed {1 / factor:.2f} times as good: {verdict}" in text
+    assert regressions == (verdict == "REGRESSION") and text.endswith("1 regression" if regressions else "0 regressions")
+
+
+def test_what_a_case_lacks_is_left_out_of_its_lines(results):
+    case = results["questions"][0]["cases"][0]
+    assert report.case_line(case) == "matmul 64: ours 262 ns, torch 2.00 (1.80–2.20)"
+    case["contestants"]["jax"] = contestant(1e-3)
+    assert report.case_line(case).endswith(", jax 1 ms") and report.cell(case, "jax") == "1 ms" and report.cell(case, "mlx") == "–"
+    assert report.case_line(case | {"contestants": {}}) == "matmul 64: nobody could run it"
+    del case["contestants"]["ours"]
+    assert report.case_line(case) == "matmul 64: torch 2.00 (1.80–2.20), jax 1 ms"
+    lines = report.question_table(results["questions"][0], {}).splitlines()
+    assert lines[0] == "| case | ours | speed (share of limit) | torch | jax |"
+    assert lines[2] == "| matmul 64 | – | – | 2.00 (1.80–2.20) | 1 ms |"
+    assert lines[6] == "| geometric mean |  |  | **2.83** |  |" and len(lines) == 7, "of two sizes nobody can say how they grow"
+
+
+def test_the_peak_of_each_stands_in_the_last_column(results):
+    question = results["questions"][0]
+    for i, one in enumerate(question["cases"]):
+        one |= {"flops": 0, "bytes": 0}
+        one["contestants"]["ours"]["peak_bytes"] = 1_600_000 * (i + 1)
+        if i == 1:
+            one["contestants"]["torch"]["peak_bytes"] = 12e6
+    lines = report.question_table(question, {}).splitlines()
+    assert lines[0] == "| case | ours | torch | peak memory |"
+    assert lines[2].endswith("| ours 2 MB |") and lines[3].endswith("| ours 3 MB, torch 12 MB |")
+    assert lines[6] == "| geometric mean |  | **2.83** |  |"
+
+
+def test_a_report_is_written_whole_and_read_again(results, tmp_path):
+    place, link = tmp_path / "deep" / "r.json", tmp_path / "link.json"
+    link.symlink_to(place)
+    report.write(results, link)
+    assert link.is_symlink() and report.read(link) == report.read(place) == json.loads(json.dumps(results))
+    assert [p.name for p in place.parent.iterdir()] == ["r.json"]

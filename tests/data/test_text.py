@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_llm import text
+from tinygrad_llm.text import subword
 from tinygrad_llm.text.corpus import Lines
 
 SAMPLE = "The quick brown fox jumps over the lazy dog.\nThe dog sleeps. A fox, quick and brown, does not!\n" * 20
@@ -64,6 +65,28 @@ def test_unigram_learns_the_same_each_time():
     assert learnt[0] == learnt[1] == learnt[2]
 
 
+def test_pieces_stand_in_one_order():
+    """Three characters are left over, 0.0001 apart: they take their scores in the order of their own."""
+    pieces = [("b", -5.0), ("ab", -1.0), ("c", -4.9999), ("d", -2.0), ("e", -4.99985), ("a", -4.9998), ("aa", -1.0000001)]
+    ordered = [("aa", -1.0), ("ab", -1.0), ("d", -2.0), ("a", -4.9998), ("e", -4.99985), ("b", -4.9999), ("c", -5.0)]
+    assert subword.in_order(pieces) == subword.in_order(pieces[::-1]) == ordered and subword.in_order([]) == []
+
+
+@pytest.mark.parametrize(("style", "roles"), [("bert", ["pad", "unk", "cls", "sep", "mask"]), ("plain", ["unk"])])
+def test_wordpiece_has_a_token_for_what_it_does_not_know(style, roles):
+    pytest.importorskip("tokenizers")
+    tokenizer = text.train("wordpiece", SAMPLE, 60, style=style)
+    assert [tokenizer.special[role] for role in roles] == list(range(len(roles)))
+    assert tokenizer.special["unk"] in tokenizer.encode("é") and tokenizer.vocab_size == 60
+
+
+def test_byte_level_bpe_has_room_for_every_byte():
+    pytest.importorskip("tokenizers")
+    assert text.train("bpe", SAMPLE, 256 + 5, style="bert").vocab_size == 261
+    with pytest.raises(ValueError, match="256 bytes and 5 special tokens before its first merge; got 260"):
+        text.train("bpe", SAMPLE, 256 + 4, style="bert")
+
+
 def test_ids_are_code_points_in_order():
     assert text.train("chars", "banana").encode("nab").tolist() == [2, 0, 1]
     assert text.train("bytes", "").encode("é").tolist() == [0xC3, 0xA9]
@@ -101,6 +124,7 @@ def test_gpt2_and_bert_files(tmp_path):
     assert ids.tolist() == [5, 6, 7, 8]
     assert tokenizer.word_starts(ids).tolist() == [True, True, False, True]
     assert [tokenizer.special[r] for r in ("pad", "unk", "cls", "sep", "mask")] == [0, 1, 2, 3, 4]
+    assert tokenizer.encode("hello [MASK]! [SEP]").tolist() == [5, 4, 8, 3]
 
 
 def test_what_lies_beside_the_vocabulary(tmp_path):
@@ -133,7 +157,7 @@ def test_gpt_files(tmp_path):
     ids = tokenizer.encode("Hello hellé world!")
     assert [vocab[i] for i in ids] == ["hello</w>", "hell", "<unk>", "w", "o", "r", "l", "d</w>", "!</w>"]
     assert tokenizer.decode(tokenizer.encode("Hello world!")) == "hello world !"
-    assert tokenizer.special == {"unk": 0}
+    assert tokenizer.special == {"unk": 0} and tokenizer.encode("hello <unk> !").tolist() == [9, 0, 13]
 
 
 def test_a_file_that_cuts_and_pads_does_neither_here(tmp_path):
