@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from tests.cli.conftest import SMALL, short
 from tinygrad_llm import models, training
 from tinygrad_llm.cli.train import free_directory
 from tinygrad_llm.models import room
-from tinygrad_llm.training import checkpoint
+from tinygrad_llm.training import checkpoint, families, prepare
 from tinygrad_llm.training.claim import claimed
 from tinygrad_llm.training.families import small_init
 from tinygrad_llm.training.report import averaged
@@ -102,6 +103,42 @@ def test_classes_that_are_numbers_stand_in_their_order(train, run, tmp_path):
     labelled.write_text("".join(f"{n}\tline {n}\n{n}\tmore of {n}\n" for n in (10, 9, 2, "x", 1)))
     assert train(labelled, "--model", "bert", "--objective", "classification", "--steps", 1, out=tmp_path / "c")[0] == 0
     assert list(models.load(tmp_path / "c").config.extra["id2label"].values()) == ["1", "2", "9", "10", "x"]
+
+
+def test_what_the_flags_say_reaches_data_and_model(train, tmp_path, monkeypatch):
+    pairs, asked = tmp_path / "pairs.tsv", {}
+    pairs.write_text("\n".join(f"{i} apples\t{i} pommes" for i in range(60)))
+
+    def watched(module, name):
+        plain = getattr(module, name)
+
+        def call(*args, **options):
+            asked[name] = (args, options, str(options["rng"].bit_generator.state) if "rng" in options else None)
+            return plain(*args, **options)
+
+        monkeypatch.setattr(module, name, call)
+
+    watched(prepare, "prepare")
+    watched(families, "small_model")
+    flags = ["--model", "transformer", "--seed", 7, "--label-smoothing", 0.25, "--vocab", 70, "--tokenizer", "bytes", "--dropout", 0.5,
+             "--context", 24, "--steps", 1]  # fmt: skip
+    assert train(pairs, *flags)[0] == 0
+    choices = asked["prepare"][0][2]
+    assert (choices.seed, choices.label_smoothing, choices.vocab, choices.tokenizer, choices.context) == (7, 0.25, 70, "bytes", 24)
+    _, sizes, state = asked["small_model"]
+    assert {k: sizes[k] for k in ("layers", "heads", "width", "context", "dropout", "init")} == {
+        "layers": 1, "heads": 2, "width": 16, "context": 24, "dropout": 0.5, "init": None}  # fmt: skip
+    assert state == str(np.random.default_rng(7).bit_generator.state)
+    assert train(pairs, "--init", 0.3, "--steps", 1, "--force")[0] == 0 and asked["small_model"][1]["init"] == 0.3
+
+
+def test_a_run_is_resumed_from_anywhere(train, corpus, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert train(corpus.name)[0] == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    code, _, err = run("train", "--resume", tmp_path / "run", "--steps", 8)
+    assert code == 0 and "step 8/8" in err
 
 
 def test_biases_stay_where_they_are_without_them(train, corpus, tmp_path):

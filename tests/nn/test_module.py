@@ -185,6 +185,15 @@ def test_initialisers_have_the_spread_they_name():
     assert np.abs(array).max() <= 200**-0.5 and array.std() == pytest.approx((1 / 600) ** 0.5, rel=0.02)
 
 
+def test_layers_begin_as_pytorchs_do():
+    """Weights and biases between the two values of 1/sqrt(fan in), embeddings of deviation one, half of the values dropped."""
+    layer = nn.Linear(100, 3000, rng=np.random.default_rng(0))
+    for value in (layer.weight, layer.bias):
+        assert 0.099 < value.data.max() <= 0.1 and -0.1 <= value.data.min() < -0.099 and abs(value.data.mean()) < 0.01
+    assert nn.Embedding(100, 50, rng=np.random.default_rng(0)).weight.data.std() == pytest.approx(1.0, abs=0.05)
+    assert nn.Dropout().p == 0.5
+
+
 @pytest.mark.parametrize("row", [0, 3, -1])
 def test_a_padding_row_begins_as_zeros(row):
     """As in PyTorch: padding that nobody masks adds nothing to a sum or mean of embeddings."""
