@@ -125,6 +125,8 @@ def test_gpt2_and_bert_files(tmp_path):
     assert tokenizer.word_starts(ids).tolist() == [True, True, False, True]
     assert [tokenizer.special[r] for r in ("pad", "unk", "cls", "sep", "mask")] == [0, 1, 2, 3, 4]
     assert tokenizer.encode("hello [MASK]! [SEP]").tolist() == [5, 4, 8, 3]
+    (bert / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}))
+    assert text.load(bert).encode("Hello hello").tolist() == [1, 5]
 
 
 def test_what_lies_beside_the_vocabulary(tmp_path):

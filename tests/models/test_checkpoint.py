@@ -80,6 +80,13 @@ def test_names_with_and_without_the_prefix(saved, prefix):
     equal(model.transformer, tg.models.load(folder))
 
 
+def test_a_folder_may_lie_in_the_users_home(saved, monkeypatch):
+    model, folder = saved
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(folder.parent))
+    equal(model, tg.models.load(f"~/{folder.name}"))
+
+
 def test_shards_and_what_an_earlier_save_left(saved):
     model, folder = saved
     model.save(folder, shard_bytes=3000)
@@ -413,11 +420,40 @@ def test_create_names_what_it_does_not_know():
     ({"input_ids": [[1, 2]], "position_ids": [[0, 9]]}, ValueError, "position_ids: expected 0 to 8"),
     ({"input_ids": [[1, 2]], "position_ids": [[-1, 0]]}, ValueError, "position_ids: expected 0 to 8"),
     ({"input_ids": [[1, 2]], "position_ids": [[0.0, 1.0]]}, ValueError, r"position_ids: expected integers of shape \(1, 2\)"),
+    ({"input_ids": [[1, 2]], "position_ids": [[0, 1], [0, 1]]}, ValueError, r"position_ids: expected integers of shape \(1, 2\)"),
+    ({"input_ids": np.zeros((1, 0), int)}, ValueError, r"input_ids: expected shape .* neither of them 0, got \(1, 0\)"),
+    ({"input_ids": np.zeros((0, 2), int)}, ValueError, r"input_ids: expected shape .* neither of them 0, got \(0, 2\)"),
+    ({"input_ids": [[1, 2]], "labels": [[1.0, 2.0]]}, TypeError, "labels: expected integers, got float64"),
+    ({"input_ids": [[1, 2]], "labels": [[-1, 2]]}, ValueError, "labels: -1 is outside"),
 ])  # fmt: skip
 def test_bad_inputs_are_refused_by_argument(inputs, error, message):
     model = tg.models.create("gpt2", rng=np.random.default_rng(0), **SIZES)
     with pytest.raises(error, match=message):
         model(**inputs)
+
+
+@pytest.mark.parametrize(("inputs", "message"), [
+    ({"token_type_ids": [[0, 1, 0]]}, r"token_type_ids: expected shape \(2, 3\), got \(1, 3\)"),
+    ({"token_type_ids": [[0, 1, 2]] * 2}, "token_type_ids: id 2 is outside the vocabulary of 2"),
+    ({"start_positions": [0], "end_positions": [1, 2]}, r"start_positions: expected shape \(2,\), got \(1,\)"),
+    ({"start_positions": [0, 1], "end_positions": [1, 2, 2]}, r"end_positions: expected shape \(2,\), got \(3,\)"),
+])  # fmt: skip
+def test_bad_inputs_of_questions_are_refused_by_argument(inputs, message):
+    model = tg.models.create("bert-base", "question_answering", hidden_size=12, num_hidden_layers=1, num_attention_heads=2, vocab_size=23)
+    ids = [[1, 2, 3], [4, 5, 6]]
+    with pytest.raises(ValueError, match=message):
+        model(ids, **inputs)
+
+
+def test_an_answer_that_ends_beyond_the_text_counts_for_its_beginning_alone():
+    model = tg.models.create("bert-base", "question_answering", hidden_size=12, num_hidden_layers=1, num_attention_heads=2, vocab_size=23)
+    ids = [[1, 2, 3], [4, 5, 6]]
+    out = model.eval()(ids)
+    cost = lambda logits, i: np.log(np.exp(logits.data).sum(-1)) - logits.data[:, i]
+    start = (cost(out.start_logits, 0)[0] + cost(out.start_logits, 1)[1]) / 2
+    for beyond in (3, 99):
+        loss = model(ids, start_positions=[0, 1], end_positions=[2, beyond]).loss.item()
+        assert loss == pytest.approx((start + cost(out.end_logits, 2)[0]) / 2, rel=1e-5)
 
 
 def test_saving_after_surgery_says_that_the_config_does_not_describe_it(tmp_path):
