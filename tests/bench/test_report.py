@@ -58,6 +58,7 @@ def test_the_limit_shown_is_the_one_that_binds():
     assert report.speed(streaming | {"threads": 2}, limits | {"threads": 2}, 0.2) == "5 GB/s (50%)"
     beside = {"limit": {"of": "flops", "unit": "GFLOP/s", "share": 0.81}}
     assert report.speed(streaming | beside, limits, 0.2) == "5 GFLOP/s (81%)"  # measured in turns: whatever the roof says
+    assert report.speed(streaming | {"limit": {"of": "bytes", "share": 0.25}}, limits, 0.2) == "5 GB/s (25%)"
     assert report.speed(streaming | beside | {"threads": 1}, limits | {"threads": 2}, 0.2) == "5 GFLOP/s (81%)"
     assert report.speed(streaming | {"work": 12345, "unit": "token"}, {}, 0.5).startswith("24,690 token/s, 2 G")
     assert report.speed(streaming | {"work": 3, "unit": "token"}, {}, 0.5).startswith("6 token/s, 2 G")
@@ -145,6 +146,14 @@ def test_reading_something_else_says_what_it_is(tmp_path, content):
         path.write_text(content, errors="surrogateescape")
     with pytest.raises(ValueError, match=r"r\.json"):
         report.read(path)
+
+
+def test_results_in_another_format_are_not_read(results, tmp_path):
+    for change in ({"format": report.FORMAT + 1}, {"questions": ...}):
+        content = {k: v for k, v in (results | change).items() if v is not ...}
+        (tmp_path / "r.json").write_text(json.dumps(content))
+        with pytest.raises(ValueError, match="is not a result of `tinygrad-llm bench --json`"):
+            report.read(tmp_path / "r.json")
 
 
 def test_exponent_is_the_slope_on_log_axes():

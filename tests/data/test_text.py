@@ -294,3 +294,13 @@ def test_builtin_corpus_is_python():
     corpus = text.builtin_corpus(200_000)
     assert len(corpus) == 200_000 and corpus.isascii() and corpus.count("def ") > 200
     assert corpus == text.builtin_corpus(200_000)
+
+
+def test_the_builtin_corpus_takes_what_is_ascii_and_not_empty(tmp_path, monkeypatch):
+    monkeypatch.setattr("sysconfig.get_paths", lambda: {"stdlib": str(tmp_path)})
+    with pytest.raises(FileNotFoundError, match="no Python source files to learn from"):
+        text.builtin_corpus()
+    contents = {"b.py": b"two\r\n", "a.py": b"one\n", "c.py": "é".encode(), "d.py": b" \n", "e.py": b"x\x00", "f.txt": b"no", "g.py": b"end"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    assert text.builtin_corpus() == "one\n\ntwo\n\nend" and text.builtin_corpus(6) == "one\n\nt"
