@@ -24,18 +24,7 @@ class MaskedTask(WindowTask):
     def make(self, windows, rng):
         ids = np.pad(windows, ((0, 0), (1, 1)), constant_values=self.special["cls"])
         ids[:, -1] = self.special["sep"]
-        return self.mask(ids, np.ones_like(ids), rng)
-
-    def mask(self, ids, attention_mask, rng):
-        return objectives.masked(
-            ids,
-            mask_id=self.special["mask"],
-            vocab_size=self.tokenizer.vocab_size,
-            rng=rng,
-            special=set(self.special.values()),
-            attention_mask=attention_mask,
-            split=self.split,
-        )
+        return masked_batch(self.tokenizer, ids, np.ones_like(ids), rng, split=self.split)
 
 
 class ReplacedTask(MaskedTask):
@@ -105,15 +94,7 @@ class PairTask(Task):
         """n pairs; None: all that the documents hold."""
         roles = {f"{r}_id": self.special[r] for r in ("cls", "sep", "pad")}
         pairs = self.make_pairs(documents, n, max_length=self.context, rng=rng, **roles)
-        masked = objectives.masked(
-            pairs["input_ids"],
-            mask_id=self.special["mask"],
-            vocab_size=self.tokenizer.vocab_size,
-            special=set(self.special.values()),
-            attention_mask=pairs["attention_mask"],
-            rng=rng,
-        )
-        return pairs | masked
+        return pairs | masked_batch(self.tokenizer, pairs["input_ids"], pairs["attention_mask"], rng)
 
     def draw(self, batch: int):
         return self.batch(self.train, batch, self.rng)
@@ -185,6 +166,13 @@ class ClassificationTask(Task):
 
     def load_state_dict(self, state: dict) -> None:
         self.source.load_state_dict(state)
+
+
+def masked_batch(tokenizer, ids, attention_mask, rng, **options):
+    """objectives.masked with this tokenizer's vocabulary and special tokens."""
+    special = tokenizer.special
+    return objectives.masked(ids, mask_id=special["mask"], vocab_size=tokenizer.vocab_size, special=set(special.values()),
+                             attention_mask=attention_mask, rng=rng, **options)  # fmt: skip
 
 
 def binary_loss(logits, labels):
