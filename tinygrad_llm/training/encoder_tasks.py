@@ -4,9 +4,9 @@ import numpy as np
 
 from .. import objectives
 from ..autograd import functional as F
-from ..data import IGNORE, Examples
+from ..data import IGNORE
 from ..objectives.replaced import DISCRIMINATOR_WEIGHT
-from .task import Task, WindowTask, count_labels, label_loss, slices
+from .task import ExampleTask, Task, WindowTask, count_labels, label_loss, slices
 
 
 class MaskedTask(WindowTask):
@@ -131,7 +131,7 @@ class OrderTask(PairTask):
     pair_logits = "sop_logits"
 
 
-class ClassificationTask(Task):
+class ClassificationTask(ExampleTask):
     """One label per text. Examples are pairs (ids, class)."""
 
     objective = "classification"
@@ -140,9 +140,9 @@ class ClassificationTask(Task):
     def __init__(
         self, train, held, context: int, tokenizer, *, seed: int = 0, eval_examples: int | None = 512, eval_batch: int = 32
     ):
-        self.source, self.context, self.special = Examples(train, seed), context, tokenizer.special
+        super().__init__(train, held, seed=seed, eval_examples=eval_examples, eval_batch=eval_batch)
+        self.context, self.special = context, tokenizer.special
         self.pad = self.special.get("pad", self.special.get("eos", 0))  # GPT-2 has none, and attention_mask hides it anyway
-        self.held, self.eval_batch = held[:eval_examples], eval_batch
 
     def make(self, examples):
         texts, labels = zip(*examples)
@@ -155,17 +155,8 @@ class ClassificationTask(Task):
             max_length=self.context,
         )
 
-    def draw(self, batch: int):
-        return self.make(self.source.draw(batch))
-
     def evaluation(self):
         return [self.make(self.held[i : i + self.eval_batch]) for i in range(0, len(self.held), self.eval_batch)]
-
-    def state_dict(self) -> dict:
-        return self.source.state_dict()
-
-    def load_state_dict(self, state: dict) -> None:
-        self.source.load_state_dict(state)
 
 
 def masked_batch(tokenizer, ids, attention_mask, rng, **options):

@@ -3,10 +3,10 @@
 import numpy as np
 
 from .. import objectives
-from ..data import IGNORE, Examples, by_length
+from ..data import IGNORE, by_length
 from ..text.base import sentinels_in
 from .encoder_tasks import need_roles
-from .task import Task, WindowTask, label_loss
+from .task import ExampleTask, WindowTask, label_loss
 
 
 class SpanTask(WindowTask):
@@ -53,7 +53,7 @@ class InfillingTask(SpanTask):
         return objectives.translation(noisy, windows, max_length=self.context, **roles)
 
 
-class TranslationTask(Task):
+class TranslationTask(ExampleTask):
     """Pairs (source ids, target ids), with label smoothing (Szegedy et al. 2016; 0.1 in Vaswani et al. 2017)."""
 
     objective = "translation"
@@ -72,15 +72,11 @@ class TranslationTask(Task):
         eval_batch: int = 32,
     ):
         need_roles(tokenizer, self.objective, "pad", "eos")
+        super().__init__(train, held, seed=seed, eval_examples=eval_examples, eval_batch=eval_batch)
         self.special, self.context, self.smoothing = tokenizer.special, context, label_smoothing
-        self.source = Examples(train, seed)
-        self.held, self.eval_batch = held[:eval_examples], eval_batch
 
     def make(self, pairs):
         return objectives.translation(*zip(*pairs), pad_id=self.special["pad"], eos_id=self.special["eos"], max_length=self.context)
-
-    def draw(self, batch: int):
-        return self.make(self.source.draw(batch))
 
     def evaluation(self):
         groups = by_length([len(s) for s, _ in self.held], self.eval_batch)
@@ -91,12 +87,6 @@ class TranslationTask(Task):
 
     def sums(self, model, batch):
         return {"loss": label_loss(self.logits(model, batch), batch["labels"], self.smoothing if model.training else 0.0)}
-
-    def state_dict(self) -> dict:
-        return self.source.state_dict()
-
-    def load_state_dict(self, state: dict) -> None:
-        self.source.load_state_dict(state)
 
 
 def teacher_forced(model, batch):

@@ -10,7 +10,7 @@ exact for sequences of different lengths:
 import numpy as np
 
 from ..autograd import functional as F
-from ..data import IGNORE, Windows
+from ..data import IGNORE, Examples, Windows
 
 
 class Task:
@@ -80,6 +80,26 @@ class WindowTask(Task):
     def load_state_dict(self, state: dict) -> None:
         self.source.load_state_dict(state["source"])
         self.noise.bit_generator.state = state["noise"]
+
+
+class ExampleTask(Task):
+    """A task on separate examples, such as pairs of sentences. A subclass turns a list of them into a batch in `make`."""
+
+    def __init__(self, train, held, *, seed: int, eval_examples: int | None, eval_batch: int):
+        self.source = Examples(train, seed)
+        self.held, self.eval_batch = held[:eval_examples], eval_batch
+
+    def make(self, examples: list) -> dict[str, np.ndarray]:
+        raise NotImplementedError
+
+    def draw(self, batch: int):
+        return self.make(self.source.draw(batch))
+
+    def state_dict(self) -> dict:
+        return self.source.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        self.source.load_state_dict(state)
 
 
 class CausalTask(WindowTask):
