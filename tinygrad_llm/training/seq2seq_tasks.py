@@ -1,9 +1,8 @@
 """What encoder-decoders are trained to do: translate, fill spans in, undo noise."""
 
-import numpy as np
-
 from .. import objectives
-from ..data import IGNORE, by_length
+from ..data import by_length
+from ..models.seq2seq import shift_right
 from ..text.base import sentinels_in
 from .encoder_tasks import need_roles
 from .task import ExampleTask, WindowTask, label_loss
@@ -91,8 +90,5 @@ class TranslationTask(ExampleTask):
 
 def teacher_forced(model, batch):
     """Logits (B, T, V): the decoder sees the start token and then the labels, one place to the right."""
-    start, pad = model.config.decoder_start_token_id, model.config.pad_token_id
-    labels = batch["labels"]
-    decoder = np.concatenate([np.full((len(labels), 1), start), labels[:, :-1]], axis=1)
-    decoder = np.where(decoder == IGNORE, pad, decoder)
+    decoder = shift_right(batch["labels"], model.config.decoder_start_token_id, model.config.pad_token_id)
     return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], decoder_input_ids=decoder).logits
