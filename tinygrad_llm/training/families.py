@@ -1,6 +1,6 @@
 """What each family is trained on by default, and how a laptop-sized member of it is described."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .. import models
 from ..models import registry
@@ -68,8 +68,7 @@ def recipe_for(name: str) -> tuple[str, Recipe]:
     except ValueError as error:
         raise ValueError(f"--model: expected one of {', '.join(RECIPES)}, or a preset of theirs; {error}") from None
     family = registry.find(name)[0].name
-    base = RECIPES[family]
-    return family, Recipe(name, base.objective, base.style, base.head, base.tokenizer)
+    return family, replace(RECIPES[family], preset=name)
 
 
 def small_init(width: int) -> float:
@@ -102,7 +101,7 @@ def small_model(
     if width % heads:
         raise ValueError(f"--width {width} does not divide by --heads {heads}: every head gets the same number of columns")
     config = models.preset_config(recipe.preset)
-    known = lambda name: has(config, name)
+    known = lambda name: name in vars(config) or name in type(config).attribute_map  # under its own or the common spelling
     if known("rope_parameters") and width // heads % 2:
         raise ValueError(f"--width {width}, --heads {heads}: {width // heads} columns a head; rotary positions need pairs")
     if init is not None and not known("initializer_range"):
@@ -129,8 +128,3 @@ def small_model(
         overrides["forced_eos_token_id"] = special.get("eos")
     head = HEADS[objective] if objective != recipe.objective else recipe.head
     return models.create(recipe.preset, head=head, rng=rng, dropout=dropout, **overrides)
-
-
-def has(config, name: str) -> bool:
-    """Whether a config can be given a value of this name, under its own or the common spelling."""
-    return name in vars(config) or name in type(config).attribute_map
