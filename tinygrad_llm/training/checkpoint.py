@@ -50,9 +50,9 @@ def settle(place: Path) -> None:
 def tidy(place: Path) -> None:
     """Finishes a replacement that was cut off, and removes what it left."""
     settle(place)
-    for end in (".tmp", ".old"):
-        if end == ".tmp" or place.is_dir():
-            remove(place.with_name(place.name + end))
+    remove(place.with_name(place.name + ".tmp"))
+    if place.is_dir():
+        remove(place.with_name(place.name + ".old"))
 
 
 def find(place: Path) -> Path | None:
