@@ -234,7 +234,7 @@ def free_directory(parent: Path, name: str) -> Path:
 def check_directory(out: Path, force: bool) -> None:
     from tinygrad_llm.cli import UsageError
     from tinygrad_llm.training.claim import untouched
-    from tinygrad_llm.training.log import is_log
+    from tinygrad_llm.training.log import LOG, is_log
 
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: this is a file, not a directory")
@@ -242,7 +242,7 @@ def check_directory(out: Path, force: bool) -> None:
         raise UsageError(f"--out {out}: a link to {out.readlink()}, which is not there; make that directory, or choose another one")
     if not out.exists() or untouched(out):
         return
-    if not is_log(out / "log.jsonl"):
+    if not is_log(out / LOG):
         raise UsageError(f"--out {out}: the directory holds something else than a run; choose another one")
     if not force:
         raise UsageError(f"--out {out}: a run is there already; --resume goes on with it, --force replaces it")

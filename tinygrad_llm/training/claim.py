@@ -7,7 +7,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-LOG = "log.jsonl"
+from .log import LOG
+
 FAR = (1 << 31) - 2  # the byte that is locked on Windows, where a lock keeps others from writing: beyond every log's end
 
 

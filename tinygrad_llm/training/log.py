@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+LOG = "log.jsonl"
+
 
 class Log:
     """Appends to `path` (or nowhere, with None). A resumed run first drops what the lost steps had written."""

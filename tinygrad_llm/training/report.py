@@ -3,7 +3,7 @@
 import html
 from pathlib import Path
 
-from .log import read
+from .log import LOG, read
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
 h1{font-size:1.5rem}table{border-collapse:collapse}td{padding:.1rem 1rem .1rem 0}pre{background:#f4f4f4;padding:1rem;
@@ -14,18 +14,21 @@ WIDTH, HEIGHT, LEFT, BOTTOM = 720, 320, 50, 30
 
 def write_report(out: Path, title: str, facts: dict, sample: str) -> Path:
     """OUT/report.html, from OUT/log.jsonl, `facts` (shown as a table) and a sample of the model's writing."""
-    records = read(out / "log.jsonl")
-    losses = [(r["step"], r["loss"]) for r in records if "loss" in r]
-    evaluations = [(r["step"], r["eval_loss"]) for r in records if "eval_loss" in r]
     rows = "".join(f"<tr><td>{html.escape(str(k))}</td><td>{html.escape(str(v))}</td></tr>" for k, v in facts.items())
     head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'><title>{html.escape(title)}</title>"
     page = (
-        f"<!doctype html>{head}<style>{STYLE}</style><h1>{html.escape(title)}</h1>{curves(losses, evaluations)}"
+        f"<!doctype html>{head}<style>{STYLE}</style><h1>{html.escape(title)}</h1>{curves(*points_of(out))}"
         f"<table>{rows}</table><h2>A sample</h2><pre>{html.escape(sample)}</pre>"
     )
     path = out / "report.html"
     path.write_text(page, "utf-8")
     return path
+
+
+def points_of(out: Path) -> tuple[list, list]:
+    """(step, loss) of every training step, and of every evaluation."""
+    records = read(out / LOG)
+    return tuple([(r["step"], r[name]) for r in records if name in r] for name in ("loss", "eval_loss"))
 
 
 def curves(losses, evaluations) -> str:
@@ -80,11 +83,9 @@ def write_plot(out: Path) -> Path | None:
         from matplotlib.figure import Figure
     except ImportError:
         return None
-    records = read(out / "log.jsonl")
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    losses = [(r["step"], r["loss"]) for r in records if "loss" in r]
-    evaluations = [(r["step"], r["eval_loss"]) for r in records if "eval_loss" in r]
+    losses, evaluations = points_of(out)
     axes.plot([s for s, _ in losses], [v for _, v in losses], color="tab:blue", alpha=0.3)
     axes.plot([s for s, _ in losses], [v for _, v in averaged(losses)], color="tab:blue", label="training")
     axes.plot([s for s, _ in evaluations], [v for _, v in evaluations], color="tab:red", marker="o", label="held-out")

@@ -22,7 +22,7 @@ from ..autograd import autocast
 from ..autograd.random import drawing_from
 from . import checkpoint
 from .evaluate import evaluate
-from .log import Log
+from .log import LOG, Log
 from .options import CHANGEABLE, Options
 from .processes import ALONE, Alone, Processes
 from .progress import Progress
@@ -239,7 +239,7 @@ class Trainer:
         self.out.mkdir(parents=True, exist_ok=True)
         for name in ("last", "best"):
             checkpoint.tidy(self.out / name)
-        return Log(self.out / "log.jsonl", self.step or None)
+        return Log(self.out / LOG, self.step or None)
 
 
 def saved_weights(model, directory: Path) -> dict:
