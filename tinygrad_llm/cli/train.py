@@ -48,22 +48,8 @@ LATER = (
     "attention.warmup_backward", "cross_entropy.warmup", "attention_cached.warmup", "matmul_call.warmup_few_rows", "chain.warmup",
 )  # fmt: skip
 #: What may differ between a run and its continuation.
-CHANGEABLE = {
-    "steps",
-    "lr",
-    "min_lr",
-    "eval_every",
-    "save_every",
-    "sample_every",
-    "patience",
-    "out",
-    "resume",
-    "force",
-    "json",
-    "file",
-    "target",
-    "command",
-}
+CHANGEABLE = ("steps", "lr", "min_lr", "eval_every", "save_every", "sample_every", "patience", "out", "resume", "force", "json",
+              "file", "target", "command")  # fmt: skip
 
 
 def add_parser(subparsers):
@@ -167,9 +153,9 @@ def given(args) -> dict:
 def fresh_settings(args) -> dict:
     from tinygrad_llm.cli import UsageError
 
-    defaults = {k.replace("-", "_"): d for k, (_, d, _) in NUMBERS.items()}
-    names = ("model", "objective", "tokenizer", "init", "schedule", "optimizer", "precision", "no_bias", "file", "target")
-    defaults |= dict(zip(names, ("gpt2", None, None, None, "cosine", "adamw", "float32", False, None, None)))
+    defaults: dict = {k.replace("-", "_"): d for k, (_, d, _) in NUMBERS.items()}
+    defaults |= {"model": "gpt2", "schedule": "cosine", "optimizer": "adamw", "precision": "float32", "no_bias": False}
+    defaults |= dict.fromkeys(("objective", "tokenizer", "init", "file", "target"))
     settings = defaults | given(args) | trained_already(args)
     check_numbers(settings)
     for name in ("file", "target"):
