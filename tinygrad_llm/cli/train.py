@@ -267,12 +267,12 @@ def train(settings: dict, out: Path, resume: bool, processes) -> dict:
     prepared, model = build(settings, out, resume)
     check_step(model, options, prepared.task.objective, settings["context"], processes)
     progress = Progress(options.steps)
-    labels = {k: prepared.info[k] for k in ("labels",) if k in prepared.info}
     text = sizes_of(prepared)
-    trainer = Trainer(
-        model, prepared.task, options, out=out, tokenizer=prepared.tokenizer, progress=progress, sampler=show_sample,
-        processes=processes, info={"settings": keepable(settings), "objective": prepared.task.objective, "text": text, **labels},
-    )  # fmt: skip
+    info = {"settings": keepable(settings), "objective": prepared.task.objective, "text": text}
+    if "labels" in prepared.info:
+        info["labels"] = prepared.info["labels"]
+    trainer = Trainer(model, prepared.task, options, out=out, tokenizer=prepared.tokenizer, progress=progress, sampler=show_sample,
+                      processes=processes, info=info)  # fmt: skip
     if resume:
         begun_with = trainer.resume().get("text", text)
         if begun_with != text:
@@ -353,8 +353,8 @@ def build(settings: dict, out: Path, resume: bool):
     if start:
         model = start.model(len(labels), settings["dropout"], rng)
     else:
-        sizes = {k: settings[k] for k in ("layers", "heads", "width", "context", "dropout", "init")}
-        model = small_model(recipe, objective, prepared.tokenizer, labels=len(labels) or 2, rng=rng, **sizes)
+        sizes = {k: settings[k] for k in ("layers", "heads", "width", "context", "dropout")}
+        model = small_model(recipe, objective, prepared.tokenizer, labels=len(labels) or 2, init=settings.get("init"), rng=rng, **sizes)
     if labels:
         numbers = {name: i for i, name in enumerate(labels)}
         model.config.extra |= {"id2label": {str(i): name for name, i in numbers.items()}, "label2id": numbers}
