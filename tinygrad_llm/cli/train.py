@@ -429,14 +429,15 @@ def finish(trainer, result: dict, out: Path) -> None:
     text = sample(trainer.model, trainer.task, trainer.tokenizer, tokens=400)
     facts = {"model": f"{result['model']}, {result['parameters']:,} parameters", "objective": result["objective"],
              "steps": result["steps"], "time": clock_time(result["seconds"])}  # fmt: skip
+    best = ""
     if result["best_loss"] is not None:
-        facts["best loss on held-out text"] = f"{result['best_loss']:.4f} at step {result['best_step']}"
+        found = facts["best loss on held-out text"] = f"{result['best_loss']:.4f} at step {result['best_step']}"
+        best = f"best loss {found}; "
+        if not result["best_step"]:  # then there is no best checkpoint, and OUT holds the last one
+            best = f"no evaluation was better than {result['best_loss']:.4f} before the first step, try a smaller --lr; last "
     facts["loss of target frequencies alone"] = f"{result['unigram_loss']:.4f}"
     report = write_report(out, f"{result['model']} after {result['steps']} steps", facts, text)
     write_plot(out)
-    best = f"best loss {result['best_loss']:.4f} at step {result['best_step']}; " if result["best_loss"] is not None else ""
-    if best and not result["best_step"]:  # then there is no best checkpoint, and OUT holds the last one
-        best = f"no evaluation was better than {result['best_loss']:.4f} before the first step, try a smaller --lr; last "
     say(f"done in {clock_time(result['seconds'])}; {best}model: {out}; report: {report}")
 
 
