@@ -26,7 +26,7 @@ from . import registry
 from .base import Model, fill
 from .config import Config, ConfigError
 from .names import Stored
-from .tensor_file import WRITE, CheckpointError, Entry, Item, TensorFile, same, write
+from .tensor_file import WRITE, CheckpointError, Entry, Item, TensorFile, same, width_of, write
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -293,23 +293,12 @@ def save(model: Model, directory: str | Path, dtype: Any = None, shard_bytes: in
         raise ValueError(f"save: dtype {dtype!r} is not supported; there are {', '.join(WRITE)}")
     folder.mkdir(parents=True, exist_ok=True)
     warn_of_changes(model, folder)
-    items = list(stored_items(model))
-    shards = split(items, 2 if name == "bfloat16" else np.dtype(name).itemsize, shard_bytes)
     staging = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
     try:
         (staging / "config.json").write_text(json.dumps(config_dict(model, name), indent=2) + "\n", "utf-8")
         if model.generation_config is not None:
             (staging / GENERATION).write_text(json.dumps(model.generation_config, indent=2) + "\n", "utf-8")
-        if len(shards) == 1:
-            write(staging / SINGLE, shards[0], name, {"format": "pt"})
-        else:
-            files = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
-            for file, shard in zip(files, shards):
-                write(staging / file, shard, name, {"format": "pt"})
-            weight_map = {n: file for file, shard in zip(files, shards) for n, _, _ in shard}
-            total = sum(int(np.prod(s)) for _, s, _ in items) * (2 if name == "bfloat16" else np.dtype(name).itemsize)
-            index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-            (staging / INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
+        write_weights(model, staging, name, shard_bytes)
         (folder / GENERATION).unlink(missing_ok=True)  # another model's, it would decide over this one's config.json
         written = {p.name for p in staging.iterdir()}
         for path in sorted(staging.iterdir(), key=lambda p: p.suffix == ".json"):  # weights first, config last
@@ -319,6 +308,21 @@ def save(model: Model, directory: str | Path, dtype: Any = None, shard_bytes: in
                 old.unlink()
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def write_weights(model: Model, folder: Path, dtype: str, shard_bytes: int) -> None:
+    """One file, or shards and their index."""
+    items, width = list(stored_items(model)), width_of(dtype)
+    shards = split(items, width, shard_bytes)
+    n = len(shards)
+    files = [SINGLE] if n == 1 else [f"model-{i + 1:05d}-of-{n:05d}.safetensors" for i in range(n)]
+    for file, shard in zip(files, shards):
+        write(folder / file, shard, dtype, {"format": "pt"})
+    if n > 1:
+        total = sum(int(np.prod(shape)) for _, shape, _ in items) * width
+        weight_map = {name: file for file, shard in zip(files, shards) for name, _, _ in shard}
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
 
 
 def warn_of_changes(model: Model, folder: Path) -> None:

@@ -128,10 +128,15 @@ def to_bfloat16(values: np.ndarray) -> np.ndarray:
 Item = tuple[str, tuple[int, ...], Callable[[], np.ndarray]]
 
 
+def width_of(dtype: str) -> int:
+    """Bytes of a number in a file."""
+    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
+
+
 def write(path: Path, items: Iterable[Item], dtype: str, metadata: dict[str, str]) -> None:
     """Write the tensors in this dtype ("float32", ...), one after the other, never holding more than one beside the model."""
     items = list(items)
-    width = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
+    width = width_of(dtype)
     header: dict[str, Any] = {"__metadata__": metadata}
     offset = 0
     for name, shape, _ in items:
