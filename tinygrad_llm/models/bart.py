@@ -147,7 +147,7 @@ class BartModel(EncoderDecoder, _Bart):
         self.encoder = BartStack(config, decoder=False)
         self.decoder = BartStack(config, decoder=True)
 
-    def positions(self) -> int | None:
+    def positions_limit(self) -> int | None:
         return self.config.max_position_embeddings
 
     def embed(self, ids: np.ndarray) -> Tensor:

@@ -68,16 +68,17 @@ class EncoderDecoder(Model):
         """(B, T) -> (B, T, D), on either side; positions come in the stacks."""
         return self.tokens(ids)
 
-    def positions(self) -> int | None:
+    def positions_limit(self) -> int | None:
         """How many positions there are, None for no limit."""
         return None
 
     def make_cache(self, capacity: int = 256) -> nn.KVCache:
-        return nn.KVCache(len(self.decoder.layers), min(capacity, self.positions() or capacity))
+        return nn.KVCache(len(self.decoder.layers), min(capacity, self.positions_limit() or capacity))
 
     def read(self, ids: Any, embeds: Any, past: int = 0, name: str = "input_ids") -> Tensor:
         """What a stack reads, (B, T, D): `embed` of ids, or what stands for it."""
-        return inputs.token_vectors(self.embed, ids, embeds, self.config, self.tokens.weight.shape[1], self.positions(), past, name)
+        width = self.tokens.weight.shape[1]
+        return inputs.token_vectors(self.embed, ids, embeds, self.config, width, self.positions_limit(), past, name)
 
     def encode(
         self, input_ids: Any = None, attention_mask: Any = None, output_hidden_states: bool = False,

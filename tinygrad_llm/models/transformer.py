@@ -97,7 +97,7 @@ class TransformerModel(EncoderDecoder):
         self.encoder = TransformerStack(config, decoder=False)
         self.decoder = TransformerStack(config, decoder=True)
 
-    def positions(self) -> int | None:
+    def positions_limit(self) -> int | None:
         return self.config.max_position_embeddings
 
     def embed(self, ids: np.ndarray) -> Tensor:
