@@ -22,11 +22,9 @@ class ConfigError(ValueError):
 # -- fields ------------------------------------------------------------------------------------------------------------
 
 
-def _field(check: Callable[[Any], str], kind: str, default: Any) -> Any:
-    metadata = {"check": check, "kind": kind}
-    return dataclasses.field(kw_only=True, metadata=metadata) if default is ... else dataclasses.field(
-        kw_only=True, default=default, metadata=metadata
-    )  # fmt: skip
+def _field(check: Callable[[Any], str], default: Any, **metadata: Any) -> Any:
+    given = dataclasses.MISSING if default is ... else default
+    return dataclasses.field(default=given, kw_only=True, metadata={"check": check, **metadata})
 
 
 def size(default: Any = ..., limit: int = MAX_SIZE, least: int = 1) -> Any:
@@ -38,7 +36,7 @@ def size(default: Any = ..., limit: int = MAX_SIZE, least: int = 1) -> Any:
         good = isinstance(value, int) and not isinstance(value, bool) and least <= value <= limit
         return "" if good else f"expected an int from {least} to {limit}"
 
-    return _field(check, "size", default)
+    return _field(check, default)
 
 
 def layers(default: Any = ..., least: int = 1) -> Any:
@@ -55,7 +53,7 @@ def rate(default: Any = 0.0) -> Any:
         good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0.0 <= value < 1.0
         return "" if good else "expected a probability in [0, 1)"
 
-    return _field(check, "rate", default)
+    return _field(check, default, rate=True)
 
 
 def positive(value: Any) -> str:
@@ -66,18 +64,18 @@ def positive(value: Any) -> str:
 
 def small(default: Any) -> Any:
     """A positive float such as an epsilon or a standard deviation."""
-    return _field(positive, "small", default)
+    return _field(positive, default)
 
 
 def flag(default: Any = False) -> Any:
     """True or False."""
-    return _field(lambda value: "" if isinstance(value, bool) else "expected true or false", "flag", default)
+    return _field(lambda value: "" if isinstance(value, bool) else "expected true or false", default)
 
 
 def choice(default: Any, *others: str) -> Any:
     """One of several strings; the first is the default."""
     names = list(dict.fromkeys((default, *others)))
-    return _field(lambda value: "" if value in names else f"expected one of {', '.join(map(repr, names))}", "choice", default)
+    return _field(lambda value: "" if value in names else f"expected one of {', '.join(map(repr, names))}", default)
 
 
 def token(default: Any = None) -> Any:
@@ -88,12 +86,12 @@ def token(default: Any = None) -> Any:
         good = value is None or (ids and all(isinstance(i, int) and not isinstance(i, bool) and i >= -1 for i in ids))
         return "" if good else "expected a token id or null"
 
-    return _field(check, "token", default)
+    return _field(check, default)
 
 
 def anything(default: Any = None) -> Any:
     """A value that the family's own `validate` checks."""
-    return _field(lambda value: "", "anything", default)
+    return _field(lambda value: "", default)
 
 
 # -- what a config.json holds besides ----------------------------------------------------------------------------------
@@ -116,6 +114,7 @@ IGNORED = frozenset(
     pooler_size_per_head pooler_type save_step sbert_ce_default_activation_function sentence_transformers unsloth_fixed
     unsloth_version vocab_size_or_config_json_file""".split()
 )
+WRITTEN_ANEW = ("architectures", "transformers_version", "transformers_weights", "dtype", "torch_dtype")  # not kept for save
 QUANTIZED = ("quantization", "quantization_config")  # weights in other numbers than floats: GPTQ's, AWQ's, bitsandbytes', MLX's
 OFF = (None, False, 0, 0.0, [], {}, "")  # an unknown feature that is switched off changes no number
 
@@ -186,9 +185,8 @@ class Config:
         for name, value in overrides.items():
             name = type(self).attribute_map.get(name, name)
             if name == "dropout" and "dropout" not in names:
-                changed |= {
-                    f.name: value for f in dataclasses.fields(self) if f.metadata.get("kind") == "rate" and f.default is not None
-                }
+                rates = [f.name for f in dataclasses.fields(self) if "rate" in f.metadata and f.default is not None]
+                changed |= dict.fromkeys(rates, value)
             elif name in names and name != "extra":
                 changed[name] = value
             else:
@@ -212,9 +210,9 @@ class Config:
                     raise ConfigError(f"{source}: {key} = {value!r} is not supported, only {cls.fixed[key]!r}")
             elif key in IGNORED or key in cls.ignored or value in OFF:
                 extra[key] = value
+            elif key in QUANTIZED:
+                raise ConfigError(f"{source}: {key}: quantized weights are not supported; load the one that was quantized")
             else:
-                if key in QUANTIZED:
-                    raise ConfigError(f"{source}: {key}: quantized weights are not supported; load the one that was quantized")
                 raise ConfigError(
                     f"{source}: unknown key {key!r} = {value!r} for model_type {given.get('model_type', cls.model_type)!r}"
                     f"{_nearest(key, set(fields) | set(cls.attribute_map))}; remove it if it changes nothing"
@@ -224,12 +222,8 @@ class Config:
             raise ConfigError(f"{source}: missing {', '.join(missing)}")
         config = cls.__new__(cls)
         for name, field in fields.items():
-            object.__setattr__(config, name, known[name] if name in known else field.default)
-        config.extra = {
-            k: v
-            for k, v in extra.items()
-            if k not in ("architectures", "transformers_version", "transformers_weights", "dtype", "torch_dtype")
-        }
+            setattr(config, name, known.get(name, field.default))
+        config.extra = {k: v for k, v in extra.items() if k not in WRITTEN_ANEW}
         config.check(source)
         return config
 
