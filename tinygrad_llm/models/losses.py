@@ -84,13 +84,8 @@ def classification(logits: Tensor, labels: Any, problem_type: str | None) -> Ten
     array = as_array(labels, "labels")
     kind = problem_type
     if kind is None:
-        kind = (
-            "regression"
-            if classes == 1
-            else "single_label_classification"
-            if array.dtype.kind in "iu"
-            else "multi_label_classification"
-        )
+        whole = array.dtype.kind in "iu"
+        kind = "regression" if classes == 1 else "single_label_classification" if whole else "multi_label_classification"
     if kind == "single_label_classification":
         return rows(logits, array)
     if classes == 1:
