@@ -16,10 +16,10 @@ from .room import readable
 from .training_memory import TrainingMemory, block_numbers, cross_numbers, training_memory
 
 BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
-#: bytes per parameter of training with AdamW: weights, gradients, and what the optimizer keeps
+#: bytes per parameter of training with AdamW, beside the weights: gradients, and what the optimizer keeps
 TRAINING = {
-    "fp32": (4, 4, 8),  # two moments
-    "fp16": (2, 2, 12),  # two moments and a copy of the weights, all three in float32
+    "fp32": (4, 8),  # two moments
+    "fp16": (2, 12),  # two moments and a copy of the weights, all three in float32
 }
 QUOTED = 8.55  # bytes per parameter behind the often quoted 63 cards for 175 billion parameters and 642 for 1.8 trillion
 
@@ -64,7 +64,7 @@ class Description:
         for kind, width in BYTES.items():
             row = {"weights": self.parameters * width, "cache": self.cache_per_token * tokens * max(width, 2)}
             if kind in TRAINING:
-                _, gradients, optimizer = TRAINING[kind]
+                gradients, optimizer = TRAINING[kind]
                 row |= {"gradients": self.parameters * gradients, "optimizer": self.parameters * optimizer,
                         "activations": self.kept_per_token * tokens * width}  # fmt: skip
             table[kind] = row
