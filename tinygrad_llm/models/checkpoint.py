@@ -197,11 +197,7 @@ def spellings(model: Model, name: str) -> Iterator[str]:
 
 def _modern(name: str) -> str:
     """BERT's first checkpoints call a norm's weight and bias gamma and beta."""
-    return (
-        re.sub(r"gamma$", "weight", re.sub(r"beta$", "bias", name))
-        if name.endswith(("norm.gamma", "Norm.gamma", "norm.beta", "Norm.beta"))
-        else name
-    )
+    return re.sub(r"(?<=[nN]orm\.)gamma$", "weight", re.sub(r"(?<=[nN]orm\.)beta$", "bias", name))
 
 
 def _in_head(model: Model, ours: str) -> bool:

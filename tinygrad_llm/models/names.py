@@ -7,7 +7,7 @@ A family's table maps module paths: {"layers.*.attn.q": "encoder.layer.*.attenti
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 
@@ -42,14 +42,14 @@ def translate(table: Table, path: str) -> Stored:
             continue
         entry = theirs if isinstance(theirs, Stored) else Stored(theirs)
         name = entry.name
-        for number in [g for key, g in enumerate(found.groups()) if key < ours.count("*")]:
+        for number in found.groups()[: ours.count("*")]:  # and then comes the rest
             name = name.replace("*", number, 1)
         rest = found.group("rest") or ""
         # a bias has no second axis to transpose
-        return Stored(name + rest, entry.transposed and not rest.endswith(".bias"), entry.part, entry.parts)
+        return replace(entry, name=name + rest, transposed=entry.transposed and not rest.endswith(".bias"))
     return Stored(path)
 
 
 def prefixed(entry: Stored, prefix: str) -> Stored:
     """The same place below `prefix`."""
-    return Stored(f"{prefix}.{entry.name}", entry.transposed, entry.part, entry.parts)
+    return replace(entry, name=f"{prefix}.{entry.name}")
