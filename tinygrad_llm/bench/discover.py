@@ -10,16 +10,17 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from tinygrad_llm.bench.case import PACKAGES, Case, Options, is_ours
+from tinygrad_llm.bench.child import ROOT
 
-HERE = Path(__file__).resolve().parent
+FOLDERS = (Path(__file__).resolve().parent / "questions", ROOT / "benchmarks")
 
 
 def question_folder() -> Path:
     """benchmarks/ of a source checkout, or the copy installed beside this file."""
-    for folder in (HERE / "questions", HERE.parent.parent / "benchmarks"):
+    for folder in FOLDERS:
         if (folder / "__init__.py").is_file():
             return folder
-    raise FileNotFoundError(f"no benchmark questions at {HERE / 'questions'} nor {HERE.parent.parent / 'benchmarks'}")
+    raise FileNotFoundError(f"no benchmark questions at {' nor '.join(map(str, FOLDERS))}")
 
 
 def question_names() -> list[str]:

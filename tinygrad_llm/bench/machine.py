@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tinygrad_llm.bench.child import environment
+from tinygrad_llm.bench.case import PACKAGES
+from tinygrad_llm.bench.child import ROOT, environment
 
-PACKAGES = ("numpy", "numba", "torch", "transformers", "autograd", "mygrad", "tinygrad", "jax", "tinygrad-llm")
+REPORTED = dict.fromkeys(("numpy", "numba", *PACKAGES.values(), "tinygrad-llm"))  # each once, in this order
 
 
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
@@ -35,7 +36,7 @@ def total_memory() -> int | None:
 
 def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in REPORTED:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -45,12 +46,11 @@ def versions() -> dict[str, str]:
 
 def revision() -> str | None:
     """The git revision of this checkout, "+changes" if it is not clean; None for an installed package."""
-    root = Path(__file__).resolve().parent.parent.parent
-    if not (root / ".git").exists():
+    if not (ROOT / ".git").exists():
         return None
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True).stdout.strip()
+        return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True).stdout.strip()
 
     return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
 
