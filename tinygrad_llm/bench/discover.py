@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from tinygrad_llm.bench.case import PACKAGES, Case, Options, is_ours
+from tinygrad_llm.bench.case import PACKAGES, is_ours
 from tinygrad_llm.bench.child import ROOT
 
 FOLDERS = (Path(__file__).resolve().parent / "questions", ROOT / "benchmarks")
@@ -61,10 +60,6 @@ def load_question(path: str | Path) -> ModuleType:
     if not hasattr(module, "cases"):
         raise LookupError(f"{path.name} has no function `cases(options)`; see the docstring of tinygrad_llm.bench")
     return module
-
-
-def load_cases(path: str | Path, options: Options) -> Iterator[Case]:
-    return iter(load_question(path).cases(options))
 
 
 def missing_package(contestant: str) -> str | None:

@@ -24,7 +24,7 @@ from typing import IO, Any
 import numpy as np
 
 from tinygrad_llm.bench.case import Case, Options, Skip, Timed, is_ours
-from tinygrad_llm.bench.discover import load_cases
+from tinygrad_llm.bench.discover import load_question
 from tinygrad_llm.bench.race import as_arrays
 from tinygrad_llm.bench.timing import Lap, rest, timed_lap
 
@@ -82,7 +82,7 @@ class Worker:
 
     def __init__(self, path: str, contestant: str, options: Options):
         self.contestant, self.options = contestant, options
-        self.cases = load_cases(path, options)
+        self.cases = iter(load_question(path).cases(options))
         self.index, self.before = -1, 0
         self.take(nothing)
 
