@@ -199,17 +199,17 @@ def _histograms(model: Any) -> list[list[dict[str, Any]]]:
         parts = name.split(".")
         at = next((i for i, part in enumerate(parts) if part.isdigit()), None)
         groups.setdefault(".".join(parts[: at + 1]) if at is not None else parts[0], []).append(parameter)
-    rows: list[list[dict[str, Any]]] = [[], []]
+    weights: list[dict[str, Any]] = []
+    gradients: list[dict[str, Any]] = []
     for name, members in groups.items():
-        for row, arrays in zip(
-            rows, ([p._data for p in members], [p.grad._data for p in members if p.grad is not None]), strict=True
-        ):
-            if arrays:
-                row.append({"name": name, **_histogram(np.concatenate([a.ravel() for a in arrays]))})
-    return [row for row in rows if row]
+        weights.append({"name": name, **_histogram([p._data for p in members])})
+        if slopes := [p.grad._data for p in members if p.grad is not None]:
+            gradients.append({"name": name, **_histogram(slopes)})
+    return [row for row in (weights, gradients) if row]
 
 
-def _histogram(values: np.ndarray) -> dict[str, Any]:
+def _histogram(arrays: list[np.ndarray]) -> dict[str, Any]:
+    values = np.concatenate([a.ravel() for a in arrays])
     values = values[np.isfinite(values)]
     low, high = (float(v) for v in np.percentile(values, [0.1, 99.9])) if values.size else (0.0, 1.0)
     counts, _ = np.histogram(values, bins=40, range=(low, high if high > low else low + 1e-12))
