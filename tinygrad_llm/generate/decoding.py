@@ -86,12 +86,13 @@ class Seq2Seq:
         self.encoded = encoded
         self.mask = np.repeat(mask, copies, axis=0)
 
+    @no_grad()
     def first(self) -> np.ndarray:
-        return self.next(self.ids)
+        return last_scores(self.call(self.ids))
 
     @no_grad()
     def next(self, tokens: np.ndarray) -> np.ndarray:
-        return last_scores(self.call(tokens if tokens.ndim == 2 else tokens[:, None]))
+        return last_scores(self.call(tokens[:, None]))
 
     def call(self, ids):
         return self.model(encoder_outputs=self.encoded, attention_mask=self.mask, decoder_input_ids=ids,
