@@ -54,7 +54,6 @@ def run(args) -> int:
     kernels.compile_beside("attention_cached.warmup", "chain.warmup")     # on a cold start, while the prompt's are compiled
     place = model_directory(args.directory)
     model, tokenizer = models.load(place), text.load(place)
-    model.eval()
     if args.int8:
         model.quantize("int8")
     if head_of(model) == "causal_lm":

@@ -40,7 +40,6 @@ def run(args: argparse.Namespace) -> int:
     tokenizer = text.load(place)
     model = models.load(place)
     model = getattr(model, "generator", model)  # of ELECTRA's two models the one that knows words, as in `generate`
-    model.eval()
     if args.target is not None and not (model.is_encoder_decoder and head_of(model) in ("seq2seq_lm", "base")):
         raise UsageError("--target: this model decodes no second text; leave it out")
     inputs = prepare(model, tokenizer, args.text, args.target)
