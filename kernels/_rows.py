@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from . import _check as check
 from ._jit import get_num_threads, jit
 from .arrays import empty
 
@@ -76,6 +77,18 @@ def span(task, tasks, rows):
     return task * rows // tasks, (task + 1) * rows // tasks
 
 
-def empty_rows(x, out=None):
-    """A new C-contiguous array like x, or `out` if it can be written as it is."""
-    return empty(x.shape, x.dtype) if out is None else out
+def target_of(name, out, shape, dtype, inputs=()):
+    """What a loop writes: `out`, checked, where it lies in C order, else a new array that does; `handed_back` returns it."""
+    if out is not None:
+        check.writable(name, out, shape, dtype, inputs)
+        if out.flags.c_contiguous:
+            return out
+    return empty(shape, dtype)
+
+
+def handed_back(out, target):
+    """What the caller gets: `out`, filled where a loop wrote elsewhere, or the target itself where there is none."""
+    if out is None or out is target:
+        return target
+    out[...] = target
+    return out

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import _check as check
 from ._jit import COMPILED, jit, jit_tasks
-from ._rows import empty_rows, flat_or_rows, share, span
+from ._rows import flat_or_rows, handed_back, share, span, target_of
 from ._stream import LARGE
 from .arrays import empty
 from .vecmath import by_dtype, erf, exp, expm1, logistic, logistic2, normal_tail, rounded, softplus, tanh, wide_vectors
@@ -223,26 +223,18 @@ def _run(loop, *arrays):
 def _forward(name, x, up=None, out=None):
     if up is not None:
         check.like_array("up", up, x)
-    if out is not None:
-        check.writable("out", out, x.shape, x.dtype, (x, up))
-    target = empty_rows(x, out if out is None or out.flags.c_contiguous else None)
+    target = target_of("out", out, x.shape, x.dtype, (x, up))
     _run(LOOPS[x.dtype][name][0], x, up, target)
-    if out is None or target is out:
-        return target
-    out[...] = target
-    return out
+    return handed_back(out, target)
 
 
 def _backward(name, g, x, up=None, value=None):
     """(dx, dup), and into `value` what the forward kernel makes of x."""
     check.like_array("g", g, x)
     dx, dup = empty(x.shape, x.dtype), None if up is None else empty(x.shape, x.dtype)
-    if value is not None:
-        check.writable("value", value, x.shape, x.dtype, (g, x))
-    target = value if value is None or value.flags.c_contiguous else empty(x.shape, x.dtype)
+    target = None if value is None else target_of("value", value, x.shape, x.dtype, (g, x))
     _run(LOOPS[x.dtype][name][1], g, x, up, dx, dup, target)
-    if target is not value:
-        value[...] = target
+    handed_back(value, target)
     return dx, dup
 
 

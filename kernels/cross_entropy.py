@@ -14,7 +14,7 @@ import kernels
 
 from . import _check as check
 from ._jit import COMPILED, jit, jit_tasks
-from ._rows import rows_of, share, span
+from ._rows import handed_back, rows_of, share, span, target_of
 from ._stream import LARGE, ask_for, stream
 from .arrays import empty
 from .reference_loss import (
@@ -154,20 +154,14 @@ def cross_entropy_backward(g, logits, targets, lse, ignore_index=-100, label_smo
     _classes(logits, targets, ignore_index, label_smoothing)
     check.statistics("lse", lse, logits)
     g = row_gradient(g, targets, ignore_index, logits)
-    if out is None:
-        out = empty(logits.shape, logits.dtype)
-    else:
-        check.writable("out", out, logits.shape, logits.dtype, (lse,) if out is logits else (logits, lse))
+    target = target_of("out", out, logits.shape, logits.dtype, (lse,) if out is logits else (logits, lse))
     if logits.size == 0:
-        return out
-    target = out if out.flags.c_contiguous else empty(logits.shape, logits.dtype)
+        return target
     rows, width = rows_of(logits), logits.shape[-1]
-    past = out is not logits and out.nbytes >= LARGE
+    past = out is not logits and logits.nbytes >= LARGE
     _GRADIENT[logits.dtype](*share(len(rows), width), width, past, _flat(g), rows, _flat(targets), _flat(lse),
                             np.int64(ignore_index), logits.dtype.type(label_smoothing), target.reshape(-1, width))
-    if target is not out:
-        out[...] = target
-    return out
+    return handed_back(out, target)
 
 
 def linear_cross_entropy_forward(hidden, weight, targets, bias=None, *, reduction="mean", ignore_index=-100,

@@ -8,7 +8,7 @@ import numpy as np
 
 from . import _check as check
 from ._jit import jit_tasks
-from ._rows import rows_of, share, span
+from ._rows import handed_back, rows_of, share, span, target_of
 from ._stream import LARGE, stream
 from .arrays import empty
 from .reference import _table
@@ -63,16 +63,11 @@ def _scatter_sparse(task, tasks, width, g, order, ids, bounds, out):
 def embedding_forward(weight, ids, out=None):
     _table(weight)
     check.index_range("ids", ids, weight.shape[0])
-    width, shape = weight.shape[1], (*ids.shape, weight.shape[1])
-    if out is not None:
-        check.writable("out", out, shape, weight.dtype, (weight,))
-    y = out if out is not None and out.flags.c_contiguous else empty(shape, weight.dtype)
+    width = weight.shape[1]
+    y = target_of("out", out, (*ids.shape, width), weight.dtype, (weight,))
     if y.size:
         _gather(*share(ids.size, width), width, rows_of(weight), np.ascontiguousarray(ids).reshape(-1), y.reshape(-1, width))
-    if out is None or y is out:
-        return y
-    out[...] = y
-    return out
+    return handed_back(out, y)
 
 
 def embedding_backward(g, ids, num_rows, out=None, padding_idx=None, accumulate=False):
@@ -93,9 +88,7 @@ def embedding_backward(g, ids, num_rows, out=None, padding_idx=None, accumulate=
         return out
     target = out if out.flags.c_contiguous else np.ascontiguousarray(out)
     _scatter_all(g, _sorted_places(ids, padding_idx), width, clear, target)
-    if target is not out:
-        out[...] = target
-    return out
+    return handed_back(out, target)
 
 
 def _scatter_all(g, places, width, clear, target):

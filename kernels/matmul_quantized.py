@@ -16,6 +16,7 @@ import numpy as np
 from . import _check as check
 from . import _threads
 from ._jit import COMPILED
+from ._rows import handed_back
 from .arrays import address
 from .matmul_call import matmul
 from .matmul_plan import FIELDS, SERIAL_SKINNY, borrow_scratch, ceil_div, return_scratch, round_up
@@ -181,10 +182,7 @@ def matmul_int8(x, q, scale, bias=None, out=None):
         rows = np.ascontiguousarray(x).reshape(y.size // q.shape[0], q.shape[1])
         in_place = COMPILED and (len(rows) < MANY or tiles.AVAILABLE) and q.shape[1]
         (_read_in_place if in_place else _by_blocks)(rows, q, scale, bias, y.reshape(len(rows), q.shape[0]))
-    if out is None or out is y:
-        return y
-    out[...] = y
-    return out
+    return handed_back(out, y)
 
 
 def _read_in_place(x, q, scale, bias, y):

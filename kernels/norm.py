@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _check as check
 from ._jit import COMPILED
-from ._rows import empty_rows, rows_of, share
+from ._rows import handed_back, rows_of, share, target_of
 from .arrays import empty
 
 if COMPILED:
@@ -63,22 +63,18 @@ def _forward(x, residual, weight, bias, eps, out=None, centred=True):
     """(total, y, mean, rstd); without a residual total is None, and where no mean is taken off mean is."""
     check.rows("x", x)
     weight, bias = _vector("weight", weight, x), _vector("bias", bias, x)
-    if out is not None:
-        check.writable("out", out, x.shape, x.dtype, (x, weight, bias))
-    y, total = empty_rows(x, out), None if residual is None else empty(x.shape, x.dtype)
+    target = target_of("out", out, x.shape, x.dtype, (x, weight, bias))
+    total = None if residual is None else empty(x.shape, x.dtype)
     mean, rstd = np.empty(x.shape[:-1], x.dtype) if centred else None, np.empty(x.shape[:-1], x.dtype)
     if x.size == 0:
         rstd[...] = 1 / np.sqrt(x.dtype.type(eps))
         if centred:
             mean[...] = 0
-        return total, y, mean, rstd
+        return total, target, mean, rstd
     rows, width = rows_of(x), x.shape[-1]
-    target = y if y.flags.c_contiguous else empty(x.shape, x.dtype)
     normalize(*share(len(rows), width), width, rows, _maybe(rows_of, residual), _ones_if_none(weight, x), bias, x.dtype.type(eps),
               _maybe(rows_of, total), rows_of(target), _maybe(_flat, mean), _flat(rstd))
-    if target is not y:
-        y[...] = target
-    return total, y, mean, rstd
+    return total, handed_back(out, target), mean, rstd
 
 
 def _backward(g, g_total, x, weight, mean, rstd):

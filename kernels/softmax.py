@@ -10,8 +10,9 @@ import numpy as np
 
 from . import _check as check
 from ._jit import COMPILED, jit, jit_tasks
-from ._rows import empty_rows, rows_of, share, span
+from ._rows import handed_back, rows_of, share, span
 from ._stream import LARGE
+from .arrays import empty
 from .vecmath import exp, exp_low, row_max, wide_vectors
 
 
@@ -133,11 +134,7 @@ def _forward(loop, name, x, axis, out):
     if last and (out is None or out.flags.c_contiguous):
         return _call(loop, (x,), out)
     y = _call(loop, (np.moveaxis(x, axis, -1),))
-    y = y if last else np.moveaxis(y, -1, axis)
-    if out is None:
-        return y
-    out[...] = y
-    return out
+    return handed_back(out, y if last else np.moveaxis(y, -1, axis))
 
 
 def _backward(loop, name, g, out, axis):
@@ -150,7 +147,7 @@ def _backward(loop, name, g, out, axis):
 
 def _call(loop, inputs, out=None):
     """The loop over the rows of its inputs, into `out` or a new array."""
-    out = empty_rows(inputs[0], out)
+    out = empty(inputs[0].shape, inputs[0].dtype) if out is None else out
     if out.size:
         views, width = [rows_of(x) for x in (*inputs, out)], out.shape[-1]
         loop(*share(len(views[0]), width), width, *views)
