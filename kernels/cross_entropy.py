@@ -154,11 +154,12 @@ def cross_entropy_backward(g, logits, targets, lse, ignore_index=-100, label_smo
     _classes(logits, targets, ignore_index, label_smoothing)
     check.statistics("lse", lse, logits)
     g = row_gradient(g, targets, ignore_index, logits)
-    target = target_of("out", out, logits.shape, logits.dtype, (lse,) if out is logits else (logits, lse))
+    in_place = check.same_place(out, logits)
+    target = target_of("out", out, logits.shape, logits.dtype, (lse,) if in_place else (logits, lse))
     if logits.size == 0:
         return target
     rows, width = rows_of(logits), logits.shape[-1]
-    past = out is not logits and logits.nbytes >= LARGE
+    past = not in_place and logits.nbytes >= LARGE
     _GRADIENT[logits.dtype](*share(len(rows), width), width, past, _flat(g), rows, _flat(targets), _flat(lse),
                             np.int64(ignore_index), logits.dtype.type(label_smoothing), target.reshape(-1, width))
     return handed_back(out, target)

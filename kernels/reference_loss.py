@@ -43,7 +43,7 @@ def cross_entropy_backward(g, logits, targets, lse, ignore_index=-100, label_smo
     index = np.where(valid, targets, 0)[..., None]
     np.put_along_axis(d, index, np.take_along_axis(d, index, -1) - d.dtype.type(1 - label_smoothing), -1)
     d = np.where(valid[..., None], d * g[..., None], d.dtype.type(0))
-    return check.into(out, d, (lse,) if out is logits else (logits, lse))
+    return check.into(out, d, (lse,) if check.same_place(out, logits) else (logits, lse))
 
 
 def linear_cross_entropy_forward(hidden, weight, targets, bias=None, *, reduction="mean", ignore_index=-100,
