@@ -36,6 +36,17 @@ def weighing(shape, case):
     return weights * case.inputs["attention_mask"][..., None] if case.decoder else weights
 
 
+def backward(model, case):
+    """The output, and the gradients of its loss or of a fixed weighing of a base model's states."""
+    out = model(**case.inputs)
+    loss = out.loss
+    if loss is None:
+        states = out.last_hidden_state
+        loss = (states * weighing(states.shape, case).astype(states.dtype)).sum()
+    loss.backward()
+    return out, published_gradients(model)
+
+
 def published_gradients(model):
     """Our gradients in the layout of published checkpoints: name -> array."""
     parameters = dict(model.named_parameters())

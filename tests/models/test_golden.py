@@ -31,17 +31,6 @@ def read(architecture, folder):
     return case, outputs, part("grad/")
 
 
-def backward(model, case):
-    """The gradients of the loss, or of a fixed weighing of a base model's states."""
-    out = model(**case.inputs)
-    loss = out.loss
-    if loss is None:
-        states = out.last_hidden_state
-        loss = (states * compare.weighing(states.shape, case).astype(states.dtype)).sum()
-    loss.backward()
-    return out, compare.published_gradients(model)
-
-
 @pytest.mark.parametrize(("dtype", "tolerance", "gradient_tolerance"), [("float32", 1e-4, 1e-3), ("float64", 1e-9, 1e-8)])
 @pytest.mark.parametrize("architecture", zoo.ARCHITECTURES)
 def test_outputs_and_every_gradient(architecture, dtype, tolerance, gradient_tolerance, tmp_path):
@@ -49,7 +38,7 @@ def test_outputs_and_every_gradient(architecture, dtype, tolerance, gradient_tol
     model = tg.models.load(tmp_path, dtype=dtype)
     shown = model(**case.inputs, output_hidden_states=True, output_attentions=True)
     compare.check_outputs(shown, outputs, case, tolerance, min(tolerance, 1e-5))
-    out, got = backward(model, case)
+    out, got = compare.backward(model, case)
     plain = {n: w for n, w in outputs.items() if n not in compare.LISTS}
     compare.check_outputs(out, plain, case, tolerance, min(tolerance, 1e-5))  # the fused path says the same as the open one
     compare.check_gradients(got, gradients, gradient_tolerance)
@@ -58,7 +47,7 @@ def test_outputs_and_every_gradient(architecture, dtype, tolerance, gradient_tol
 def test_a_wrong_gradient_is_caught(tmp_path):
     case, _, gradients = read("GPT2LMHeadModel", tmp_path)
     model = tg.models.load(tmp_path)
-    _, got = backward(model, case)
+    _, got = compare.backward(model, case)
     name = "transformer.h.0.mlp.c_fc.weight"
     got[name] = got[name] * 1.002
     with pytest.raises(AssertionError, match="c_fc"):

@@ -21,16 +21,6 @@ def quiet(model, folder):
     model.save_pretrained(folder)
 
 
-def gradients_of(model, case):
-    out = model(**case.inputs)
-    loss = out.loss
-    if loss is None:
-        states = out.last_hidden_state
-        loss = (states * compare.weighing(states.shape, case).astype(states.dtype)).sum()
-    loss.backward()
-    return out, compare.published_gradients(model)
-
-
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("architecture", zoo.ARCHITECTURES)
 def test_outputs_and_gradients(architecture, seed, tmp_path):
@@ -44,7 +34,7 @@ def test_outputs_and_gradients(architecture, seed, tmp_path):
         ours = tg.models.load(tmp_path, dtype=dtype)
         shown = ours(**case.inputs, output_hidden_states=True, output_attentions=True)
         compare.check_outputs(shown, outputs, case, tolerance, min(tolerance, 1e-5))
-        out, got = gradients_of(ours, case)
+        out, got = compare.backward(ours, case)
         plain = {n: w for n, w in outputs.items() if n not in compare.LISTS}
         compare.check_outputs(out, plain, case, tolerance, min(tolerance, 1e-5))
         compare.check_gradients(got, gradients, gradient_tolerance)
@@ -65,7 +55,7 @@ def test_scores_and_activations_of_other_checkpoints(architecture, values, tmp_p
     quiet(theirs, tmp_path)
     with make.in_double():
         outputs, gradients = make.run(make.to_double(theirs), case)
-    out, got = gradients_of(tg.models.load(tmp_path, dtype="float64"), case)
+    out, got = compare.backward(tg.models.load(tmp_path, dtype="float64"), case)
     compare.check_outputs(out, {n: w for n, w in outputs.items() if n not in compare.LISTS}, case, 1e-9, 1e-5)
     compare.check_gradients(got, gradients, 1e-8)
     tg.models.load(tmp_path).save(tmp_path / "ours")
