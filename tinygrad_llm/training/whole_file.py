@@ -15,7 +15,7 @@ from . import checkpoint
 from .evaluate import evaluate, perplexity
 from .families import PAIRS, check_objective
 from .prepare import OBJECTIVES, DataChoices, prepare
-from .task import CausalTask
+from .task import Task
 
 #: Model class -> what it was trained for, where no run says so; then the end of its name.
 BY_CLASS = PAIRS | {
@@ -75,18 +75,11 @@ def evaluate_text(model, tokenizer, path, batch: int) -> dict:
         group = rows[i : i + batch]
         inputs = pad_labels([r[:-1] for r in group])
         batches.append({"input_ids": np.where(inputs == IGNORE, 0, inputs), "labels": pad_labels([r[1:] for r in group])})
-    loss = evaluate(CausalOnly(), model, batches)["loss"]
+    loss = evaluate(Task(), model, batches)["loss"]  # the base's loss, which needs no data of its own
     tokens = len(ids) - 1
     first = 0 if ids[0] in tokenizer.special.values() else len(tokenizer.decode(ids[:1]))  # the first token is given
     return {"loss": loss, "perplexity": perplexity(loss), "tokens": tokens,
             "loss_per_char": loss * tokens / max(len(text) - first, 1), "objective": "causal"}  # fmt: skip
-
-
-class CausalOnly(CausalTask):
-    """The loss of CausalTask, without data of its own."""
-
-    def __init__(self):
-        pass
 
 
 def accuracy(task, model, batches) -> float:
