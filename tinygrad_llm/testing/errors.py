@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 #: what can be wrong, in a word; `GradcheckError.kind` is one of these
@@ -36,19 +34,17 @@ class GradcheckError(AssertionError):
     op          name of the operation to blame, where it could be found
     """
 
-    def __init__(self, kind: str, message: str, **facts: Any) -> None:
+    def __init__(
+        self, kind: str, message: str, *, input: int | None = None, index: tuple[int, ...] | None = None,
+        output: int | None = None, output_index: tuple[int, ...] | None = None, analytic: float | None = None,
+        numeric: float | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(message)
         assert kind in KINDS, kind
-        self.kind = kind
-        self.message = message
-        self.input: int | None = facts.pop("input", None)
-        self.index: tuple[int, ...] | None = facts.pop("index", None)
-        self.output: int | None = facts.pop("output", None)
-        self.output_index: tuple[int, ...] | None = facts.pop("output_index", None)
-        self.analytic: float | None = facts.pop("analytic", None)
-        self.numeric: float | None = facts.pop("numeric", None)
-        self.op: str | None = facts.pop("op", None)
-        assert not facts, facts
+        self.kind, self.message = kind, message
+        self.input, self.index, self.output, self.output_index = input, index, output, output_index
+        self.analytic, self.numeric = analytic, numeric
+        self.op: str | None = None  # see `blame`
 
     @property
     def difference(self) -> float | None:
