@@ -48,7 +48,7 @@ def examine(problem: Problem, tolerance: Tolerance, fast: bool) -> bool:
             if small or len(block) <= LEAF:
                 _visit(problem, tolerance, judge, combinations, claimed, block)
             elif not _direction_agrees(problem, tolerance, combinations, claimed, block, rng):
-                todo.extend(np.array_split(block, 4))  # halving the search, rather than visiting thousands
+                todo.extend(np.array_split(block, 4))  # narrowing the search, rather than visiting thousands
         judge.close()
         _any_size(problem, pullback, u, g)
     repeat(problem, u, g, 1)
