@@ -32,8 +32,10 @@ def run(args: argparse.Namespace) -> int:
     if args.command == "compare":
         from tinygrad_llm.models.differences import compare_text
 
-        rows = models.compare(args.a, args.b)
-        print(json.dumps([{"row": r, args.a: a, args.b: b} for r, a, b in rows]) if args.json else compare_text(args.a, args.b))
+        if args.json:
+            print(json.dumps([{"row": row, args.a: a, args.b: b} for row, a, b in models.compare(args.a, args.b)]))
+        else:
+            print(compare_text(args.a, args.b))
         return 0
     for name in ("batch", "context", "target", "card_gb", "bytes_per_parameter"):
         value = getattr(args, name)
