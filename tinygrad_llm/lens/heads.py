@@ -14,7 +14,7 @@ import numpy as np
 from ..autograd import generator, no_grad
 from ..nn import evaluating
 from .look import record
-from .naming import names
+from .naming import names, of_side
 
 
 def patterns(model: Any, side: str = "", kind: str = "attn", **inputs: Any) -> np.ndarray:
@@ -22,9 +22,8 @@ def patterns(model: Any, side: str = "", kind: str = "attn", **inputs: Any) -> n
 
     `side`: "encoder" or "decoder"; `kind`: "attn" or "cross".
     """
-    sides = bool(getattr(model, "is_encoder_decoder", False))
-    side = side or ("decoder" if sides else "")
-    with no_grad(), evaluating(model), record(model, f"{side + '.' if side else ''}blocks.*.{kind}.pattern") as values:
+    side = side or ("decoder" if getattr(model, "is_encoder_decoder", False) else "")
+    with no_grad(), evaluating(model), record(model, f"{of_side(side)}blocks.*.{kind}.pattern") as values:
         model(**inputs)
     return values.stack(f"{kind}.pattern", side)
 

@@ -17,7 +17,7 @@ from ..autograd import Tensor
 from ..autograd.ops import broadcast_to
 from ..autograd.ops_index import index_put
 from ..autograd.state import local as engine
-from .naming import HEADS_LAST, Namer, matching
+from .naming import HEADS_LAST, Namer, matching, of_side
 
 
 class _Look:
@@ -91,7 +91,7 @@ class Values(Mapping[str, np.ndarray]):
 
     def stack(self, tap: str, side: str = "") -> np.ndarray:
         """The values of one kind from all layers: (L, ...). `stack("attn.pattern")`, `stack("resid_post", "decoder")`."""
-        pattern = re.compile(rf"{re.escape(side + '.' if side else '')}blocks\.\d+\.{re.escape(tap)}")
+        pattern = re.compile(rf"{re.escape(of_side(side))}blocks\.\d+\.{re.escape(tap)}")
         found = [value for name, value in self._values.items() if pattern.fullmatch(name)]
         if not found:
             raise KeyError(f"no layer's {tap!r} was recorded; recorded: {', '.join(self._values)}")

@@ -26,6 +26,11 @@ HEADS_LAST = {"q", "k", "v", "z"}  # (B, H, T, K) in the code, (B, T, H, K) here
 _known: WeakKeyDictionary[Any, tuple[list[int], tuple[str, ...]]] = WeakKeyDictionary()  # model -> (its modules, its names)
 
 
+def of_side(side: str) -> str:
+    """What stands before the names of an encoder-decoder's side, "encoder." or "decoder."; nothing where there are no sides."""
+    return f"{side}." if side else ""
+
+
 class Namer:
     """Turns (module path, tap name) into the vocabulary above."""
 
@@ -39,7 +44,7 @@ class Namer:
         if found is not None:
             place = next((part for part in found.group(2).split(".") if part in ("attn", "cross")), "")
             middle = f"blocks.{found.group(1)}." + (f"{place}." if place else "")
-        return (f"{side}." if side and tap != "logits" else "") + middle + tap
+        return (of_side(side) if tap != "logits" else "") + middle + tap
 
 
 class _Listing:

@@ -19,7 +19,7 @@ from ..autograd import no_grad
 from ..nn import evaluating
 from .heads import distance, entropy, induction_scores, previous_token_scores
 from .look import record
-from .naming import names
+from .naming import names, of_side
 from .profiler import profile
 from .read import direct_logit_attribution, gradients_kept, logit_lens
 
@@ -94,16 +94,11 @@ def _run(model: Any, inputs: dict[str, Any]) -> tuple[Any, dict[str, Any], dict[
 
 def _attention(model: Any, inputs: dict[str, Any], texts: dict[str, list[str]], ids: np.ndarray) -> list[dict[str, Any]]:
     """Every kind of attention of the model, packed."""
-    kinds = []
-    known = set(names(model))
-    for side in texts:
-        dot = f"{side}." if side else ""
-        for kind in ("attn", "cross"):
-            if f"{dot}blocks.0.{kind}.pattern" in known:
-                kinds.append((side, kind))
-    wanted = [f"{side + '.' if side else ''}blocks.*.{kind}.pattern" for side, kind in kinds]
-    if not wanted:
+    known = names(model)
+    kinds = [(side, kind) for side in texts for kind in ("attn", "cross") if f"{of_side(side)}blocks.0.{kind}.pattern" in known]
+    if not kinds:
         return []
+    wanted = [f"{of_side(side)}blocks.*.{kind}.pattern" for side, kind in kinds]
     with no_grad(), evaluating(model), record(model, *wanted) as values:
         model(**inputs)
     result = []
@@ -161,8 +156,8 @@ def _lens(model: Any, inputs: dict[str, Any], decode: Callable[[int], str]) -> d
 def _norms(streams: dict[str, Any], gradients: dict[str, Any], sides: Sequence[str]) -> list[dict[str, Any]]:
     charts = []
     for side in sides:
-        dot = f"{side}." if side else ""
-        order = [n for n in streams if n.startswith(dot) and (n.endswith("resid_post") or n == f"{dot}blocks.0.resid_pre")]
+        start = of_side(side)
+        order = [n for n in streams if n.startswith(start) and (n.endswith("resid_post") or n == f"{start}blocks.0.resid_pre")]
         lengths = [float(np.linalg.norm(streams[n], axis=-1).mean()) for n in order]
         labels = ["in", *(str(i) for i in range(len(order) - 1))]
         what = f"{side or 'model'}: "
