@@ -13,7 +13,7 @@ from .op import describe_value
 from .state import Observer, local, observe
 from .tensor import Tensor
 
-_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ENGINE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 NAMED = {"NaN": "a NaN", "Inf": "an Inf"}
 
@@ -34,12 +34,12 @@ def _bad(value: Any) -> str:
 
 
 def _where() -> str:
-    """The module path and the caller's line: the innermost frame outside this package, or inside it the innermost of a model."""
+    """The module path and the line that called the engine, of the caller's code or of a layer's."""
     frame: Any = sys._getframe(2)
     line = ""
     while frame is not None:
         file = frame.f_code.co_filename
-        if not file.startswith(os.path.join(_HERE, "autograd") + os.sep):
+        if not file.startswith(ENGINE):
             line = f"{file}:{frame.f_lineno} in {frame.f_code.co_name}"
             break
         frame = frame.f_back
