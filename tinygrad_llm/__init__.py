@@ -26,22 +26,8 @@ if not any((Path(place) / "reference.py").is_file() for place in _kernels.__path
 
 __version__ = "0.1.0"
 
-_ROOMS = (
-    "autograd",
-    "bench",
-    "cli",
-    "data",
-    "functional",
-    "generate",
-    "lens",
-    "models",
-    "nn",
-    "objectives",
-    "optim",
-    "testing",
-    "text",
-    "training",
-)
+_ROOMS = ("autograd", "bench", "cli", "data", "functional", "generate", "lens", "models", "nn", "objectives", "optim", "testing",
+          "text", "training")  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -10,22 +10,6 @@ from .task import CausalTask, Task, WindowTask
 from .trainer import Trainer
 
 __all__ = [
-    "CausalTask",
-    "ClassificationTask",
-    "InfillingTask",
-    "MaskedTask",
-    "Options",
-    "OrderTask",
-    "PairTask",
-    "Processes",
-    "Progress",
-    "ReplacedTask",
-    "SpanTask",
-    "Task",
-    "Trainer",
-    "TranslationTask",
-    "WindowTask",
-    "evaluate",
-    "perplexity",
-    "unigram_loss",
-]
+    "CausalTask", "ClassificationTask", "InfillingTask", "MaskedTask", "Options", "OrderTask", "PairTask", "Processes", "Progress",
+    "ReplacedTask", "SpanTask", "Task", "Trainer", "TranslationTask", "WindowTask", "evaluate", "perplexity", "unigram_loss",
+]  # fmt: skip
