@@ -110,7 +110,8 @@ def _(g, index, accumulate):
 
 def _last_writers(shape, index):
     """Which of the written values are still there: where indices repeat, the last one overwrote the others."""
-    order = np.arange(np.empty(shape, np.bool_)[index].size).reshape(np.empty(shape, np.bool_)[index].shape)
+    named = np.empty(shape, np.bool_)[index]
+    order = np.arange(named.size).reshape(named.shape)
     owner = np.empty(shape, np.int64)
     owner[index] = order
     return owner[index] == order
