@@ -165,9 +165,8 @@ class ElectraForJointPreTraining(Model):
         ids = inputs.token_ids(input_ids, self.config.vocab_size)
         labels = inputs.label_ids(labels, ids.shape, self.config.vocab_size)
         masked = labels != -100
-        noise = generator(rng).gumbel(
-            size=(int(masked.sum()), self.config.vocab_size)
-        )  # argmax(logits + Gumbel) samples the softmax
+        shape = (int(masked.sum()), self.config.vocab_size)
+        noise = generator(rng).gumbel(size=shape)  # argmax(logits + Gumbel) samples the softmax
         corrupted = ids.copy()
         corrupted[masked] = (self._logits_at(masked, guess) + noise).argmax(axis=-1)
         replaced = masked & (corrupted != labels)
