@@ -11,7 +11,7 @@ subgradient.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,13 +37,13 @@ class Slope:
     widest: float  # the steps that were used
     finest: float
 
+    def each(self, change: Callable[[str, np.ndarray], np.ndarray]) -> Slope:
+        """The same with change(name, array) in the place of each array."""
+        return replace(self, **{name: change(name, a) for name, a in vars(self).items() if isinstance(a, np.ndarray)})
+
     def only(self, j: int) -> Slope:
         """The slope of output `j` alone."""
-        part = lambda a: np.asarray(a[j : j + 1])
-        return Slope(
-            part(self.both), part(self.both_error), part(self.right), part(self.right_error), part(self.left),
-            part(self.left_error), part(self.endless), self.widest, self.finest,
-        )  # fmt: skip
+        return self.each(lambda name, a: a[j : j + 1])
 
     @property
     def known(self) -> np.ndarray:
@@ -132,15 +132,12 @@ def _endless(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 def spread_over(slope: Slope, moved: np.ndarray, flat_error: np.ndarray) -> Slope:
     """A slope measured for the outputs in `moved` (indices) alone as one for all; the others did not move at all."""
 
-    def whole(part: np.ndarray, error: bool) -> np.ndarray:
-        full = flat_error.copy() if error else np.zeros_like(flat_error)
+    def whole(name: str, part: np.ndarray) -> np.ndarray:
+        full = flat_error.copy() if name.endswith("_error") else np.zeros_like(flat_error)
         full[moved] = part
         return full
 
-    return Slope(
-        whole(slope.both, False), whole(slope.both_error, True), whole(slope.right, False), whole(slope.right_error, True),
-        whole(slope.left, False), whole(slope.left_error, True), whole(slope.endless, False), slope.widest, slope.finest,
-    )  # fmt: skip
+    return slope.each(whole)
 
 
 def _noise(high: np.ndarray, low: np.ndarray, steps: np.ndarray) -> np.ndarray:
