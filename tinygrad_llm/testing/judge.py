@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import GradcheckError, pattern, place
+from .errors import pattern, place
 from .hygiene import repeat
 from .numeric import ULP, Slope, measure, spread_over
 from .problem import Problem, Pullback, Tolerance
@@ -63,9 +63,13 @@ class Judge:
 
     def _claim(self, c: int, j: int) -> float:
         """What backward says about output j and coordinate c alone."""
+        return float(self.problem.join(self.pullback(self._alone(j)))[c] / self.u[j])
+
+    def _alone(self, j: int) -> list[np.ndarray]:
+        """The incoming gradients with output j's alone in them; new memory, for a rule may write to it."""
         one = np.zeros(self.problem.m)
         one[j] = self.u[j]
-        return float(self.problem.join(self.pullback(self.problem.split(one)))[c] / self.u[j])
+        return self.problem.split(one)
 
     def _search(self, c: int, u: np.ndarray, slope: Slope, scale: float) -> None:
         """Halve the set of outputs until the one whose entry is wrong is alone. The errors of many, of either sign, add up as their
@@ -112,13 +116,11 @@ class Judge:
         problem, rng = self.problem, np.random.default_rng(11)
         x = problem.coordinates(problem.arrays)
         size = 2.0**-20 * np.maximum(np.where(np.isfinite(x), np.abs(x), 0.0), 1.0)
-        one = np.zeros(problem.m)
-        one[j] = self.u[j]
         found = []
         for _ in range(NEIGHBOURS):
             there = x + size * rng.uniform(-1, 1, x.shape)
             pullback = problem.linearize(problem.at(there))[1]
-            found.append((float(problem.join(pullback(problem.split(one))) @ v / self.u[j]), there))
+            found.append((float(problem.join(pullback(self._alone(j))) @ v / self.u[j]), there))
         (low, at_low), (high, at_high) = min(found, key=lambda f: f[0]), max(found, key=lambda f: f[0])
         if not high - low > 1e-3 * max(abs(low), abs(high)) or not low - allowed <= claimed <= high + allowed:
             return False
@@ -165,9 +167,7 @@ class Judge:
                 "nan", f"the function is NaN or Inf on both sides of index {place(index) or '()'}; choose inputs in its domain",
                 position, **facts,
             )  # fmt: skip
-        one = np.zeros(problem.m)
-        one[j] = self.u[j]
-        answer = dict(zip(problem.active, self.pullback(problem.split(one)), strict=True))[position]
+        answer = dict(zip(problem.active, self.pullback(self._alone(j)), strict=True))[position]
         missing = answer is None
         lines = [
             f"the gradient of {problem.name_output(j)} at index {place(index) or '()'} is wrong"
@@ -217,6 +217,3 @@ class Judge:
                 measured[c - start] = np.dot(self.u, line(x[c] + h) - line(x[c] - h)) / ((x[c] + h) - (x[c] - h))
         shape = problem.arrays[position].shape
         return pattern(self.g[start:stop].reshape(shape), measured.reshape(shape))
-
-
-__all__ = ["GradcheckError", "Judge"]
