@@ -354,7 +354,9 @@ def build(settings: dict, out: Path, resume: bool):
         model = start.model(len(labels), settings["dropout"], rng)
     else:
         sizes = {k: settings[k] for k in ("layers", "heads", "width", "context", "dropout")}
-        model = small_model(recipe, objective, prepared.tokenizer, labels=len(labels) or 2, init=settings.get("init"), rng=rng, **sizes)
+        model = small_model(
+            recipe, objective, prepared.tokenizer, labels=len(labels) or 2, init=settings.get("init"), rng=rng, **sizes
+        )
     if labels:
         numbers = {name: i for i, name in enumerate(labels)}
         model.config.extra |= {"id2label": {str(i): name for name, i in numbers.items()}, "label2id": numbers}
