@@ -204,6 +204,18 @@ def test_the_summary_has_the_mean_and_both_ends_of_each_contestant(results):
     text = report.summary(results)
     assert f"| matmul | torch | 4 | **{mean:.2f}** | 2.00 matmul 64 | 8.00 whole step |" in text
     assert "above 1, ours is faster" in text and "matmul FAILED: torch disagrees" in text
+    results["questions"][0]["cases"][2]["ratios"]["torch"]["ratio"] = 1.5
+    assert "| 1.50 matmul 256 | 8.00 whole step |" in report.summary(results)
+    text = report.markdown(results)
+    assert "; limits 4000 GFLOP/s and 100 GB/s." in text and text.endswith("\nFAILED: torch disagrees")
+    del results["machine"]["gflops"]
+    assert "limits" not in report.markdown(results).split("Ratios")[0]
+
+
+def test_one_ratio_has_no_mean(results):
+    question = results["questions"][0]
+    assert len(report.mean_row(question | {"cases": question["cases"][:2]}, ["torch"], 4, True)) == 1
+    assert report.mean_row(question | {"cases": question["cases"][:1]}, ["torch"], 4, True) == []
 
 
 def test_sizes_may_be_fractions_and_zero_has_no_logarithm(results):

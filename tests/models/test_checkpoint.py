@@ -80,6 +80,22 @@ def test_names_with_and_without_the_prefix(saved, prefix):
     equal(model.transformer, tg.models.load(folder))
 
 
+def test_what_is_no_checkpoint_is_said(saved, monkeypatch):
+    model, folder = saved
+    with pytest.raises(ValueError, match="save: dtype 'int8' is not supported; there are float64, float32, float16, bfloat16"):
+        model.save(folder / "other", dtype="int8")
+    assert not (folder / "other").exists()
+    edit(folder, architectures=..., model_type=...)
+    with pytest.raises(tg.models.ConfigError, match="config.json: missing architectures .and model_type.; supported .* gpt2"):
+        tg.models.load(folder)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(FileNotFoundError, match=r"somebody/model: no such directory; .* pip install 'tinygrad-llm\[hub\]'"):
+        tg.models.load("somebody/model")
+    for name in ("a/b/c", "./here", str(folder / "gone")):
+        with pytest.raises(FileNotFoundError, match="no such directory$"):
+            tg.models.load(name)
+
+
 def test_a_folder_may_lie_in_the_users_home(saved, monkeypatch):
     model, folder = saved
     for name in ("HOME", "USERPROFILE"):
