@@ -58,6 +58,9 @@ def test_functions_that_return_nothing_are_not_said_to_agree():
     functions = {"mine": lambda: y.sort(), "numpy": lambda: y.fill(0)}
     with pytest.raises(ValidationError, match="mine and numpy returned nothing that can be compared: .* tol=None"):
         versus(functions, seconds=0.01)
+    for one, other, counts in ((None, X, "0 arrays, expected 1"), (X, None, "1 arrays, expected 0")):
+        with pytest.raises(ValidationError, match=f"mine disagrees with numpy: returned {counts}"):
+            versus({"mine": lambda one=one: one, "numpy": lambda other=other: other}, seconds=0.01)
     assert versus(functions, seconds=0.01, tol=None).timing.ratios["numpy"].ratio > 0
     assert versus({"alone": lambda: y.sort()}, seconds=0.01).timing.median("alone") > 0
 

@@ -482,8 +482,11 @@ def test_report_holds_what_the_run_made(gpt):
 
 def test_report_of_both_other_families(bert, t5):
     assert data_of(report(bert, {"input_ids": IDS[:1]}))["lens"] is None
-    kinds = data_of(report(t5, {"input_ids": IDS[:1], "decoder_input_ids": IDS[:1, :6]}))["attention"]
+    data = data_of(report(t5, {"input_ids": IDS[:1], "decoder_input_ids": IDS[:1, :6]}))
+    kinds = data["attention"]
     assert [k["name"] for k in kinds] == ["self-attention, encoder", "self-attention, decoder", "cross-attention, decoder"]
+    assert ["previous token" in k["notes"][0][0] for k in kinds] == [True, True, False]
+    assert [chart["caption"].split(":")[0] for chart in data["norms"]] == ["encoder", "decoder"]
     assert (kinds[2]["T"], kinds[2]["S"]) == (6, 17)
 
 
@@ -903,3 +906,24 @@ def test_a_pattern_is_packed_in_as_many_levels_as_fit(budget):
     assert len(packed) <= budget and codes.max() <= levels - 1
     assert np.abs(codes / (levels - 1) - np.sqrt(pattern)).max() <= 0.5 / (levels - 1) + 1e-12
     assert levels == 64 or len(pack(pattern, 10**9)[0]) > budget
+
+
+def test_the_report_shows_lengths_of_streams_and_what_each_head_does(gpt):
+    inputs = {"input_ids": IDS[:1], "labels": IDS[:1]}
+    data = data_of(report(gpt, inputs))
+    names = ["blocks.0.resid_pre", *(f"blocks.{i}.resid_post" for i in range(3))]
+    with lens.record(gpt, *names, gradients=True) as values:
+        gpt(**inputs).loss.backward()
+    gpt.zero_grad()
+    length = lambda arrays: [np.sqrt((arrays[name] ** 2).sum(-1)).mean() for name in names]
+    streams, slopes = data["norms"]
+    np.testing.assert_allclose(streams["series"][0]["values"], length(values), rtol=1e-4)
+    np.testing.assert_allclose(slopes["series"][0]["values"], length(values.grad), rtol=1e-4)
+    assert streams["labels"] == slopes["labels"] == ["in", "0", "1", "2"] and streams["caption"].startswith("model: length of the stream")
+    pattern = lens.patterns(gpt, input_ids=IDS[:1])
+    note = data["attention"][0]["notes"][1][2]
+    assert note.startswith(f"entropy {lens.entropy(pattern)[1, 2]:.2f} nats, mean distance {lens.distance(pattern)[1, 2]:.1f}, previous")
+    assert f"previous token {lens.previous_token_scores(pattern)[1, 2]:.2f}" in note
+    twice = data_of(report(gpt, {"input_ids": np.tile(IDS[:1, :8], 2)}))["attention"][0]["notes"][1][2]
+    ids = np.tile(IDS[:1, :8], 2)
+    assert twice.endswith(f"induction {lens.induction_scores(lens.patterns(gpt, input_ids=ids), ids)[1, 2]:.2f}")

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import tinygrad_llm as tg
+from tinygrad_llm.models import tensor_file
 from tinygrad_llm.models.tensor_file import TensorFile, to_bfloat16, write
 
 SIZES = dict(n_embd=12, n_layer=2, n_head=3, vocab_size=23, n_positions=9)
@@ -94,6 +95,43 @@ def test_what_is_no_checkpoint_is_said(saved, monkeypatch):
     for name in ("a/b/c", "./here", str(folder / "gone")):
         with pytest.raises(FileNotFoundError, match="no such directory$"):
             tg.models.load(name)
+
+
+def test_how_another_model_generates_does_not_stay_behind(saved):
+    model, folder = saved
+    (folder / "generation_config.json").write_text('{"num_beams": 4}')
+    assert tg.models.load(folder).generation_config == {"num_beams": 4}
+    tg.models.load(folder).save(folder)
+    assert tg.models.load(folder).generation_config == {"num_beams": 4}
+    model.save(folder)
+    assert not (folder / "generation_config.json").exists() and tg.models.load(folder).generation_config is None
+
+
+@pytest.mark.parametrize("chunk", [1, 60, 1 << 20])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_tensors_of_any_shape_are_read_in_pieces_of_any_size(chunk, dtype, tmp_path, monkeypatch):
+    monkeypatch.setattr(tensor_file, "CHUNK", chunk)
+    values = {"matrix": np.arange(35.0, dtype=np.float32).reshape(5, 7), "number": np.float32(3.0).reshape(()),
+              "empty": np.zeros((0, 3), np.float32), "again": np.arange(35.0, dtype=np.float32).reshape(5, 7)}  # fmt: skip
+    values["other"] = values["matrix"] + np.eye(5, 7, k=2, dtype=np.float32)
+    write(tmp_path / "f.safetensors", [(n, v.shape, lambda v=v: v) for n, v in values.items()], dtype, {"format": "pt"})
+    entries = TensorFile(tmp_path / "f.safetensors").entries()
+
+    def read(name, shape, *how):
+        out = np.full(shape, np.nan, np.float32)
+        entries[name].copy_to(out, *how)
+        return out
+
+    for name, value in values.items():
+        np.testing.assert_array_equal(read(name, value.shape), value)
+    np.testing.assert_array_equal(read("matrix", (7, 5), True), values["matrix"].T)
+    np.testing.assert_array_equal(read("matrix", (2, 7), False, (2, 4)), values["matrix"][2:4])
+    np.testing.assert_array_equal(read("matrix", (3, 5), True, (4, 7)), values["matrix"].T[4:7])
+    with pytest.raises(tg.models.CheckpointError, match=r"f.safetensors: matrix: expected \(7, 5\), got \(5, 7\)"):
+        read("matrix", (7, 5))
+    if chunk > 1:  # less than a number of the file
+        same = lambda a, b: tensor_file.same(entries[a], entries[b])
+        assert same("matrix", "again") and not same("matrix", "other") and not same("matrix", "empty")
 
 
 def test_a_folder_may_lie_in_the_users_home(saved, monkeypatch):
