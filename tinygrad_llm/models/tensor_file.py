@@ -29,10 +29,10 @@ class CheckpointError(ValueError):
 class Entry:
     """One tensor in a file: its name, dtype and shape, and how to get at its values."""
 
-    __slots__ = ("dtype", "file", "name", "nbytes", "offset", "shape")
+    __slots__ = ("dtype", "file", "name", "offset", "shape")
 
-    def __init__(self, file: TensorFile, name: str, dtype: str, shape: tuple[int, ...], offset: int, nbytes: int) -> None:
-        self.file, self.name, self.dtype, self.shape, self.offset, self.nbytes = file, name, dtype, shape, offset, nbytes
+    def __init__(self, file: TensorFile, name: str, dtype: str, shape: tuple[int, ...], offset: int) -> None:
+        self.file, self.name, self.dtype, self.shape, self.offset = file, name, dtype, shape, offset
 
     def copy_to(self, out: np.ndarray, transposed: bool = False, rows: tuple[int, int] | None = None) -> None:
         """Fill `out` with the tensor, or with its transpose, or with rows `rows` of that. A few MB at a time, rows in order."""
@@ -81,10 +81,9 @@ class TensorFile:
     def entries(self) -> dict[str, Entry]:
         """All tensors by name. They hold the file, which does not hold them: it is closed with the last of them."""
         return {
-            name: Entry(self, name, item["dtype"], tuple(item["shape"]), self.start + item["data_offsets"][0],
-                        item["data_offsets"][1] - item["data_offsets"][0])
+            name: Entry(self, name, item["dtype"], tuple(item["shape"]), self.start + item["data_offsets"][0])
             for name, item in self.header.items()
-        }  # fmt: skip
+        }
 
     def drop_pages(self) -> None:
         """Give the pages read so far back, so that the file does not count as our memory beside the copy."""
