@@ -434,3 +434,10 @@ def test_a_classifier_names_the_classes_of_a_text(kind, train, run, tmp_path):
                            (["--prompt", "hello " * 9], "--prompt has 56 tokens, the model sees 16 at once")]:  # fmt: skip
         code, out, err = run("generate", tmp_path / "run", *words)
         assert code in (1, 2) and message in short(err) and out == ""
+
+
+def test_a_model_without_words_or_classes_has_nothing_to_say(train, run, corpus, tmp_path):
+    assert train(corpus, "--model", "bert", "--objective", "masked", "--steps", 1, "--eval-every", 0)[0] == 0
+    models.load(tmp_path / "run", architecture="BertForQuestionAnswering").save(tmp_path / "run")
+    code, out, err = run("generate", tmp_path / "run", "--prompt", "hello")
+    assert code == 2 and out == "" and "BertForQuestionAnswering has no head for words" in short(err)

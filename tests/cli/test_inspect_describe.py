@@ -28,7 +28,7 @@ def test_a_page_of_each_kind(family, train, corpus, run, tmp_path):
 
 
 @pytest.mark.parametrize("family", ["bert", "electra", "bart", "gpt2"])
-def test_a_classifier_is_looked_into_and_does_not_write(family, train, run, tmp_path):
+def test_a_classifier_is_looked_into_and_names_classes(family, train, run, tmp_path):
     labelled = tmp_path / "labels.tsv"
     labelled.write_text("label\ttext\n" + "ham\thello there\nspam\tbuy it now\n" * 30)
     words = ["--model", family, "--objective", "classification", "--steps", 1, "--eval-every", 0]
@@ -38,8 +38,8 @@ def test_a_classifier_is_looked_into_and_does_not_write(family, train, run, tmp_
     shown = page_data(tmp_path / "page.html")["tokens"]
     framed = {"bart": ["</s>", "<s>", *"hello"], "gpt2": ["<s>", *"hello", "</s>"]}  # BART's decoder is one behind
     assert shown == framed.get(family, ["[CLS]", *"hello", "[SEP]"]), "as in training"
-    code, out, err = run("generate", tmp_path / "run", "--prompt", "hello [MASK]")
-    assert code == 2 and out == "" and "`eval` scores" in short(err)
+    code, out, err = run("generate", tmp_path / "run", "--prompt", "hello")
+    assert code == 0 and sorted(out.split()[::2]) == ["ham", "spam"], err
     code, _, err = run("inspect", tmp_path / "run", "--text", "hello", "--target", "now", "--out", tmp_path / "two.html")
     assert code == 2 and "--target" in short(err)
 
