@@ -433,6 +433,19 @@ def test_message_has_all_that_is_needed():
     assert isinstance(error, AssertionError)
 
 
+def test_a_pattern_is_told_only_where_it_is_one():
+    """An epsilon of another size shrinks each row by its own share: no factor is the same for all."""
+
+    def norm(x, eps=1e-5):
+        return x / np.sqrt((x * x).mean(-1, keepdims=True) + eps)
+
+    def backward(g, x, eps=1e-6):
+        r = 1 / np.sqrt((x * x).mean(-1, keepdims=True) + eps)
+        return g * r - x * r**3 * (g * x).mean(-1, keepdims=True)
+
+    assert "times what it should be" not in str(refused(check_vjp, norm, backward, RNG.normal(size=(3, 8))))
+
+
 @pytest.mark.parametrize("check, order, least", [(gradgradcheck, 1, 2), (gradgradcheck, 0, 2), (gradcheck, 0, 1), (gradcheck, 1.5, 1)])
 def test_an_order_at_which_nothing_would_be_checked_is_refused(check, order, least):
     with pytest.raises(ValueError, match=f"order: expected a whole number of at least {least}, got {order}"):

@@ -79,7 +79,8 @@ def pattern(analytic: np.ndarray, numeric: np.ndarray) -> str:
     ratio = float(np.median(ratios))
     if np.max(np.abs(a)) == 0:
         return "every element of it is zero"
-    if big.sum() > 1 and np.all(np.abs(ratios - ratio) < 1e-4 * abs(ratio)) and close(a, ratio * n):
+    spread = min(1e-4 * abs(ratio), 0.1 * abs(ratio - 1))  # of ratios that are not told apart from one another, nor are they 1
+    if big.sum() > 1 and np.all(np.abs(ratios - ratio) < spread) and close(a, ratio * n):
         if abs(ratio + 1) < 1e-6:
             return "every element has the wrong sign"
         return f"every element is {ratio:.6g} times what it should be"
