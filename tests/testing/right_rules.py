@@ -145,7 +145,7 @@ RIGHT = [
     Pair("product", lambda x: x.prod(), lambda g, x: g * x.prod() / x, (normal(6) * 10,)),
     Pair("product, wide range", lambda x: x.prod(), lambda g, x: g * x.prod() / x, (np.array(WIDE),)),
     Pair("norm", np.linalg.norm, lambda g, x: g * x / np.linalg.norm(x), (normal(3, 3),)),
-    Pair("norm at zero", np.linalg.norm, lambda g, x: 0 * x, (np.zeros((3, 3)),)),
+    Pair("norm at zero", np.linalg.norm, lambda g, x: g * x / max(np.linalg.norm(x), 1e-300), (np.zeros((3, 3)),)),
     Pair("norm close to zero", np.linalg.norm, lambda g, x: g * x / np.linalg.norm(x), (1e-7 * normal(4),)),
     Pair("variance, large mean", lambda x: x.var(), lambda g, x: g * 2 * (x - x.mean()) / x.size, (normal(7) + 1e3,)),
     Pair("max, first of ties", lambda x: x.max(-1), first_max_backward, (np.array([[1.0, 3, 3, 0], [2, 2, 2, 2]]),)),

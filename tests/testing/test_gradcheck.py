@@ -446,6 +446,21 @@ def test_a_pattern_is_told_only_where_it_is_one():
     assert "times what it should be" not in str(refused(check_vjp, norm, backward, RNG.normal(size=(3, 8))))
 
 
+def test_what_equal_numbers_hide_is_said_with_the_input_that_hides_it():
+    error = refused(check_vjp, lambda x, w: x * w * w, lambda g, x, w: (g * w, g * 2 * x * w), (RNG.normal(size=3), np.ones(3)))
+    assert error.kind == "mismatch" and error.input == 0
+    assert str(error).endswith("the same throughout hides it: input 1 (w). Found with random numbers in its place")
+
+
+def test_a_function_that_refuses_other_numbers_than_equal_ones_passes():
+    def scaled(x, w):
+        if np.ptp(w) > 1e-2:
+            raise RuntimeError("weights that differ")
+        return x * w
+
+    assert check_vjp(scaled, lambda g, x, w: (g * w, g * x), (RNG.normal(size=3), np.ones(3)))
+
+
 @pytest.mark.parametrize("check, order, least", [(gradgradcheck, 1, 2), (gradgradcheck, 0, 2), (gradcheck, 0, 1), (gradcheck, 1.5, 1)])
 def test_an_order_at_which_nothing_would_be_checked_is_refused(check, order, least):
     with pytest.raises(ValueError, match=f"order: expected a whole number of at least {least}, got {order}"):

@@ -147,6 +147,13 @@ WRONG = [
     w("last element", np.exp, lambda g, x: spoil(g * np.exp(x), (-1, -1), -1.0), X),
     w("one entry of a weight", np.matmul, lambda g, a, b: (g @ b.T, spoil(a.T @ g, (2, 1), 1.002)), A, B, input=1),
     w("leaks to the neighbour", np.sin, lambda g, x: g * np.cos(x) + 1e-3 * np.roll(g, 1), X),
+    # hidden where all numbers of an input are alike
+    w("square of zeros, factor 5", np.square, lambda g, x: g * 5 * x, np.zeros(4)),
+    w("cube of ones, not squared", lambda x: x**3, lambda g, x: g * 3 * x, np.ones(4)),
+    w("layer norm: weight of ones forgotten", layer_norm, lambda g, x, w, b: layer_norm_backward(g, x, 1.0 + 0 * w, b), X, np.ones(4), np.zeros(4)),
+    w("softmax of zeros: mean for the weighted sum", softmax, lambda g, x: softmax(x) * (g - g.mean(-1, keepdims=True)), np.zeros((2, 4))),
+    w("tanh forgotten, weight of zeros", lambda x, w: np.tanh(x @ w), lambda g, x, w: (g @ w.T, x.T @ g), A, np.zeros((5, 3))),
+    w("scale of one forgotten", lambda s, x: s * x, lambda g, s, x: ((g * x).sum(), g), np.array(1.0), X, input=1),
     # only for some values
     w("wrong for negative", lambda x: x * x, lambda g, x: g * 2 * abs(x), X),
     w("wrong above 100", np.square, lambda g, x: g * np.where(x > 100, x, 2 * x), np.array([1.0, 50, 200])),

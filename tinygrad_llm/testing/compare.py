@@ -52,7 +52,37 @@ def examine(problem: Problem, tolerance: Tolerance, fast: bool) -> bool:
         judge.close()
         _any_size(problem, pullback, u, g)
     repeat(problem, u, g, 1)
+    _beside_alike(problem, tolerance, fast)
     return True
+
+
+def _beside_alike(problem: Problem, tolerance: Tolerance, fast: bool) -> None:
+    """Inputs that are one number throughout, as weights begin with zeros or ones, hide a factor that is forgotten: once more with
+    other numbers in their place."""
+    alike = [i for i in problem.active if _is_alike(problem.arrays[i])]
+    if not alike:
+        return
+    rng, x = np.random.default_rng(17), problem.coordinates(problem.arrays)
+    moved = problem.at(np.where(x == 0, rng.uniform(0.3, 0.7, x.shape), x * rng.uniform(0.7, 0.8, x.shape)))
+    arrays = [moved[i] if i in alike else a for i, a in enumerate(problem.arrays)]
+    try:
+        examine(problem.of(arrays), tolerance, fast)
+    except GradcheckError as error:
+        if error.kind in ("mismatch", "missing"):
+            names = " and ".join(problem.name(i) for i in alike)
+            raise error.add(
+                f"at the inputs given it is right, for a number that is the same throughout hides it: {names}. Found with random "
+                "numbers in its place"
+            ) from None
+    except Exception:  # these inputs are ours, not the user's: a function may refuse them
+        return
+
+
+def _is_alike(x: np.ndarray) -> bool:
+    """One finite number throughout; a single one only where it is 0 or 1 in size."""
+    if not x.size or x.min() != x.max() or not np.isfinite(x).all():
+        return False
+    return x.size > 1 or abs(float(x.reshape(-1)[0])) in (0.0, 1.0)
 
 
 def _any_size(problem: Problem, pullback: Any, u: np.ndarray, g: np.ndarray) -> None:

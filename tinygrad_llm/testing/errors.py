@@ -53,6 +53,10 @@ class GradcheckError(AssertionError):
     def blame(self, op: str | None, text: str) -> GradcheckError:
         """This error with the op to blame added to its text."""
         self.op = op
+        return self.add(text)
+
+    def add(self, text: str) -> GradcheckError:
+        """This error with one more line."""
         self.message += f"\n  {text}"
         self.args = (self.message,)
         return self

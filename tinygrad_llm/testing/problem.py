@@ -63,6 +63,10 @@ class Problem:
         self.output_shapes: list[tuple[int, ...]] = []
         self.m = 0
 
+    def of(self, arrays: Sequence[Any]) -> Problem:
+        """The same function at other inputs of the same kinds."""
+        return Problem(self.what, arrays, self.names, self._forward, self.linearize)
+
     # -- values ------------------------------------------------------------------------------------------------------
 
     def copies(self) -> Arrays:
