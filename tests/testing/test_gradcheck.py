@@ -284,6 +284,17 @@ def test_float32_in_the_middle_of_a_graph_is_found():
     assert gradcheck(lambda x: tg.tanh(scaled_op(lambda g: 2 * g)(tg.sin(x))), tensor(3, 3))
 
 
+def test_a_cast_to_float32_on_the_way_is_named():
+    error = refused(gradcheck, lambda x: tg.tanh(x).astype(np.float32).astype(np.float64) * 2, tensor(3))
+    assert error.kind == "precision" and error.op == "astype"
+
+
+def test_of_randomness_it_says_so():
+    error = refused(gradcheck, lambda x: F.dropout(x, 0.5) * 2, tensor(30))
+    assert error.kind == "nondeterministic" and error.op is None
+    assert "rng=np.random.default_rng(0)" in str(error) and "detach" not in str(error)
+
+
 def test_a_rule_that_overwrites_its_incoming_gradient_is_named():
     greedy = scaled_op(lambda g: np.multiply(g, 2, out=g))
     error = refused(gradcheck, lambda x: (tg.sin(x) + greedy(x)) * 3.0, tensor(3))

@@ -22,6 +22,12 @@ from .tensors import derivative_of, fresh_tensors, problem_of
 
 #: failures of one op that explain a failure of the whole, whatever form that took
 KINDRED = {"mismatch", "missing", "nan", "state", "nonlinear", "raised", "shape", "mutated", "precision"}
+#: what to look for between the operations, where each is right by itself
+BETWEEN = {
+    "nondeterministic": "randomness drawn anew in each run, as by dropout without rng=np.random.default_rng(0) inside the function",
+    "mutated": "NumPy writing to .data",
+}
+ELSE_BETWEEN = "a detach, a .data or .numpy(), a hook, a closure over a Tensor"
 SIZE_LIMIT = 1 << 20  # elements: an operation beyond it is not checked alone
 CALLS_LIMIT = 400
 
@@ -62,8 +68,8 @@ def find(
     if not tried:
         return None, ""
     return None, (
-        f"op to blame: none; each of the {tried} operations is right by itself. Look at what lies between them: a detach, "
-        "a .data or .numpy(), a hook, a closure over a Tensor"
+        f"op to blame: none; each of the {tried} operations is right by itself. Look at what lies between them: "
+        + BETWEEN.get(error.kind, ELSE_BETWEEN)
     )
 
 
@@ -86,7 +92,8 @@ def _alone(call: _Call, error: GradcheckError, tolerance: Tolerance, level: int)
                 derived = derivative_of(run, values, wanted, tolerance)
                 examine(problem_of(op.name, *derived, [""] * len(derived[1])), tolerance, fast=True)
         except GradcheckError as found:
-            if found.kind == error.kind or {found.kind, error.kind} <= KINDRED:
+            cast = (found.kind, error.kind) == ("dtype", "precision")
+            if found.kind == error.kind or {found.kind, error.kind} <= KINDRED or cast:
                 return found
             return True if found.kind != "inputs" else None
     return True
