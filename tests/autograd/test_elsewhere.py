@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tinygrad_llm as tg
-from tinygrad_llm.autograd.elsewhere import OF_A_MODULE, OF_A_TENSOR
+from tinygrad_llm.autograd.elsewhere import OF_A_MODULE, OF_A_TENSOR, OF_NN
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,19 @@ def test_hints_name_no_method_that_exists():
     """A hint for what is there could never be read."""
     assert not [name for name in OF_A_TENSOR if hasattr(tg.Tensor([1.0]), name)]
     assert not [name for name in OF_A_MODULE if hasattr(tg.nn.Module(), name)]
+
+
+def test_a_part_of_pytorch_is_refused_with_how_it_is_written_here():
+    with pytest.raises(AttributeError, match=r"^module 'tinygrad_llm\.nn' has no attribute 'ModuleDict'; here: a dict of modules"):
+        tg.nn.ModuleDict  # noqa: B018
+    with pytest.raises(AttributeError, match=r"^module 'tinygrad_llm\.nn' has no attribute 'colour'$"):
+        tg.nn.colour  # noqa: B018
+    assert not [name for name in OF_NN if hasattr(tg.nn, name)]
+    names = {"tg": tg, "x": tg.Tensor([0.5, 1.0]), "y": 1.0, "values": [1.0], "labels": [0.0, 1.0], "logits": tg.Tensor([0.5, 1.0])}
+    names["parameters"] = [names["x"]]
+    for hint in OF_NN.values():
+        if hint.startswith("tg.") and "cross_entropy(" not in hint:
+            eval(hint, names)
 
 
 def test_a_hint_is_true():

@@ -1,8 +1,9 @@
-"""What PyTorch calls a method that has another name here, and how it is written instead: hints for errors."""
+"""What PyTorch calls a method or part that has another name here, and how it is written instead: hints for errors."""
 
 from __future__ import annotations
 
 from collections.abc import Container
+from types import ModuleType
 from typing import Any
 
 IN_PLACE = "a Tensor is a value, no operation changes one: x = {}"
@@ -34,6 +35,20 @@ OF_A_MODULE = {
     "buffers": "vars(module): a buffer is an ndarray in an attribute",
 }  # fmt: skip
 
+OF_NN = {
+    "Parameter": "tg.Tensor(values, requires_grad=True)",
+    "ParameterList": "a list of Tensors", "ParameterDict": "a dict of Tensors",
+    "ModuleList": "a list of modules: a module finds the members", "ModuleDict": "a dict of modules: a module finds the members",
+    "Sequential": "a list of modules, and in forward: for layer in self.layers: x = layer(x)", "Identity": "lambda x: x",
+    "MultiheadAttention": "tg.nn.MultiHeadAttention", "TransformerEncoderLayer": "tg.nn.EncoderBlock",
+    "TransformerDecoderLayer": "tg.nn.DecoderBlock", "functional": "tg.functional",
+    "utils": "tg.optim.clip_grad_norm_(parameters, 1.0)",
+    "ReLU": "tg.functional.relu(x)", "GELU": "tg.functional.gelu(x)", "SiLU": "tg.functional.silu(x)", "Tanh": "tg.tanh(x)",
+    "Sigmoid": "tg.functional.sigmoid(x)", "Softmax": "tg.functional.softmax(x, axis=-1)",
+    "CrossEntropyLoss": "tg.functional.cross_entropy(logits, labels)", "MSELoss": "tg.functional.mse_loss(x, y)",
+    "BCEWithLogitsLoss": "tg.functional.binary_cross_entropy_with_logits(logits, labels)",
+}  # fmt: skip
+
 
 def no_attribute(
     holder: Any, name: str, hints: dict[str, str], functions: Container[str] = (), functional: Container[str] = ()
@@ -44,5 +59,6 @@ def no_attribute(
         hint = f"tg.{name}(x, ...)"
     elif hint is None and name in functional:
         hint = f"tg.functional.{name}(x, ...)"
-    message = f"{type(holder).__name__!r} object has no attribute {name!r}"
+    who = f"module {holder.__name__!r}" if isinstance(holder, ModuleType) else f"{type(holder).__name__!r} object"
+    message = f"{who} has no attribute {name!r}"
     return AttributeError(message if hint is None else f"{message}; here: {hint}", name=name, obj=holder)

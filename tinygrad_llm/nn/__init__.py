@@ -4,6 +4,10 @@ The alphabet of shapes, used in every file above the engine: `B` batch, `T` quer
 `Hkv` key-value heads, `K` head width, `D` model width, `F` feed-forward width, `V` vocabulary, `L` layers.
 """
 
+import sys
+from typing import Any
+
+from ..autograd.elsewhere import OF_NN, no_attribute
 from . import init
 from .attention import MultiHeadAttention
 from .blocks import DecoderBlock, EncoderBlock
@@ -24,3 +28,8 @@ __all__ = [
     "RelativeBias", "Rotary", "TAPS", "activation", "evaluating", "from_attention_mask", "init", "linear",
     "looking_through", "relative_buckets", "run_prepared", "sinusoidal", "tap",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """What PyTorch has and this room has not: the error says how it is written."""
+    raise no_attribute(sys.modules[__name__], name, OF_NN)
