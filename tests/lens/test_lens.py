@@ -417,6 +417,18 @@ def test_activation_patching_brings_back_the_clean_run(gpt):
         lens.activation_patching(gpt, {"input_ids": IDS}, {"input_ids": IDS}, metric)
 
 
+def test_a_patching_metric_may_be_a_number_where_no_gradient_is_asked_for(gpt):
+    clean, corrupted = {"input_ids": IDS}, {"input_ids": (IDS + 7) % 60}
+    metric = lambda out: out.logits[0, -1, 5]
+    number = lambda out: float(out.logits.data[0, -1, 5])
+    exact = lens.activation_patching(gpt, clean, corrupted, metric)
+    np.testing.assert_array_equal(lens.activation_patching(gpt, clean, corrupted, number), exact)
+    with pytest.raises(TypeError, match="the metric is differentiated, so it returns a Tensor; got float"):
+        lens.attribution_patching(gpt, clean, corrupted, number)
+    with pytest.raises(TypeError, match='the model call\'s arguments, {"input_ids": ids}; got ndarray'):
+        lens.activation_patching(gpt, IDS, corrupted, metric)
+
+
 def test_tape_has_every_operation_with_its_module(gpt):
     with lens.trace() as tape:
         gpt(input_ids=IDS, labels=IDS).loss.backward()

@@ -5,7 +5,7 @@ All of them use the model itself, in evaluation mode, through `record` and `patc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ from ..nn import evaluating
 from .look import patch, record
 from .naming import names
 
-Metric = Callable[[Any], Tensor]  # takes the model's output, returns a scalar Tensor
+Metric = Callable[[Any], Any]  # takes the model's output, returns a scalar Tensor (or a number, where no gradient is asked for)
 
 
 def _side(model: Any) -> str:
@@ -68,6 +68,11 @@ def _need_targets(targets: np.ndarray, shape: tuple[int, ...]) -> None:
 
 def _patch_places(model: Any, tap: str, clean: dict[str, Any], corrupted: dict[str, Any]) -> list[str]:
     """The names of one tap in every layer, for patching position by position; both runs must line up."""
+    for run in (clean, corrupted):
+        if not isinstance(run, Mapping):
+            raise TypeError(
+                f'patching by position: a run is the model call\'s arguments, {{"input_ids": ids}}; got {type(run).__name__}'
+            )
     if tap.endswith(("scores", "pattern")):
         raise ValueError(
             f"patching by position: {tap} has heads where other values have positions; take 'attn.z' or patch() itself"
@@ -77,6 +82,11 @@ def _patch_places(model: Any, tap: str, clean: dict[str, Any], corrupted: dict[s
         if one != other:
             raise ValueError(f"patching by position: {key} of the clean run has shape {one}, of the corrupted run {other}")
     return [f"{_side(model)}blocks.{i}.{tap}" for i in range(depth(model))]
+
+
+def _number(score: Any) -> float:
+    """What a metric returned: a Tensor, an array or a number."""
+    return float(score.item() if hasattr(score, "item") else score)
 
 
 # -- logit lens --------------------------------------------------------------------------------------------------------
@@ -224,14 +234,14 @@ def activation_patching(
     places = _patch_places(model, tap, clean, corrupted)
     with no_grad(), evaluating(model):
         with record(model, *places) as values:
-            best = metric(model(**clean)).item()
-        worst = metric(model(**corrupted)).item()
+            best = _number(metric(model(**clean)))
+        worst = _number(metric(model(**corrupted)))
         T = values[places[0]].shape[1]
         result = np.empty((len(places), T))
         for i, place in enumerate(places):
             for t in range(T):
                 with patch(model, {f"{place}[:, {t}]": values[place][:, t]}):
-                    result[i, t] = metric(model(**corrupted)).item()
+                    result[i, t] = _number(metric(model(**corrupted)))
     if best == worst:
         raise ValueError("activation_patching: both runs have the same metric; there is nothing to bring back")
     return (result - worst) / (best - worst)
@@ -246,9 +256,12 @@ def attribution_patching(
     """
     places = _patch_places(model, tap, clean, corrupted)
     with no_grad(), evaluating(model), record(model, *places) as good:
-        best = metric(model(**clean)).item()
+        best = _number(metric(model(**clean)))
     with enable_grad(), evaluating(model), gradients_kept(model), record(model, *places, gradients=True) as bad:
         value = metric(model(**corrupted))
+        if not isinstance(value, Tensor):
+            got = type(value).__name__
+            raise TypeError(f"attribution_patching: the metric is differentiated, so it returns a Tensor; got {got}")
         value.backward()
     if best == value.item():
         raise ValueError("attribution_patching: both runs have the same metric; there is nothing to bring back")
