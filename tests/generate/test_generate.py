@@ -353,6 +353,39 @@ def test_what_may_not_come():
     assert not scores.any(), "the scores given stay as they are"
 
 
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"do_sample": True, "top_k": 5}, {"repetition_penalty": 1.5}])
+def test_an_own_processor_bars_what_suppress_tokens_would(options):
+    seen = []
+
+    def bar(ids, scores):
+        seen.append(ids.shape)
+        scores[:, [3, 5, 7]] = -np.inf
+        ids[:] = 0  # the generation's own ids stay as they are
+        return scores
+
+    run = lambda **own: generate(decoder(), prompts(0), max_new_tokens=6, rng=np.random.default_rng(1), **options, **own)
+    expected = run(suppress_tokens=[3, 5, 7])
+    np.testing.assert_array_equal(run(logits_processor=[bar]), expected)
+    np.testing.assert_array_equal(run(logits_processor=bar), expected)
+    assert len(seen) == 12 and seen[0][1] == prompts(0).shape[1] and seen[5][1] == seen[0][1] + 5
+    assert (run(logits_processor=[lambda ids, scores: -scores]) != run()).any()
+
+
+@pytest.mark.parametrize(
+    ("processor", "message"),
+    [
+        (lambda ids, scores: None, r"expected scores of shape \(2, 24\) back, got object"),
+        (lambda ids, scores: scores[:1], r"back, got float32 \(1, 24\)"),
+        (lambda ids, scores: scores * np.nan, "NaN"),
+        (lambda ids, scores: np.full_like(scores, -np.inf), "no token above -inf"),
+        ("top", "functions of"),
+    ],
+)
+def test_a_processor_that_returns_no_scores_is_refused(processor, message):
+    with pytest.raises(ValueError, match=f"^logits_processor: .*{message}"):
+        generate(decoder(), prompts(0), logits_processor=[processor])
+
+
 def test_forced_tokens():
     settings = Settings(forced_bos_token_id=4, forced_eos_token_id=6)
     scores = np.zeros((1, 8), dtype=np.float32)

@@ -89,6 +89,18 @@ def test_several_end_tokens(pair):
         compare(pair, *left_padded(seed), max_new_tokens=12, do_sample=False, num_beams=1, eos_token_id=[EOS, 9, 11, 12, 14, 20])
 
 
+@pytest.mark.parametrize("options", [{"num_beams": 1}, {"num_beams": 3}, {"num_beams": 1, "repetition_penalty": 1.7}])
+def test_an_own_processor_acts_after_the_penalties(pair, options):
+    """The same function runs on arrays and on PyTorch's tensors. It lowers every other token by what came last."""
+
+    def lower(ids, scores):
+        scores[:, ::2] -= 0.7 * (1 + ids[:, -1:] % 3)
+        return scores
+
+    for seed in range(4):
+        compare(pair, *left_padded(seed), max_new_tokens=10, do_sample=False, logits_processor=[lower], **options)
+
+
 SAID = {"eos_token_id": [EOS, 9], "no_repeat_ngram_size": 2, "min_length": 9, "bad_words_ids": [[11], [12, 13], [14, 15, 16]],
         "suppress_tokens": [20, 21], "forced_bos_token_id": 10, "forced_eos_token_id": 9, "pad_token_id": PAD,
         "decoder_start_token_id": 6, "early_stopping": True}  # fmt: skip

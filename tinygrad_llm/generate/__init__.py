@@ -29,12 +29,13 @@ def generate(model, input_ids, attention_mask=None, max_new_tokens=20, do_sample
     input_ids (B, T), or (T,) for one prompt; attention_mask 0 where a prompt is padded, a decoder's on the left. Without it a
     decoder's pad tokens are padding, while an encoder reads all tokens, as in the model's call. rng: a np.random.Generator for
     do_sample (default: the one that `tg.manual_seed` seeds). stream: called with each step's tokens (B,).
-    more: decoder_input_ids; stop_strings with tokenizer; prompt_lookup_num_tokens=n: greedy decoding of one sequence that
-    guesses n tokens at a time from earlier text; the same tokens, in fewer runs of the model; num_return_sequences=n: n drawn
-    continuations of each prompt, or its n best beams, one below the other, (B · n, ...). And what a checkpoint's
-    generation_config.json (without one: config.json) decides unless it is given here: pad_token_id, decoder_start_token_id,
-    forced_bos_token_id, forced_eos_token_id, no_repeat_ngram_size, bad_words_ids, min_length, min_new_tokens, suppress_tokens,
-    early_stopping.
+    more: decoder_input_ids; logits_processor: functions of (ids (B, T), scores (B, V)) that return the next token's scores, -inf
+    for what may not come, applied before temperature and what follows it; stop_strings with tokenizer;
+    prompt_lookup_num_tokens=n: greedy decoding of one sequence that guesses n tokens at a time from earlier text; the same
+    tokens, in fewer runs of the model; num_return_sequences=n: n drawn continuations of each prompt, or its n best beams, one
+    below the other, (B · n, ...). And what a checkpoint's generation_config.json (without one: config.json) decides unless it
+    is given here: pad_token_id, decoder_start_token_id, forced_bos_token_id, forced_eos_token_id, no_repeat_ngram_size,
+    bad_words_ids, min_length, min_new_tokens, suppress_tokens, early_stopping.
     """
     if not model.can_generate:
         raise TypeError(f"{type(model).__name__} cannot generate: that takes a decoder with a language model's head")
@@ -69,18 +70,19 @@ def search(settings: Settings):
 def make_settings(chosen: dict, length: int, **named) -> Settings:
     """Settings for prompts of this length, from the named arguments and what was chosen besides."""
     chosen = {name: value for name, value in chosen.items() if name not in ("bos_token_id", "decoder_start_token_id")}
-    apart = ("eos_token_id", "pad_token_id", "min_new_tokens", "stop_strings")
-    eos, pad, least, stops = (chosen.pop(name, None) for name in apart)
+    apart = ("eos_token_id", "pad_token_id", "min_new_tokens", "stop_strings", "logits_processor")
+    eos, pad, least, stops, own = (chosen.pop(name, None) for name in apart)
     known = {*FOLLOWED, "num_return_sequences", "prompt_lookup_num_tokens", "tokenizer"}
     unknown = sorted(set(chosen) - known)
     if unknown:
-        names = ", ".join(sorted({*known, *ROLES, "decoder_input_ids", "stop_strings"}))
+        names = ", ".join(sorted({*known, *ROLES, "decoder_input_ids", "logits_processor", "stop_strings"}))
         raise TypeError(f"generate: unknown argument {unknown[0]!r}; besides the named ones it takes {names}")
     eos = () if eos is None else tuple(int(e) for e in np.atleast_1d(eos) if e >= 0)
     if least is not None:  # it replaces min_length, and 0 takes back what the checkpoint says
         chosen["min_length"] = length + least
     return Settings(eos=eos, pad=int(pad if pad is not None else eos[0] if eos else 0), padding_id=None if pad in eos else pad,
-                    stop_strings=(stops,) if isinstance(stops, str) else tuple(stops or ()), **chosen, **named)
+                    stop_strings=(stops,) if isinstance(stops, str) else tuple(stops or ()),
+                    logits_processor=(own,) if callable(own) else tuple(own or ()), **chosen, **named)
 
 
 def prompt(input_ids, name: str = "input_ids") -> np.ndarray:

@@ -1,7 +1,7 @@
 """What is done to the scores of the next token before one is chosen. Scores (B, V) in, scores (B, V) out.
 
 The order and the arithmetic (float32) are those of `transformers`: repetition penalty, what may not come, what must come,
-then temperature, top-k, top-p, min-p. A filtered token has score -inf.
+the caller's own processors, then temperature, top-k, top-p, min-p. A filtered token has score -inf.
 """
 
 import numpy as np
@@ -54,6 +54,16 @@ def only(scores, tokens: int | list[int]):
     forced = np.full_like(scores, -np.inf)
     forced[:, tokens] = 0
     return forced
+
+
+def processed(scores, ids, processor):
+    """What the caller's own function of (ids, scores) makes of the scores; it may write to them, for they are copies."""
+    result = np.asarray(processor(ids.copy(), scores.copy()))
+    if result.shape != scores.shape or result.dtype.kind not in "fiu":
+        raise ValueError(f"logits_processor: expected scores of shape {scores.shape} back, got {result.dtype} {result.shape}")
+    if np.isnan(result).any() or not (result > -np.inf).any(axis=1).all():
+        raise ValueError("logits_processor: a row of the scores that came back has NaN, or no token above -inf")
+    return result.astype(scores.dtype)
 
 
 def temperature(scores, value: float):

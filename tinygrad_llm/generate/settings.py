@@ -36,6 +36,7 @@ class Settings:
     bad_words_ids: list[list[int]] | None = None
     min_length: int | None = None
     suppress_tokens: list[int] | None = None
+    logits_processor: tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], ...] = ()
     prompt_lookup_num_tokens: int | None = None
     stop_strings: tuple[str, ...] = ()
     tokenizer: Any = None
@@ -72,6 +73,7 @@ class Settings:
         need(not self.stop_strings or self.tokenizer is not None, "tokenizer", "a tokenizer, to look for stop_strings")
         need(self.stream is None or self.num_beams == 1, "stream", "None with num_beams > 1: a beam's tokens are known at the end")
 
+        need(all(map(callable, self.logits_processor)), "logits_processor", "functions of (ids, scores) that return scores")
         n = self.prompt_lookup_num_tokens
         if n is not None:
             whole = isinstance(n, int | np.integer) and not isinstance(n, bool)
@@ -104,6 +106,8 @@ class Settings:
             scores = filters.only(scores, self.forced_eos_token_id)
         if self.suppress_tokens:
             scores = filters.without(scores, self.suppress_tokens)
+        for processor in self.logits_processor:
+            scores = filters.processed(scores, ids, processor)
         if not self.do_sample:
             return scores
         if self.temperature != 1.0:
