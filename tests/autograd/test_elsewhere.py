@@ -70,6 +70,8 @@ def test_a_module_says_it_too_and_a_property_that_fails_says_what_failed():
         def width(self):
             return self.hidden_size
 
+    with pytest.raises(AttributeError, match=r"here: register_hook of a Tensor that passes, or lens\.record"):
+        Broken().register_full_backward_hook  # noqa: B018
     with pytest.raises(AttributeError, match=r"'Broken' object has no attribute 'register_buffer'; here: self\.name = an ndarray"):
         Broken().register_buffer("mask", np.ones(3))
     with pytest.raises(AttributeError, match="'Broken' object has no attribute 'hidden_size'"):

@@ -33,6 +33,9 @@ OF_A_MODULE = {
     "to": f"module.astype(dtype); {ON_CPU}", "cpu": ON_CPU, "cuda": ON_CPU, "float": "module.astype(np.float32)",
     "double": "module.astype(np.float64)", "half": "tg.autocast('bfloat16') around the call",
     "buffers": "vars(module): a buffer is an ndarray in an attribute",
+    "register_full_backward_hook": "register_hook of a Tensor that passes, or lens.record(model, names, gradients=True)",
+    "register_forward_pre_hook": "lens.patch(model, {name: function}), or a module around this one",
+    "get_input_embeddings": "the tg.nn.Embedding among model.named_modules()",
 }  # fmt: skip
 
 OF_NN = {
