@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 RNG = np.random.default_rng(5)
+SINGLE = np.random.default_rng(6).normal(size=(4, 3)).astype(np.float32).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,8 @@ RIGHT = [
     Pair("product", lambda x: x.prod(), lambda g, x: g * x.prod() / x, (normal(6) * 10,)),
     Pair("product, wide range", lambda x: x.prod(), lambda g, x: g * x.prod() / x, (np.array(WIDE),)),
     Pair("norm", np.linalg.norm, lambda g, x: g * x / np.linalg.norm(x), (normal(3, 3),)),
+    Pair("float32 weight behind a relu", lambda x: np.maximum(x @ SINGLE, 0), lambda g, x: (g * (x @ SINGLE > 0)) @ SINGLE.T, (normal(3, 4),)),
+    Pair("float32 constant", lambda x: np.sin(x) * np.float32(0.1), lambda g, x: g * np.cos(x) * np.float32(0.1), (normal(5),)),
     Pair("norm at zero", np.linalg.norm, lambda g, x: g * x / max(np.linalg.norm(x), 1e-300), (np.zeros((3, 3)),)),
     Pair("norm close to zero", np.linalg.norm, lambda g, x: g * x / np.linalg.norm(x), (1e-7 * normal(4),)),
     Pair("variance, large mean", lambda x: x.var(), lambda g, x: g * 2 * (x - x.mean()) / x.size, (normal(7) + 1e3,)),

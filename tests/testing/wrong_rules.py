@@ -179,6 +179,8 @@ WRONG = [
     w("missing", np.multiply, lambda g, a, b: (g * b, None), X, Y, kind="missing", input=1),
     w("float32 at the end", np.sin, lambda g, x: (g * np.cos(x)).astype(np.float32).astype(float), X, kind="precision"),
     w("float32 in the function", lambda x: np.sin(x.astype(np.float32)).astype(float), lambda g, x: g * np.cos(x), X, kind="precision"),
+    w("float32 kept for backward", np.tanh, lambda g, x: g * (1 - np.tanh(x.astype(np.float32)) ** 2), X, kind="precision"),
+    w("float32 kept for a product", np.matmul, lambda g, a, b: (g @ b.T, a.astype(np.float32).T @ g), A, B, kind="precision", input=1),
     w("overwrites its input", np.exp, lambda g, x: in_place(x, g * np.exp(x)), X, kind="mutated"),
     w("overwrites the second input", np.multiply, lambda g, a, b: in_place(b, (g * b, g * a)), X, Y, kind="mutated", input=1),
     w("forward overwrites its input", overwrite_first, lambda g, x: g * np.cos(x), X, kind="mutated"),
