@@ -528,6 +528,27 @@ def test_saving_after_surgery_says_that_the_config_does_not_describe_it(tmp_path
     np.testing.assert_array_equal(tg.models.load(tmp_path / "tied")(input_ids=ids).logits.data, model(input_ids=ids).logits.data)
 
 
+def test_an_adapter_is_saved_under_its_own_names_beside_the_published_ones(tmp_path):
+    class Adapted(tg.nn.Module):
+        def __init__(self, base):
+            self.base = base
+            self.down, self.up = (tg.Tensor(np.full(s, n, np.float32), requires_grad=True) for n, s in ((1, (2, 16)), (2, (16, 2))))
+
+        def forward(self, x):
+            return self.base(x) + tg.functional.linear(tg.functional.linear(x, self.down), self.up)
+
+    model = tg.models.create("gpt2", n_layer=2, n_head=2, n_embd=16, vocab_size=20, n_positions=8)
+    attn = model.transformer.layers[0].attn
+    attn.q = Adapted(attn.q)
+    with pytest.warns(UserWarning, match=r"load will refuse .*attn\.q\.base\.bias"):
+        model.save(tmp_path)
+    stored = load_file(tmp_path / "model.safetensors")
+    for name, value in attn.named_parameters("transformer.layers.0.attn"):
+        if not name.startswith("transformer.layers.0.attn.o"):
+            np.testing.assert_array_equal(stored[name], value.data, err_msg=name)
+    assert stored["transformer.h.1.attn.c_attn.weight"].shape == (16, 48)
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts open files in /proc")
 def test_loading_closes_its_file_without_the_garbage_collector(saved):
     _, folder = saved

@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -288,13 +288,13 @@ def save(model: Model, directory: str | Path, dtype: Any = None, shard_bytes: in
     if name not in WRITE:
         raise ValueError(f"save: dtype {dtype!r} is not supported; there are {', '.join(WRITE)}")
     folder.mkdir(parents=True, exist_ok=True)
-    warn_of_changes(model, folder)
+    strangers = warn_of_changes(model, folder)
     staging = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
     try:
         (staging / "config.json").write_text(json.dumps(config_dict(model, name), indent=2) + "\n", "utf-8")
         if model.generation_config is not None:
             (staging / GENERATION).write_text(json.dumps(model.generation_config, indent=2) + "\n", "utf-8")
-        write_weights(model, staging, name, shard_bytes)
+        write_weights(model, staging, name, shard_bytes, strangers)
         (folder / GENERATION).unlink(missing_ok=True)  # another model's, it would decide over this one's config.json
         written = {p.name for p in staging.iterdir()}
         for path in sorted(staging.iterdir(), key=lambda p: p.suffix == ".json"):  # weights first, config last
@@ -306,9 +306,9 @@ def save(model: Model, directory: str | Path, dtype: Any = None, shard_bytes: in
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def write_weights(model: Model, folder: Path, dtype: str, shard_bytes: int) -> None:
+def write_weights(model: Model, folder: Path, dtype: str, shard_bytes: int, strangers: Set[str]) -> None:
     """One file, or shards and their index."""
-    items, width = list(stored_items(model)), width_of(dtype)
+    items, width = list(stored_items(model, strangers)), width_of(dtype)
     shards = split(items, width, shard_bytes)
     n = len(shards)
     files = [SINGLE] if n == 1 else [f"model-{i + 1:05d}-of-{n:05d}.safetensors" for i in range(n)]
@@ -321,8 +321,11 @@ def write_weights(model: Model, folder: Path, dtype: str, shard_bytes: int) -> N
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
 
 
-def warn_of_changes(model: Model, folder: Path) -> None:
-    """Say that `load` will refuse what is saved: parameters that the config does not describe, after surgery on the model."""
+def warn_of_changes(model: Model, folder: Path) -> set[str]:
+    """Say that `load` will refuse what is saved: parameters that the config does not describe, after surgery on the model.
+
+    Gives the names of those that it does not know at all: an adapter's.
+    """
     with init.skeleton():
         described = {name: value.shape for name, value in type(model)(model.config).named_parameters()}
     there = {name: value.shape for name, value in model.named_parameters()}
@@ -333,6 +336,7 @@ def warn_of_changes(model: Model, folder: Path) -> None:
             f"{some(differing)}; change model.config to fit them, or read the weights with safetensors",
             stacklevel=4,
         )
+    return there.keys() - described.keys()
 
 
 def config_dict(model: Model, dtype: str) -> dict[str, Any]:
@@ -342,27 +346,36 @@ def config_dict(model: Model, dtype: str) -> dict[str, Any]:
     return {"architectures": [name], **model.config.to_dict(), "dtype": dtype}
 
 
-def stored_items(model: Model) -> Iterator[Item]:
-    """Every tensor of the published layout: its name, its shape, and how to make it."""
+def stored_items(model: Model, strangers: Set[str] = frozenset()) -> Iterator[Item]:
+    """Every tensor of the published layout: its name, its shape, and how to make it.
+
+    The strangers, which no published model has, are stored under our names as they are; so is what was to be joined with one.
+    """
     parameters = dict(model.named_parameters())
-    gathered: dict[str, list[tuple[Stored, Tensor]]] = {}
+    gathered: dict[str, list[tuple[Stored, str]]] = {}
     for ours, place in model.weight_names().items():
-        gathered.setdefault(place.name, []).append((place, parameters[ours]))
+        place = Stored(ours) if ours in strangers else place
+        gathered.setdefault(place.name, []).append((place, ours))
     for name, members in gathered.items():
         members.sort(key=lambda m: m[0].part)
         place, first = members[0]
-        shape = (first.shape[0] * place.parts, *first.shape[1:])
-        yield name, shape[::-1] if place.transposed else shape, lambda members=members: joined(members)
+        if len(members) < place.parts:
+            for _, ours in members:
+                yield ours, parameters[ours].shape, lambda value=parameters[ours]: value._data
+            continue
+        tensors = [parameters[ours] for _, ours in members]
+        shape = (parameters[first].shape[0] * place.parts, *parameters[first].shape[1:])
+        yield name, shape[::-1] if place.transposed else shape, lambda place=place, tensors=tensors: joined(place, tensors)
     for ours, name in model.buffers.items():
         value = getattr(model, ours)
         yield name, value.shape, lambda value=value: value
 
 
-def joined(members: list[tuple[Stored, Tensor]]) -> np.ndarray:
+def joined(place: Stored, tensors: list[Tensor]) -> np.ndarray:
     """Our parameters, in one array as published."""
-    arrays = [value._data for _, value in members]
+    arrays = [value._data for value in tensors]
     whole = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-    return whole.T if members[0][0].transposed else whole
+    return whole.T if place.transposed else whole
 
 
 def split(items: list[Item], width: int, limit: int) -> list[list[Item]]:
