@@ -417,6 +417,18 @@ def test_activation_patching_brings_back_the_clean_run(gpt):
         lens.activation_patching(gpt, {"input_ids": IDS}, {"input_ids": IDS}, metric)
 
 
+def test_dir_lists_what_the_room_has():
+    assert {"record", "patch", "logit_lens", "report"} <= set(dir(lens)) and "import_module" not in dir(lens)
+
+
+def test_heads_of_a_model_with_few_positions_are_detected_on_a_shorter_text():
+    model = tg.models.create("gpt2", n_layer=2, n_head=2, n_embd=16, n_positions=32, vocab_size=20)
+    found = lens.detect_heads(model, rng=np.random.default_rng(0))
+    assert found.keys() == {"previous", "duplicate", "induction"} and found["induction"].shape == (2, 2)
+    shorter = lens.detect_heads(model, length=16, rng=np.random.default_rng(0))
+    np.testing.assert_array_equal(found["induction"], shorter["induction"])
+
+
 def test_a_patching_metric_may_be_a_number_where_no_gradient_is_asked_for(gpt):
     clean, corrupted = {"input_ids": IDS}, {"input_ids": (IDS + 7) % 60}
     metric = lambda out: out.logits[0, -1, 5]

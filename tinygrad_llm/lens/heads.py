@@ -75,12 +75,16 @@ def repeated_tokens(vocab_size: int, length: int, batch: int, rng: np.random.Gen
 
 
 def detect_heads(model: Any, length: int = 24, batch: int = 8, rng: np.random.Generator | None = None) -> dict[str, np.ndarray]:
-    """Scores of every head of a decoder on repeated random tokens: {"previous", "duplicate", "induction"} -> (L, H)."""
+    """Scores of every head of a decoder on repeated random tokens: {"previous", "duplicate", "induction"} -> (L, H).
+
+    `length` tokens and the same again, fewer where the model has not so many positions.
+    """
     if not any(name.startswith("blocks.") for name in names(model)):
         raise TypeError(
             f"detect_heads: {type(model).__name__} is not a decoder; use previous_token_scores(patterns(...)) on its sides"
         )
-    ids = repeated_tokens(model.config.vocab_size, length, batch, rng)
+    limit = getattr(model.without_head(), "positions_limit", lambda: None)()
+    ids = repeated_tokens(model.config.vocab_size, min(length, limit // 2) if limit else length, batch, rng)
     pattern = patterns(model, input_ids=ids)
     return {
         "previous": previous_token_scores(pattern),
