@@ -61,6 +61,31 @@ def test_on_a_narrow_screen_charts_end_where_the_page_does_and_blanks_are_seen(t
     assert steps(place, tmp_path, "--window-size=420,900") == ["0 beyond", "16 blanks"]
 
 
+HEADINGS = """<script>
+const wait = setInterval(() => {
+  if (document.body.dataset.ready !== "yes") return;
+  clearInterval(wait);
+  const lines = [...document.querySelectorAll("h2, th")].map(n => n.textContent).filter(t => /Param|ms/.test(t));
+  document.body.append(Object.assign(document.createElement("pre"), {id: "steps", textContent: lines.join("\\n")}));
+}, 10);
+</script></body>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ({}, ["Parameters", "forward ms"]),
+        ({"labels": np.array([[0, 1, 2, 3]])}, ["Parameters and gradients", "forward ms", "backward ms"]),
+    ],
+)
+def test_a_run_that_did_not_go_back_shows_no_gradients(tmp_path, labels, expected):
+    model = tg.models.create("gpt2", n_layer=1, n_head=2, n_embd=16, vocab_size=5, n_positions=8).eval()
+    place = tmp_path / "report.html"
+    place.write_text(report(model, {"input_ids": np.array([[0, 1, 2, 3]]), **labels}).replace("</body>", HEADINGS), encoding="utf-8")
+    assert steps(place, tmp_path) == expected
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 def test_a_reader_clicks_and_types(tmp_path):
     tg.manual_seed(0)
