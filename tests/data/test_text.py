@@ -92,6 +92,14 @@ def test_ids_are_code_points_in_order():
     assert text.train("bytes", "").encode("é").tolist() == [0xC3, 0xA9]
 
 
+@pytest.mark.parametrize("kind", text.KINDS)
+@pytest.mark.parametrize("texts", [["a", "b"], b"ab"])
+def test_several_texts_are_refused_with_how_to_encode_them(kind, texts):
+    tokenizer = text.train(kind, SAMPLE, 330)
+    with pytest.raises(TypeError, match=rf"got {type(texts).__name__}; of several, one at a time"):
+        tokenizer.encode(texts)
+
+
 def test_unknown_character():
     plain, with_unk = text.train("chars", "abc"), text.train("chars", "abc", style="bert")
     with pytest.raises(ValueError, match=r"'z' \(U\+007A\) is not in this model's vocabulary of 3"):

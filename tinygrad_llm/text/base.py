@@ -79,6 +79,9 @@ def with_borrowed_roles(roles: dict[str, int]) -> dict[str, int]:
 
 def encoded(text: str, encoding: str = "utf-8") -> bytes:
     """The bytes of a text; half a surrogate pair, which a command line makes of bytes that are not UTF-8, has none."""
+    if not isinstance(text, str):
+        got = type(text).__name__
+        raise TypeError(f"expected a text (str), got {got}; of several, one at a time: [encode(text) for text in texts]")
     try:
         return text.encode(encoding)
     except UnicodeEncodeError as error:
