@@ -136,6 +136,8 @@ def test_modes_hooks_apply_and_dtype():
     model.apply(lambda m: names.append(type(m).__name__))
     assert names[-1] == "Two" and names.count("Linear") == 4
     assert model.astype(np.float64).many[0].weight.dtype == np.float64 and model.many[0].weight.requires_grad
+    with pytest.raises(TypeError, match=r"float32 or float64, not float16; .*autocast\('bfloat16'\)"):
+        model.astype(np.float16)
     model.requires_grad_(False)
     assert not any(p.requires_grad for p in model.parameters()) and len(list(model.parameters())) == 5
 

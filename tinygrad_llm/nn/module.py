@@ -159,7 +159,12 @@ class Module:
         return self
 
     def astype(self, dtype: Any) -> Module:
-        """Turn every parameter into `dtype`, in place; gradients are forgotten. Returns self."""
+        """Turn every parameter into `dtype`, float32 or float64, in place; gradients are forgotten. Returns self."""
+        if np.dtype(dtype) not in (np.float32, np.float64):
+            raise TypeError(
+                f"astype: parameters are float32 or float64, not {np.dtype(dtype)}; for products in half the bytes: "
+                "tg.autocast('bfloat16') around the call"
+            )
         for value in self.parameters():
             wanted = value.requires_grad
             value.requires_grad_(False)
