@@ -339,6 +339,41 @@ def test_direct_logit_attribution_adds_up(gpt):
     assert found.token == logits.argmax() and found.total == logits.max()
 
 
+def test_direct_logit_attribution_tells_heads_apart(gpt):
+    place = {"position": 5, "token": 7, "against": 3, "input_ids": IDS}
+    whole, found = lens.direct_logit_attribution(gpt, **place), lens.direct_logit_attribution(gpt, heads=True, **place)
+    np.testing.assert_allclose(found.values.sum(), found.total, rtol=1e-4, atol=1e-5)
+    parts, by_head = dict(zip(whole.components, whole.values)), dict(zip(found.components, found.values))
+    assert len(by_head) == len(parts) - 3 + 3 * 4 and by_head["blocks.1.mlp_out"] == parts["blocks.1.mlp_out"]
+    shares = np.array([[by_head[f"blocks.{i}.attn.z[:, :, {h}]"] for h in range(4)] for i in range(3)])
+    assert np.abs(shares).min() > 0
+    with lens.record(gpt, "blocks.*.attn.z", "blocks.2.resid_post") as values:
+        gpt(input_ids=IDS)
+    stream, weight = values["blocks.2.resid_post"][0, 5], gpt.transformer.final_norm.weight.data
+    direction = weight * (gpt.transformer.tokens.weight.data[7] - gpt.transformer.tokens.weight.data[3])
+    for i, layer in enumerate(gpt.transformer.layers):
+        z = values[f"blocks.{i}.attn.z"][0, 5]  # (H, K)
+        written = np.einsum("hk,dhk->hd", z, layer.attn.o.weight.data.reshape(32, 4, 8))
+        exact = (written - written.mean(-1, keepdims=True)) / np.sqrt(stream.var() + 1e-5) @ direction
+        np.testing.assert_allclose(shares[i], exact, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_heads_are_told_apart_in_every_pre_norm_family_and_with_frozen_weights(t5, checkpointing):
+    llama = tg.models.create("llama-7b", num_hidden_layers=2, hidden_size=32, intermediate_size=48, num_attention_heads=4,
+                             num_key_value_heads=2, vocab_size=60)  # fmt: skip
+    for model, inputs, heads in ((t5, {"input_ids": IDS, "decoder_input_ids": IDS[:, :6]}, ".cross.z[:, :, 1]"),
+                                 (llama, {"input_ids": IDS}, "blocks.1.attn.z[:, :, 3]")):  # fmt: skip
+        model.requires_grad_(False)
+        model.recompute = checkpointing
+        found = lens.direct_logit_attribution(model, heads=True, **inputs)
+        model.requires_grad_(True)
+        model.recompute = False
+        np.testing.assert_allclose(found.values.sum(), found.total, rtol=1e-4, atol=1e-5)
+        assert any(name.endswith(heads) for name in found.components)
+        assert not any(name.endswith(("attn_out", "cross_out")) for name in found.components)
+
+
 def test_direct_logit_attribution_names_what_is_outside(gpt):
     with pytest.raises(IndexError, match="position 17 is outside the text's 17"):
         lens.direct_logit_attribution(gpt, position=17, input_ids=IDS)

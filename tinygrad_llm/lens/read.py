@@ -157,13 +157,14 @@ class Attribution:
 
 
 def direct_logit_attribution(
-    model: Any, position: int = -1, token: int | None = None, against: int | None = None, **inputs: Any
+    model: Any, position: int = -1, token: int | None = None, against: int | None = None, heads: bool = False, **inputs: Any
 ) -> Attribution:
     """What each part of a pre-norm decoder writes towards a token's logit at one position (of the first row).
 
     The stream before the last norm is a sum: embedding, each layer's attention, each feed-forward. With the norm's scale
     held at its value in this run, norm and output matrix are linear, and the logit is the sum of what they make of each part
     (and of a constant, the biases). `token` None is the model's first choice; `against` attributes the difference of two logits.
+    `heads`: each attention's part is told head by head, named as `patch` names a head; the output projection's bias is constant.
     Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".
     """
     _need_logits(model, "direct_logit_attribution")
@@ -187,8 +188,37 @@ def direct_logit_attribution(
     direction, constant = _frozen_readout(model, end, stream, token, against, position, inputs)
     worth = pieces @ direction
     total = float(logits[token] - (0.0 if against is None else logits[against]))
-    labels = ["embed", *(name.removeprefix(side) for name in parts[1:])]
-    return Attribution([*labels, "constant"], np.append(worth, constant), total, token)
+    told = dict(zip(["embed", *(name.removeprefix(side) for name in parts[1:])], worth, strict=True))
+    if heads:
+        told, constant = _by_head(model, side, told, constant, direction, position, inputs)
+    return Attribution([*told, "constant"], np.array([*told.values(), constant]), total, token)
+
+
+def _by_head(
+    model: Any, side: str, told: dict[str, float], constant: float, direction: np.ndarray, position: int, inputs: Any
+) -> tuple[dict[str, float], float]:
+    """The same with heads in the place of attentions. What an attention writes is linear in its heads' z: its gradient there tells
+    each head's share, and what no head brings is the bias."""
+    attentions = {name: f"{name.removesuffix('_out')}.z" for name in told if name.endswith(("attn_out", "cross_out"))}
+    z: dict[str, Tensor] = {}
+    written: dict[str, Tensor] = {}
+    cut = lambda name: lambda value: z.setdefault(name, Tensor(value._data, requires_grad=True))
+    read = lambda name: lambda value: (written.setdefault(name, (value[0, position] * direction).sum()), value)[1]
+    watched = {side + tap: cut(out) for out, tap in attentions.items()} | {side + out: read(out) for out in attentions}
+    with enable_grad(), evaluating(model), patch(model, watched):
+        word_logits(model(**inputs))
+        slopes = grad(list(written.values()), [z[out] for out in attentions])
+    result: dict[str, float] = {}
+    for name, value in told.items():
+        if name not in attentions:
+            result[name] = value
+            continue
+        slope = slopes[list(attentions).index(name)]
+        assert slope is not None
+        shares = (z[name]._data[0, position].astype(np.float64) * slope._data[0, position]).sum(-1)  # (T, H, K) -> (H,)
+        result |= {f"{attentions[name]}[:, :, {h}]": float(share) for h, share in enumerate(shares)}
+        constant += value - float(shares.sum())
+    return result, constant
 
 
 def _frozen_readout(model: Any, end: str, stream: np.ndarray, token: int, against: int | None, position: int, inputs: Any) -> Any:
