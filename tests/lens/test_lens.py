@@ -452,6 +452,26 @@ def test_activation_patching_brings_back_the_clean_run(gpt):
         lens.activation_patching(gpt, {"input_ids": IDS}, {"input_ids": IDS}, metric)
 
 
+def test_an_own_module_is_looked_into_by_its_taps_if_it_takes_input_ids():
+    class Own(tg.nn.Module):
+        def __init__(self):
+            self.table = tg.nn.Embedding(5, 4)
+
+        def forward(self, input_ids):
+            return tg.nn.tap("rows", self.table(np.asarray(input_ids))) * 2
+
+    class Other(Own):
+        def forward(self, x):
+            return super().forward(x)
+
+    model = Own()
+    with lens.record(model, "rows") as values:
+        model([[1, 2, 3]])
+    assert lens.names(model) == ("rows",) and values["rows"].shape == (1, 3, 4)
+    with pytest.raises(TypeError, match=r"a call Other\(input_ids=\[\[0\]\]\), but its forward takes \(x\); call what it reads input_ids"):
+        lens.names(Other())
+
+
 def test_dir_lists_what_the_room_has():
     assert {"record", "patch", "logit_lens", "report"} <= set(dir(lens)) and "import_module" not in dir(lens)
 

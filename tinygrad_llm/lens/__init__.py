@@ -4,6 +4,8 @@ names(model)                       what can be looked at
 record(model, "*.attn.pattern")    read values, and with gradients=True their gradients
 patch(model, {"blocks.3.attn.z[:, :, 4]": 0.0})    replace values while the model runs
 trace(), profile()                 every operation, forward and backward: shapes, bytes, time
+
+In a module of your own `nn.tap("rows", value)` gives a value a name; its forward takes `input_ids`, as a model's does.
 """
 
 from importlib import import_module

@@ -12,6 +12,7 @@ scores and pattern are (B, H, T, S).
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -80,6 +81,12 @@ def _one_token(model: Any) -> dict[str, Any]:
     if "discriminator" in vars(model):  # the names of both would be the same
         raise TypeError(f"lens: {type(model).__name__} is two models; look into its `generator` or its `discriminator`")
     if not getattr(model, "is_encoder_decoder", False):
+        takes = inspect.signature(model.forward).parameters
+        if "input_ids" not in takes and not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
+            raise TypeError(
+                f"lens: the names are found by a call {type(model).__name__}(input_ids=[[0]]), but its forward takes "
+                f"({', '.join(takes)}); call what it reads input_ids, or look from a module around it that does"
+            )
         return {"input_ids": [[0]]}
     end = model.config.eos_token_id
     one = [[end if isinstance(end, int) and end >= 0 else 0]]
