@@ -444,6 +444,32 @@ def test_message_has_all_that_is_needed():
     assert isinstance(error, AssertionError)
 
 
+def test_a_backward_that_takes_no_inputs_is_told_what_it_is_called_with():
+    class Layer:
+        def forward(self, x):
+            self.x = x
+            return np.sin(x)
+
+        def backward(self, g):
+            return g * np.cos(self.x)
+
+    layer = Layer()
+    text = str(refused(check_vjp, layer.forward, layer.backward, np.ones(3)))
+    assert "called with the gradient and the 1 inputs" in text
+    way = text.partition("let both run: ")[2]
+    assert check_vjp(layer.forward, eval(way, {"layer": layer}), np.ones(3))
+    assert "called with" not in str(refused(check_vjp, np.sin, lambda g, x: g @ np.ones(7), np.ones(3)))
+
+
+def test_numbers_and_lists_are_refused_with_how_to_pass_them_and_names_must_be_as_many_as_inputs():
+    for x, got in ((1.0, "got float)"), (np.float64(1), "got float64 scalar)"), ([[1.0, 2.0]], "got list)")):
+        text = str(refused(check_vjp, lambda x: x * 2, lambda g, x: g * 2, x))
+        assert got in text and text.endswith("np.array(x)")
+    assert "np.array(x)" not in str(refused(check_vjp, lambda x: x * 2, lambda g, x: g * 2, np.arange(3)))
+    with pytest.raises(ValueError, match="names: expected one for each of 2 inputs, got 1"):
+        check_vjp(np.add, lambda g, a, b: (g, g), (np.ones(2), np.ones(2)), names=["a"])
+
+
 def test_a_pattern_is_told_only_where_it_is_one():
     """An epsilon of another size shrinks each row by its own share: no factor is the same for all."""
 

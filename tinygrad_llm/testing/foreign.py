@@ -48,6 +48,8 @@ def check_vjp(
     what = f"check_vjp of {getattr(forward, '__name__', 'forward').strip('<>')}"
     refuse_inexact(what, arrays)
     names = list(names) if names else parameter_names(forward, len(arrays))
+    if len(names) != len(arrays):
+        raise ValueError(f"names: expected one for each of {len(arrays)} inputs, got {len(names)}")
     pair = _Pair(what, forward, backward)
     problem = Problem(what, arrays, names, pair.outputs, lambda values: pair.linearize(problem, values))
     return examine(problem, Tolerance(eps, atol, rtol), fast)
@@ -83,7 +85,13 @@ class _Pair:
             try:
                 result = self.backward(full if several else full[0], *arrays)
             except Exception as error:  # out of the code under test: say so, with the cause attached
-                raise GradcheckError("raised", f"{self.what}: backward raised {type(error).__name__}: {error}") from error
+                text = f"{self.what}: backward raised {type(error).__name__}: {error}"
+                if not takes(self.backward, 1 + len(arrays)):
+                    text += (
+                        f"\n  it is called with the gradient and the {len(arrays)} inputs. Of a layer that keeps its inputs, let "
+                        "both run: lambda g, *inputs: (layer.forward(*inputs), layer.backward(g))[1]"
+                    )
+                raise GradcheckError("raised", text) from error
             return self._checked(problem, result)
 
         return [o for o in outs if o.dtype.kind == "f"], pullback
@@ -121,6 +129,17 @@ def refuse_inexact(what: str, arrays: Sequence[Any]) -> None:
                 f"Then compare the {a.dtype} gradient with the float64 one (assert_gradients_close, rtol 1e-4).",
                 input=position,
             )
+
+
+def takes(fn: Callable[..., Any], count: int) -> bool:
+    """Whether `fn` can be called with so many arguments; True where it does not tell."""
+    try:
+        inspect.signature(fn).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # builtins and C functions have no signature
+        return True
+    return True
 
 
 def parameter_names(fn: Callable[..., Any], count: int) -> list[str]:
