@@ -47,6 +47,12 @@ def test_a_wrong_contestant_is_named_and_not_timed(got, message):
     assert len(calls) == 1
 
 
+def test_a_contestant_that_fails_is_named():
+    with pytest.raises(ZeroDivisionError) as caught:
+        versus({"mine": lambda: 1.0, "theirs": lambda: 1 / 0})
+    assert caught.value.__notes__ == ["raised by the contestant 'theirs' of versus"]
+
+
 def test_functions_that_write_into_one_array_are_told_apart():
     y = np.empty_like(X)
     with pytest.raises(ValidationError, match="mine disagrees with numpy"):

@@ -110,10 +110,19 @@ def versus(functions: dict[str, Callable[[], Any]], seconds: float = 5.0, tol: f
     if not seconds > 0:
         raise ValueError(f"seconds must be positive, got {seconds}")
     if tol is not None:  # copies: the functions may write into one array, as in `lambda: np.matmul(x, x, out=y)`
-        outputs = {name: [a.copy() for a in as_arrays(f())] for name, f in functions.items()}
+        outputs = {name: [a.copy() for a in as_arrays(called(name, f))] for name, f in functions.items()}
         judge = list(functions)[-1]
         validate(outputs, outputs[judge], judge, tol)
     return Result(measure({name: timed_lap(f, give_blas_its_threads) for name, f in functions.items()}, seconds))
+
+
+def called(name: str, function: Callable[[], Any]) -> Any:
+    """What the function returns; an error of its own says whose it is."""
+    try:
+        return function()
+    except Exception as error:
+        error.add_note(f"raised by the contestant {name!r} of versus")
+        raise
 
 
 def give_blas_its_threads() -> None:
