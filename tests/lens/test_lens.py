@@ -504,6 +504,7 @@ def test_tape_has_every_operation_with_its_module(gpt):
     assert all(call.backward > 0 for call in tape.calls if call.op == "attention")
     text = tape.text()
     assert "kept for backward" in text and "transformer.layers.2.mlp" in text
+    assert repr(tape).startswith(f"<{len(tape.calls)} operations, ") and repr(tape).endswith("text() has them all>")
     assert tape.dot().startswith("digraph") and tape.dot().count("->") > len(tape.calls) / 2
     assert tape.svg().startswith("<svg") and tape.svg().endswith("</svg>")
 

@@ -102,6 +102,9 @@ class Tape(Observer):
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
+    def __repr__(self) -> str:
+        return f"<{len(self.calls)} operations, {_size(sum(c.saved for c in self.calls))} kept for backward; text() has them all>"
+
     def text(self, limit: int | None = None) -> str:
         """The tape as a table, grouped by module."""
         lines = [f"{'#':>5}  {'operation':<22}{'output':<26}{'kept':>10}{'forward':>11}{'backward':>11}"]
