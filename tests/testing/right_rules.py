@@ -183,6 +183,7 @@ RIGHT = [
     Pair("two outputs", lambda x: (np.sin(x), x.sum()), lambda g, x: g[0] * np.cos(x) + g[1], (normal(3, 2),)),
     Pair("float and integer output", lambda x: (x.max(-1), x.argmax(-1)), lambda g, x: first_max_backward(g[0], x), (normal(3, 4),)),
     Pair("an input without effect", lambda a, b: a * 2, lambda g, a, b: (2 * g, None), (normal(3), normal(4))),
+    Pair("log det of a covariance, symmetric inverse", lambda a: np.linalg.slogdet(a)[1], lambda g, a: g * np.linalg.inv((a + a.T) / 2), (np.eye(3),)),
     Pair("infinite mask", lambda x: np.where(np.eye(3) > 0, -np.inf, x), lambda g, x: np.where(np.eye(3) > 0, 0.0, g), (normal(3, 3),)),
     Pair("Rosenbrock", lambda x: (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum(), lambda g, x: g * _rosenbrock(x), (normal(8) * 3,)),
     Pair("cumulative product", lambda x: np.cumprod(x), lambda g, x: np.cumsum((g * np.cumprod(x))[::-1])[::-1] / x, (normal(7),)),

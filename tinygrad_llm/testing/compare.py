@@ -59,8 +59,8 @@ def examine(problem: Problem, tolerance: Tolerance, fast: bool) -> bool:
 
 
 def _beside_alike(problem: Problem, tolerance: Tolerance, fast: bool) -> None:
-    """Inputs that are one number throughout, as weights begin with zeros or ones, hide a factor that is forgotten, diagonal
-    matrices a transposition: once more with other numbers in their place."""
+    """Inputs that are one number throughout, as weights begin with zeros or ones, hide a factor that is forgotten: once more with
+    other numbers in their place."""
     alike = [i for i in problem.active if _is_alike(problem.arrays[i])]
     if not alike:
         return
@@ -73,23 +73,20 @@ def _beside_alike(problem: Problem, tolerance: Tolerance, fast: bool) -> None:
         if error.kind in ("mismatch", "missing"):
             names = " and ".join(problem.name(i) for i in alike)
             raise error.add(
-                f"at the inputs given it is right: one number throughout, or a diagonal matrix, hides it ({names}). Found with "
-                "random numbers in its place"
+                f"at the inputs given it is right: one number throughout hides it ({names}). Found with random numbers in its place"
             ) from None
     except Exception:  # these inputs are ours, not the user's: a function may refuse them
         return
 
 
 def _is_alike(x: np.ndarray) -> bool:
-    """One number throughout, a single one only where it is 0 or 1 in size; or a diagonal matrix. All of it finite.
+    """One finite number throughout; a single one only where it is 0 or 1 in size.
 
-    Not any symmetric one: who gives a covariance may have rules that are right for such alone.
+    Not the identity: who gives it as a covariance may have a rule that is right for symmetric matrices alone.
     """
-    if not x.size or not np.isfinite(x).all():
+    if not x.size or x.min() != x.max() or not np.isfinite(x).all():
         return False
-    if x.size == 1:
-        return abs(float(x.reshape(-1)[0])) in (0.0, 1.0)
-    return x.min() == x.max() or (x.ndim == 2 and x.shape[0] == x.shape[1] and np.array_equal(x, np.diag(np.diag(x))))
+    return x.size > 1 or abs(float(x.reshape(-1)[0])) in (0.0, 1.0)
 
 
 def _any_size(problem: Problem, pullback: Any, u: np.ndarray, g: np.ndarray) -> None:
