@@ -107,7 +107,11 @@ def test_state_is_copied_checked_and_not_shared():
         b.load_state_dict({n: v for n, v in state.items() if n != "first.bias"})
     with pytest.raises(ValueError, match=r"first.weight: expected \(4, 3\), got \(3, 4\)"):
         b.load_state_dict({**state, "first.weight": np.zeros((3, 4)), "first.bias": np.full(4, 9.0)})
+    for wrong in (np.ones((4, 3), complex), np.full((4, 3), "1"), np.ones((4, 3), object)):
+        with pytest.raises(TypeError, match=f"wrong dtypes: first.weight: {wrong.dtype} does not go into float32"):
+            b.load_state_dict({"first.bias": np.full(4, 9.0), "first.weight": wrong}, strict=False)
     assert not (b.first.bias.data == 9).any(), "nothing is written before all is checked"
+    b.load_state_dict({"first.weight": np.ones((4, 3), np.int8), "first.bias": np.ones(4, np.float16)}, strict=False)
     missing, unexpected = b.load_state_dict({"first.bias": np.full(4, 9.0), "third": np.ones(1)}, strict=False)
     assert missing == [n for n in state if n != "first.bias"] and unexpected == ["third"]
     assert b.load_state_dict(state).missing_keys == []

@@ -188,7 +188,7 @@ class Module:
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Keys:
         """Copy the values of `state` (Tensors or ndarrays) into the parameters, keeping the parameters' dtype.
 
-        Checks every name and shape before it writes anything. `strict=False` allows missing and left-over names, which are
+        Checks every name, shape and dtype before it writes anything. `strict=False` allows missing and left-over names, which are
         returned: (missing_keys, unexpected_keys).
         """
         own = dict(self.named_parameters(remove_duplicate=False))
@@ -200,6 +200,10 @@ class Module:
                  if n in own and own[n].shape != np.shape(_array(v))]  # fmt: skip
         if wrong:
             raise ValueError(f"load_state_dict: wrong shapes: {'; '.join(wrong[:5])}")
+        odd = [f"{n}: {_array(v).dtype} does not go into {own[n].dtype}" for n, v in state.items()
+               if n in own and not np.can_cast(_array(v).dtype, own[n].dtype, "same_kind")]  # fmt: skip
+        if odd:
+            raise TypeError(f"load_state_dict: wrong dtypes: {'; '.join(odd[:5])}")
         for name, value in state.items():
             if name in own:
                 target = own[name]
