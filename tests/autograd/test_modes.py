@@ -118,6 +118,16 @@ def test_hooks_run_once_on_the_complete_gradient_and_may_replace_it():
     np.testing.assert_array_equal(x.grad.data, np.full(3, 20.0))
 
 
+def test_what_cannot_be_called_is_refused_as_a_hook_at_once():
+    x = leaf(3)
+    with pytest.raises(TypeError, match="hook: expected a function, got int"):
+        x.register_hook(3)
+    with pytest.raises(TypeError, match="hook: expected a function, got str"):
+        tg.nn.Linear(2, 2).register_forward_hook("print")
+    (x * 2).sum().backward()
+    np.testing.assert_array_equal(x.grad.data, np.full(3, 2.0))
+
+
 def test_hooks_whose_handles_nobody_keeps_all_run_in_order():
     x = leaf(3)
     seen = []

@@ -62,6 +62,8 @@ class HookHandle:
     """Returned by `register_hook` and `register_forward_hook`; `.remove()` takes the hook back."""
 
     def __init__(self, hooks: dict[int, Callable[..., Any]], hook: Callable[..., Any]) -> None:
+        if not callable(hook):
+            raise TypeError(f"hook: expected a function, got {type(hook).__name__}")
         self._hooks, self._key = hooks, tick()  # not id(self): a handle nobody keeps gives its id to the next one
         hooks[self._key] = hook
 
