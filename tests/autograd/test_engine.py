@@ -80,6 +80,14 @@ def test_backward_adds_to_grad_and_grad_does_not_touch_it():
     np.testing.assert_array_equal(x.grad.data, np.full(3, 5.0))
 
 
+def test_grad_names_the_output_or_input_that_is_no_tensor():
+    x = leaf(3)
+    with pytest.raises(TypeError, match=r"grad: outputs\[1\] must be a Tensor, got ndarray"):
+        tg.grad([(x * x).sum(), np.ones(3)], x)
+    with pytest.raises(TypeError, match=r"grad: inputs\[0\] must be a Tensor, got ndarray"):
+        tg.grad((x * x).sum(), [np.ones(3)])
+
+
 def test_an_op_with_several_outputs_gets_every_gradient_once():
     x = leaf(6)
     a, b, c = tg.split(x, 3)

@@ -53,6 +53,9 @@ def grad(
     seeds = [None] * len(outs) if seeds is None else list(seeds)
     if len(seeds) != len(outs):
         raise ValueError(f"grad: {len(outs)} outputs but {len(seeds)} grad_outputs")
+    for i, out in enumerate(outs):
+        if not isinstance(out, Tensor):
+            raise TypeError(f"grad: outputs[{i}] must be a Tensor, got {type(out).__name__}")
     for i, x in enumerate(ins):
         if not isinstance(x, Tensor):
             raise TypeError(f"grad: inputs[{i}] must be a Tensor, got {type(x).__name__}")
