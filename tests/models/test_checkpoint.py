@@ -413,7 +413,7 @@ def test_wrong_weights_are_refused_by_name(saved):
     tg.models.load(folder)  # tied, and stored twice: fine
 
 
-def test_broken_files_are_named(saved):
+def test_broken_files_are_named(saved, monkeypatch):
     _, folder = saved
     path = folder / "model.safetensors"
     whole = path.read_bytes()
@@ -428,6 +428,10 @@ def test_broken_files_are_named(saved):
         (folder / "config.json").write_text(text)
         with pytest.raises(ValueError, match="config.json: not valid JSON"):
             tg.models.load(folder)
+    (folder / "notes").write_text("x")
+    monkeypatch.chdir(folder)
+    with pytest.raises(NotADirectoryError, match="notes: expected a checkpoint's directory, got a file"):
+        tg.models.load("notes")  # not looked for on the Hub
     with pytest.raises(FileNotFoundError, match="no such directory"):
         tg.models.load(folder / "nowhere")
 

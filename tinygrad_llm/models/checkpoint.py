@@ -68,6 +68,8 @@ def locate(directory: str | Path) -> Path:
         return folder
     if folder.is_dir():
         raise FileNotFoundError(f"{folder}: no config.json there")
+    if folder.exists():
+        raise NotADirectoryError(f"{folder}: expected a checkpoint's directory, got a file")
     if folder.is_absolute() or str(directory).count("/") > 1 or str(directory).startswith("."):
         raise FileNotFoundError(f"{directory}: no such directory")
     try:
