@@ -16,7 +16,7 @@ from tests.cli.conftest import SMALL, short
 from tinygrad_llm import models, training
 from tinygrad_llm.cli.train import free_directory
 from tinygrad_llm.models import room
-from tinygrad_llm.training import checkpoint, families, prepare
+from tinygrad_llm.training import checkpoint, families, prepare, samples
 from tinygrad_llm.training.claim import claimed
 from tinygrad_llm.training.families import small_init
 from tinygrad_llm.training.report import averaged
@@ -351,6 +351,23 @@ def test_a_step_that_cannot_fit_is_refused_before_anything_is_replaced(train, co
     lines = tmp_path / "lines.tsv"
     lines.write_text("good\tyes\nbad\tno\n" * 30)  # short texts: a context that none of them fills takes nothing
     assert train(lines, "--objective", "classification", "--context", 100_000, "--width", 4, "--batch", 60, "--force", "--steps", 1)[0] == 0
+
+
+def test_ctrl_c_after_the_last_step_says_how_to_go_on(train, corpus, run, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(samples, "continuation", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        code, _, err = train(corpus)
+    assert code == 1 and f"stopped at step 6, saved; go on with:  tinygrad-llm train --resume {tmp_path / 'run'}" in err
+    code, _, err = run("train", "--resume", tmp_path / "run")
+    assert code == 0 and (tmp_path / "run" / "report.html").exists(), err
+
+
+@pytest.mark.parametrize("family", ["gpt2", "bert", "t5", "electra", "albert", "bart"])
+@pytest.mark.skipif(room.memory_limit() is None, reason="a system that does not tell how much memory there is")
+def test_a_step_larger_than_the_machines_memory_is_refused_before_it_begins(train, corpus, tmp_path, family):
+    code, _, err = train(corpus, "--model", family, "--batch", 10**12)
+    assert code == 1 and "out of memory: a step of 1000000000000 x " in short(err)
+    assert not (tmp_path / "run").exists()
 
 
 def test_nothing_is_overwritten_without_force(train, corpus, tmp_path):

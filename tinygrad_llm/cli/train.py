@@ -289,10 +289,13 @@ def train(settings: dict, out: Path, resume: bool, processes) -> dict:
         result |= {"out": str(out), "parameters": model.num_parameters(), "model": settings["model"],
                    "objective": prepared.task.objective,
                    "unigram_loss": unigram_loss(prepared.task, prepared.task.evaluation())}  # fmt: skip
+        try:
+            if not result["interrupted"]:
+                finish(trainer, result, out)
+        except KeyboardInterrupt:  # all steps are done and saved; what is left is the report
+            result["interrupted"] = True
         if result["interrupted"]:
             say(f"stopped at step {trainer.step}, saved; go on with:  tinygrad-llm train --resume {out}")
-        else:
-            finish(trainer, result, out)
     except OSError as error:
         raise (full_disk(error, out) if error.errno in FULL else error) from error
     except FloatingPointError as error:
