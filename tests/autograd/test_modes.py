@@ -440,6 +440,25 @@ def test_a_custom_op_that_saves_a_float_is_refused_at_second_order():
         tg.grad(trap(x).sum(), x, create_graph=True)
 
 
+@pytest.mark.parametrize(("forward", "said"), [
+    (lambda x: x**3, "must return"),  # two rows are no pair of output and saved values
+    (lambda x: (x**3, x), "must return"),
+    (lambda x: None, "must return"),
+    (lambda x: (None, ()), "got None"),
+    (lambda x: (x * 1j, ()), "got complex128"),
+    (lambda x: ((x, x.astype(object)), ()), "got object"),
+])  # fmt: skip
+def test_a_custom_ops_forward_must_return_arrays_and_what_backward_needs(forward, said):
+    cube = tg.custom_op(forward, name="cube")
+    for x in (leaf(2, 3), leaf(3), tg.Tensor(np.ones((2, 3)))):
+        with pytest.raises(TypeError, match="cube: its forward must return"), np.errstate(all="ignore"):
+            cube(x)
+    with pytest.raises(TypeError, match=said):
+        cube(leaf(2, 3))
+    with pytest.raises(TypeError, match="custom_op: expected a function, got int"):
+        tg.custom_op(3)
+
+
 def test_a_rule_may_say_that_there_is_no_gradient():
     """None counts as zero: alone, as the first of several, and in one rule for all."""
 

@@ -23,6 +23,7 @@ checkpointing) hangs.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from time import perf_counter
@@ -178,7 +179,19 @@ def custom_op(forward: Callable[..., Any] | None = None, *, name: str = "") -> A
     """
     if forward is None:
         return lambda function: custom_op(function, name=name)
-    return Op(forward, name or forward.__name__, True, strict=True).call
+    if not callable(forward):
+        raise TypeError(f"custom_op: expected a function, got {type(forward).__name__}")
+
+    @functools.wraps(forward)
+    def checked(*args: Any, **params: Any) -> Any:
+        result = forward(*args, **params)
+        _need_pair(result)
+        for out in result[0] if type(result[0]) is tuple else result[:1]:
+            if np.asarray(out).dtype.kind not in "fiub":
+                raise TypeError(f"its forward must return arrays of floats, integers or bools, got {describe_value(out)}")
+        return result
+
+    return Op(checked, name or forward.__name__, True, strict=True).call
 
 
 # -- the choke point ---------------------------------------------------------------------------------------------------
@@ -386,8 +399,7 @@ def _finish(record: Op, result: Any, nodes: tuple[Any, ...] | None, params: dict
 
     Where there are several outputs, each gets a small node that hands its gradient to the call's own.
     """
-    if type(result) is not tuple or len(result) != 2 or type(result[1]) is not tuple:
-        raise TypeError(f"{record.name}: its forward must return (output, tuple of what backward needs)")
+    _need_pair(result, f"{record.name}: ")
     out, saved = result
     if type(out) is not tuple:
         out = np.asarray(out)
@@ -401,6 +413,12 @@ def _finish(record: Op, result: Any, nodes: tuple[Any, ...] | None, params: dict
     node = make_node(record, nodes, saved, params, tuple(a.shape for a in arrays), tuple(a.dtype for a in arrays))
     outputs = outputs_of(node, arrays)
     return outputs, outputs, node
+
+
+def _need_pair(result: Any, who: str = "") -> None:
+    """Raise unless a forward returned what it must. An array of two rows would pass for an output and its saved values."""
+    if type(result) is not tuple or len(result) != 2 or type(result[1]) is not tuple:
+        raise TypeError(f"{who}its forward must return (output, tuple of what backward needs)")
 
 
 def outputs_of(node: Node, arrays: tuple[np.ndarray, ...]) -> tuple[Tensor, ...]:
