@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tinygrad_llm import cli
 from tinygrad_llm.bench import Case, Options, discover, report
 from tinygrad_llm.bench.run import Question
 from tinygrad_llm.cli import UsageError, bench
@@ -197,6 +198,15 @@ def test_a_file_without_cases_and_a_name_used_twice_are_errors(tmp_path):
     assert "already has a contestant 'numpy'" in record["failed"]
     record, _ = ask(tmp_path, GOOD, against=["numpy"], size=(10, 10))
     assert "two cases are named 'sum 10'" in record["failed"] and len(record["cases"]) == 1
+
+
+@pytest.mark.parametrize(("text", "said"), [("{}['size']", "KeyError: 'size'"), ("int('x')", "ValueError: invalid literal")])
+def test_a_file_that_fails_when_it_is_read_is_named_with_its_error(tmp_path, capsys, text, said):
+    (tmp_path / "mine.py").write_text(text)
+    assert cli.main(["bench", str(tmp_path / "mine.py")]) == 1
+    assert f"tinygrad-llm: {tmp_path / 'mine.py'}: {said}" in capsys.readouterr().err
+    with pytest.raises(RuntimeError, match=said):
+        cli.main(["--debug", "bench", str(tmp_path / "mine.py")])
 
 
 def test_command_writes_json_tables_and_compares(tmp_path, capsys, monkeypatch):

@@ -56,7 +56,10 @@ def load_question(path: str | Path) -> ModuleType:
     sys.modules[name] = module
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))  # helpers beside the file, also those imported when a contestant is set up
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (LookupError, ValueError) as error:  # the file's own mistake, not one of the command line's
+        raise RuntimeError(f"{path}: {type(error).__name__}: {error}") from error
     if not hasattr(module, "cases"):
         raise LookupError(f"{path.name} has no function `cases(options)`; see the docstring of tinygrad_llm.bench")
     return module
