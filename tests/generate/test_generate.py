@@ -501,6 +501,13 @@ def test_bad_choices(options, message):
         generate(decoder(), prompts(0), **options)
 
 
+@pytest.mark.parametrize("name", ["eos_token_id", "pad_token_id"])
+@pytest.mark.parametrize("wrong", [2.5, "a", True, np.array([1.0]), [3, "b"]], ids=str)
+def test_ids_that_are_no_whole_numbers_are_refused(name, wrong):
+    with pytest.raises(TypeError, match=f"{name}: expected ids, which are whole numbers, got "):
+        generate(decoder(), prompts(0), max_new_tokens=2, **{name: wrong})
+
+
 def test_unknown_arguments_and_bad_ids():
     with pytest.raises(TypeError, match="unknown argument 'beams'"):
         generate(decoder(), prompts(0), beams=3)

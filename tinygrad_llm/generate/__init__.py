@@ -77,6 +77,9 @@ def make_settings(chosen: dict, length: int, **named) -> Settings:
     if unknown:
         names = ", ".join(sorted({*known, *ROLES, "decoder_input_ids", "logits_processor", "stop_strings"}))
         raise TypeError(f"generate: unknown argument {unknown[0]!r}; besides the named ones it takes {names}")
+    for name, value in (("eos_token_id", eos), ("pad_token_id", pad)):
+        if value is not None and np.size(value) and np.asarray(value).dtype.kind not in "iu":
+            raise TypeError(f"{name}: expected ids, which are whole numbers, got {value!r}")
     eos = () if eos is None else tuple(int(e) for e in np.atleast_1d(eos) if e >= 0)
     if least is not None:  # it replaces min_length, and 0 takes back what the checkpoint says
         chosen["min_length"] = length + least
