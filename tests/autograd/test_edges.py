@@ -37,6 +37,29 @@ def test_a_number_beside_an_array_takes_its_dtype():
     assert tg.einsum(",i->i", 2.0, tg.ones(3)).dtype == np.float32
 
 
+def test_a_list_beside_float64_keeps_its_digits():
+    x = tg.Tensor(np.array([1.0, 2.0]))
+    for y in (x * [0.1, 0.2], [0.1, 0.2] * x, np.minimum(x, (0.1, 0.2)), x.dot([0.1, 0.1]), tg.append(x, [0.1])):
+        assert y.dtype == np.float64 and {0.1, 0.1 + 0.2} & set(np.ravel(y.data))
+    assert np.isclose(x, [1.0 + 1e-9, 2.0], rtol=0, atol=tg.Tensor(np.array([1e-8, 0]))).data.all()
+    assert (tg.ones(2) * [0.1, 0.2]).dtype == np.float32
+
+
+def test_arguments_that_fit_nothing_are_refused_with_a_word():
+    x, ones = tg.Tensor(np.arange(6.0).reshape(2, 3)), np.ones(3)
+    for wrong, kind, message in (
+        (lambda: np.average(x, weights=ones), TypeError, "average: weights of shape .* need an axis"),
+        (lambda: np.average(x, axis=0, weights=ones), ValueError, r"average: weights: expected shape \(2, 3\) or \(2,\), got \(3,\)"),
+        (lambda: np.vsplit(x[0], 3), ValueError, "vsplit: expected two or more axes"),
+        (lambda: np.einsum(x, [0, -1]), ValueError, "einsum: expected axes of 0 to 51, got -1"),
+        (lambda: np.einsum(x, [0, 1], [52]), ValueError, "einsum: expected axes of 0 to 51, got 52"),
+        (lambda: np.percentile(x, np.nan), ValueError, "q must lie in"),
+        (lambda: np.var(x, ddof=1, correction=1), ValueError, "ddof 1 and correction 1"),
+    ):
+        with pytest.raises(kind, match=message):
+            wrong()
+
+
 def test_integers_become_floats_where_numpy_makes_them_floats():
     assert tg.norm(np.array([100000, 100000], np.int32)).item() == np.hypot(1e5, 1e5)
     assert np.isclose(tg.logsumexp(np.array([1, 3], np.uint8)).item(), np.logaddexp(1, 3))

@@ -363,12 +363,19 @@ def _unpack(record: Op, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[A
         elif x is None or isinstance(x, _ndarray) or (has_array and type(x) in (int, float, bool)):
             pass
         else:
-            x = to_array(x)
+            x = listed(x, args)
         if isinstance(x, _ndarray) and x.dtype.kind not in "fiub":
             raise TypeError(f"{record.name}: dtype {x.dtype} is not supported; expected floats, integers or bools")
         arrays.append(x)
         nodes.append(node)
     return tuple(arrays), tuple(nodes), any(node is not None for node in nodes)
+
+
+def listed(x: Any, args: tuple[Any, ...]) -> np.ndarray:
+    """A list as an array; beside float64, where float32 would show, with all its digits."""
+    array = to_array(x)
+    beside = [y.dtype for y in args if isinstance(y, (Tensor, _ndarray))]
+    return np.asarray(x) if array.dtype == np.float32 and isinstance(x, (list, tuple)) and np.dtype("float64") in beside else array
 
 
 def _run(record: Op, arrays: tuple[Any, ...], params: dict[str, Any]) -> Any:

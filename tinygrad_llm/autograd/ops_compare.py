@@ -41,7 +41,7 @@ signbit = _plain(np.signbit, "signbit", "y = x has a minus sign", inputs=1)
 @op(differentiable=False, numpy=np.isclose)
 def isclose(a, b, *, rtol=1e-5, atol=1e-8, equal_nan=False):
     """y = |a - b| ≤ atol + rtol · |b|"""
-    return np.isclose(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan), ()
+    return np.isclose(a, b, rtol=value(rtol), atol=value(atol), equal_nan=equal_nan), ()
 
 
 @op(differentiable=False, numpy=(np.any,))

@@ -78,6 +78,9 @@ def einsum(subscripts, *operands, optimize=None):
 def _from_lists(args):
     """The form with lists of integers, in letters."""
     alphabet = string.ascii_letters
+    for a in (a for axes in (*args[1::2], args[-1] if len(args) % 2 else ()) for a in axes if a is not Ellipsis):
+        if not 0 <= a < len(alphabet):
+            raise ValueError(f"einsum: expected axes of 0 to {len(alphabet) - 1}, got {a}")
     def spell(axes): return "".join("..." if a is Ellipsis else alphabet[a] for a in axes)
     terms = [spell(axes) for axes in args[1::2]]
     text = ",".join(terms) + ("->" + spell(args[-1]) if len(args) % 2 else "")

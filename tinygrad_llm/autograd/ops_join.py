@@ -140,7 +140,9 @@ def hsplit(x, sections):
 
 @derived(np.vsplit)
 def vsplit(x, sections):
-    """`split` along axis 0."""
+    """`split` along axis 0, of two or more axes."""
+    if (x := as_tensor(x)).ndim < 2:
+        raise ValueError(f"expected two or more axes, got shape {x.shape}")
     return split(x, sections, 0)
 
 

@@ -162,10 +162,19 @@ def _variance_slope(g, x, axis, ddof, keepdims):
     return spread(g * scale, x.shape, axis, keepdims) * centred
 
 
+def _lost(ddof, correction):
+    """How much less than n the sum is divided by: `correction` is the name of ddof in the array API, and PyTorch's."""
+    if correction is None:
+        return ddof
+    if ddof:
+        raise ValueError(f"ddof {ddof} and correction {correction} are two names of one thing; give one")
+    return correction
+
+
 @op(numpy=np.var)
-def var(x, *, axis=None, ddof=0, keepdims=False):
+def var(x, *, axis=None, ddof=0, keepdims=False, correction=None):
     """y = Σ (x - mean)² / (n - ddof)"""
-    axis = tuple_axis(axis)
+    axis, ddof = tuple_axis(axis), _lost(ddof, correction)
     return _variance(x, axis, ddof, keepdims), (x, axis, ddof, keepdims)
 
 @var.grad_of("x")
@@ -173,9 +182,9 @@ def _(g, x, axis, ddof, keepdims): return _variance_slope(g, x, axis, ddof, keep
 
 
 @op(numpy=np.std)
-def std(x, *, axis=None, ddof=0, keepdims=False):
+def std(x, *, axis=None, ddof=0, keepdims=False, correction=None):
     """y = √var; the subgradient is 0 where all values are equal"""
-    axis = tuple_axis(axis)
+    axis, ddof = tuple_axis(axis), _lost(ddof, correction)
     out = np.sqrt(_variance(x, axis, ddof, keepdims))
     return out, (x, out, axis, ddof, keepdims)
 
@@ -330,16 +339,16 @@ def _nan_centred(x, axis, ddof, keepdims):
 
 
 @derived(np.nanvar)
-def nanvar(x, axis=None, ddof=0, keepdims=False):
+def nanvar(x, axis=None, ddof=0, keepdims=False, *, correction=None):
     """The variance of what is not NaN, Σ (x - mean)² / (n - ddof)"""
-    centred, n = _nan_centred(x, axis, ddof, keepdims)
+    centred, n = _nan_centred(x, axis, _lost(ddof, correction), keepdims)
     return sum(centred * centred, axis=axis, keepdims=keepdims) / n
 
 
 @derived(np.nanstd)
-def nanstd(x, axis=None, ddof=0, keepdims=False):
+def nanstd(x, axis=None, ddof=0, keepdims=False, *, correction=None):
     """√nanvar; the subgradient is 0 where all values are equal"""
-    centred, n = _nan_centred(x, axis, ddof, keepdims)
+    centred, n = _nan_centred(x, axis, _lost(ddof, correction), keepdims)
     return euclidean_norm(centred, axis=axis, keepdims=keepdims) / np.sqrt(n)
 
 
@@ -351,17 +360,23 @@ def ptp(x, axis=None, keepdims=False):
 
 @derived(np.average)
 def average(x, axis=None, weights=None, returned=False, *, keepdims=False):
-    """Σ w x / Σ w, w shaped as x or, along one axis, a vector; without weights the mean. `returned`: (that, Σ w)"""
+    """Σ w x / Σ w, w shaped as x or as the axes, in their order; without weights the mean. `returned`: (that, Σ w)"""
     x = as_tensor(x)
     if weights is None:
         y = mean(x, axis=axis, keepdims=keepdims)
         return (y, Tensor(np.full(y.shape, count_along(x.shape, axis), y.dtype))) if returned else y
-    weights = weights if isinstance(weights, Tensor) else Tensor(weights)
-    if len(weights.shape) == 1 and isinstance(axis, (int, np.integer)):
-        weights = np.reshape(weights, tuple(-1 if (i,) == normal_axes(axis, x.ndim) else 1 for i in range(x.ndim)))
+    weights = as_tensor(weights, x)
+    if weights.shape != x.shape:
+        if axis is None:
+            raise TypeError(f"weights of shape {weights.shape} for an array of {x.shape} need an axis")
+        axes = normal_axes(axis, x.ndim)
+        if weights.shape != tuple(x.shape[a] for a in axes):
+            raise ValueError(f"weights: expected shape {x.shape} or {tuple(x.shape[a] for a in axes)}, got {weights.shape}")
+        weights = np.transpose(weights, tuple(np.argsort(axes)))
+        weights = weights.reshape(tuple(n if a in axes else 1 for a, n in enumerate(x.shape)))
     total = sum(np.broadcast_to(weights, x.shape), axis=axis, keepdims=keepdims)
     y = sum(x * weights, axis=axis, keepdims=keepdims) / total
-    return (y, total) if returned else y
+    return (y, total.astype(y.dtype)) if returned else y
 
 
 @derived(np.diff)

@@ -8,18 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from .op import op
+from .op import listed, op
 from .ops_common import derived, normal_axes, normal_axis
 from .tensor import Tensor
 
 
 def as_tensor(x: Any, beside: Any = None) -> Tensor:
-    """x itself, or a Tensor of it; a Python number takes the dtype that it would have with the array `beside` it."""
+    """x itself, or a Tensor of it; a Python number takes the dtype that it would have with the array `beside` it, a list of floats
+    that of a float64."""
     if isinstance(x, Tensor):
         return x
     if isinstance(x, (bool, int, float)) and isinstance(beside, (np.ndarray, Tensor)):
         return Tensor(np.asarray(x, np.result_type(beside.dtype, x)))
-    return Tensor(x)
+    return Tensor(listed(x, (beside,)))
 
 
 @op

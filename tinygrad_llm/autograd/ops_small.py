@@ -108,18 +108,20 @@ def trapezoid(y, x=None, dx=1.0, axis=-1):
 
 
 @derived(np.interp)
-def interp(x, xp, fp):
-    """y on the line through the points (xp, fp), xp ascending; fp's first and last value beyond its ends"""
-    x, xp, fp = as_tensor(x), as_tensor(xp), as_tensor(fp)
+def interp(x, xp, fp, left=None, right=None):
+    """y on the line through the points (xp, fp), xp ascending; beyond its ends `left` and `right`, or fp's first and last value"""
+    xp, fp = as_tensor(xp), as_tensor(fp)
+    x = as_tensor(x, xp)
     if xp.ndim != 1 or fp.shape != xp.shape or not xp.size:
         raise ValueError(f"expected xp and fp to be vectors of one length, got shapes {xp.shape} and {fp.shape}")
-    before, x = value(x) < value(xp)[0], np.clip(x, xp[0], xp[-1])
-    left = np.clip(np.searchsorted(value(xp), value(x), side="right") - 1, 0, max(xp.size - 2, 0))
-    right = np.minimum(left + 1, xp.size - 1)
-    gap = xp[right] - xp[left]
+    before, behind, x = value(x) < value(xp)[0], value(x) > value(xp)[-1], np.clip(x, xp[0], xp[-1])
+    i = np.clip(np.searchsorted(value(xp), value(x), side="right") - 1, 0, max(xp.size - 2, 0))
+    j = np.minimum(i + 1, xp.size - 1)
+    gap = xp[j] - xp[i]
     step = (value(gap) == 0) & ~np.isnan(value(x))  # at the last of several points at one place
-    line = fp[left] + np.where(step, 1, (x - xp[left]) / np.where(step, 1, gap)) * (fp[right] - fp[left])
-    return np.where(before, fp[0], line)
+    line = fp[i] + np.where(step, 1, (x - xp[i]) / np.where(step, 1, gap)) * (fp[j] - fp[i])
+    line = np.where(before, fp[0] if left is None else left, line)
+    return line if right is None else np.where(behind, right, line)
 
 
 @derived(np.append)
@@ -179,7 +181,7 @@ def gradient(f, *spacing, axis=None, edge_order=1):
 
 def _slope(f, spacing, edge_order):
     """Of f along its last axis."""
-    n, spacing = f.shape[-1], as_tensor(spacing, f)
+    n, spacing = f.shape[-1], as_floats(as_tensor(spacing, f))  # bytes that descend would wrap around
     if n <= edge_order:
         raise ValueError(f"expected at least {edge_order + 1} elements along an axis, got {n}")
     if spacing.ndim and spacing.shape != (n,):
