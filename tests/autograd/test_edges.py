@@ -55,6 +55,7 @@ def test_arguments_that_fit_nothing_are_refused_with_a_word():
         (lambda: np.einsum(x, [0, 1], [52]), ValueError, "einsum: expected axes of 0 to 51, got 52"),
         (lambda: np.percentile(x, np.nan), ValueError, "q must lie in"),
         (lambda: np.var(x, ddof=1, correction=1), ValueError, "ddof 1 and correction 1"),
+        (lambda: x @ tg.Tensor(2.0), ValueError, r"matmul: expected vectors or matrices, got shapes \(2, 3\) and \(\)"),
     ):
         with pytest.raises(kind, match=message):
             wrong()
@@ -64,6 +65,7 @@ def test_integers_become_floats_where_numpy_makes_them_floats():
     assert tg.norm(np.array([100000, 100000], np.int32)).item() == np.hypot(1e5, 1e5)
     assert np.isclose(tg.logsumexp(np.array([1, 3], np.uint8)).item(), np.logaddexp(1, 3))
     assert np.float_power(tg.Tensor(np.array([100], np.int8)), 2).item() == 10000.0
+    assert np.isclose(tg.lstsq(np.array([[1], [3]]), np.array([1, 3]))[0].item(), 1)
     assert tg.mean(np.full(1000, 100, np.float16)).item() == 100 and tg.mean(np.full(2, 1, np.float16)).dtype == np.float16
     assert tg.nanmean(tg.Tensor([1.0, np.nan])).dtype == np.float32
     np.testing.assert_array_equal(gradient(lambda x: x ** np.array([0, 1], np.uint8), [30.0, 30.0]), [0, 1])
@@ -196,6 +198,13 @@ def test_a_scalar_has_one_axis_to_run_along(name):
     assert largest.item() == 3 and place.item() == 0
     with pytest.raises(ValueError, match="axis 1 is out of bounds"):
         getattr(tg, name)(tg.Tensor(3.0), 1)
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+def test_a_scalar_has_one_axis_to_lose(axis):
+    assert np.squeeze(tg.Tensor(3.0), axis=axis).item() == np.squeeze(np.array(3.0), axis=axis) == 3
+    with pytest.raises(np.exceptions.AxisError):
+        tg.squeeze(tg.Tensor(3.0), axis=1 if axis == 0 else -2)
 
 
 def test_the_slope_of_a_logsumexp_that_is_infinite():

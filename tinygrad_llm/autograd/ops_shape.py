@@ -111,6 +111,8 @@ def expand_dims(x, axis):
 def squeeze(x, axis=None):
     """Without the axes of length 1, or without the named ones, whose length must be 1."""
     x = as_tensor(x)
+    if axis in (0, -1) and not x.ndim:  # of a scalar NumPy and PyTorch let one axis be named
+        return x
     gone = tuple(i for i, n in enumerate(x.shape) if n == 1) if axis is None else normal_axes(axis, x.ndim)
     for a in gone:
         if x.shape[a] != 1:
