@@ -124,6 +124,15 @@ def test_cached_decoding_is_uncached_decoding(name, seed, pieces, capacity):
     np.testing.assert_allclose(np.concatenate(got, axis=1), whole, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", SEQ2SEQ)
+def test_the_encoders_outputs_may_be_a_tuple(name):
+    model, source, target = small(name), np.arange(4, 10)[None], np.array([[7, 8]])
+    encoded = model.encode(source, output_hidden_states=True)
+    out = model(encoder_outputs=(encoded.last_hidden_state, encoded.hidden_states), decoder_input_ids=target)
+    np.testing.assert_array_equal(out.logits.data, model(input_ids=source, decoder_input_ids=target).logits.data)
+    assert out.encoder_hidden_states is encoded.hidden_states and out.encoder_attentions is None
+
+
 def test_a_reordered_cache_continues_the_other_row():
     model = small("gpt2")
     ids = np.array([[4, 5, 6], [9, 8, 7]])

@@ -98,7 +98,7 @@ class EncoderDecoder(Model):
         attention_mask: Any = None,
         decoder_input_ids: Any = None,
         decoder_attention_mask: Any = None,
-        encoder_outputs: ModelOutput | None = None,
+        encoder_outputs: ModelOutput | tuple[Any, ...] | None = None,
         past_key_values: nn.KVCache | None = None,
         use_cache: bool = False,
         output_hidden_states: bool = False,
@@ -106,10 +106,13 @@ class EncoderDecoder(Model):
         inputs_embeds: Any = None,
         decoder_inputs_embeds: Any = None,
     ) -> ModelOutput:
-        """`inputs_embeds` and `decoder_inputs_embeds` (B, T, D) stand for what `embed` makes of the two sides' ids."""
+        """`inputs_embeds` and `decoder_inputs_embeds` (B, T, D) stand for what `embed` makes of the two sides' ids,
+        `encoder_outputs` for what `encode` would give: that, or a tuple of the last hidden states and what else there is."""
         encoded = encoder_outputs
         if encoded is None:
             encoded = self.encode(input_ids, attention_mask, output_hidden_states, output_attentions, inputs_embeds)
+        elif isinstance(encoded, tuple):
+            encoded = ModelOutput(**dict(zip(("last_hidden_state", "hidden_states", "attentions"), encoded)))
         context = encoded.last_hidden_state
         cache = self.make_cache() if use_cache and past_key_values is None else past_key_values
         past = 0 if cache is None else cache.length
