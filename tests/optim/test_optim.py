@@ -418,6 +418,14 @@ def test_schedules_end_where_they_should():
         rates(optim.cosine, 1, warmup=10, total=10)
 
 
+def test_a_schedule_tells_every_groups_rate():
+    first, second = parameters()[:2]
+    schedule = optim.linear(optim.SGD([{"params": [first]}, {"params": [second], "lr": 0.5}], lr=2.0), warmup=0, total=4)
+    for expected in ([2.0, 0.5], [1.5, 0.375]):
+        assert schedule.get_last_lr() == pytest.approx(expected)
+        schedule.step()
+
+
 def test_a_schedule_resumes():
     optimizer = optim.SGD(parameters()[:1], lr=2.0)
     schedule = optim.cosine(optimizer, warmup=3, total=20)

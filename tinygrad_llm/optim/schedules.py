@@ -25,6 +25,10 @@ class Schedule:
         self.last += 1
         self.apply()
 
+    def get_last_lr(self) -> list[float]:
+        """Every group's rate now."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
     @property
     def lr(self) -> float:
         """The first group's rate now."""
