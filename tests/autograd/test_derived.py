@@ -561,6 +561,12 @@ def test_nan_is_left_out_and_gets_no_gradient():
         np.testing.assert_array_equal(y.data, reference(gaps.detach().data, axis=1))
         np.testing.assert_array_equal(tg.grad(y[0], gaps)[0].data[0], [0, 0, 0])  # a flat row: the subgradient 0
         assert y.dtype == np.float32
+    for ours, reference in ((tg.nanmax, np.nanmax), (tg.nanmin, np.nanmin)):
+        for axis in (None, 0, 1, (0, 1)):
+            y = ours(gaps, axis=axis)
+            np.testing.assert_array_equal(y.data, reference(gaps.detach().data, axis=axis))
+            (d,) = tg.grad(y, gaps, np.ones(y.shape))
+            assert np.array_equal(d.data[0], [0.5, 0, 0.5] if axis != 0 else [1, 0, 1]) and not d.data[1].any()
     assert (gaps.item(0), gaps.item(0, 2), gaps.item(-6)) == (1, 1, 1)
     with pytest.raises(ValueError, match="item: expected one element or an index"):
         gaps.item()

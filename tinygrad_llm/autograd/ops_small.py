@@ -9,7 +9,7 @@ import numpy as np
 
 from . import ops_reduce as reduce
 from .op import op
-from .ops_common import as_floats, derived, normal_axes, normal_axis, value
+from .ops_common import as_floats, derived, normal_axes, normal_axis, tuple_axis, value
 from .ops_index import take
 from .ops_join import concatenate
 from .ops_linalg import of_numpy_2
@@ -79,19 +79,24 @@ def isposinf(x):
 
 @derived(np.nanmax)
 def nanmax(x, axis=None, keepdims=False):
-    """The largest of what is not NaN (-inf where all is NaN)"""
-    return reduce.max(_without_nan(x, -np.inf), axis=axis, keepdims=keepdims)
+    """The largest of what is not NaN; NaN where there is nothing else"""
+    return _of_numbers(reduce.max, x, -np.inf, axis, keepdims)
 
 
 @derived(np.nanmin)
 def nanmin(x, axis=None, keepdims=False):
-    """The smallest of what is not NaN (inf where all is NaN)"""
-    return reduce.min(_without_nan(x, np.inf), axis=axis, keepdims=keepdims)
+    """The smallest of what is not NaN; NaN where there is nothing else"""
+    return _of_numbers(reduce.min, x, np.inf, axis, keepdims)
 
 
-def _without_nan(x, instead):
+def _of_numbers(reduction, x, instead, axis, keepdims):
+    """The reduction of x with `instead` of each NaN."""
     x = as_tensor(x)
-    return np.where(np.isnan(x), instead, x) if x.dtype.kind == "f" else x
+    missing = np.isnan(value(x))
+    if not missing.any():
+        return reduction(x, axis=axis, keepdims=keepdims)
+    y = reduction(np.where(missing, instead, x), axis=axis, keepdims=keepdims)
+    return np.where(missing.all(axis=tuple_axis(axis), keepdims=keepdims), np.nan, y)
 
 
 @derived(*of_numpy_2("trapezoid"))
