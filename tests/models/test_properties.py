@@ -133,6 +133,19 @@ def test_the_encoders_outputs_may_be_a_tuple(name):
     assert out.encoder_hidden_states is encoded.hidden_states and out.encoder_attentions is None
 
 
+@pytest.mark.parametrize("name", ["gpt", "gpt2", "gpt3-125m"])
+def test_the_type_of_a_token_is_one_more_token_in_its_place(name):
+    model, ids, types = small(name), np.arange(4, 10)[None], np.array([[1, 1, 1, 2, 2, 1]])
+    typed = model(input_ids=ids, token_type_ids=types).logits.data
+    base = model.transformer
+    base.positions.weight.data[:6] += base.tokens.weight.data[types[0]]
+    np.testing.assert_allclose(model(input_ids=ids).logits.data, typed, rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="token_type_ids: expected shape"):
+        model(input_ids=ids, token_type_ids=[[1]])
+    with pytest.raises(TypeError, match="token_type_ids: LlamaModel has no types"):
+        small("llama-7b")(input_ids=ids, token_type_ids=ids)
+
+
 def test_a_reordered_cache_continues_the_other_row():
     model = small("gpt2")
     ids = np.array([[4, 5, 6], [9, 8, 7]])

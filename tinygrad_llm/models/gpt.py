@@ -8,12 +8,13 @@ still stand after attention and feed-forward (post-norm), and there is none at t
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .. import nn
 from ..autograd import Tensor
+from . import inputs
 from .base import Model
 from .config import Config, choice, layers, rate, size, small
 from .heads import LastTokenClassification
@@ -101,6 +102,9 @@ class OpenAIGPTModel(Decoder, _GPT):
 
     def embed(self, x: Tensor, positions: np.ndarray) -> Tensor:
         return self.drop(x + self.positions(positions))
+
+    def typed(self, x: Tensor, token_type_ids: Any) -> Tensor:
+        return x + self.tokens(inputs.segment_ids(token_type_ids, x.shape[:2], self.config.vocab_size))
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------

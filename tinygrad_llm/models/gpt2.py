@@ -15,6 +15,7 @@ import numpy as np
 from .. import nn
 from ..autograd import Tensor
 from ..nn import init
+from . import inputs
 from .base import Model
 from .config import Config, choice, flag, layers, rate, size, small
 from .heads import LastTokenClassification
@@ -123,6 +124,9 @@ class GPT2Model(Decoder, _GPT2):
 
     def embed(self, x: Tensor, positions: np.ndarray) -> Tensor:
         return self.drop(x + self.positions(positions))
+
+    def typed(self, x: Tensor, token_type_ids: Any) -> Tensor:
+        return x + self.tokens(inputs.segment_ids(token_type_ids, x.shape[:2], self.config.vocab_size))
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------

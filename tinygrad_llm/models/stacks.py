@@ -114,6 +114,10 @@ class Decoder(Model):
         """x (B, T, D), positions (T,) or (B, T) -> (B, T, D)"""
         return x
 
+    def typed(self, x: Tensor, token_type_ids: Any) -> Tensor:
+        """x (B, T, D) with the vectors of the tokens' types, where a family has any."""
+        raise TypeError(f"token_type_ids: {type(self).__name__} has no types of tokens")
+
     def positions_limit(self) -> int | None:
         """How many positions the model has; None for no limit."""
         return None
@@ -139,10 +143,12 @@ class Decoder(Model):
         output_hidden_states: bool = False,
         output_attentions: bool = False,
         inputs_embeds: Any = None,
+        token_type_ids: Any = None,
     ) -> ModelOutput:
         """Hidden states of ids (B, T), which follow the positions in `past_key_values`; attention_mask (B, past + T).
 
-        `inputs_embeds` (B, T, D) stand for what `tokens` makes of ids.
+        `inputs_embeds` (B, T, D) stand for what `tokens` makes of ids; `token_type_ids` (B, T) are GPT's and GPT-2's alone: tokens
+        that are added, such as that of who speaks.
         """
         limit = self.positions_limit()
         cache = self.make_cache() if use_cache and past_key_values is None else past_key_values
@@ -151,6 +157,7 @@ class Decoder(Model):
         B, T, _ = x.shape
         mask = nn.from_attention_mask(attention_mask, B, T, past + T, causal=True, offset=past)
         positions = inputs.position_rows(position_ids, B, T, past, limit)
+        x = x if token_type_ids is None else self.typed(x, token_type_ids)
         x = tap("embed", self.embed(x, positions))
         record = Record(output_hidden_states, output_attentions)
         seen = lambda i: mask.with_window(self.window(i))
