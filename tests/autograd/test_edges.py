@@ -55,7 +55,7 @@ def test_arguments_that_fit_nothing_are_refused_with_a_word():
         (lambda: np.einsum(x, [0, 1], [52]), ValueError, "einsum: expected axes of 0 to 51, got 52"),
         (lambda: np.percentile(x, np.nan), ValueError, "q must lie in"),
         (lambda: np.var(x, ddof=1, correction=1), ValueError, "ddof 1 and correction 1"),
-        (lambda: x @ tg.Tensor(2.0), ValueError, r"matmul: expected vectors or matrices, got shapes \(2, 3\) and \(\)"),
+        (lambda: x @ tg.Tensor(2.0), ValueError, "matmul: .*does not have enough dimensions"),
     ):
         with pytest.raises(kind, match=message):
             wrong()

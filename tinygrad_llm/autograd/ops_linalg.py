@@ -49,11 +49,9 @@ def rows_of(x: np.ndarray) -> np.ndarray:
 
 def product(a: np.ndarray, b: np.ndarray, precision: str | None = None) -> np.ndarray:
     """a @ b for ndarrays, by the faster route."""
-    if not (a.ndim and b.ndim):
-        raise ValueError(f"matmul: expected vectors or matrices, got shapes {a.shape} and {b.shape}; a number multiplies by *")
     if precision is not None:
         return kernels.matmul(a, b, precision=precision)
-    if a.size * b.shape[-1] > SMALL and a.ndim > 1 and b.ndim > 1 and a.dtype == b.dtype and a.dtype in FLOATS:
+    if a.ndim > 1 and b.ndim > 1 and a.size * b.shape[-1] > SMALL and a.dtype == b.dtype and a.dtype in FLOATS:
         return kernels.matmul(a, b)
     return np.matmul(a, b)
 
