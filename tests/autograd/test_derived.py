@@ -135,7 +135,7 @@ SAME_IN_NUMPY = {
     "ravel": [lambda c: np.ravel(c), lambda s: np.ravel(s), lambda c: np.ravel(c, "F"), lambda c: c.ravel(order="F")],
     "repeat": [lambda a: np.repeat(a, 2), lambda a: np.repeat(a, [1, 0, 3], axis=1), lambda c: np.repeat(c, 3, axis=-2),
                lambda s: np.repeat(s, 2, axis=0)],
-    "reshape": [lambda c: np.reshape(c, (4, -1)), lambda c: c.reshape(6, 4), lambda s: s.reshape(1, 1), lambda s: s.reshape(()),
+    "reshape": [lambda c: np.reshape(c, (4, -1)), lambda c: np.reshape(c, (4, 6), "F"), lambda c: c.reshape(6, 4), lambda s: s.reshape(1, 1), lambda s: s.reshape(()),
                 lambda c: np.reshape(c, (4, -1), order="F"), lambda c: c.reshape(6, 4, order="F")],
     "rollaxis": [lambda c: np.rollaxis(c, 2), lambda c: np.rollaxis(c, 0, 3)],
     "rot90": [lambda a, k=k: np.rot90(a, k) for k in range(-1, 4)] + [lambda c: np.rot90(c, 1, (1, 2)),
@@ -439,6 +439,8 @@ def test_functions_that_numpy_offers_a_second_time():
         calls += [lambda a, m: np.linalg.tensordot(a, m, axes=1), lambda a, m: np.linalg.cross(a[:3], m)]
         calls += [lambda a, m: np.linalg.diagonal(np.stack([m, 2 * m]), offset=1), lambda a, m: np.linalg.trace(np.stack([m, 2 * m]))]
         calls += [lambda a, m: np.linalg.svdvals(a)]
+    if hasattr(np, "astype"):
+        calls += [lambda a, m: np.astype(a, np.float32)]
     for call in calls:
         np.testing.assert_allclose(call(x, y).detach().data, call(a, m))
         assert call(x, y).dtype == call(a, m).dtype

@@ -21,7 +21,7 @@ def _astype(x, *, dtype):
 def _(g): return g
 
 
-@derived()
+@derived(*(getattr(np, name) for name in ("astype",) if hasattr(np, name)))  # since NumPy 2.1
 def astype(x: Any, dtype: Any, copy: bool = True) -> Tensor:
     """x in another dtype. To an int or bool the gradient is cut; without a change x itself comes back if `copy` is False."""
     x = as_tensor(x)

@@ -82,6 +82,8 @@ def _(g, shift, axis):
 @derived(np.reshape, name="reshape")
 def reshape_to(x, *shape, order="C", **named):
     """`reshape` as NumPy and PyTorch call it: the shape as one tuple or as several numbers. Order "F": column after column."""
+    if shape and isinstance(shape[-1], str):  # np.reshape(x, shape, order)
+        *shape, order = shape
     shape = named.get("shape", named.get("newshape", shape))
     if order not in ("C", "F"):
         raise ValueError(f"reshape: order must be 'C' or 'F', got {order!r}")
