@@ -39,7 +39,8 @@ class Slope:
 
     def each(self, change: Callable[[str, np.ndarray], np.ndarray]) -> Slope:
         """The same with change(name, array) in the place of each array."""
-        return replace(self, **{name: change(name, a) for name, a in vars(self).items() if isinstance(a, np.ndarray)})
+        changed: dict[str, Any] = {name: change(name, a) for name, a in vars(self).items() if isinstance(a, np.ndarray)}
+        return replace(self, **changed)
 
     def only(self, j: int) -> Slope:
         """The slope of output `j` alone."""
