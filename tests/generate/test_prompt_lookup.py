@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.generate.test_generate import EOS, PAD, V, vary
 from tinygrad_llm import models
 from tinygrad_llm.generate import Settings, generate
 from tinygrad_llm.generate.lookup import lookup, propose
 from tinygrad_llm.generate.sampling import sample
 
-V, PAD, EOS = 24, 0, 1
 FAMILIES = {
     "gpt2": dict(n_layer=2, n_head=2, n_embd=16, n_positions=96, dropout=0.0, bos_token_id=None),
     "llama": dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
@@ -25,12 +25,7 @@ FAMILIES = {
 
 def make(family, seed=0, **roles):
     roles = {"vocab_size": V, "pad_token_id": PAD, "eos_token_id": None} | FAMILIES[family] | roles
-    model = models.create(family, **roles)
-    rng = np.random.default_rng(seed)
-    for _, p in model.named_parameters():
-        if p.ndim >= 2:
-            p.data[...] = rng.normal(0, 0.3, p.shape)
-    return model
+    return vary(models.create(family, **roles), seed)
 
 
 def repetitive(seed, length=18):
