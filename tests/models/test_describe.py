@@ -84,6 +84,12 @@ def test_describe_refuses_nonsense(bad):
         tg.models.describe("gpt2", **bad)
 
 
+def test_a_target_is_an_encoder_decoders():
+    assert tg.models.describe("t5-small", target=9).training
+    with pytest.raises(ValueError, match="gpt2 has none; leave it out"):
+        tg.models.describe("gpt2", target=9)
+
+
 def test_compare_names_what_differs_and_only_that():
     rows = {row: (a, b) for row, a, b in tg.models.compare("bert", "t5")}
     assert rows["norm"][0].startswith("LayerNorm, after") and rows["norm"][1].startswith("RMSNorm, before")

@@ -158,6 +158,8 @@ def describe(
             raise ValueError(f"describe: expected at least one parameter, got {name}")
         return Description(str(name), int(number), **common)
     model = skeleton_of(name, **overrides)
+    if target is not None and not model.is_encoder_decoder:
+        raise ValueError(f"describe: target is the length of an encoder-decoder's targets, and {name} has none; leave it out")
     context = context or longest(model)
     return Description(
         str(name), model.num_parameters(), parts_of(model), context=context, kept_per_token=kept(model),
