@@ -8,13 +8,12 @@ still stand after attention and feed-forward (post-norm), and there is none at t
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from .. import nn
 from ..autograd import Tensor
-from . import inputs
 from .base import Model
 from .config import Config, choice, layers, rate, size, small
 from .heads import LastTokenClassification
@@ -90,6 +89,8 @@ class _GPT(Model):
 class OpenAIGPTModel(Decoder, _GPT):
     """Tokens plus learned positions, L post-norm blocks, no last norm."""
 
+    adds_types = True
+
     def __init__(self, config: OpenAIGPTConfig) -> None:
         super().__init__(config)
         self.tokens = nn.Embedding(config.vocab_size, config.n_embd)
@@ -102,9 +103,6 @@ class OpenAIGPTModel(Decoder, _GPT):
 
     def embed(self, x: Tensor, positions: np.ndarray) -> Tensor:
         return self.drop(x + self.positions(positions))
-
-    def typed(self, x: Tensor, token_type_ids: Any) -> Tensor:
-        return x + self.tokens(inputs.segment_ids(token_type_ids, x.shape[:2], self.config.vocab_size))
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------

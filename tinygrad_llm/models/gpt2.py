@@ -15,7 +15,6 @@ import numpy as np
 from .. import nn
 from ..autograd import Tensor
 from ..nn import init
-from . import inputs
 from .base import Model
 from .config import Config, choice, flag, layers, rate, size, small
 from .heads import LastTokenClassification
@@ -111,6 +110,8 @@ class _GPT2(Model):
 class GPT2Model(Decoder, _GPT2):
     """Tokens plus learned positions, L pre-norm blocks, a last norm."""
 
+    adds_types = True
+
     def __init__(self, config: GPT2Config) -> None:
         super().__init__(config)
         self.tokens = nn.Embedding(config.vocab_size, config.n_embd)
@@ -124,9 +125,6 @@ class GPT2Model(Decoder, _GPT2):
 
     def embed(self, x: Tensor, positions: np.ndarray) -> Tensor:
         return self.drop(x + self.positions(positions))
-
-    def typed(self, x: Tensor, token_type_ids: Any) -> Tensor:
-        return x + self.tokens(inputs.segment_ids(token_type_ids, x.shape[:2], self.config.vocab_size))
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------

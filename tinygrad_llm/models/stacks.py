@@ -6,7 +6,7 @@ A family's base model sets `tokens`, `layers` and, if it has one, `final_norm`, 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -109,14 +109,11 @@ class Decoder(Model):
     tokens: nn.Embedding
     layers: list[nn.Module]
     final_norm: nn.Module | None = None
+    adds_types: ClassVar[bool] = False  # whether token_type_ids are tokens whose vectors are added
 
     def embed(self, x: Tensor, positions: np.ndarray) -> Tensor:
         """x (B, T, D), positions (T,) or (B, T) -> (B, T, D)"""
         return x
-
-    def typed(self, x: Tensor, token_type_ids: Any) -> Tensor:
-        """x (B, T, D) with the vectors of the tokens' types, where a family has any."""
-        raise TypeError(f"token_type_ids: {type(self).__name__} has no types of tokens")
 
     def positions_limit(self) -> int | None:
         """How many positions the model has; None for no limit."""
@@ -157,7 +154,10 @@ class Decoder(Model):
         B, T, _ = x.shape
         mask = nn.from_attention_mask(attention_mask, B, T, past + T, causal=True, offset=past)
         positions = inputs.position_rows(position_ids, B, T, past, limit)
-        x = x if token_type_ids is None else self.typed(x, token_type_ids)
+        if token_type_ids is not None:
+            if not self.adds_types:
+                raise TypeError(f"token_type_ids: {type(self).__name__} has no types of tokens")
+            x = x + self.tokens(inputs.segment_ids(token_type_ids, (B, T), self.config.vocab_size))
         x = tap("embed", self.embed(x, positions))
         record = Record(output_hidden_states, output_attentions)
         seen = lambda i: mask.with_window(self.window(i))
