@@ -66,7 +66,7 @@ def recipe_for(name: str) -> tuple[str, Recipe]:
     try:
         models.preset_config(name)
     except ValueError as error:
-        raise ValueError(f"--model: expected one of {', '.join(RECIPES)}, or a preset of theirs; {error}") from None
+        raise ValueError(f"--model: expected one of {', '.join(RECIPES)}, a preset of theirs, or a folder with a model; {error}") from None
     family = registry.find(name)[0].name
     return family, replace(RECIPES[family], preset=name)
 
