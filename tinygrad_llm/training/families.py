@@ -66,7 +66,8 @@ def recipe_for(name: str) -> tuple[str, Recipe]:
     try:
         models.preset_config(name)
     except ValueError as error:
-        raise ValueError(f"--model: expected one of {', '.join(RECIPES)}, a preset of theirs, or a folder with a model; {error}") from None
+        known = f"{', '.join(RECIPES)}, a preset of theirs, or a folder with a model"
+        raise ValueError(f"--model: expected one of {known}; {error}") from None
     family = registry.find(name)[0].name
     return family, replace(RECIPES[family], preset=name)
 
