@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from tests.cli.conftest import SMALL, short
 from tinygrad_llm import models, training
@@ -360,6 +361,17 @@ def test_ctrl_c_after_the_last_step_says_how_to_go_on(train, corpus, run, tmp_pa
     assert code == 1 and f"stopped at step 6, saved; go on with:  tinygrad-llm train --resume {tmp_path / 'run'}" in err
     code, _, err = run("train", "--resume", tmp_path / "run")
     assert code == 0 and (tmp_path / "run" / "report.html").exists(), err
+
+
+def test_blocks_that_run_again_leave_the_same_bits(train, corpus, tmp_path, monkeypatch):
+    asked = []
+    switch = models.Model.recompute
+    monkeypatch.setattr(models.Model, "recompute", property(switch.fget, lambda m, on: (asked.append(on), switch.fset(m, on))))
+    for out, more in (("plain", []), ("again", ["--recompute"])):
+        assert train(corpus, "--dropout", 0.2, *more, out=tmp_path / out)[0] == 0
+    assert asked == [False, True]
+    kept, again = (load_file(tmp_path / out / "last" / "model.safetensors") for out in ("plain", "again"))
+    assert all(np.array_equal(kept[name], again[name]) for name in kept)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "bert", "t5", "electra", "albert", "bart"])

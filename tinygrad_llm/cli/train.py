@@ -49,7 +49,7 @@ LATER = (
 )  # fmt: skip
 #: What may differ between a run and its continuation.
 CHANGEABLE = ("steps", "lr", "min_lr", "eval_every", "save_every", "sample_every", "patience", "out", "resume", "force", "json",
-              "file", "target", "command")  # fmt: skip
+              "recompute", "file", "target", "command")  # fmt: skip
 
 
 def add_parser(subparsers):
@@ -96,6 +96,12 @@ def add_parser(subparsers):
         help="of products in forward and backward; weights and optimizer stay float32 (default float32)",
     )
     parser.add_argument("--no-bias", action="store_true", default=None, help="keep all biases at zero, as nanoGPT does")
+    parser.add_argument(
+        "--recompute",
+        action="store_true",
+        default=None,
+        help="keep the blocks' inputs alone for backward and run each block again: less memory, a third more work, the same bits",
+    )
     parser.add_argument("--out", metavar="DIR", help="where checkpoints, log and report go (default: a new directory under runs/)")
     parser.add_argument("--resume", nargs="?", const=True, metavar="DIR", help="go on with the run in DIR, or in --out")
     parser.add_argument("--force", action="store_true", help="replace the run that --out holds")
@@ -154,7 +160,8 @@ def fresh_settings(args) -> dict:
     from tinygrad_llm.cli import UsageError
 
     defaults: dict = {k.replace("-", "_"): d for k, (_, d, _) in NUMBERS.items()}
-    defaults |= {"model": "gpt2", "schedule": "cosine", "optimizer": "adamw", "precision": "float32", "no_bias": False}
+    defaults |= {"model": "gpt2", "schedule": "cosine", "optimizer": "adamw", "precision": "float32"}
+    defaults |= {"no_bias": False, "recompute": False}
     defaults |= dict.fromkeys(("objective", "tokenizer", "init", "file", "target"))
     settings = defaults | given(args) | trained_already(args)
     check_numbers(settings)
@@ -363,6 +370,7 @@ def build(settings: dict, out: Path, resume: bool):
     if labels:
         numbers = {name: i for i, name in enumerate(labels)}
         model.config.extra |= {"id2label": {str(i): name for name, i in numbers.items()}, "label2id": numbers}
+    model.recompute = settings.get("recompute", False)
     if settings["no_bias"]:
         for name, p in model.named_parameters():
             if name.endswith("bias"):
@@ -371,12 +379,14 @@ def build(settings: dict, out: Path, resume: bool):
 
 
 def check_step(model, options, objective: str, context: int, processes) -> None:
-    """MemoryError if a training step takes more than there is. Examples whose length the text decides count as one token."""
+    """MemoryError if a training step certainly takes more than there is: examples count as one token where the text decides their
+    length, and where blocks run again."""
     from tinygrad_llm.models.memory import step_memory
     from tinygrad_llm.models.room import check_room
     from tinygrad_llm.training.prepare import WINDOW_TASKS
 
-    batch, context = -(-options.batch // processes.count), context if objective in WINDOW_TASKS else 1
+    batch = -(-options.batch // processes.count)
+    context = context if objective in WINDOW_TASKS and not model.recompute else 1
     found = step_memory(model, batch, context, target=context // 8 + 1)  # of span corruption; no objective has fewer
     spared = found.moments // 2 if options.optimizer == "sgd" else 0
     check_room(f"a step of {batch} x {context} tokens", found.peak - spared)
