@@ -16,13 +16,17 @@ from tinygrad_llm.autograd.op import registry
 from tinygrad_llm.testing import gradcheck, gradgradcheck
 
 WINDOWS = np.lib.stride_tricks.sliding_window_view
+METHODS = "lower higher nearest midpoint linear hazen weibull median_unbiased normal_unbiased interpolated_inverted_cdf".split()
 MANY = dict(a=(2, 3), b=(4,), c=(2, 3, 4), s=(), e=(0, 3), m=(3, 3))  # the arrays that expressions name
 
 SAME_IN_NUMPY = {
     "allclose": [lambda a: np.allclose(a, a), lambda a: np.allclose(a, a + 1)],
     "append": [lambda a, b: np.append(a, b), lambda a: np.append(a, a, axis=0)],
     "cov": [lambda c: np.cov(c[0]), lambda b: np.cov(b, ddof=0), lambda a: np.cov(a, rowvar=False), lambda b: np.cov(b, b * b),
-            lambda a, m: np.cov(a, m[:2], bias=True), lambda a, m: np.cov(a, m[:2], False, False, 0)],
+            lambda a, m: np.cov(a, m[:2], bias=True), lambda a, m: np.cov(a, m[:2], False, False, 0),
+            lambda a: np.cov(a, fweights=[1, 0, 3]), lambda c: np.cov(c[0], aweights=[0.1, 0.2, 0.3, 0.9], dtype=np.float64),
+            lambda m: np.cov(m, fweights=[1, 2, 1], aweights=[1.0, 0.5, 2], rowvar=False), lambda m: np.cov(m, aweights=[1.0, 0.5, 2], ddof=0)],
+    "corrcoef": [lambda c: np.corrcoef(c[0] ** 2), lambda b: np.corrcoef(b, b * b), lambda m: np.corrcoef(m**2, rowvar=False)],
     "cumulative_prod": [lambda b: np.cumulative_prod(b), lambda c: np.cumulative_prod(c, axis=-1, include_initial=True)],
     "cumulative_sum": [lambda b: np.cumulative_sum(b), lambda c: np.cumulative_sum(c, axis=1, include_initial=True),
                        lambda e: np.cumulative_sum(e, axis=0, include_initial=True)],
@@ -48,10 +52,10 @@ SAME_IN_NUMPY = {
     "deg2rad": [lambda a: np.deg2rad(a), lambda a: np.radians(a)],
     "interp": [lambda a, b: np.interp(a, np.sort(b), b), lambda a, b: np.interp(a * 0.3, np.array([-1.0, 0, 1, 2]), b * b),
                lambda s: np.interp(0.3, np.array([0.0, 1]), np.stack([s, s * 3])), lambda a, b: np.interp(a, b[:1], b[:1]),
-               lambda a, b: np.interp(a, np.sort(b) / 2, b, left=-7, right=9.5)],
+               lambda a, b: np.interp(a, np.sort(b) / 2, b, left=-7, right=9.5), lambda a, b: np.interp(a, b, b * b, period=-0.7)],
     "isneginf": [lambda a: np.isneginf(np.where(a > 0, -np.inf, a))],
     "isposinf": [lambda a: np.isposinf(np.where(a > 0, np.inf, a))],
-    "nanmax": [lambda a: np.nanmax(np.where(a > 0.3, np.nan, a), axis=0), lambda a: np.nanmax(a)],
+    "nanmax": [lambda a: np.nanmax(np.where(a > 0.3, np.nan, a), axis=0), lambda a: np.nanmax(a, 1, initial=0.5, where=a > 0), lambda a: np.nanmax(a)],
     "nanmin": [lambda a: np.nanmin(np.where(a > 0.3, np.nan, a), axis=0), lambda a: np.nanmin(a, keepdims=True)],
     "rad2deg": [lambda a: np.rad2deg(a)],
     "argsort": [lambda a: np.argsort(a), lambda c: np.argsort(c, axis=1), lambda a: np.argsort(a, axis=None)],
@@ -68,6 +72,8 @@ SAME_IN_NUMPY = {
                 lambda c: np.average(c, axis=(2, 0), weights=np.arange(8.0).reshape(4, 2)),
                 lambda a: np.average(np.argsort(a), 1, np.array([1, 2, 4]), True)],
     "bincount": [lambda a: np.bincount(np.argsort(a).reshape(-1))],
+    "block": [lambda a, m: np.block([[a, a * 2], [m, m]]), lambda b, s: np.block([b, b[:1], s]), lambda s: np.block(s),
+              lambda a, b: np.block([[a[0], 7.0], [b]]), lambda c: np.block([[[c]], [[c * c]]])],
     "broadcast_arrays": [lambda b, s: tuple(np.broadcast_arrays(b, s))],
     "cholesky": [lambda m: np.linalg.cholesky(m @ m.T + 3 * np.eye(3))],
     "float_power": [lambda a: np.float_power(a * a, 1.5), lambda a: np.float_power(2, a)],
@@ -88,8 +94,8 @@ SAME_IN_NUMPY = {
             lambda c: np.dot(c, np.swapaxes(c, 1, 2))],
     "dsplit": [lambda c: np.dsplit(c, 2)],
     "dstack": [lambda b: np.dstack([b, b * 2]), lambda a: np.dstack([a, a])],
-    "eigh": [lambda m: np.linalg.eigh(m + m.T), lambda c: np.linalg.eigh(c @ np.swapaxes(c, 1, 2))],
-    "eigvalsh": [lambda m: np.linalg.eigvalsh(m + m.T), lambda c: np.linalg.eigvalsh(c @ np.swapaxes(c, 1, 2))],
+    "eigh": [lambda m: np.linalg.eigh(m, "U")[1] ** 2, lambda m: np.linalg.eigh(m, UPLO="L")[1] ** 2, lambda m: np.linalg.eigh(m + m.T), lambda c: np.linalg.eigh(c @ np.swapaxes(c, 1, 2))],
+    "eigvalsh": [lambda m: np.linalg.eigvalsh(m, "u"), lambda m: np.linalg.eigvalsh(m + m.T), lambda c: np.linalg.eigvalsh(c @ np.swapaxes(c, 1, 2))],
     "einsum": [lambda c: np.einsum("...ij->...ji", c), lambda m: np.einsum("ii", m), lambda a, m: np.einsum("ij,jk", a, m),
                lambda a, m: np.einsum(a, [0, 1], m, [1, 2], [2, 0]), lambda c, b: np.einsum("a...k,k->...a", c, b),
                lambda c, a: np.einsum("ij...,...", c, a[0, 0])],
@@ -103,16 +109,22 @@ SAME_IN_NUMPY = {
     "matrix_power": [lambda m: np.linalg.matrix_power(m, 3), lambda m: np.linalg.matrix_power(m + 4 * np.eye(3), -2),
                      lambda m: np.linalg.matrix_power(m, 0)],
     "matrix_rank": [lambda m: np.linalg.matrix_rank(m), lambda c: np.linalg.matrix_rank(c), lambda a: np.linalg.matrix_rank(a, 9.0)],
-    "median": [lambda a: np.median(a), lambda c: np.median(c, axis=1), lambda b: np.median(b, keepdims=True)],
+    "median": [lambda a: np.median(a), lambda e: np.median(e), lambda e: np.median(e, 0, None, False, True), lambda c: np.median(c, axis=1), lambda b: np.median(b, keepdims=True)],
     "meshgrid": [lambda b, s: tuple(np.meshgrid(b, s)), lambda b: tuple(np.meshgrid(b, b * 2, b, indexing="ij")),
                  lambda b: tuple(np.meshgrid(b, b, sparse=True)), lambda b: tuple(np.meshgrid(b))],
     "moveaxis": [lambda c: np.moveaxis(c, 0, -1), lambda c: np.moveaxis(c, (0, 2), (1, 0))],
-    "nanmean": [lambda a: np.nanmean(np.where(a > 0.3, np.nan, a), axis=0)],
+    "nanmean": [lambda a: np.nanmean(np.where(a > 0.3, np.nan, a), axis=0), lambda a: np.nanmean(a, 0, None, None, True, where=a < 2)],
+    "nancumprod": [lambda a: np.nancumprod(np.where(a > 0.3, np.nan, a), axis=1), lambda a: np.nancumprod(a)],
+    "nancumsum": [lambda a: np.nancumsum(np.where(a > 0.3, np.nan, a)), lambda a: np.nancumsum(a, 0, np.float64)],
+    "nanpercentile": [lambda c: np.nanpercentile(np.where(c == np.max(c, 2, keepdims=True), np.nan, c), [40, 90], axis=(0, 2))],
+    "nanquantile": [lambda a: np.nanquantile(np.where(a > 0.3, np.nan, a), 0.3), lambda e: np.nanquantile(e, 0.3, 0),
+                    lambda c: np.nanquantile(np.where(c == np.max(c, 2, keepdims=True), np.nan, c), [[0.2, 0.7]], axis=2, keepdims=True),
+                    lambda c: np.nanquantile(np.where(c == np.min(c), np.nan, c), 0.4, 0, method="higher")],
     "nansum": [lambda a: np.nansum(np.where(a > 0, np.nan, a)), lambda a: np.nansum(a, axis=1, keepdims=True)],
-    "nanprod": [lambda a: np.nanprod(np.where(a > 0.3, np.nan, a), axis=0), lambda a: np.nanprod(a, keepdims=True)],
+    "nanprod": [lambda a: np.nanprod(np.where(a > 0.3, np.nan, a), axis=0), lambda a: np.nanprod(a, 1, initial=2, where=a < 0.5), lambda a: np.nanprod(a, keepdims=True)],
     "nanstd": [lambda a: np.nanstd(np.where(a > 0.3, np.nan, a)), lambda a: np.nanstd(a, 1, ddof=1, keepdims=True),
                lambda a: np.nanstd(a, correction=1)],
-    "nanvar": [lambda a: np.nanvar(np.where(a > 0.3, np.nan, a)), lambda c: np.nanvar(c, (0, 2), ddof=1, keepdims=True),
+    "nanvar": [lambda a: np.nanvar(np.where(a > 0.3, np.nan, a)), lambda a: np.nanvar(a, 1, where=a < 1), lambda c: np.nanvar(c, (0, 2), ddof=1, keepdims=True),
                lambda a: np.nanvar(a, 0, correction=0.5), lambda a: np.var(a, axis=1, correction=1), lambda a: np.std(a, correction=1)],
     "ndim": [lambda c: np.ndim(c)],
     "nonzero": [lambda a: np.nonzero(a > 0)],
@@ -126,12 +138,21 @@ SAME_IN_NUMPY = {
              *(lambda c, p=p: np.linalg.norm(c, p, (2, 0)) for p in (2, -2, "nuc")), lambda a: np.linalg.norm(a, 2, keepdims=True)],
     "outer": [lambda a, b: np.outer(a, b), lambda s, b: np.outer(s, b)],
     "pad": [lambda a: np.pad(a, 1), lambda a: np.pad(a, ((0, 1), (2, 0))), lambda a: np.pad(a, 1, constant_values=5.0),
-            *(lambda c, m=m: np.pad(c, ((1, 1), (0, 2), (3, 3)), mode=m) for m in ("reflect", "symmetric", "edge", "wrap"))],
+            *(lambda c, m=m: np.pad(c, ((1, 1), (0, 2), (3, 3)), mode=m) for m in ("reflect", "symmetric", "edge", "wrap")),
+            *(lambda a, m=m: np.pad(a, ((3, 1), (0, 2)), m) for m in ("maximum", "minimum", "mean", "median", "linear_ramp")),
+            lambda c: np.pad(c, 1, "mean", stat_length=((1, 2), (9, 1), (3, 2))), lambda a: np.pad(a, 2, "maximum", stat_length=2),
+            lambda a: np.pad(a, 2, "linear_ramp", end_values=((1, 2), (3, 4))), lambda a: np.pad(np.argsort(a), 3, "linear_ramp"),
+            lambda a: np.pad(np.argsort(a) * 3, 1, "mean"),
+            *(lambda b, m=m: np.pad(b, (13, 9), m, reflect_type="odd") for m in ("reflect", "symmetric")),
+            lambda a: np.pad(a[:, :1], 2, "reflect", reflect_type="odd")],
     "percentile": [lambda a: np.percentile(a, 30), lambda c: np.percentile(c, [10, 90], axis=1)],
-    "ptp": [lambda a: np.ptp(a), lambda c: np.ptp(c, axis=1, keepdims=True)],
+    "ptp": [lambda a: np.ptp(a), lambda a: np.ptp(a, 1, None, True), lambda c: np.ptp(c, axis=1, keepdims=True)],
     "qr": [lambda m: np.linalg.qr(m + 3 * np.eye(3)), lambda a: np.linalg.qr(a.T), lambda c: np.linalg.qr(c), lambda c: np.linalg.qr(c, "r")],
     "quantile": [lambda a: np.quantile(a, 0.3), lambda c: np.quantile(c, np.array([[0, 0.5], [0.7, 1]]), axis=-1),
-                 lambda c: np.quantile(c, [0.2], axis=0, keepdims=True), lambda a: np.quantile(a, 0.4, keepdims=True)],
+                 lambda c: np.quantile(c, [0.2], axis=0, keepdims=True), lambda a: np.quantile(a, 0.4, keepdims=True),
+                 *(lambda c, m=m: np.quantile(c, [0, 0.1, 0.5, 0.77, 1], axis=1, method=m) for m in METHODS),
+                 *(lambda a, m=m: np.quantile(np.argsort(a), 0.3, method=m) for m in METHODS),
+                 lambda a: np.quantile(a, 0.3, 1, None, True, "lower")],
     "ravel": [lambda c: np.ravel(c), lambda s: np.ravel(s), lambda c: np.ravel(c, "F"), lambda c: c.ravel(order="F")],
     "repeat": [lambda a: np.repeat(a, 2), lambda a: np.repeat(a, [1, 0, 3], axis=1), lambda c: np.repeat(c, 3, axis=-2),
                lambda s: np.repeat(s, 2, axis=0)],
@@ -321,6 +342,8 @@ BESIDE_A_REFERENCE = {
         (lambda c: tg.trapezoid(c, dx=0.5, axis=1), lambda c: (c[:, 1:] + c[:, :-1]).sum(1) / 4),
         (lambda b: tg.trapezoid(b, b * b), lambda b: ((b[1:] + b[:-1]) / 2 * np.diff(b * b)).sum()),
     ],
+    "matvec": [(lambda c, b: tg.matvec(c, b), lambda c, b: c @ b), (lambda c, a: tg.matvec(a, c[:, :, :3]), lambda c, a: (a @ c[:, :, :3, None])[..., 0])],
+    "vecmat": [(lambda a, m: tg.vecmat(a, m), lambda a, m: a @ m), (lambda b, c: tg.vecmat(b[:3], c), lambda b, c: b[:3] @ c)],
     "vecdot": [(lambda a: tg.vecdot(a, a * 3), lambda a: (3 * a * a).sum(-1))],
     "vector_norm": [
         (tg.vector_norm, lambda x: np.sqrt((x * x).sum())),
@@ -379,6 +402,7 @@ def listed(outs):
     return list(outs) if isinstance(outs, (tuple, list)) else [outs]
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("ours, reference", list(cases()))
 def test_value(ours, reference):
     arrays = arrays_for(reference)
@@ -433,7 +457,9 @@ def test_where_of_a_condition_alone_names_the_places_where_it_holds():
 def test_functions_that_numpy_offers_a_second_time():
     a, m = (np.random.default_rng(0).standard_normal(shape) for shape in ((4, 3), (3, 3)))
     x, y = tg.Tensor(a, requires_grad=True), tg.Tensor(m, requires_grad=True)
-    calls = [lambda a, m: np.full_like(a, 2), lambda a, m: np.full_like(a, 2, dtype=np.float32), lambda a, m: np.zeros_like(np.empty_like(a))]
+    calls = [lambda a, m: np.zeros_like(a, None, "K", True, (2, 3)), lambda a, m: np.ones_like(a, shape=5, dtype=np.float32)]
+    calls += [lambda a, m: np.full_like(a, 2, order="F"), lambda a, m: np.full_like(a, m[0], shape=(2, 3)), lambda a, m: np.zeros_like(a, int)]
+    calls += [lambda a, m: np.full_like(a, 2), lambda a, m: np.full_like(a, 2, dtype=np.float32), lambda a, m: np.zeros_like(np.empty_like(a))]
     if hasattr(np.linalg, "matmul"):
         calls += [lambda a, m: np.linalg.matmul(a, m), lambda a, m: np.linalg.outer(a[0], m[0])]
         calls += [lambda a, m: np.linalg.tensordot(a, m, axes=1), lambda a, m: np.linalg.cross(a[:3], m)]
@@ -489,6 +515,23 @@ def test_a_kind_of_sort_in_numpys_place_is_not_taken_for_descending():
             call()
     assert tg.sort(x, -1, True).tolist() == [3.0, 2.0, 1.0]
     assert np.sort(x, kind="stable").tolist() == [1.0, 2.0, 3.0] == tg.sort(x, -1, np.False_).tolist()
+
+
+def test_what_cannot_be_padded_joined_or_weighted_is_named():
+    x = tg.Tensor(np.ones((2, 3)), requires_grad=True)
+    for wrong, message in (
+        (lambda: np.pad(x, 1, "ramp"), "pad: mode must be 'constant' or one of .*'linear_ramp'.*got 'ramp'"),
+        (lambda: np.pad(x[:0], 1, "mean"), "pad: axis 0 is empty"),
+        (lambda: np.pad(x, 1, "reflect", reflect_type="up"), "pad: reflect_type must be 'even' or 'odd', got 'up'"),
+        (lambda: np.block([x, [x]]), r"block: expected arrays in lists of one depth, got them at depths \[1, 2\]"),
+        (lambda: np.cov(x, aweights=[1, 2, -1]), "cov: aweights: expected 3 numbers of at least 0"),
+        (lambda: np.interp(x, [0.0, 1], [0.0, 1], period=0), "interp: period: expected a number other than 0"),
+        (lambda: np.linalg.eigh(x[:, :2], "A"), "eigh: UPLO must be 'L' or 'U', got 'A'"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            wrong()
+    with pytest.raises(TypeError, match="cov: fweights: expected whole numbers"):
+        np.cov(x, fweights=[1, 2, 0.5])
 
 
 def test_results_of_decompositions_have_numpys_names():

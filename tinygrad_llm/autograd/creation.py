@@ -56,15 +56,15 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = F
 
 
 @implements(np.full_like)
-def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Tensor:
-    """All `fill_value`, in x's shape and dtype."""
-    return Tensor(np.full_like(Tensor(x)._data, fill_value, dtype=dtype))
+def full_like(x: Any, fill_value: Any, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None) -> Tensor:
+    """All `fill_value`, in x's shape and dtype, or in `shape`."""
+    return Tensor(np.full_like(Tensor(x)._data, Tensor(fill_value)._data, dtype, order, subok, shape))
 
 
 @implements(np.empty_like)
-def empty_like(x: Any, dtype: Any = None) -> Tensor:
-    """Whatever the memory holds, in x's shape and dtype."""
-    return Tensor(np.empty_like(Tensor(x)._data, dtype=dtype))
+def empty_like(x: Any, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None) -> Tensor:
+    """Whatever the memory holds, in x's shape and dtype, or in `shape`."""
+    return Tensor(np.empty_like(Tensor(x)._data, dtype, order, subok, shape))
 
 
 def arange(*bounds: float, dtype: Any = None, requires_grad: bool = False) -> Tensor:

@@ -32,15 +32,15 @@ from .ops_index import (
     triu, unfold,
 )
 from .ops_linalg import (
-    cholesky, cross, det, dot, inner, inv, kron, logabsdet, matmul, matrix_norm, matrix_power, multi_dot, norm, outer,
-    slogdet, solve, tensordot, vdot, vecdot, vector_norm,
+    cholesky, cross, det, dot, inner, inv, kron, logabsdet, matmul, matrix_norm, matrix_power, matvec, multi_dot, norm, outer,
+    slogdet, solve, tensordot, vdot, vecdot, vecmat, vector_norm,
 )
 from .ops_reduce import (
-    average, cumprod, cumsum, diff, euclidean_norm, logcumsumexp, logsumexp, max, mean, min, nanmean, nanprod, nanstd, nansum,
-    nanvar, prod, ptp, std, sum, var,
+    average, cumprod, cumsum, diff, euclidean_norm, logcumsumexp, logsumexp, max, mean, min, nancumprod, nancumsum, nanmean,
+    nanprod, nanstd, nansum, nanvar, prod, ptp, std, sum, var,
 )
 from .ops_join import (
-    array_split, broadcast_arrays, column_stack, concatenate, dsplit, dstack, hsplit, hstack, meshgrid, repeat, split,
+    array_split, block, broadcast_arrays, column_stack, concatenate, dsplit, dstack, hsplit, hstack, meshgrid, repeat, split,
     split_lengths, stack, tile, unstack, vsplit, vstack,
 )
 from .ops_shape import (
@@ -52,13 +52,13 @@ from .ops_shape import permute as transpose
 from .ops_shape import reshape_to as reshape
 from .ops_neural import log_softmax, softmax
 from .ops_small import (
-    append, cov, cumulative_prod, cumulative_sum, deg2rad, delete, frac, gradient, insert, interp, isneginf, isposinf, lerp, logit,
-    matrix_transpose, nanmax, nanmin, rad2deg, select, sinc, trapezoid,
+    append, corrcoef, cov, cumulative_prod, cumulative_sum, deg2rad, delete, frac, gradient, insert, interp, isneginf, isposinf,
+    lerp, logit, matrix_transpose, nanmax, nanmin, rad2deg, select, sinc, trapezoid,
 )
 from .ops_special import digamma, erf, erfc, erfinv, lgamma, polygamma
 from .ops_sort import (
-    argsort, argwhere, bincount, cummax, cummin, kthvalue, median, nanmedian, nonzero, percentile, quantile, searchsorted, sort,
-    topk, unique,
+    argsort, argwhere, bincount, cummax, cummin, kthvalue, median, nanmedian, nanpercentile, nanquantile, nonzero, percentile,
+    quantile, searchsorted, sort, topk, unique,
 )
 
 abs, amax, amin, true_divide, concat = absolute, max, min, divide, concatenate

@@ -38,15 +38,16 @@ def derived(*numpy_functions: Any, name: str = "") -> Callable[[Callable[..., An
 
 
 def in_numpys_order(*functions: Any) -> None:
-    """Arguments of these reductions by NumPy's positions, where dtype and out stand before keepdims; out may only be None."""
+    """Arguments of these functions by NumPy's positions, where dtype and out stand before keepdims; out may only be None, and
+    nothing is overwritten, whatever overwrite_input allows."""
     for function in functions:
         numpy_table[function] = _by_name(tuple(inspect.signature(function).parameters), numpy_table[function])
 
 
 def _by_name(names: tuple[str, ...], ours: Callable[..., Any]) -> Callable[..., Any]:
     def called(*args: Any, **options: Any) -> Any:
-        if len(args) > 2 or "out" in options:
-            given = {**dict(zip(names[1:], args[1:])), **options}
+        if len(args) > 2 or "out" in options or "overwrite_input" in options:
+            given = {**dict(zip(names[1:], args[1:])), **options, "overwrite_input": None}
             args, options = args[:1], {name: x for name, x in given.items() if x is not None}
             if "out" in options:
                 raise TypeError(f"{ours.__name__}: out= is not supported, a Tensor is a value; use what is returned")

@@ -78,12 +78,15 @@ in_numpys_order(np.any, np.all, np.argmax, np.argmin)
 
 
 @op(differentiable=False, numpy=(np.zeros_like,))
-def zeros_like(x, *, dtype=None):
-    """y = 0 in the shape of x"""
-    return np.zeros_like(x, dtype=dtype), ()
+def zeros_like(x, *, dtype=None, order="K", subok=True, shape=None):
+    """y = 0 in the shape of x, or in `shape`"""
+    return np.zeros_like(x, dtype, order, subok, shape), ()
 
 
 @op(differentiable=False, numpy=(np.ones_like,))
-def ones_like(x, *, dtype=None):
-    """y = 1 in the shape of x"""
-    return np.ones_like(x, dtype=dtype), ()
+def ones_like(x, *, dtype=None, order="K", subok=True, shape=None):
+    """y = 1 in the shape of x, or in `shape`"""
+    return np.ones_like(x, dtype, order, subok, shape), ()
+
+
+in_numpys_order(np.zeros_like, np.ones_like)

@@ -71,18 +71,29 @@ def _(g, out):
 
 
 @derived(np.linalg.eigh)
-def eigh(x):
+def eigh(x, UPLO=None):
     """The eigenvalues w (..., n) of symmetric matrices, ascending, and the columns v (..., n, n), their vectors: x v = v diag(w).
 
-    Of an x that is not symmetric the mean of x and xᵀ counts.
+    Of an x that is not symmetric the mean of x and xᵀ counts, or with UPLO "L" or "U" what the lower or upper triangle says.
     """
-    return EighResult(*_eigh(x))
+    return EighResult(*_eigh(_of_triangle(x, UPLO)))
+
+
+def _of_triangle(x, UPLO):
+    """x, or the symmetric matrices with this triangle of it."""
+    if UPLO is None:
+        return x
+    if str(UPLO).upper() not in ("L", "U"):
+        raise ValueError(f"UPLO must be 'L' or 'U', got {UPLO!r}")
+    triangle, below = (np.tril, -1) if str(UPLO).upper() == "L" else (np.triu, 1)
+    x = as_tensor(x)
+    return triangle(x) + flip_last(triangle(x, below))
 
 
 @derived(np.linalg.eigvalsh)
-def eigvalsh(x):
-    """The eigenvalues of symmetric matrices, ascending."""
-    return _eigh(x)[0]
+def eigvalsh(x, UPLO=None):
+    """The eigenvalues of symmetric matrices, ascending; UPLO as for eigh."""
+    return _eigh(_of_triangle(x, UPLO))[0]
 
 
 # -- singular values ---------------------------------------------------------------------------------------------------

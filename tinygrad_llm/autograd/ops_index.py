@@ -342,11 +342,16 @@ def sliding_window_view(x, window_shape, axis=None):
 # -- derived: padding --------------------------------------------------------------------------------------------------
 
 _PAD_BY_INDEX = {"reflect", "symmetric", "edge", "wrap"}
+_PAD_BY_STATISTIC = {"maximum": np.max, "minimum": np.min, "mean": np.mean, "median": np.median}
 
 
 @derived(np.pad)
-def pad(x, pad_width, mode="constant", constant_values=0):
-    """x with more entries before and after each axis, as np.pad: "constant", "reflect", "symmetric", "edge" or "wrap"."""
+def pad(x, pad_width, mode="constant", constant_values=0, *, end_values=0, stat_length=None, reflect_type="even"):
+    """x with more entries before and after each axis, as np.pad.
+
+    mode: "constant"; "edge", "wrap"; "reflect", "symmetric", with reflect_type "odd" turned around the edge's value, too;
+    "linear_ramp" to end_values; "maximum", "minimum", "mean", "median" of the nearest stat_length entries (None: of all).
+    """
     x = as_tensor(x)
     if isinstance(pad_width, dict):  # {axis: width or (before, after)}
         by_axis = {normalize_axis_index(axis, x.ndim): width for axis, width in pad_width.items()}
@@ -362,9 +367,55 @@ def pad(x, pad_width, mode="constant", constant_values=0):
             return scatter_to_zeros(x, shape=shape, index=inner)
         frame = np.pad(np.zeros(x.shape, x.dtype), widths, constant_values=constant_values)
         return index_put(frame, x, index=inner)
-    if mode not in _PAD_BY_INDEX:
-        raise ValueError(f"pad: mode must be 'constant', 'reflect', 'symmetric', 'edge' or 'wrap', got {mode!r}")
+    if mode not in (known := {*_PAD_BY_INDEX, *_PAD_BY_STATISTIC, "linear_ramp"}):
+        raise ValueError(f"pad: mode must be 'constant' or one of {sorted(known)}, got {mode!r}")
+    if reflect_type not in ("even", "odd"):
+        raise ValueError(f"pad: reflect_type must be 'even' or 'odd', got {reflect_type!r}")
+    ends, lengths = (np.broadcast_to(given, (x.ndim, 2)).tolist() for given in (value(end_values), stat_length))
     for axis, pair in enumerate(widths):
-        if any(pair):
-            x = take(x, np.pad(np.arange(x.shape[axis]), pair, mode=mode), axis)
+        if not any(pair):
+            continue
+        x = moveaxis(x, axis, 0)
+        if not len(x):
+            raise ValueError(f"pad: axis {axis} is empty, which only mode 'constant' can extend")
+        if mode in _PAD_BY_STATISTIC:
+            x = _pad_with(x, pair, lambda nearest: _statistic(mode, nearest), lengths[axis])
+        elif mode == "linear_ramp":
+            ramps = [(np.arange(n).reshape(-1, *(1,) * (x.ndim - 1)), n or 1) for n in pair]
+            left, right = (k * ((edge - end) / n) + end for (k, n), edge, end in zip(ramps, (x[:1], x[-1:]), ends[axis]))
+            x = np.concatenate([_rounded(np.floor, left, x.dtype), x, _rounded(np.floor, right[::-1], x.dtype)])
+        elif reflect_type == "odd" and mode in ("reflect", "symmetric"):
+            x = _pad_odd(x, pair, overlap=int(mode == "reflect"))
+        else:
+            x = take(x, np.pad(np.arange(len(x)), pair, mode=mode), 0)
+        x = moveaxis(x, 0, axis)
     return x
+
+
+def _rounded(function, y, dtype):
+    """y in x's dtype; integers are what `function` makes of it"""
+    return y if y.dtype == dtype else (function(y) if dtype.kind in "iu" else y).astype(dtype)
+
+
+def _statistic(mode, x):
+    return _rounded(np.rint, _PAD_BY_STATISTIC[mode](x, axis=0, keepdims=True), x.dtype)
+
+
+def _pad_with(x, pair, statistic, lengths):
+    """Before and after x's first axis the statistic of its first and last so many."""
+    n = len(x)
+    first, last = (n if length is None else max(0, min(n, length)) for length in lengths)
+    ends = (statistic(x[:first]), x, statistic(x[n - last :]))
+    return np.concatenate([y if y is x else np.broadcast_to(y, (k, *x.shape[1:])) for y, k in zip(ends, (pair[0], 0, pair[1]))])
+
+
+def _pad_odd(x, pair, overlap):
+    """Along the first axis mirrored at the edges, time and again, and turned around their values: ±x[i] + m · (last - first)"""
+    n, first, last = max(len(x) - overlap, 1), x[:1], x[-1:]
+    place = np.arange(-pair[0], len(x) + pair[1])
+    m = np.where((place >= 0) & (place < len(x)), 0, place // n)  # which copy of x this is
+    odd = m % 2 == 1
+    index = np.minimum(np.where(odd, (m + 1) * n - 1 + overlap - place, place - m * n), len(x) - 1)
+    column = lambda numbers: numbers.astype(x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
+    turned = x[index] * column(1 - 2 * odd) + column(m) * (last - first) + column(odd) * (last + first)
+    return np.concatenate([turned[: pair[0]], x, turned[pair[0] + len(x) :]])

@@ -91,6 +91,32 @@ def column_stack(arrays):
     return _concatenate(*(a if a.ndim > 1 else reshape(a, shape=(a.size, 1)) for a in arrays), axis=1)
 
 
+@derived(np.block)
+def block(arrays):
+    """Nested lists of arrays as one: the innermost lists are joined along the last axis, those around them along the one before."""
+    leaves = list(_leaves(arrays))
+    if len({depth for depth, _ in leaves}) != 1:
+        raise ValueError(f"expected arrays in lists of one depth, got them at depths {sorted({depth for depth, _ in leaves})}")
+    depth = leaves[0][0]
+    ndim = max(depth, *(as_tensor(leaf).ndim for _, leaf in leaves))
+
+    def joined(part, axis):
+        if isinstance(part, list):
+            return _concatenate(*(joined(p, axis + 1) for p in part), axis=axis)
+        part = as_tensor(part)
+        return reshape(part, shape=(1,) * (ndim - part.ndim) + part.shape)
+
+    return joined(arrays, -depth)
+
+
+def _leaves(part, depth=0):
+    """(depth, array) of each array in nested lists."""
+    if not isinstance(part, list):
+        yield depth, part
+    for inner in part if isinstance(part, list) else ():
+        yield from _leaves(inner, depth + 1)
+
+
 @derived()
 def split_lengths(x, lengths, axis=0):
     """Pieces of the given lengths, or all of one length, the last perhaps shorter (PyTorch's split)."""

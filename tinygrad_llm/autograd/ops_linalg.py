@@ -184,6 +184,18 @@ def vecdot(a, b, axis=-1):
     return (as_tensor(a) * b).sum(axis=axis)
 
 
+@derived(*of_numpy_2("matvec"))
+def matvec(a, x):
+    """y[..., i] = Σⱼ a[..., i, j] x[..., j]; leading axes broadcast"""
+    return matmul(a, as_tensor(x)[..., None])[..., 0]
+
+
+@derived(*of_numpy_2("vecmat"))
+def vecmat(x, a):
+    """y[..., j] = Σᵢ x[..., i] a[..., i, j]; leading axes broadcast"""
+    return matmul(as_tensor(x)[..., None, :], a)[..., 0, :]
+
+
 @derived(np.linalg.multi_dot)
 def multi_dot(arrays):
     """The product of several matrices, from left to right."""

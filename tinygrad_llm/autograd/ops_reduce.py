@@ -308,47 +308,62 @@ def cumprod(x, axis=None, dtype=None):
 
 
 @derived(np.nansum)
-def nansum(x, axis=None, keepdims=False):
+def nansum(x, axis=None, keepdims=False, *, dtype=None, initial=0, where=True):
     """Σ x without the NaNs"""
+    return sum(_without_nan(x, 0), axis=axis, keepdims=keepdims, dtype=dtype, initial=initial, where=where)
+
+
+def _without_nan(x, instead):
     x = as_tensor(x)
-    return sum(np.where(np.isnan(x), 0, x), axis=axis, keepdims=keepdims)
+    return np.where(np.isnan(x), instead, x)
 
 
 @derived(np.nanmean)
-def nanmean(x, axis=None, keepdims=False):
+def nanmean(x, axis=None, keepdims=False, *, dtype=None, where=True):
     """The mean of what is not NaN"""
-    total = nansum(x, axis, keepdims)
-    count = np.add.reduce(~np.isnan(value(x)), axis=tuple_axis(axis), keepdims=keepdims)
+    total = nansum(x, axis, keepdims, dtype=dtype, where=where)
+    count = np.add.reduce(~np.isnan(value(x)), axis=tuple_axis(axis), keepdims=keepdims, where=value(where))
     with errstate():
         return total / (np.asarray(count, total.dtype) if total.dtype.kind == "f" else count)
 
 
 @derived(np.nanprod)
-def nanprod(x, axis=None, keepdims=False):
+def nanprod(x, axis=None, keepdims=False, *, dtype=None, initial=1, where=True):
     """Π x without the NaNs"""
-    x = as_tensor(x)
-    return prod(np.where(np.isnan(x), 1, x), axis=axis, keepdims=keepdims)
+    return prod(_without_nan(x, 1), axis=axis, keepdims=keepdims, dtype=dtype, initial=initial, where=where)
 
 
-def _nan_centred(x, axis, ddof, keepdims):
+@derived(np.nancumsum)
+def nancumsum(x, axis=None, dtype=None):
+    """cumsum with 0 for each NaN"""
+    return cumsum(_without_nan(x, 0), axis, dtype)
+
+
+@derived(np.nancumprod)
+def nancumprod(x, axis=None, dtype=None):
+    """cumprod with 1 for each NaN"""
+    return cumprod(_without_nan(x, 1), axis, dtype)
+
+
+def _nan_centred(x, axis, ddof, keepdims, where):
     """x less the mean of what is not NaN, 0 for a NaN; and how many are not, less ddof: NaN where none would be left"""
-    x = as_tensor(x)
+    x = as_tensor(x) if where is True else np.where(where, x, np.nan)
     left = np.add.reduce(~np.isnan(value(x)), axis=tuple_axis(axis), keepdims=keepdims) - ddof
     centred = np.where(np.isnan(x), 0, x - nanmean(x, axis, keepdims=True))
     return centred, np.where(left > 0, left, np.nan).astype(centred.dtype)
 
 
 @derived(np.nanvar)
-def nanvar(x, axis=None, ddof=0, keepdims=False, *, correction=None):
+def nanvar(x, axis=None, ddof=0, keepdims=False, *, where=True, correction=None):
     """The variance of what is not NaN, Σ (x - mean)² / (n - ddof)"""
-    centred, n = _nan_centred(x, axis, _lost(ddof, correction), keepdims)
+    centred, n = _nan_centred(x, axis, _lost(ddof, correction), keepdims, where)
     return sum(centred * centred, axis=axis, keepdims=keepdims) / n
 
 
 @derived(np.nanstd)
-def nanstd(x, axis=None, ddof=0, keepdims=False, *, correction=None):
+def nanstd(x, axis=None, ddof=0, keepdims=False, *, where=True, correction=None):
     """√nanvar; the subgradient is 0 where all values are equal"""
-    centred, n = _nan_centred(x, axis, _lost(ddof, correction), keepdims)
+    centred, n = _nan_centred(x, axis, _lost(ddof, correction), keepdims, where)
     return euclidean_norm(centred, axis=axis, keepdims=keepdims) / np.sqrt(n)
 
 
@@ -356,6 +371,9 @@ def nanstd(x, axis=None, ddof=0, keepdims=False, *, correction=None):
 def ptp(x, axis=None, keepdims=False):
     """The largest less the smallest"""
     return max(x, axis=axis, keepdims=keepdims) - min(x, axis=axis, keepdims=keepdims)
+
+
+in_numpys_order(np.nansum, np.nanmean, np.nanprod, np.nanvar, np.nanstd, np.ptp)
 
 
 @derived(np.average)

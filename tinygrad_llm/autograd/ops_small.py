@@ -9,7 +9,7 @@ import numpy as np
 
 from . import ops_reduce as reduce
 from .op import op
-from .ops_common import as_floats, derived, normal_axes, normal_axis, tuple_axis, value
+from .ops_common import as_floats, derived, in_numpys_order, normal_axes, normal_axis, tuple_axis, value
 from .ops_index import take
 from .ops_join import concatenate
 from .ops_linalg import of_numpy_2
@@ -78,24 +78,27 @@ def isposinf(x):
 
 
 @derived(np.nanmax)
-def nanmax(x, axis=None, keepdims=False):
+def nanmax(x, axis=None, keepdims=False, *, initial=None, where=True):
     """The largest of what is not NaN; NaN where there is nothing else"""
-    return _of_numbers(reduce.max, x, -np.inf, axis, keepdims)
+    return _of_numbers(reduce.max, x, -np.inf, axis, keepdims, initial, where)
 
 
 @derived(np.nanmin)
-def nanmin(x, axis=None, keepdims=False):
+def nanmin(x, axis=None, keepdims=False, *, initial=None, where=True):
     """The smallest of what is not NaN; NaN where there is nothing else"""
-    return _of_numbers(reduce.min, x, np.inf, axis, keepdims)
+    return _of_numbers(reduce.min, x, np.inf, axis, keepdims, initial, where)
 
 
-def _of_numbers(reduction, x, instead, axis, keepdims):
+in_numpys_order(np.nanmax, np.nanmin)
+
+
+def _of_numbers(reduction, x, instead, axis, keepdims, initial, where):
     """The reduction of x with `instead` of each NaN."""
     x = as_tensor(x)
     missing = np.isnan(value(x))
-    if not missing.any():
-        return reduction(x, axis=axis, keepdims=keepdims)
-    y = reduction(np.where(missing, instead, x), axis=axis, keepdims=keepdims)
+    y = reduction(np.where(missing, instead, x) if missing.any() else x, axis=axis, keepdims=keepdims, initial=initial, where=where)
+    if initial is not None or not missing.any():
+        return y
     return np.where(missing.all(axis=tuple_axis(axis), keepdims=keepdims), np.nan, y)
 
 
@@ -113,12 +116,21 @@ def trapezoid(y, x=None, dx=1.0, axis=-1):
 
 
 @derived(np.interp)
-def interp(x, xp, fp, left=None, right=None):
-    """y on the line through the points (xp, fp), xp ascending; beyond its ends `left` and `right`, or fp's first and last value"""
+def interp(x, xp, fp, left=None, right=None, period=None):
+    """y on the line through the points (xp, fp), xp ascending; beyond its ends `left` and `right`, or fp's first and last value.
+    With a `period` the points repeat, and xp may come in any order."""
     xp, fp = as_tensor(xp), as_tensor(fp)
     x = as_tensor(x, xp)
     if xp.ndim != 1 or fp.shape != xp.shape or not xp.size:
         raise ValueError(f"expected xp and fp to be vectors of one length, got shapes {xp.shape} and {fp.shape}")
+    if period is not None:
+        if period == 0:
+            raise ValueError("period: expected a number other than 0")
+        left, right, period = None, None, abs(period)
+        x, xp = x % period, xp % period
+        order = np.argsort(value(xp), kind="stable")
+        xp, fp = xp[order], fp[order]
+        xp, fp = concatenate([xp[-1:] - period, xp, xp[:1] + period]), concatenate([fp[-1:], fp, fp[:1]])
     before, behind, x = value(x) < value(xp)[0], value(x) > value(xp)[-1], np.clip(x, xp[0], xp[-1])
     i = np.clip(np.searchsorted(value(xp), value(x), side="right") - 1, 0, max(xp.size - 2, 0))
     j = np.minimum(i + 1, xp.size - 1)
@@ -231,14 +243,46 @@ def matrix_transpose(x):
 
 
 @derived(np.cov)
-def cov(x, y=None, rowvar=True, bias=False, ddof=None):
+def cov(x, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=None, *, dtype=None):
     """The covariance matrix of the rows of x (and of y, below them), whose columns are the observations; with `rowvar`
-    False the other way round. Σ / (n - ddof), `ddof` 1 by default and 0 with `bias`; one variable has no axes."""
+    False the other way round. Σ / (n - ddof), `ddof` 1 by default and 0 with `bias`; one variable has no axes.
+
+    fweights say how often an observation was made, aweights how much it counts: Σ w x xᵀ / (Σ w - ddof · Σ w a / Σ w), w = f a
+    """
     variables = [_variables(v, rowvar) for v in (x, y) if v is not None]
     x = concatenate(variables) if len(variables) > 1 else variables[0]
-    centred = x - x.mean(axis=1, keepdims=True)
+    x = x if dtype is None else x.astype(dtype)
     lost = int(not bias) if ddof is None else ddof
-    return np.squeeze(centred @ centred.T / max(x.shape[1] - lost, 0))
+    if fweights is None and aweights is None:
+        centred = x - x.mean(axis=1, keepdims=True)
+        return np.squeeze(centred @ centred.T / max(x.shape[1] - lost, 0))
+    often, much = (_weights(name, w, x) for name, w in (("fweights", fweights), ("aweights", aweights)))
+    if (value(often) % 1).any():
+        raise TypeError("fweights: expected whole numbers, how often each observation was made")
+    w = often * much
+    total = w.sum()
+    left = total - lost * ((w * much).sum() / total if aweights is not None else 1)
+    centred = x - (x * w).sum(axis=1, keepdims=True) / total
+    return np.squeeze((centred * w) @ centred.T / (left if value(left) > 0 else 0.0))
+
+
+def _weights(name, w, x):
+    """One for each column of x."""
+    w = np.ones(x.shape[1]) if w is None else w
+    w = as_tensor(w, x).astype(as_floats(x).dtype)
+    if w.shape != x.shape[1:] or (value(w) < 0).any():
+        raise ValueError(f"{name}: expected {x.shape[1]} numbers of at least 0, got shape {w.shape}")
+    return w
+
+
+@derived(np.corrcoef)
+def corrcoef(x, y=None, rowvar=True, *, dtype=None):
+    """cov with every variable scaled to variance 1"""
+    c = cov(x, y, rowvar, dtype=dtype)
+    if not c.ndim:
+        return c / c
+    deviation = np.sqrt(np.diagonal(c))
+    return np.clip(c / deviation[:, None] / deviation, -1, 1)  # rounding leads beyond
 
 
 def _variables(x, rowvar):

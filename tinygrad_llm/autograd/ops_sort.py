@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .ops_common import as_floats, count_along, derived, errstate, kept_shape, normal_axes, normal_axis, value
+from .ops_common import as_floats, count_along, derived, errstate, in_numpys_order, kept_shape, normal_axes, normal_axis, value
 from .ops_index import take, take_along_axis
 from .ops_shape import as_tensor
 from .tensor import Tensor
@@ -107,44 +107,73 @@ def cummin(x, axis):
 
 #: how far from the lower to the higher neighbour; f is the fraction, k the lower one's place
 _BETWEEN = {
-    "linear": lambda f, k: f,
     "lower": lambda f, k: 0.0 * f,
     "higher": lambda f, k: np.ceil(f),
     "midpoint": lambda f, k: np.where(f > 0, 0.5, 0.0),
     "nearest": lambda f, k: np.where((f > 0.5) | ((f == 0.5) & (k % 2 == 1)), 1.0, 0.0),  # halves to the even place
 }
+#: where q stands among n, counted from 0: n q + a + q (1 - a - b) - 1   Hyndman and Fan 1996, and in between its line
+_PLACED = {
+    "linear": (1, 1), "interpolated_inverted_cdf": (0, 1), "hazen": (0.5, 0.5), "weibull": (0, 0),
+    "median_unbiased": (1 / 3, 1 / 3), "normal_unbiased": (3 / 8, 3 / 8),
+}  # fmt: skip
 
 
 @derived(np.quantile)
 def quantile(x, q, axis=None, keepdims=False, method="linear"):
     """The q-th quantile, q in [0, 1]. An array of q makes a new first axis.
 
-    method: between the two nearest elements "linear", or their "midpoint"; one of them: "lower", "higher", "nearest".
+    method: between the two nearest elements "linear", or their "midpoint"; one of them: "lower", "higher", "nearest"; and NumPy's
+    other ways to say where q stands that have no steps, "hazen", "weibull", "median_unbiased" and more.
     """
-    if method not in _BETWEEN:
-        raise ValueError(f"quantile: method must be one of {list(_BETWEEN)}, got {method!r}")
-    x = as_floats(as_tensor(x))
+    return _quantile(x, q, axis, keepdims, method)
+
+
+def _quantile(x, q, axis, keepdims, method, only_numbers=False):
+    """The quantile of all, or of what is not NaN."""
+    if method not in _BETWEEN and method not in _PLACED:
+        raise ValueError(f"method must be one of {[*_PLACED, *_BETWEEN]}, got {method!r}")
+    x, moving = as_tensor(x), isinstance(q, Tensor) and q.node is not None
+    if method not in ("lower", "higher", "nearest") or x.dtype.kind not in "iu" or moving:
+        x = as_floats(x)
     qs = np.asarray(value(q), np.float64)
     if not np.all((qs >= 0) & (qs <= 1)):  # NaN neither
-        raise ValueError(f"quantile: q must lie in [0, 1], got {q}")
+        raise ValueError(f"q must lie in [0, 1], got {q}")
     axes = normal_axes(axis, x.ndim)
     rows, n = _in_order(x, axes)
+    shape = kept_shape(x.shape, axes) if keepdims else rows.shape[1:]
     if n == 0:
-        raise ValueError(f"quantile: of no elements, in axis {axis} of shape {x.shape}")
-    place = qs * (n - 1)
+        if not only_numbers:
+            raise ValueError(f"of no elements, in axis {axis} of shape {x.shape}")
+        return Tensor(np.full(qs.shape + shape, np.nan, x.dtype))
+    columns = qs.reshape(qs.shape + (1,) * (rows.ndim - 1))
+    if only_numbers:
+        n = np.add.reduce(~np.isnan(value(rows)), axis=0)  # NaN stands last
+    a, b = _PLACED.get(method, (1, 1))
+    place = columns * (n + 1 - a - b) + (a - 1)
+    inside = (place >= 0) & (place <= n - 1)
+    place = np.maximum(np.minimum(place, n - 1), 0)
     below = np.floor(place).astype(np.int64)
-    weight = _BETWEEN[method](place - below, below)
+    weight = place - below if method in _PLACED else _BETWEEN[method](place - below, below)
     below, weight = np.where(weight == 1, below + 1, below), np.where(weight == 1, 0.0, weight)
-    if isinstance(q, Tensor) and q.node is not None:  # the quantile moves with q, too
-        weight = weight + (q - qs) * (n - 1) if method == "linear" else weight + 0 * q
-    weight = weight.astype(x.dtype).reshape(qs.shape + (1,) * (rows.ndim - 1))
-    low, high = take(rows, below, 0), take(rows, np.minimum(below + 1, n - 1), 0)
+    if moving:  # the quantile moves with q, too
+        weight = weight + (q - qs).reshape(columns.shape) * np.where(inside & (method in _PLACED), n + 1 - a - b, 0)
+    weight, above = weight.astype(x.dtype), np.minimum(below + 1, np.maximum(n - 1, 0))
+    low, high = (_at_places(rows, k, qs.shape) for k in (below, above))
     infinite = np.isinf(value(low)) | np.isinf(value(high))
     same = infinite & ((value(weight) == 0) | (value(low) == value(high)))  # 0 · inf and inf - inf are NaN
     with errstate():
         out = low + np.where(same, 0, high - low) * weight
-    out = np.where(np.isnan(value(rows[-1])), rows[-1], out)  # NaN stands last, and makes everything NaN
-    return out.reshape(qs.shape + kept_shape(x.shape, axes)) if keepdims else out
+    if not only_numbers:
+        out = np.where(np.isnan(value(rows[-1])), rows[-1], out)  # NaN stands last, and makes everything NaN
+    return out.reshape(qs.shape + shape)
+
+
+def _at_places(rows, k, leading):
+    """rows (n, ...) at k: the same place of all, k (*leading, 1, ...), or a place for each, k (*leading, ...)."""
+    if k.size == np.prod(leading):
+        return take(rows, k.reshape(leading), 0)
+    return take_along_axis(rows, k.reshape(-1, *rows.shape[1:]), 0).reshape(leading + rows.shape[1:])
 
 
 def _in_order(x, axes):
@@ -157,27 +186,38 @@ def _in_order(x, axes):
 @derived(np.percentile)
 def percentile(x, q, axis=None, keepdims=False, method="linear"):
     """The q-th quantile, q in [0, 100]."""
-    return quantile(x, q / 100 if isinstance(q, Tensor) else np.asarray(q) / 100, axis, keepdims, method)
+    return _quantile(x, _of_hundred(q), axis, keepdims, method)
+
+
+def _of_hundred(q): return q / 100 if isinstance(q, Tensor) else np.asarray(q) / 100
+
+
+@derived(np.nanquantile)
+def nanquantile(x, q, axis=None, keepdims=False, method="linear"):
+    """The q-th quantile of what is not NaN, q in [0, 1]; NaN where nothing is."""
+    return _quantile(x, q, axis, keepdims, method, only_numbers=True)
+
+
+@derived(np.nanpercentile)
+def nanpercentile(x, q, axis=None, keepdims=False, method="linear"):
+    """The q-th quantile of what is not NaN, q in [0, 100]; NaN where nothing is."""
+    return _quantile(x, _of_hundred(q), axis, keepdims, method, only_numbers=True)
 
 
 @derived(np.median)
 def median(x, axis=None, keepdims=False):
-    """The middle element, or the mean of the middle two."""
-    return quantile(x, 0.5, axis, keepdims)
+    """The middle element, or the mean of the middle two; NaN of nothing."""
+    x = as_tensor(x)
+    return _quantile(x, 0.5, axis, keepdims, "linear", only_numbers=count_along(x.shape, axis) == 0)
 
 
 @derived(np.nanmedian)
 def nanmedian(x, axis=None, keepdims=False):
     """The median of what is not NaN; NaN where nothing is."""
-    x = as_floats(as_tensor(x))
-    axes = normal_axes(axis, x.ndim)
-    rows, n = _in_order(x, axes)
-    if n == 0:
-        return Tensor(np.full(kept_shape(x.shape, axes) if keepdims else rows.shape[1:], np.nan, x.dtype))
-    count = np.add.reduce(~np.isnan(value(rows)), axis=0)[None]  # NaN stands last
-    low, high = (take_along_axis(rows, np.maximum(k, 0), 0)[0] for k in ((count - 1) // 2, count // 2))
-    out = (low + high) / 2
-    return out.reshape(kept_shape(x.shape, axes)) if keepdims else out
+    return _quantile(x, 0.5, axis, keepdims, "linear", only_numbers=True)
+
+
+in_numpys_order(np.quantile, np.percentile, np.median, np.nanquantile, np.nanpercentile, np.nanmedian)
 
 
 # -- without a gradient ------------------------------------------------------------------------------------------------
