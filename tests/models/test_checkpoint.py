@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import tinygrad_llm as tg
-from tinygrad_llm.models import tensor_file
+from tinygrad_llm.models import differences, tensor_file
 from tinygrad_llm.models.tensor_file import TensorFile, to_bfloat16, write
 
 SIZES = dict(n_embd=12, n_layer=2, n_head=3, vocab_size=23, n_positions=9)
@@ -220,7 +220,8 @@ def test_questions_on_a_classifier_s_base_have_two_labels(tmp_path):
 
 @pytest.mark.parametrize(("name", "architecture"), [
     ("gpt", "OpenAIGPTForSequenceClassification"), ("gpt2", "GPT2ForSequenceClassification"),
-    ("llama-7b", "LlamaForSequenceClassification"), ("qwen3-0.6b", "Qwen3ForSequenceClassification"),
+    ("gpt2", "GPT2ForTokenClassification"), ("gpt3-125m", "GPT3ForSequenceClassification"),
+    ("llama-7b", "LlamaForTokenClassification"), ("llama-7b", "LlamaForSequenceClassification"), ("qwen3-0.6b", "Qwen3ForSequenceClassification"),
 ])  # fmt: skip
 def test_a_language_model_starts_a_classifier(name, architecture, tmp_path):
     sizes = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=23)
@@ -235,7 +236,7 @@ def test_a_language_model_starts_a_classifier(name, architecture, tmp_path):
     np.testing.assert_array_equal(again(ids).logits.data, model(ids).logits.data)
 
 
-@pytest.mark.parametrize("name", ["gpt", "gpt2", "llama-7b"])
+@pytest.mark.parametrize("name", ["gpt", "gpt2", "gpt3-125m", "llama-7b"])
 def test_a_decoder_classifies_by_its_last_real_token(name):
     sizes = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, vocab_size=23)
     sizes |= {} if "gpt" in name else dict(intermediate_size=9)
@@ -278,6 +279,24 @@ def test_an_untied_t5_without_its_head(tmp_path):
     model.save(tmp_path)
     base = tg.models.load(tmp_path, architecture="T5Model")
     np.testing.assert_array_equal(base.tokens.weight.data, model.tokens.weight.data)
+
+
+def test_the_encoder_of_a_t5_makes_vectors_of_sentences(tmp_path):
+    sizes = dict(d_model=16, vocab_size=20, d_ff=8, d_kv=4, num_layers=2, num_heads=2)
+    whole = tg.models.create("t5-small", rng=np.random.default_rng(0), **sizes).eval()
+    whole.save(tmp_path)
+    model = tg.models.load(tmp_path, architecture="T5EncoderModel").eval()
+    ids, mask = np.array([[5, 6, 7, 0], [8, 9, 10, 11]]), np.array([[1, 1, 1, 0], [1, 1, 1, 1]])
+    np.testing.assert_array_equal(model(ids, mask).last_hidden_state.data, whole.encode(ids, mask).last_hidden_state.data)
+    vectors = model.sentence_embeddings(ids, mask).data
+    np.testing.assert_allclose(vectors[0], model(ids[:1, :3]).last_hidden_state.data[0].mean(axis=0), rtol=1e-5, atol=1e-6)
+    model.save(tmp_path / "encoder")
+    edit(tmp_path / "encoder", is_encoder_decoder=False)  # as transformers writes it
+    np.testing.assert_array_equal(tg.models.load(tmp_path / "encoder").sentence_embeddings(ids, mask).data, vectors)
+    found = differences.facts(str(tmp_path / "encoder"))
+    assert (found["stack"], found["window"], found["layers"]) == ("encoder", "all", "2")
+    with pytest.raises(TypeError, match="T5EncoderModel cannot generate"):
+        model.generate(ids)
 
 
 TWINS = {
@@ -367,7 +386,7 @@ def test_loading_takes_little_more_than_the_weights(tmp_path):
     ({"architectures": ["SwinModel"]}, "unknown architecture 'SwinModel'"),
     ({"architectures": ["MixtralForCausalLM"], "model_type": "mixtral"}, "its model_type 'mixtral' is not supported, only bert"),
     ({"architectures": ["GPT2DoubleHeadsModel"]},
-     "supported are GPT2ForSequenceClassification, GPT2LMHeadModel, GPT2Model; with architecture="),
+     "supported are GPT2ForSequenceClassification, GPT2ForTokenClassification, GPT2LMHeadModel, GPT2Model; with architecture="),
     ({"quantization_config": {"bits": 4}}, "quantization_config: quantized weights are not supported"),
     ({"architectures": ..., "model_type": "swin"}, "unknown model_type 'swin'"),
     ({"architectures": "GPT2LMHeadModel"}, "architectures: expected a list"),

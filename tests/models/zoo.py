@@ -27,10 +27,12 @@ ENCODERS = {
     "Electra": ("Model", "ForMaskedLM", "ForPreTraining", "ForSequenceClassification", "ForTokenClassification",
                 "ForQuestionAnswering"),
 }  # fmt: skip
-DECODERS = ("GPT2Model", "GPT2LMHeadModel", "GPT2ForSequenceClassification", "OpenAIGPTModel", "OpenAIGPTLMHeadModel",
-            "OpenAIGPTForSequenceClassification", "LlamaModel", "LlamaForCausalLM", "LlamaForSequenceClassification",
-            "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "Qwen3ForSequenceClassification")  # fmt: skip
-SEQ2SEQ = ("T5Model", "T5ForConditionalGeneration", "BartModel", "BartForConditionalGeneration", "BartForSequenceClassification")
+DECODERS = ("GPT2Model", "GPT2LMHeadModel", "GPT2ForSequenceClassification", "GPT2ForTokenClassification",
+            "OpenAIGPTModel", "OpenAIGPTLMHeadModel", "OpenAIGPTForSequenceClassification", "LlamaModel", "LlamaForCausalLM", "LlamaForSequenceClassification",
+            "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "Qwen3ForSequenceClassification",
+            "LlamaForTokenClassification", "Qwen2ForTokenClassification")  # fmt: skip
+SEQ2SEQ = ("T5Model", "T5EncoderModel", "T5ForConditionalGeneration", "BartModel", "BartForConditionalGeneration",
+           "BartForSequenceClassification")  # fmt: skip
 ARCHITECTURES = [*(family + head for family, all_heads in ENCODERS.items() for head in all_heads), *DECODERS, *SEQ2SEQ]
 
 NO_DROPOUT = {
@@ -135,6 +137,8 @@ def _decoder(architecture: str, rng: np.random.Generator) -> Case:
     if architecture.endswith("Classification"):
         config |= {"pad_token_id": 0, "num_labels": 3}  # ids that are not padding begin at 4
         inputs["labels"] = rng.integers(0, 3, len(ids))
+        if "Token" in architecture:
+            inputs["labels"] = np.where(mask == 1, rng.integers(0, 3, ids.shape), -100)
     elif not architecture.endswith("Model") or "LMHead" in architecture:
         # the first real token after padding on the left would be predicted from padding, where transformers' own attention
         # implementations disagree (a query that may see nothing)
@@ -170,6 +174,6 @@ def _seq2seq(architecture: str, rng: np.random.Generator) -> Case:
         inputs = {"input_ids": ids, "labels": rng.integers(0, 3, len(ids))}
         ids[ids < 4] = 4
         ids[:, -2] = 2  # the end token, whose state is classified
-    else:
+    elif architecture != "T5EncoderModel":
         inputs["decoder_input_ids"] = target
     return Case(architecture, "T5Config" if architecture.startswith("T5") else "BartConfig", config, inputs)

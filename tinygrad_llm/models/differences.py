@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import nn
 from .registry import families, skeleton_of
-from .stacks import Decoder, Encoder
+from .stacks import Decoder
 
 ROWS = (
     "new", "stack", "positions", "embeddings", "norm", "attention", "window", "feed-forward", "layers", "output matrix",
@@ -23,12 +23,12 @@ def facts(name: str) -> dict[str, str]:
     """{row: what the model has}, for a family, a preset or a checkpoint's folder. Only `new` is prose, from the file's head."""
     model = skeleton_of(representative(name.lower()) if name.lower() in families else name)
     base = model.without_head()
-    stack = base.decoder if hasattr(base, "decoder") else base
+    stack = getattr(base, "decoder", getattr(base, "encoder", base))
     blocks = base.blocks() if hasattr(base, "blocks") else stack.layers
     block = blocks[0]
     return {
         "new": novelty(model),
-        "stack": "encoder and decoder" if base.is_encoder_decoder else "encoder" if isinstance(base, Encoder) else "decoder",
+        "stack": "encoder and decoder" if base.is_encoder_decoder else "decoder" if isinstance(base, Decoder) else "encoder",
         "positions": positions(base, stack),
         "embeddings": embeddings(base, stack),
         "norm": norm(block, getattr(stack, "final_norm", None)),
@@ -105,7 +105,7 @@ def attention(attn: Any) -> str:
 
 def window(base: Any, depth: int) -> str:
     """What a position may see."""
-    if isinstance(base, Encoder):
+    if not base.is_encoder_decoder and not isinstance(base, Decoder):
         return "all"
     sizes = [base.window(i) for i in range(depth)] if isinstance(base, Decoder) else [None]
     if not any(sizes):

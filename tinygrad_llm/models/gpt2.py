@@ -17,7 +17,7 @@ from ..autograd import Tensor
 from ..nn import init
 from .base import Model
 from .config import Config, choice, flag, layers, rate, size, small
-from .heads import LastTokenClassification
+from .heads import LastTokenClassification, TokenClassification
 from .names import Table, stored
 from .registry import Family, register
 from .stacks import CausalLM, Decoder
@@ -140,6 +140,11 @@ class GPT2ForSequenceClassification(LastTokenClassification, _GPT2):
     base_class = GPT2Model
 
 
+class GPT2ForTokenClassification(TokenClassification, _GPT2):
+    base_class, rate = GPT2Model, 0.1
+
+
 register(Family(GPT2Config, PRESETS, {
     "base": GPT2Model, "causal_lm": GPT2LMHeadModel, "sequence_classification": GPT2ForSequenceClassification,
+    "token_classification": GPT2ForTokenClassification,
 }, default="causal_lm"))  # fmt: skip

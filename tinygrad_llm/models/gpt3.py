@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from .. import nn
 from . import gpt2
 from .config import Config, choice, layers, rate, size, small
+from .heads import LastTokenClassification
 from .registry import Family, register
 from .stacks import CausalLM
 
@@ -90,4 +91,10 @@ class GPT3LMHeadModel(CausalLM, _GPT3):
     base_class = GPT3Model
 
 
-register(Family(GPT3Config, PRESETS, {"base": GPT3Model, "causal_lm": GPT3LMHeadModel}, default="causal_lm"))
+class GPT3ForSequenceClassification(LastTokenClassification, _GPT3):
+    base_class = GPT3Model
+
+
+register(Family(GPT3Config, PRESETS, {
+    "base": GPT3Model, "causal_lm": GPT3LMHeadModel, "sequence_classification": GPT3ForSequenceClassification,
+}, default="causal_lm"))  # fmt: skip

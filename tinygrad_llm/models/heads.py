@@ -148,9 +148,11 @@ def at_last(hidden: Tensor, wanted: np.ndarray) -> Tensor:
 class TokenClassification(WithHead):
     """One row of logits per position."""
 
+    rate: ClassVar[float | None] = None  # of the classifier's dropout, where configs do not say it
+
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.drop = nn.Dropout(classifier_rate(config))
+        self.drop = nn.Dropout(classifier_rate(config) if self.rate is None else self.rate)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
 
     def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:

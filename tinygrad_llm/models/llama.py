@@ -18,7 +18,7 @@ import numpy as np
 from .. import nn
 from .base import Model
 from .config import Config, ConfigError, anything, choice, flag, layers, positive, rate, size, small
-from .heads import LastTokenClassification
+from .heads import LastTokenClassification, TokenClassification
 from .names import Table
 from .registry import Family, register
 from .stacks import CausalLM, Decoder
@@ -243,8 +243,14 @@ class LlamaForSequenceClassification(LastTokenClassification, _Llama):
     base_class = LlamaModel
 
 
+class LlamaForTokenClassification(TokenClassification, _Llama):
+    base_class, rate = LlamaModel, 0.1
+    head_names: ClassVar[Table] = {"classifier": "score"}
+
+
 HEADS: dict[str, type[Model]] = {
     "base": LlamaModel, "causal_lm": LlamaForCausalLM, "sequence_classification": LlamaForSequenceClassification,
+    "token_classification": LlamaForTokenClassification,
 }  # fmt: skip
 
 register(

@@ -56,13 +56,11 @@ class Stack(nn.Module):
         return nn.tap("final_norm", self.leave(run_blocks(self.layers, x, lambda i: mask, record, cache, self._recompute, **cross)))
 
 
-class EncoderDecoder(Model):
-    """A base model with both stacks; also the protocol of generation: `encode` once, then call with `encoder_outputs`."""
+class EncoderSide(Model):
+    """Token embeddings and the encoder's stack."""
 
-    is_encoder_decoder = True
     tokens: nn.Embedding
     encoder: Stack
-    decoder: Stack
 
     def embed(self, ids: np.ndarray) -> Tensor:
         """(B, T) -> (B, T, D), on either side; positions come in the stacks."""
@@ -71,9 +69,6 @@ class EncoderDecoder(Model):
     def positions_limit(self) -> int | None:
         """How many positions there are, None for no limit."""
         return None
-
-    def make_cache(self, capacity: int = 256) -> nn.KVCache:
-        return nn.KVCache(len(self.decoder.layers), min(capacity, self.positions_limit() or capacity))
 
     def read(self, ids: Any, embeds: Any, past: int = 0, name: str = "input_ids") -> Tensor:
         """What a stack reads, (B, T, D): `embed` of ids, or what stands for it."""
@@ -91,6 +86,16 @@ class EncoderDecoder(Model):
         record = Record(output_hidden_states, output_attentions)
         x = self.encoder(x, mask, record)
         return ModelOutput(last_hidden_state=x, hidden_states=record.states(x), attentions=record.patterns())
+
+
+class EncoderDecoder(EncoderSide):
+    """A base model with both stacks; also the protocol of generation: `encode` once, then call with `encoder_outputs`."""
+
+    is_encoder_decoder = True
+    decoder: Stack
+
+    def make_cache(self, capacity: int = 256) -> nn.KVCache:
+        return nn.KVCache(len(self.decoder.layers), min(capacity, self.positions_limit() or capacity))
 
     def forward(
         self,

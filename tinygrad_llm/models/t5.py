@@ -15,10 +15,13 @@ from typing import Any, ClassVar
 from .. import nn
 from ..autograd import Tensor
 from ..nn import init
+from .base import Model
 from .config import Config, ConfigError, anything, layers, rate, size, small, token
 from .names import Table
+from .outputs import ModelOutput
 from .registry import Family, register
-from .seq2seq import EncoderDecoder, Seq2SeqLM, Stack
+from .seq2seq import EncoderDecoder, EncoderSide, Seq2SeqLM, Stack
+from .stacks import mean_pool
 
 # -- config and presets ------------------------------------------------------------------------------------------------
 
@@ -51,6 +54,12 @@ class T5Config(Config):
     pad_token_id: Any = token(0)
     eos_token_id: Any = token(1)
     decoder_start_token_id: Any = token(0)
+
+    @classmethod
+    def translate(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """transformers writes of an encoder alone that it is no encoder-decoder."""
+        alone = values.get("architectures") == ["T5EncoderModel"]
+        return {key: value for key, value in values.items() if not (alone and key == "is_encoder_decoder")}
 
     def validate(self) -> None:
         if self.num_decoder_layers is None:
@@ -142,18 +151,8 @@ class T5Stack(Stack):
         return self.drop(self.final_norm(x))
 
 
-class T5Model(EncoderDecoder):
-    """Both stacks on one token embedding."""
-
+class _T5(Model):
     config_class = T5Config
-    tied = dict.fromkeys(("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"), "tokens.weight")
-    unused = (r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight", r"lm_head\.weight")
-
-    def __init__(self, config: T5Config) -> None:
-        super().__init__(config)
-        self.tokens = nn.Embedding(config.vocab_size, config.d_model)
-        self.encoder = T5Stack(config, decoder=False)
-        self.decoder = T5Stack(config, decoder=True)
 
     @property
     def base_names(self) -> Table:  # type: ignore[override]
@@ -181,6 +180,43 @@ class T5Model(EncoderDecoder):
         return init.normal(c.initializer_factor * std[part]) if part in std else super().initialiser(name)
 
 
+class T5Model(_T5, EncoderDecoder):
+    """Both stacks on one token embedding."""
+
+    tied = dict.fromkeys(("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"), "tokens.weight")
+    unused = (r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight", r"lm_head\.weight")
+
+    def __init__(self, config: T5Config) -> None:
+        super().__init__(config)
+        self.tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.encoder = T5Stack(config, decoder=False)
+        self.decoder = T5Stack(config, decoder=True)
+
+
+class T5EncoderModel(_T5, EncoderSide):
+    """The encoder alone, as models that make vectors of sentences have it."""
+
+    tied = {"encoder.embed_tokens.weight": "tokens.weight"}
+    unused = (r"decoder\..*", r"lm_head\.weight")
+
+    def __init__(self, config: T5Config) -> None:
+        super().__init__(config)
+        self.tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.encoder = T5Stack(config, decoder=False)
+
+    def blocks(self) -> list[nn.Module]:
+        """The blocks in the order in which they run."""
+        return self.encoder.layers
+
+    def forward(self, *args: Any, **kwargs: Any) -> ModelOutput:
+        """Hidden states (B, T, D) of ids (B, T): see `encode`."""
+        return self.encode(*args, **kwargs)
+
+    def sentence_embeddings(self, input_ids: Any = None, attention_mask: Any = None, **kwargs: Any) -> Tensor:
+        """One vector per sequence, the mean of the real positions' states: (B, D)"""
+        return mean_pool(self(input_ids, attention_mask, **kwargs).last_hidden_state, attention_mask)
+
+
 # -- heads -------------------------------------------------------------------------------------------------------------
 
 
@@ -200,5 +236,7 @@ class T5ForConditionalGeneration(Seq2SeqLM, T5Model):
         return self.config.d_model**-0.5 if self.config.scale_decoder_outputs else 1.0
 
 
-register(Family(T5Config, PRESETS, {"base": T5Model, "seq2seq_lm": T5ForConditionalGeneration}, default="seq2seq_lm",
-                architectures={"T5WithLMHeadModel": "seq2seq_lm"}))  # fmt: skip
+register(Family(
+    T5Config, PRESETS, {"base": T5Model, "seq2seq_lm": T5ForConditionalGeneration, "encoder": T5EncoderModel}, default="seq2seq_lm",
+    architectures={"T5WithLMHeadModel": "seq2seq_lm"},
+))  # fmt: skip
