@@ -253,7 +253,10 @@ def test_sampling_repeats_with_its_seed_and_streams_what_it_returns():
     assert not np.array_equal(first, generate(model, ids, rng=np.random.default_rng(4), **options))
 
 
-@pytest.mark.parametrize("options", [{"temperature": 1e-6}, {"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}])
+@pytest.mark.parametrize("options", [
+    {"temperature": 1e-6}, {"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}, {"epsilon_cutoff": 0.999}, {"eta_cutoff": 0.999, "top_k": 1},
+    {"top_k": 1, "renormalize_logits": True},
+])  # fmt: skip
 def test_a_draw_among_the_best_alone_is_greedy(options):
     model, ids = decoder(), prompts(1)
     drawn = generate(model, ids, max_new_tokens=8, do_sample=True, rng=np.random.default_rng(3), **options)
@@ -430,6 +433,28 @@ def test_lengths_words_and_ngrams_follow_the_checkpoint(tmp_path):
     assert generate(model, ids, max_new_tokens=1, min_new_tokens=0, min_length=0)[0, 5] not in ids
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+def test_what_stands_in_the_prompt_may_be_barred_or_favoured(beams):
+    for model, ids in ((decoder(), prompts(1)), (seq2seq(), prompts(3))):
+        options = {"max_new_tokens": 6, "num_beams": beams}
+        barred, favoured = (generate(model, ids, **options, **more)[:, -6:] for more in (
+            {"encoder_no_repeat_ngram_size": 1}, {"encoder_repetition_penalty": 50.0}))  # fmt: skip
+        for source, without, within in zip(ids.tolist(), barred.tolist(), favoured.tolist()):
+            assert not set(without) & set(source) and set(within) <= {*source, PAD, EOS}
+
+
+def test_a_length_with_the_prompt_a_barred_beginning_and_an_end_that_draws_near():
+    model, ids = decoder(eos_token_id=None), prompts(1, rows=1)
+    free = generate(model, ids, max_new_tokens=8)
+    assert np.array_equal(generate(model, ids, max_length=13), free)
+    first, eos = int(free[0, 5]), next(t for t in range(V) if t not in free)
+    assert generate(model, ids, max_new_tokens=8, begin_suppress_tokens=[first])[0, 5] != first
+    drawn = generate(model, ids, max_new_tokens=20, eos_token_id=eos, exponential_decay_length_penalty=(3, 50.0))
+    assert np.array_equal(drawn[0, :9], free[0, :9]) and 9 < drawn.shape[1] < 13 and drawn[0, -1] == eos
+    with pytest.raises(ValueError, match="max_length 13 and max_new_tokens 8 both"):
+        generate(model, ids, max_length=13, max_new_tokens=8)
+
+
 def test_no_new_tokens_at_least_takes_back_a_least_length(tmp_path):
     plain, ids = decoder(), prompts(1, rows=1)
     first = int(generate(plain, ids, max_new_tokens=1)[0, 5])
@@ -439,16 +464,16 @@ def test_no_new_tokens_at_least_takes_back_a_least_length(tmp_path):
 
 
 def test_what_a_checkpoint_asks_for_in_vain_is_said(tmp_path):
-    model = told(tmp_path, decoder(), num_beams=2, length_penalty=2.0, typical_p=0.5, sequence_bias=[[[3], 1.0]], do_sample=True)
+    model = told(tmp_path, decoder(), num_beams=2, length_penalty=2.0, top_h=0.5, sequence_bias=[[[3], 1.0]], do_sample=True)
     with pytest.warns(UserWarning) as seen:
         generate(model, prompts(0), max_new_tokens=1)
     assert [str(w.message).split(":")[0] for w in seen] == [
         "the checkpoint asks for num_beams = 2", "the checkpoint asks for sequence_bias = [[[3], 1.0]]"]  # fmt: skip
-    model.generation_config = {"num_beams": 2, "temperature": 0.3, "typical_p": 0.5, "no_repeat_ngram_size": 0, "top_k": 50}
+    model.generation_config = {"num_beams": 2, "temperature": 0.3, "top_h": 0.5, "no_repeat_ngram_size": 0, "top_k": 50}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         generate(model, prompts(0), max_new_tokens=1, num_beams=3)
-    with pytest.warns(UserWarning, match=r"typical_p = 0.5: generate cannot"):
+    with pytest.warns(UserWarning, match=r"top_h = 0.5: generate cannot"):
         generate(model, prompts(0), max_new_tokens=1, num_beams=3, do_sample=True)
 
 
@@ -494,6 +519,11 @@ def test_fill_mask():
         ({"num_return_sequences": 3, "num_beams": 2}, "num_return_sequences: expected at most num_beams = 2"),
         ({"num_return_sequences": 0, "do_sample": True}, "num_return_sequences: expected a whole number"),
         ({"top_k": 2.5, "do_sample": True}, "top_k: expected a whole number"),
+        ({"max_length": 5}, "max_length: expected a whole number above 5"),
+        ({"typical_p": 0.0}, "typical_p: expected a number in"),
+        ({"epsilon_cutoff": 1.0}, "epsilon_cutoff: expected a number in"),
+        ({"encoder_repetition_penalty": -1.0}, "encoder_repetition_penalty: expected a number above 0"),
+        ({"exponential_decay_length_penalty": (3,)}, "exponential_decay_length_penalty: expected"),
     ],
 )
 def test_bad_choices(options, message):

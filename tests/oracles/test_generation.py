@@ -101,6 +101,24 @@ def test_an_own_processor_acts_after_the_penalties(pair, options):
         compare(pair, *left_padded(seed), max_new_tokens=10, do_sample=False, logits_processor=[lower], **options)
 
 
+MORE = [
+    {"encoder_repetition_penalty": 1.5}, {"encoder_repetition_penalty": 0.7, "repetition_penalty": 1.3}, {"encoder_no_repeat_ngram_size": 1},
+    {"encoder_no_repeat_ngram_size": 2, "no_repeat_ngram_size": 3}, {"begin_suppress_tokens": [*range(8, 30)]},
+    {"begin_suppress_tokens": [*range(8, 30)], "forced_bos_token_id": 11}, {"exponential_decay_length_penalty": (2, 1.6)},
+    {"renormalize_logits": True, "repetition_penalty": 1.5},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("options", MORE)
+def test_what_favours_bars_and_ends(pair, options, beams):
+    ours, _ = pair
+    for seed in range(4):
+        compare(pair, *left_padded(seed), max_new_tokens=10, do_sample=False, num_beams=beams, **options)
+    length = 1 if ours.is_encoder_decoder else 6
+    compare(pair, *left_padded(5), max_length=length + 7, do_sample=False, num_beams=beams, **options)
+
+
 SAID = {"eos_token_id": [EOS, 9], "no_repeat_ngram_size": 2, "min_length": 9, "bad_words_ids": [[11], [12, 13], [14, 15, 16]],
         "suppress_tokens": [20, 21], "forced_bos_token_id": 10, "forced_eos_token_id": 9, "pad_token_id": PAD,
         "decoder_start_token_id": 6, "early_stopping": True}  # fmt: skip
@@ -160,6 +178,9 @@ def test_filters(seed):
         *[(filters.top_k(scores, k), theirs.TopKLogitsWarper(k)) for k in (1, 7, 100)],
         *[(filters.min_p(scores, p), theirs.MinPLogitsWarper(p)) for p in (0.0, 0.1, 1.0)],
     ]
+    cases += [(filters.cutoff(scores, x), theirs.EpsilonLogitsWarper(x)) for x in (1e-4, 0.03, 0.9)]
+    cases += [(filters.cutoff(scores, x, by_entropy=True), theirs.EtaLogitsWarper(x)) for x in (1e-4, 0.03, 0.9)]
+    cases += [(filters.typical_p(scores, p), theirs.TypicalLogitsWarper(p)) for p in (0.1, 0.5, 0.9, 0.999)]
     for ours, processor in cases:
         np.testing.assert_array_equal(ours, processor(past, tensor).numpy())
     distinct = scores[2:]  # which of two tied tokens top-p drops depends on the sort

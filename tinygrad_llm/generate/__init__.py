@@ -33,9 +33,12 @@ def generate(model, input_ids, attention_mask=None, max_new_tokens=20, do_sample
     for what may not come, applied before temperature and what follows it; stop_strings with tokenizer;
     prompt_lookup_num_tokens=n: greedy decoding of one sequence that guesses n tokens at a time from earlier text; the same
     tokens, in fewer runs of the model; num_return_sequences=n: n drawn continuations of each prompt, or its n best beams, one
-    below the other, (B · n, ...). And what a checkpoint's generation_config.json (without one: config.json) decides unless it
-    is given here: pad_token_id, decoder_start_token_id, forced_bos_token_id, forced_eos_token_id, no_repeat_ngram_size,
-    bad_words_ids, min_length, min_new_tokens, suppress_tokens, early_stopping.
+    below the other, (B · n, ...); max_length, with the prompt or the decoder's first ids, in place of max_new_tokens. And what a
+    checkpoint's generation_config.json (without one: config.json) decides unless it is given here: pad_token_id,
+    decoder_start_token_id, forced_bos_token_id, forced_eos_token_id, no_repeat_ngram_size, bad_words_ids, min_length,
+    min_new_tokens, suppress_tokens, begin_suppress_tokens, early_stopping, encoder_repetition_penalty and
+    encoder_no_repeat_ngram_size (of what the encoder reads, or the prompt), exponential_decay_length_penalty (start, factor),
+    renormalize_logits; and for do_sample typical_p, epsilon_cutoff, eta_cutoff.
     """
     if not model.can_generate:
         raise TypeError(f"{type(model).__name__} cannot generate: that takes a decoder with a language model's head")
@@ -43,9 +46,10 @@ def generate(model, input_ids, attention_mask=None, max_new_tokens=20, do_sample
     said = told(model)
     chosen = followed(said) | more | ({} if eos_token_id is None else {"eos_token_id": eos_token_id})
     out = decoder_ids(model, chosen, ids)
+    max_new_tokens = new_tokens(chosen, out.shape[1], max_new_tokens)
     settings = make_settings(chosen, out.shape[1], max_new_tokens=max_new_tokens, do_sample=do_sample, temperature=temperature,
                              top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty, num_beams=num_beams,
-                             length_penalty=length_penalty, stream=stream)
+                             length_penalty=length_penalty, stream=stream, source=ids)
     if settings.prompt_lookup_num_tokens is not None and len(ids) > 1:
         raise ValueError(f"prompt_lookup_num_tokens: expected one prompt, got {len(ids)}; call generate for each of them")
     mask = prompt_mask(ids, attention_mask, model, settings)
@@ -67,6 +71,18 @@ def search(settings: Settings):
     return sample if settings.num_beams == 1 else beam_search
 
 
+def new_tokens(chosen: dict, length: int, max_new_tokens: int) -> int:
+    """max_new_tokens or, where max_length is given, what that leaves after `length`."""
+    total = chosen.pop("max_length", None)
+    if total is None:
+        return max_new_tokens
+    if max_new_tokens != Settings.max_new_tokens:
+        raise ValueError(f"max_length {total} and max_new_tokens {max_new_tokens} both say how long the text may be; give one")
+    if not isinstance(total, int | np.integer) or total <= length:
+        raise ValueError(f"max_length: expected a whole number above {length}, the length of what there is already, got {total!r}")
+    return int(total) - length
+
+
 def make_settings(chosen: dict, length: int, **named) -> Settings:
     """Settings for prompts of this length, from the named arguments and what was chosen besides."""
     chosen = {name: value for name, value in chosen.items() if name not in ("bos_token_id", "decoder_start_token_id")}
@@ -75,7 +91,7 @@ def make_settings(chosen: dict, length: int, **named) -> Settings:
     known = {*FOLLOWED, "num_return_sequences", "prompt_lookup_num_tokens", "tokenizer"}
     unknown = sorted(set(chosen) - known)
     if unknown:
-        names = ", ".join(sorted({*known, *ROLES, "decoder_input_ids", "logits_processor", "stop_strings"}))
+        names = ", ".join(sorted({*known, *ROLES, "decoder_input_ids", "logits_processor", "max_length", "stop_strings"}))
         raise TypeError(f"generate: unknown argument {unknown[0]!r}; besides the named ones it takes {names}")
     for name, value in (("eos_token_id", eos), ("pad_token_id", pad)):
         if value is not None and np.size(value) and np.asarray(value).dtype.kind not in "iu":
@@ -84,7 +100,7 @@ def make_settings(chosen: dict, length: int, **named) -> Settings:
     if least is not None:  # it replaces min_length, and 0 takes back what the checkpoint says
         chosen["min_length"] = length + least
     return Settings(eos=eos, pad=int(pad if pad is not None else eos[0] if eos else 0), padding_id=None if pad in eos else pad,
-                    stop_strings=(stops,) if isinstance(stops, str) else tuple(stops or ()),
+                    begin=length, stop_strings=(stops,) if isinstance(stops, str) else tuple(stops or ()),
                     logits_processor=(own,) if callable(own) else tuple(own or ()), **chosen, **named)
 
 

@@ -9,17 +9,17 @@ from .settings import Settings
 
 ROLES = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
 FOLLOWED = ("forced_bos_token_id", "forced_eos_token_id", "no_repeat_ngram_size", "bad_words_ids", "min_length", "min_new_tokens",
-            "suppress_tokens", "early_stopping")  # fmt: skip
+            "suppress_tokens", "early_stopping", "begin_suppress_tokens", "encoder_repetition_penalty",
+            "encoder_no_repeat_ngram_size", "exponential_decay_length_penalty", "renormalize_logits", "typical_p", "epsilon_cutoff",
+            "eta_cutoff")  # fmt: skip
 #: generate's named arguments that decide greedy and beam output
 NAMED = ("num_beams", "num_return_sequences", "repetition_penalty", "length_penalty")
 #: what would change the tokens and is not there -> the value, besides None, with which it does nothing
 MISSING = {
-    "begin_suppress_tokens": [], "diversity_penalty": 0, "encoder_no_repeat_ngram_size": 0, "encoder_repetition_penalty": 1,
-    "exponential_decay_length_penalty": [], "guidance_scale": 1, "num_beam_groups": 1,
-    "penalty_alpha": 0, "renormalize_logits": False, "sequence_bias": [], "stop_strings": [], "token_healing": False,
-    "watermarking_config": {},
+    "diversity_penalty": 0, "guidance_scale": 1, "num_beam_groups": 1, "penalty_alpha": 0, "sequence_bias": [], "stop_strings": [],
+    "token_healing": False, "watermarking_config": {},
 }  # fmt: skip
-MISSING_SAMPLED = {"epsilon_cutoff": 0, "eta_cutoff": 0, "top_h": 1, "typical_p": 1}  # with do_sample only
+MISSING_SAMPLED = {"top_h": 1}  # with do_sample only
 
 
 def told(model) -> dict:

@@ -1,7 +1,7 @@
 """What is done to the scores of the next token before one is chosen. Scores (B, V) in, scores (B, V) out.
 
-The order and the arithmetic (float32) are those of `transformers`: repetition penalty, what may not come, what must come,
-the caller's own processors, then temperature, top-k, top-p, min-p. A filtered token has score -inf.
+The order and the arithmetic (float32) are those of `transformers`: repetition penalties, what may not come, what must come,
+the caller's own processors, then temperature, top-k, top-p, min-p, typical-p and cutoffs. A filtered token has score -inf.
 """
 
 import numpy as np
@@ -21,12 +21,12 @@ def repetition_penalty(scores, ids, penalty: float, skip=None):
     return np.where(seen, np.where(scores < 0, scores * penalty, scores / penalty), scores)
 
 
-def no_repeated_ngram(scores, ids, n: int):
-    """Bars each token that would end n tokens which ids (B, T) hold already. Paulus et al. 2017"""
-    B, T = ids.shape
-    if n > T:
+def no_repeated_ngram(scores, ids, n: int, source=None):
+    """Bars each token that would end n tokens which ids (B, T), or another text's ids (B, S), hold already. Paulus et al. 2017"""
+    source, T = ids if source is None else source, ids.shape[1]
+    if n > source.shape[1] or n > T + 1:
         return scores
-    ngrams = np.lib.stride_tricks.sliding_window_view(ids, n, axis=1)  # (B, T - n + 1, n)
+    ngrams = np.lib.stride_tricks.sliding_window_view(source, n, axis=1)  # (B, S - n + 1, n)
     rows, places = np.nonzero((ngrams[..., :-1] == ids[:, None, T - n + 1 :]).all(axis=-1))
     scores = scores.copy()
     scores[rows, ngrams[rows, places, -1]] = -np.inf
@@ -46,6 +46,15 @@ def without(scores, tokens):
     """Bars these tokens; those outside the vocabulary never come anyway."""
     scores = scores.copy()
     scores[:, [token for token in tokens if 0 <= token < scores.shape[1]]] = -np.inf
+    return scores
+
+
+def drawn_to_the_end(scores, eos, factor: float):
+    """Scores s of the end tokens grow to s + |s| (factor - 1)."""
+    scores, ends = scores.copy(), list(eos)
+    with np.errstate(invalid="ignore"):
+        more = np.abs(scores[:, ends]) * np.float32(factor - 1)
+    scores[:, ends] += np.where(np.isfinite(scores[:, ends]), more, 0)
     return scores
 
 
@@ -94,6 +103,35 @@ def min_p(scores, p: float):
     best = probabilities.max(axis=-1, keepdims=True)
     keep = (probabilities >= np.float32(p) * best) | (probabilities == best)
     return np.where(keep, scores, -np.inf).astype(scores.dtype, copy=False)
+
+
+def typical_p(scores, p: float):
+    """Keeps the tokens whose surprise is nearest to the expected one, as many as sum to probability p. Meister et al. 2022"""
+    log_p = log_softmax(scores)
+    with np.errstate(invalid="ignore"):
+        expected = -np.nansum(log_p * np.exp(log_p), axis=-1, keepdims=True)
+    off = np.abs(-log_p - expected)
+    order = np.argsort(off, axis=-1, kind="stable")
+    cumulative = np.cumsum(softmax(np.take_along_axis(scores, order, axis=1)), axis=-1, dtype=np.float32)
+    last = np.minimum((cumulative < np.float32(p)).sum(axis=-1, keepdims=True), scores.shape[-1] - 1)
+    farthest = np.take_along_axis(off, np.take_along_axis(order, last, axis=1), axis=1)
+    return np.where(off > farthest, -np.inf, scores).astype(scores.dtype, copy=False)
+
+
+def cutoff(scores, least: float, by_entropy: bool = False):
+    """Keeps tokens of probability `least` and more, `by_entropy` of min(least, √least · exp(-entropy)). Hewitt et al. 2022"""
+    probabilities, limit = softmax(scores), np.float32(least)
+    if by_entropy:
+        log_p = np.maximum(log_softmax(scores), np.finfo(scores.dtype).min)
+        limit = np.minimum(limit, np.sqrt(limit) * np.exp((log_p * probabilities).sum(axis=-1, keepdims=True)))
+    keep = (probabilities >= limit) | (scores == scores.max(axis=-1, keepdims=True))
+    return np.where(keep, scores, -np.inf).astype(scores.dtype, copy=False)
+
+
+def log_softmax(scores):
+    """In the dtype of the scores, -inf allowed."""
+    shifted = scores - scores.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
 def softmax(scores):

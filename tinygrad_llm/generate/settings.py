@@ -36,6 +36,16 @@ class Settings:
     bad_words_ids: list[list[int]] | None = None
     min_length: int | None = None
     suppress_tokens: list[int] | None = None
+    begin_suppress_tokens: list[int] | None = None
+    encoder_repetition_penalty: float = 1.0
+    encoder_no_repeat_ngram_size: int | None = None
+    exponential_decay_length_penalty: tuple[int, float] | None = None
+    typical_p: float | None = None
+    epsilon_cutoff: float | None = None
+    eta_cutoff: float | None = None
+    renormalize_logits: bool = False
+    begin: int = 1  # how many ids there are before the first new one
+    source: np.ndarray | None = None  # (B, S) what the encoder reads, or a decoder's prompt
     logits_processor: tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], ...] = ()
     prompt_lookup_num_tokens: int | None = None
     stop_strings: tuple[str, ...] = ()
@@ -49,6 +59,7 @@ class Settings:
 
         for name, least, or_none in (("max_new_tokens", 1, ""), ("num_beams", 1, ""), ("num_return_sequences", 1, ""),
                                      ("top_k", 1, ", or None"), ("no_repeat_ngram_size", 0, ", or None"),
+                                     ("encoder_no_repeat_ngram_size", 0, ", or None"),
                                      ("min_length", 0, ", or None")):  # fmt: skip
             value = getattr(self, name)
             whole = isinstance(value, int | np.integer) and value >= least
@@ -61,7 +72,13 @@ class Settings:
         need(self.temperature > 0, "temperature", "a number above 0 (for the most probable token: do_sample=False)")
         need(self.top_p is None or 0 < self.top_p <= 1, "top_p", "a number in (0, 1] or None")
         need(self.min_p is None or 0 <= self.min_p <= 1, "min_p", "a number in [0, 1] or None")
-        need(self.repetition_penalty > 0, "repetition_penalty", "a number above 0")
+        need(self.typical_p is None or 0 < self.typical_p <= 1, "typical_p", "a number in (0, 1] or None")
+        for name in ("epsilon_cutoff", "eta_cutoff"):
+            need(0 <= (getattr(self, name) or 0) < 1, name, "a number in [0, 1) or None")
+        for name in ("repetition_penalty", "encoder_repetition_penalty"):
+            need(getattr(self, name) > 0, name, "a number above 0")
+        need(len(self.exponential_decay_length_penalty or (0, 1)) == 2, "exponential_decay_length_penalty",
+             "(how many new tokens come before it, the factor with each further one)")  # fmt: skip
         reach = abs(self.length_penalty) * math.log(self.max_new_tokens)
         need(reach < LARGEST_LOG, "length_penalty", f"a p so that {self.max_new_tokens}^p is neither 0 nor infinite")
         for name, place in (("forced_bos_token_id", "first"), ("forced_eos_token_id", "last")):
@@ -91,10 +108,15 @@ class Settings:
 
         ids (B, T) is what came before, the first padding[b] of them none of the text; last: there is room for one more.
         """
+        prompts = lambda: np.repeat(self.source, len(scores) // len(self.source), axis=0)
+        if self.encoder_repetition_penalty != 1.0:  # in favour of what the prompt has
+            scores = filters.repetition_penalty(scores, prompts(), 1 / self.encoder_repetition_penalty)
         if self.repetition_penalty != 1.0:
             scores = filters.repetition_penalty(scores, ids, self.repetition_penalty, padding)
         if self.no_repeat_ngram_size:
             scores = filters.no_repeated_ngram(scores, ids, self.no_repeat_ngram_size)
+        if self.encoder_no_repeat_ngram_size:
+            scores = filters.no_repeated_ngram(scores, ids, self.encoder_no_repeat_ngram_size, prompts())
         if self.bad_words_ids:
             ends = [[end] for end in self.eos]  # as in transformers, the end of a text is no bad word
             scores = filters.no_bad_words(scores, ids, [word for word in self.bad_words_ids if word not in ends])
@@ -104,12 +126,21 @@ class Settings:
             scores = filters.only(scores, self.forced_bos_token_id)
         if self.forced_eos_token_id is not None and last:
             scores = filters.only(scores, self.forced_eos_token_id)
+        if self.exponential_decay_length_penalty:
+            start, factor = self.exponential_decay_length_penalty
+            beyond = ids.shape[1] - self.begin - start
+            scores = filters.drawn_to_the_end(scores, self.eos, factor**beyond) if beyond > 0 else scores
         if self.suppress_tokens:
             scores = filters.without(scores, self.suppress_tokens)
+        if self.begin_suppress_tokens and ids.shape[1] == self.begin + (self.begin == 1 and self.forced_bos_token_id is not None):
+            scores = filters.without(scores, self.begin_suppress_tokens)
         for processor in self.logits_processor:
             scores = filters.processed(scores, ids, processor)
-        if not self.do_sample:
-            return scores
+        scores = self.sifted(scores) if self.do_sample else scores
+        return filters.log_softmax(scores) if self.renormalize_logits else scores
+
+    def sifted(self, scores: np.ndarray) -> np.ndarray:
+        """The scores (B, V) of the tokens among which is drawn."""
         if self.temperature != 1.0:
             scores = filters.temperature(scores, self.temperature)
         if self.top_k is not None:
@@ -118,6 +149,12 @@ class Settings:
             scores = filters.top_p(scores, self.top_p)
         if self.min_p is not None:
             scores = filters.min_p(scores, self.min_p)
+        if self.typical_p is not None and self.typical_p < 1.0:
+            scores = filters.typical_p(scores, self.typical_p)
+        if self.epsilon_cutoff:
+            scores = filters.cutoff(scores, self.epsilon_cutoff)
+        if self.eta_cutoff:
+            scores = filters.cutoff(scores, self.eta_cutoff, by_entropy=True)
         return scores
 
     def ended(self, ids: np.ndarray) -> np.ndarray:
