@@ -25,13 +25,14 @@ def give_gradients(params, rng):
         p.grad = tg.Tensor(rng.normal(size=p.shape).astype(p.dtype))
 
 
-def adam_by_hand(p, g, state, lr, betas, eps, decay, decoupled):
+def adam_by_hand(p, g, state, lr, betas, eps, decay, decoupled, amsgrad=False):
     state["t"] += 1
     if not decoupled:
         g = g + decay * p
     state["m"] = betas[0] * state["m"] + (1 - betas[0]) * g
     state["v"] = betas[1] * state["v"] + (1 - betas[1]) * g * g
-    m, v = state["m"] / (1 - betas[0] ** state["t"]), state["v"] / (1 - betas[1] ** state["t"])
+    state["largest"] = np.maximum(state.get("largest", 0), state["v"])
+    m, v = state["m"] / (1 - betas[0] ** state["t"]), state["largest" if amsgrad else "v"] / (1 - betas[1] ** state["t"])
     if decoupled:
         p = p * (1 - lr * decay)
     return p - lr * m / (np.sqrt(v) + eps)
@@ -39,31 +40,34 @@ def adam_by_hand(p, g, state, lr, betas, eps, decay, decoupled):
 
 @pytest.mark.parametrize("kind", [optim.Adam, optim.AdamW])
 @pytest.mark.parametrize("decay", [0.0, 0.1])
-def test_adam_is_the_papers(kind, decay):
+@pytest.mark.parametrize(("amsgrad", "maximize"), [(False, False), (True, False), (True, True), (False, True)])
+def test_adam_is_the_papers(kind, decay, amsgrad, maximize):
     params, rng = parameters(), np.random.default_rng(1)
     expected = [p.data.copy() for p in params]
     states = [{"t": 0, "m": 0.0, "v": 0.0} for _ in params]
-    optimizer = kind(params, lr=0.01, betas=(0.8, 0.95), eps=1e-7, weight_decay=decay)
-    for _ in range(5):
+    optimizer = kind(params, lr=0.01, betas=(0.8, 0.95), eps=1e-7, weight_decay=decay, amsgrad=amsgrad, maximize=maximize)
+    for step in range(5):
         give_gradients(params, rng)
+        for p in params:
+            p.grad.data[...] *= 3.0 ** -step  # so that the largest v is no longer the last
         for i, p in enumerate(params):
-            expected[i] = adam_by_hand(expected[i], p.grad.data, states[i], 0.01, (0.8, 0.95), 1e-7, decay,
-                                       kind is optim.AdamW)  # fmt: skip
+            g = -p.grad.data if maximize else p.grad.data
+            expected[i] = adam_by_hand(expected[i], g, states[i], 0.01, (0.8, 0.95), 1e-7, decay, kind is optim.AdamW, amsgrad)
         optimizer.step()
     for p, e in zip(params, expected):
         np.testing.assert_allclose(p.data, e, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("nesterov", [False, True])
-def test_sgd_is_pytorchs_formula(nesterov):
+@pytest.mark.parametrize(("nesterov", "dampening", "maximize"), [(False, 0, False), (True, 0, False), (False, 0.3, False), (False, 0, True)])
+def test_sgd_is_pytorchs_formula(nesterov, dampening, maximize):
     params, rng = parameters(), np.random.default_rng(1)
     expected, u = [p.data.copy() for p in params], [0.0] * len(params)
-    optimizer = optim.SGD(params, lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=nesterov)
-    for _ in range(4):
+    optimizer = optim.SGD(params, 0.1, 0.9, 0.01, nesterov, dampening=dampening, maximize=maximize)
+    for step in range(4):
         give_gradients(params, rng)
         for i, p in enumerate(params):
-            g = p.grad.data + 0.01 * expected[i]
-            u[i] = 0.9 * u[i] + g
+            g = (-p.grad.data if maximize else p.grad.data) + 0.01 * expected[i]
+            u[i] = 0.9 * u[i] + (1 - dampening if step else 1) * g
             expected[i] = expected[i] - 0.1 * (g + 0.9 * u[i] if nesterov else u[i])
         optimizer.step()
     for p, e in zip(params, expected):
@@ -252,9 +256,13 @@ def test_bad_options():
         optim.AdamW([])
     with pytest.raises(ValueError, match="nesterov"):
         optim.SGD([a], nesterov=True)
+    with pytest.raises(ValueError, match="nesterov"):
+        optim.SGD([a], momentum=0.9, nesterov=True, dampening=0.1)
+    with pytest.raises(ValueError, match="'largest' is missing"):
+        optim.Adam([a], amsgrad=True).load_state_dict(optim.Adam([a]).state_dict())
 
 
-@pytest.mark.parametrize("kind", [optim.AdamW, lambda p: optim.SGD(p, momentum=0.9)])
+@pytest.mark.parametrize("kind", [optim.AdamW, lambda p: optim.Adam(p, amsgrad=True), lambda p: optim.SGD(p, momentum=0.9)])
 def test_state_comes_back_bit_for_bit(kind):
     params, twins = parameters(np.float32), parameters(np.float32)
     first, second = kind(params), kind(twins)

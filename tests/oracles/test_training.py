@@ -86,8 +86,11 @@ def test_the_loss_curve_follows_pytorch(family, tmp_path):
     assert np.abs(ours - theirs).max() < 1e-3, f"step {worst + 1}: ours {ours[worst]}, PyTorch {theirs[worst]}"
 
 
-@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW"])
-def test_optimizers_step_as_pytorchs(kind):
+@pytest.mark.parametrize(("kind", "more"), [
+    *((kind, {}) for kind in ("SGD", "Adam", "AdamW")), *((kind, {"maximize": True}) for kind in ("SGD", "Adam", "AdamW")),
+    ("SGD", {"nesterov": False, "dampening": 0.3}), ("Adam", {"amsgrad": True}), ("AdamW", {"amsgrad": True, "maximize": True}),
+])  # fmt: skip
+def test_optimizers_step_as_pytorchs(kind, more):
     """Ten steps in float64 on random gradients, with every option in use."""
     import tinygrad_llm as tg
 
@@ -95,6 +98,7 @@ def test_optimizers_step_as_pytorchs(kind):
     start = [rng.normal(size=s) for s in ((3, 4), (5,), (2, 3, 2))]
     options = {"lr": 0.03, "weight_decay": 0.1}
     options |= {"momentum": 0.9, "nesterov": True} if kind == "SGD" else {"betas": (0.8, 0.97), "eps": 1e-6}
+    options |= more
     mine = [tg.Tensor(a.copy(), requires_grad=True) for a in start]
     yours = [torch.tensor(a.copy(), requires_grad=True) for a in start]
     a, b = getattr(optim, kind)(mine, **options), getattr(torch.optim, kind)(yours, **options)

@@ -103,13 +103,14 @@ class Optimizer:
     def apply(self, collected: list, grad_scale: float) -> None:
         remaining = iter(collected)
         for group, stores in zip(self.param_groups, self.storage):
+            scale = -grad_scale if group.get("maximize") else grad_scale
             for store, gradients in zip(stores, remaining):
                 if gradients is None:
-                    self.step_apart(store, group, grad_scale)
+                    self.step_apart(store, group, scale)
                 else:
                     store.steps = [store.steps[0] + 1] * len(store.steps)
                     state = [store.flat.slices(store.state[name]) for name in self.buffers]
-                    self.update(store.flat.slices(store.flat.data), gradients, state, group, store.steps[0], grad_scale)
+                    self.update(store.flat.slices(store.flat.data), gradients, state, group, store.steps[0], scale)
                 mark_written(store.flat.data)
 
     def step_apart(self, store, group, grad_scale) -> None:
