@@ -58,7 +58,8 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = F
 @implements(np.full_like)
 def full_like(x: Any, fill_value: Any, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None) -> Tensor:
     """All `fill_value`, in x's shape and dtype, or in `shape`."""
-    return Tensor(np.full_like(Tensor(x)._data, Tensor(fill_value)._data, dtype, order, subok, shape))
+    fill_value = fill_value._data if isinstance(fill_value, Tensor) else fill_value
+    return Tensor(np.full_like(Tensor(x)._data, fill_value, dtype, order, subok, shape))
 
 
 @implements(np.empty_like)

@@ -7,6 +7,7 @@ import numpy as np
 from .op import op
 from .ops_common import derived, normal_axis, value
 from .ops_shape import as_tensor, atleast_1d, atleast_2d, atleast_3d, broadcast_to, expand_dims, ravel, reshape, squeeze
+from .tensor import Tensor
 
 
 @op(name="concatenate")
@@ -97,13 +98,14 @@ def block(arrays):
     leaves = list(_leaves(arrays))
     if len({depth for depth, _ in leaves}) != 1:
         raise ValueError(f"expected arrays in lists of one depth, got them at depths {sorted({depth for depth, _ in leaves})}")
-    depth = leaves[0][0]
-    ndim = max(depth, *(as_tensor(leaf).ndim for _, leaf in leaves))
+    depth, kinds = leaves[0][0], [leaf.dtype for _, leaf in leaves if isinstance(leaf, np.ndarray | Tensor)]
+    beside = np.empty(0, np.result_type(*kinds)) if kinds else None
+    ndim = max(depth, *(np.ndim(value(leaf)) for _, leaf in leaves))
 
     def joined(part, axis):
         if isinstance(part, list):
             return _concatenate(*(joined(p, axis + 1) for p in part), axis=axis)
-        part = as_tensor(part)
+        part = as_tensor(part, beside)
         return reshape(part, shape=(1,) * (ndim - part.ndim) + part.shape)
 
     return joined(arrays, -depth)
