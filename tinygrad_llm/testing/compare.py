@@ -82,11 +82,15 @@ def _beside_alike(problem: Problem, tolerance: Tolerance, fast: bool) -> None:
 def _is_alike(x: np.ndarray) -> bool:
     """One finite number throughout; a single one only where it is 0 or 1 in size.
 
-    Not the identity: who gives it as a covariance may have a rule that is right for symmetric matrices alone.
+    Not what may have to stay as it is: the identity, for a rule may be right for symmetric matrices alone; shares or a direction,
+    for one may be right where they add up to 1, or their squares do.
     """
     if not x.size or x.min() != x.max() or not np.isfinite(x).all():
         return False
-    return x.size > 1 or abs(float(x.reshape(-1)[0])) in (0.0, 1.0)
+    value = abs(float(x.reshape(-1)[0]))
+    if any(n > 1 and np.isclose(n * whole, 1) for n in (*x.shape, x.size) for whole in (value, value**2)):
+        return False
+    return x.size > 1 or value in (0.0, 1.0)
 
 
 def _any_size(problem: Problem, pullback: Any, u: np.ndarray, g: np.ndarray) -> None:
