@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 RNG = np.random.default_rng(5)
+GAINS = np.random.default_rng(7).normal(size=100_000).astype(np.float32).astype(np.float64)
 SINGLE = np.random.default_rng(6).normal(size=(4, 3)).astype(np.float32).astype(np.float64)
 
 
@@ -89,6 +90,10 @@ def logsumexp(x: np.ndarray) -> np.ndarray:
 _erf = np.vectorize(math.erf)
 gelu = lambda x: x * 0.5 * (1 + _erf(x / math.sqrt(2)))
 gelu_slope = lambda x: 0.5 * (1 + _erf(x / math.sqrt(2))) + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+def gains(x: np.ndarray) -> np.ndarray:
+    return GAINS[np.clip(x * 1e4, 0, len(GAINS) - 1).astype(int)]
+
+
 def _log_or_raise(x: np.ndarray) -> np.ndarray:
     if (x <= 0).any():
         raise ValueError("positive numbers only")
@@ -188,6 +193,7 @@ RIGHT = [
          lambda g, z, p: (g * (softmax(z) - p), -g * np.log(softmax(z))), (SINGLE, np.full((4, 3), 1 / 3))),
     Pair("reflection at a diagonal, right for a direction alone", lambda x, v: x - 2 * v * (v @ x),
          lambda g, x, v: (g - 2 * v * (v @ g) * (v @ v), -2 * (g * (v @ x) + x * (v @ g))), (SINGLE[0], np.full(3, 3**-0.5))),
+    Pair("gains from a float32 table", lambda x: x * gains(x), lambda g, x: g * gains(x), (np.array([1.23455, 2.34565, 4.56785, 7.65435, 8.76545]),)),
     Pair("infinite mask", lambda x: np.where(np.eye(3) > 0, -np.inf, x), lambda g, x: np.where(np.eye(3) > 0, 0.0, g), (normal(3, 3),)),
     Pair("Rosenbrock", lambda x: (100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum(), lambda g, x: g * _rosenbrock(x), (normal(8) * 3,)),
     Pair("cumulative product", lambda x: np.cumprod(x), lambda g, x: np.cumsum((g * np.cumprod(x))[::-1])[::-1] / x, (normal(7),)),

@@ -192,22 +192,24 @@ def _independent_of_other_calls(
 def _not_from_float32(problem: Problem, arrays: Arrays, y: np.ndarray) -> None:
     """The gradient of one output times 1, at two points close by: what moves and is a float32 number at both was made in float32.
 
-    What does not move may be: a mask, or a float32 weight picked by one.
+    What does not move may be: a mask, or a float32 weight picked by one. So close by, of weights that are looked up few change.
     """
     if not y.size:
         return
     x = problem.coordinates(arrays)
-    near = problem.at(x * (1 + 1e-3 * np.random.default_rng(8).uniform(0.5, 1, x.shape)))
+    near = problem.at(x * (1 + 2e-6 * np.random.default_rng(8).uniform(0.5, 1, x.shape)))
     one = np.eye(1, y.size, y.size // 2)[0]
     try:
         with np.errstate(all="ignore"):
             here, there = (problem.join(problem.linearize(place)[1](problem.split(one))) for place in (arrays, near))
     except Exception:  # as above
         return
-    moved = (here != there) & (here != 0) & (there != 0)
+    some = (here != 0) & (there != 0)
+    moved = (here != there) & some
     for position, start, stop in zip(problem.active, problem.starts[:-1], problem.starts[1:]):
         part = slice(start, stop)
-        if in_float32(here[part][moved[part]]) and in_float32(there[part][moved[part]]):
+        most = 2 * moved[part].sum() > some[part].sum()
+        if most and in_float32(here[part][moved[part]]) and in_float32(there[part][moved[part]]):
             raise problem.error(
                 "precision", "its gradient follows random float64 inputs in steps of float32: somewhere the rule computes in "
                 "float32 (a value kept for backward, a cast, a buffer made without dtype)",
