@@ -45,6 +45,20 @@ def test_a_list_beside_float64_keeps_its_digits():
     assert (tg.ones(2) * [0.1, 0.2]).dtype == np.float32
 
 
+JOINED_WITH_A_LIST = [
+    np.inner, np.outer, np.vdot, np.kron, lambda x, y: np.tensordot(x, y, 1), lambda x, y: np.trapezoid(y, x),
+    lambda x, y: np.interp(0.5, x, y), lambda x, y: np.concatenate([x, y], axis=None),
+    *(lambda x, y, join=join: join([x, y]) for join in (np.stack, np.hstack, np.vstack, np.dstack, np.column_stack)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("join", JOINED_WITH_A_LIST)
+def test_a_list_joined_with_float64_keeps_its_digits(join):
+    x, y = np.array([0.0, 2.0]), [0.1, 0.7]
+    for a, b in ((join(tg.Tensor(x), y), join(x, y)), (join(y, tg.Tensor(x)), join(y, x))):
+        np.testing.assert_allclose(a.data, b, rtol=1e-15)
+
+
 def test_arguments_that_fit_nothing_are_refused_with_a_word():
     x, ones = tg.Tensor(np.arange(6.0).reshape(2, 3)), np.ones(3)
     for wrong, kind, message in (

@@ -186,7 +186,7 @@ def lstsq(a, b, rcond=None):
     """(x, residuals, rank, s): the x of the least ‖a x - b‖, and of the least ‖x‖ where many are; Σ (a x - b)² per column of b
     where a has full rank and more rows than columns, else nothing; the rank; a's singular values, of which those up to rcond times
     the largest (None: rounding) count as 0."""
-    a, b = as_floats(as_tensor(a)), as_tensor(b)
+    a, b = as_floats(as_tensor(a, b)), as_tensor(b, a)
     if a.ndim != 2 or b.ndim not in (1, 2) or len(a) != len(b):
         raise ValueError(f"expected a of shape (m, n) and b of (m,) or (m, k), got {a.shape} and {b.shape}")
     m, n = a.shape

@@ -6,7 +6,7 @@ import numpy as np
 
 from .op import op
 from .ops_common import derived, normal_axis, value
-from .ops_shape import as_tensor, atleast_1d, atleast_2d, atleast_3d, broadcast_to, expand_dims, ravel, reshape, squeeze
+from .ops_shape import as_tensor, atleast_1d, atleast_2d, atleast_3d, broadcast_to, expand_dims, ravel, reshape, squeeze, tensors
 from .tensor import Tensor
 
 
@@ -53,14 +53,14 @@ def concatenate(arrays, axis=0):
     """The arrays one after the other along an existing axis (None: all ravelled)."""
     arrays = list(arrays)
     if axis is None:
-        return _concatenate(*(ravel(a) for a in arrays), axis=0)
+        return _concatenate(*map(ravel, tensors(arrays)), axis=0)
     return _concatenate(*arrays, axis=axis)
 
 
 @derived(np.stack)
 def stack(arrays, axis=0):
     """The arrays side by side along a new axis."""
-    arrays = [as_tensor(a) for a in arrays]
+    arrays = tensors(arrays)
     if len({a.shape for a in arrays}) != 1:
         raise ValueError(f"stack: expected arrays of one shape, got {[a.shape for a in arrays]}")
     return _concatenate(*(expand_dims(a, axis) for a in arrays), axis=axis)
@@ -69,26 +69,26 @@ def stack(arrays, axis=0):
 @derived(np.hstack)
 def hstack(arrays):
     """Concatenated along axis 1 (axis 0 for one-dimensional arrays)."""
-    arrays = [atleast_1d(a) for a in arrays]
+    arrays = [atleast_1d(a) for a in tensors(arrays)]
     return _concatenate(*arrays, axis=0 if arrays[0].ndim == 1 else 1)
 
 
 @derived(np.vstack)
 def vstack(arrays):
     """Concatenated along axis 0, after making every array at least two-dimensional."""
-    return _concatenate(*(atleast_2d(a) for a in arrays), axis=0)
+    return _concatenate(*(atleast_2d(a) for a in tensors(arrays)), axis=0)
 
 
 @derived(np.dstack)
 def dstack(arrays):
     """Concatenated along axis 2, after making every array at least three-dimensional."""
-    return _concatenate(*(atleast_3d(a) for a in arrays), axis=2)
+    return _concatenate(*(atleast_3d(a) for a in tensors(arrays)), axis=2)
 
 
 @derived(np.column_stack)
 def column_stack(arrays):
     """One-dimensional arrays as the columns of a matrix; matrices side by side."""
-    arrays = [as_tensor(a) for a in arrays]
+    arrays = tensors(arrays)
     return _concatenate(*(a if a.ndim > 1 else reshape(a, shape=(a.size, 1)) for a in arrays), axis=1)
 
 

@@ -122,26 +122,26 @@ def dot(a, b):
 @derived(np.vdot)
 def vdot(a, b):
     """Σ a · b over all elements."""
-    return matmul(as_tensor(a).reshape(-1), as_tensor(b).reshape(-1))
+    return matmul(as_tensor(a, b).reshape(-1), as_tensor(b, a).reshape(-1))
 
 
 @derived(np.inner)
 def inner(a, b):
     """The sum over both last axes."""
-    a, b = as_tensor(a), as_tensor(b)
+    a, b = as_tensor(a, b), as_tensor(b, a)
     return a * b if a.ndim == 0 or b.ndim == 0 else tensordot(a, b, axes=((a.ndim - 1,), (b.ndim - 1,)))
 
 
 @derived(*of_numpy_2("outer"))
 def outer(a, b):
     """y[i, j] = a[i] · b[j]"""
-    return as_tensor(a).reshape(-1, 1) * as_tensor(b).reshape(1, -1)
+    return as_tensor(a, b).reshape(-1, 1) * as_tensor(b, a).reshape(1, -1)
 
 
 @derived(*of_numpy_2("tensordot"))
 def tensordot(a, b, axes=2):
     """The sum over pairs of axes: the last `axes` of a with the first of b, or two lists of axes."""
-    a, b = as_tensor(a), as_tensor(b)
+    a, b = as_tensor(a, b), as_tensor(b, a)
     if isinstance(axes, (int, np.integer)):
         left, right = tuple(range(a.ndim - axes, a.ndim)), tuple(range(axes))
     else:
@@ -161,7 +161,7 @@ def tensordot(a, b, axes=2):
 @derived(np.kron)
 def kron(a, b):
     """Every element of a times the whole of b."""
-    a, b = as_tensor(a), as_tensor(b)
+    a, b = as_tensor(a, b), as_tensor(b, a)
     ndim = max(a.ndim, b.ndim)
     a, b = (x.reshape((1,) * (ndim - x.ndim) + x.shape) for x in (a, b))
     wide = expand_dims(a, tuple(range(1, 2 * ndim, 2))) * expand_dims(b, tuple(range(0, 2 * ndim, 2)))
@@ -171,7 +171,7 @@ def kron(a, b):
 @derived(*of_numpy_2("cross"))
 def cross(a, b, axis=-1):
     """The vector product of vectors of length 3 along the axis."""
-    a, b = moveaxis(as_tensor(a), axis, -1), moveaxis(as_tensor(b), axis, -1)
+    a, b = moveaxis(as_tensor(a, b), axis, -1), moveaxis(as_tensor(b, a), axis, -1)
     if a.shape[-1] != 3 or b.shape[-1] != 3:
         raise ValueError(f"cross: expected axes of length 3, got shapes {a.shape} and {b.shape}")
     turn, back = [1, 2, 0], [2, 0, 1]

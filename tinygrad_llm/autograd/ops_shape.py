@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from operator import index
 from typing import Any
 
@@ -21,6 +22,12 @@ def as_tensor(x: Any, beside: Any = None) -> Tensor:
     if isinstance(x, (bool, int, float)) and isinstance(beside, (np.ndarray, Tensor)):
         return Tensor(np.asarray(x, np.result_type(beside.dtype, x)))
     return Tensor(listed(x, (beside,)))
+
+
+def tensors(xs: Iterable[Any]) -> list[Tensor]:
+    """All as Tensors, a list of floats as float64 where another one is."""
+    xs = list(xs)
+    return [x if isinstance(x, Tensor) else Tensor(listed(x, tuple(xs))) for x in xs]
 
 
 @op

@@ -13,7 +13,7 @@ from .ops_common import as_floats, derived, in_numpys_order, normal_axes, normal
 from .ops_index import take
 from .ops_join import concatenate
 from .ops_linalg import of_numpy_2
-from .ops_shape import as_tensor, ravel, swapaxes
+from .ops_shape import as_tensor, ravel, swapaxes, tensors
 
 NEAR_ZERO = 1e-2  # where sinc's slope is taken from its series: the closed form would cancel
 
@@ -105,11 +105,11 @@ def _of_numbers(reduction, x, instead, axis, keepdims, initial, where):
 @derived(*of_numpy_2("trapezoid"))
 def trapezoid(y, x=None, dx=1.0, axis=-1):
     """∫ y dx by trapezoids along the axis; `x` the places (one row, or shaped as y), else `dx` apart"""
-    y = as_tensor(y)
+    y = as_tensor(y, x)
     axis = normal_axis(axis, y.ndim)
     y = np.moveaxis(y, axis, -1)
     if x is not None:
-        x = as_tensor(x)
+        x = as_tensor(x, y)
         x = np.moveaxis(x, axis, -1) if x.ndim > 1 else x
         dx = x[..., 1:] - x[..., :-1]
     return ((y[..., 1:] + y[..., :-1]) * dx / 2).sum(axis=-1)
@@ -119,7 +119,7 @@ def trapezoid(y, x=None, dx=1.0, axis=-1):
 def interp(x, xp, fp, left=None, right=None, period=None):
     """y on the line through the points (xp, fp), xp ascending; beyond its ends `left` and `right`, or fp's first and last value.
     With a `period` the points repeat, and xp may come in any order."""
-    xp, fp = as_tensor(xp), as_tensor(fp)
+    _, xp, fp = tensors([x, xp, fp])
     x = as_tensor(x, xp)
     if xp.ndim != 1 or fp.shape != xp.shape or not xp.size:
         raise ValueError(f"expected xp and fp to be vectors of one length, got shapes {xp.shape} and {fp.shape}")
