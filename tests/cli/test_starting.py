@@ -113,6 +113,16 @@ def test_what_the_checkpoint_decides_itself(train, go_on, corpus, tmp_path, word
     assert re.search(message, short(err))
 
 
+def test_no_run_replaces_the_model_that_it_begins_with(train, go_on, corpus, tmp_path):
+    """Until it has saved its own, that would be the only copy."""
+    assert train(corpus)[0] == 0
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    for model, out in (("run", "run"), ("run/last", "run"), ("link", "run"), ("run", "link")):
+        code, _, err = go_on(corpus, model, out, "--steps", 2, "--force")
+        assert code == 2 and "would replace the model that it begins with" in short(err)
+    assert models.load(tmp_path / "run").config.n_embd == 16
+
+
 def test_names_come_before_folders(run, train, corpus, tmp_path, monkeypatch):
     """A folder that is called like a family changes no command that was written without it."""
     monkeypatch.chdir(tmp_path)

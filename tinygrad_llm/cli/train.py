@@ -175,6 +175,8 @@ def fresh_settings(args) -> dict:
         settings["out"] = str(free_directory(Path("runs"), f"{Path(settings.get('start') or settings['model']).name}-{stem}"))
     else:
         check_directory(Path(args.out), args.force)
+        if settings.get("start") and Path(settings["start"]).is_relative_to(Path(args.out).resolve()):
+            raise UsageError(f"--out {args.out}: the run would replace the model that it begins with; choose another directory")
     return settings
 
 
