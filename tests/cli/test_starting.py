@@ -123,6 +123,15 @@ def test_no_run_replaces_the_model_that_it_begins_with(train, go_on, corpus, tmp
     assert models.load(tmp_path / "run").config.n_embd == 16
 
 
+def test_words_that_the_model_does_not_know_are_refused_before_another_run_is_replaced(train, go_on, corpus, tmp_path):
+    assert train(corpus)[0] == 0 and train(corpus, out=tmp_path / "kept")[0] == 0
+    models.create("gpt2", vocab_size=20, n_embd=16, n_layer=1, n_head=2, n_positions=16).save(tmp_path / "run" / "few")
+    (tmp_path / "run" / "few" / "vocabulary.json").write_text((tmp_path / "run" / "vocabulary.json").read_text())
+    code, _, err = go_on(corpus, "run/few", "kept", "--steps", 2, "--force")
+    assert code == 1 and re.search("its tokenizer has .* tokens, and the model knows 20", short(err))
+    assert (tmp_path / "kept" / "model.safetensors").exists()
+
+
 def test_names_come_before_folders(run, train, corpus, tmp_path, monkeypatch):
     """A folder that is called like a family changes no command that was written without it."""
     monkeypatch.chdir(tmp_path)

@@ -359,7 +359,7 @@ def build(settings: dict, out: Path, resume: bool):
         label_smoothing=settings["label_smoothing"],
         label_names=start and start.label_names,
     )
-    tokenizer = text.load(start.folder) if start else text.load(checkpoint.find(out / "last")) if resume else None
+    tokenizer = start.tokenizer() if start else text.load(checkpoint.find(out / "last")) if resume else None
     prepared = prepare(settings["file"], settings["target"], choices, tokenizer=tokenizer, scratch=out)
     rng, labels = np.random.default_rng(settings["seed"]), prepared.info.get("labels", ())
     if start:

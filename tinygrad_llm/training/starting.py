@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import models
+from .. import models, text
 from ..models import registry
 from ..models.memory import longest
 from .checkpoint import model_directory
@@ -41,6 +41,13 @@ class Start:
         """The classes of a classifier that goes on as one."""
         names = class_names(self.config) if self.architecture is None else None
         return tuple(names) if names else None
+
+    def tokenizer(self) -> Any:
+        """The checkpoint's. Its words must be in the vocabulary; a special token, such as padding added later, need not."""
+        tokenizer, known = text.load(self.folder), self.config.vocab_size
+        if not set(range(known, tokenizer.vocab_size)) <= set(tokenizer.special.values()):
+            raise ValueError(f"{self.folder}: its tokenizer has {tokenizer.vocab_size} tokens, and the model knows {known}")
+        return tokenizer
 
     def model(self, labels: int = 0, dropout: float | None = None, rng: Any = None) -> Any:
         """The model, with the checkpoint's dropout unless one is given. labels: the classes in the data, 0 where there are none."""
