@@ -132,6 +132,15 @@ def test_words_that_the_model_does_not_know_are_refused_before_another_run_is_re
     assert (tmp_path / "kept" / "model.safetensors").exists()
 
 
+def test_a_discriminator_alone_has_no_generator_to_go_on_with(train, go_on, corpus, tmp_path):
+    assert train(corpus, "--model", "electra")[0] == 0
+    models.load(tmp_path / "run").discriminator.save(tmp_path / "run" / "published")
+    (tmp_path / "run" / "published" / "vocabulary.json").write_text((tmp_path / "run" / "vocabulary.json").read_text())
+    code, _, err = go_on(corpus, "run/published", "out", "--steps", 2)
+    assert code == 2 and "has no generator; it can be trained on masked or classification" in short(err)
+    assert go_on(corpus, "run/published", "out", "--steps", 2, "--objective", "masked")[0] == 0
+
+
 def test_names_come_before_folders(run, train, corpus, tmp_path, monkeypatch):
     """A folder that is called like a family changes no command that was written without it."""
     monkeypatch.chdir(tmp_path)

@@ -68,5 +68,8 @@ def start_from(folder: Path, asked: str | None = None, run: Path | None = None) 
     usual = RECIPES[family.name].objective
     objective = asked or (run_settings(run) if run else {}).get("objective") or (usual if usual in able or not able else able[0])
     check_objective(objective, family.name, family.models)
-    architecture = None if objective in able else family.models[HEADS[objective]].__name__
+    kept = objective in able
+    if HEADS[objective] == "joint" and not kept:
+        raise ValueError(f"--objective {objective}: {folder} has no generator; it can be trained on masked or classification")
+    architecture = None if kept else family.models[HEADS[objective]].__name__
     return Start(folder, family.name, objective, architecture, model.config, longest(model))
