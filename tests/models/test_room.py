@@ -41,6 +41,13 @@ def test_a_control_group_may_have_less(machine, cgroup, limits, expected):
     assert room.memory_limit(machine(cgroup=cgroup, limits=limits)) == expected
 
 
+def test_what_cannot_be_read_is_no_limit(machine):
+    limits = {"sys/fs/cgroup/job/memory.max/a": "", "sys/fs/cgroup/memory.max": "7000\n"}  # a folder: reading it fails for root, too
+    assert room.memory_limit(machine(cgroup="0::/job\n", limits=limits)) == 7000
+    assert room.memory_limit(machine(meminfo="")) == 7000
+    assert room.memory_limit(machine(meminfo="", cgroup="1:cpu:/\n")) is None
+
+
 def test_weights_that_cannot_fit_are_refused_before_they_are_made(monkeypatch, tmp_path):
     sizes = {"n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 8, "vocab_size": 20}
     model = tg.models.create("gpt2", **sizes)

@@ -16,7 +16,8 @@ def memory_limit(root: Path = Path("/")) -> int | None:
     except OSError:
         return None
     sizes = {name: int(kb) << 10 for name, kb in re.findall(r"^(\w+): +(\d+) kB$", found, re.MULTILINE)}
-    return min([sizes["MemTotal"] + sizes.get("SwapTotal", 0), *group_limits(root)])
+    whole = [sizes["MemTotal"] + sizes.get("SwapTotal", 0)] if "MemTotal" in sizes else []  # a sandbox may show an empty file
+    return min([*whole, *group_limits(root)], default=None)
 
 
 def group_limits(root: Path) -> list[int]:
@@ -31,8 +32,10 @@ def group_limits(root: Path) -> list[int]:
         inner = top / group
         name = "memory.limit_in_bytes" if version1 else "memory.max"
         for folder in (inner, *inner.parents):
-            file = folder / name
-            text = file.read_text("ascii").strip() if file.is_file() else "max"
+            try:
+                text = (folder / name).read_text("ascii").strip()
+            except OSError:  # not there, or not for us
+                text = "max"
             limits += [int(text)] if text.isdigit() else []
             if folder == top:
                 break
