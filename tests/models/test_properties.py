@@ -344,6 +344,14 @@ def test_what_the_token_table_gives_may_be_given_in_place_of_ids(name):
             model(**vectors, **{twin: ids})
 
 
+def test_vectors_may_be_given_as_lists():
+    model = small("gpt2")
+    x = np.random.default_rng(3).normal(size=(1, 3, 12)).astype(np.float32)
+    np.testing.assert_array_equal(model(inputs_embeds=x.tolist()).logits.data, model(inputs_embeds=x).logits.data)
+    with pytest.raises(ValueError, match="^inputs_embeds: rows of different lengths"):
+        model(inputs_embeds=[[[0.5] * 12], [[0.5] * 12] * 2])
+
+
 @pytest.mark.parametrize("name", ["bert-base", "gpt2", "bart-base"])
 @pytest.mark.parametrize("shape, dtype, error", [
     ((2, 5, 3), float, ValueError), ((2, 0, 12), float, ValueError), ((2, 5), float, ValueError), ((2, 40, 12), float, ValueError),

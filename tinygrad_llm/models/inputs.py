@@ -44,7 +44,8 @@ def token_vectors(
     given = name.replace("input_ids", "inputs_embeds")
     if ids is not None:
         raise ValueError(f"{name} and {given}: expected one of them, got both")
-    x = embeds if isinstance(embeds, Tensor) else Tensor(as_array(embeds, given))
+    array = as_array(embeds, given)
+    x = embeds if isinstance(embeds, Tensor) else Tensor(embeds if isinstance(embeds, (list, tuple)) else array)
     if x.dtype.kind != "f":
         raise TypeError(f"{given}: expected floats, got {x.dtype}")
     if x.ndim != 3 or x.shape[2] != width or 0 in x.shape:
