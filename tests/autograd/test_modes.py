@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 
 import numpy as np
@@ -457,6 +458,13 @@ def test_a_custom_ops_forward_must_return_arrays_and_what_backward_needs(forward
         cube(leaf(2, 3))
     with pytest.raises(TypeError, match="custom_op: expected a function, got int"):
         tg.custom_op(3)
+
+
+def test_a_function_without_a_name_is_named_by_its_type():
+    scaled = tg.custom_op(functools.partial(lambda x, k: (x * k, ()), k=2.0))
+    assert scaled(leaf(2)).shape == (2,)
+    with pytest.raises(TypeError, match="^partial: "):
+        scaled(leaf(2), n=1)
 
 
 def test_a_rule_may_say_that_there_is_no_gradient():

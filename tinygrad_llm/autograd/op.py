@@ -191,7 +191,7 @@ def custom_op(forward: Callable[..., Any] | None = None, *, name: str = "") -> A
                 raise TypeError(f"its forward must return arrays of floats, integers or bools, got {describe_value(out)}")
         return result
 
-    return Op(checked, name or forward.__name__, True, strict=True).call
+    return Op(checked, name or getattr(forward, "__name__", type(forward).__name__), True, strict=True).call
 
 
 # -- the choke point ---------------------------------------------------------------------------------------------------
