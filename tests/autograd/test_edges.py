@@ -198,6 +198,15 @@ def test_a_quantile_may_be_asked_for_by_a_tensor(method, q):
         np.testing.assert_allclose(d.item(), 3 * np.diff(x)[place])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_equal_values_have_no_slope_of_their_standard_deviation(dtype):
+    """Their mean may be another number: that of three times 0.4 is."""
+    x = tg.Tensor(np.array([[0.4, 0.1, 0.4], [0.4, 0.1, 0.7], [0.4, 0.1, 0.4]], dtype), requires_grad=True)
+    (slope,) = tg.grad(x.std(axis=0).sum(), x, create_graph=True)
+    assert (slope.data[:, :2] == 0).all() and (slope.data[:, 2] != 0).all() and slope.dtype == dtype
+    assert np.isfinite(tg.grad((slope * slope).sum(), x)[0].data).all()
+
+
 def test_equal_neighbours_share_a_quantile_as_others_do():
     np.testing.assert_array_equal(gradient(tg.median, [1.0, 1.0]), [0.5, 0.5])  # (a + b) / 2, which is smooth
     np.testing.assert_array_equal(gradient(tg.median, [1.0, 0.0, 1.0, 1.0]), [0.5, 0, 0.5, 0])

@@ -190,7 +190,8 @@ def std(x, *, axis=None, ddof=0, keepdims=False, correction=None):
 
 @std.grad_of("x")
 def _(g, x, out, axis, ddof, keepdims):
-    flat = out == 0
+    low, high = (of(value(x), axis=axis, keepdims=keepdims, initial=i) for of, i in ((np.min, np.inf), (np.max, -np.inf)))
+    flat = (out == 0) | (low == high)  # the mean of equal values may be rounded to another one
     return _variance_slope(np.where(flat, 0, g / np.where(flat, 1, 2 * out)), x, axis, ddof, keepdims)
 
 
