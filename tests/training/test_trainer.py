@@ -378,11 +378,18 @@ def test_a_checkpoint_of_another_family_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "bad",
     [{"steps": 0}, {"lr": 0.0}, {"min_lr": 2.0}, {"schedule": "square"}, {"optimizer": "lion"}, {"clip": -1.0}, {"precision": "half"},
-     {"steps": 1.5}, {"eval_every": 2.0}, {"seed": "1"}],
+     {"steps": 1.5}, {"eval_every": 2.0}, {"seed": "1"}, {"batch": 0}, {"accumulate": 0}, {"warmup": -1}, {"patience": -1}, {"seed": -1},
+     {"clip": np.inf}, {"weight_decay": np.inf}, {"lr": np.inf}, {"beta1": -0.1}, {"beta2": 1.0}, {"min_lr": -0.1}],
 )
 def test_options_are_checked(bad):
-    with pytest.raises(ValueError, match=next(iter(bad))):
+    with pytest.raises(ValueError, match=f"^{next(iter(bad))}: "):
         training.Options(**bad)
+
+
+@pytest.mark.parametrize("edge", [{"min_lr": 0.0}, {"min_lr": 1.0}, {"beta1": 0.0}, {"beta2": 0.0}, {"clip": 0.0}, {"warmup": 0}, {"seed": 0}])
+def test_options_may_lie_at_the_ends_of_their_ranges(edge):
+    (name, value), = edge.items()
+    assert getattr(training.Options(**edge), name) == value
 
 
 def test_a_log_survives_a_torn_line(tmp_path):
