@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from tinygrad_llm.models import room
 from tinygrad_llm.training import checkpoint, families, prepare, samples
 from tinygrad_llm.training.claim import claimed
 from tinygrad_llm.training.families import small_init
-from tinygrad_llm.training.report import averaged
+from tinygrad_llm.training.report import averaged, curves, thin, write_report
 
 
 def test_train_writes_everything(train, corpus, tmp_path):
@@ -215,6 +216,28 @@ def test_a_resumed_run_says_that_its_text_was_changed(train, corpus, run, tmp_pa
 def test_the_average_of_a_falling_loss_is_not_above_it():
     points = averaged([(step, 5 - 0.01 * step) for step in range(301)])
     assert points[150] == (150, pytest.approx(3.5)) and averaged([(3, 2.0)]) == [(3, 2.0)] and averaged([]) == []
+
+
+def test_the_curve_of_a_loss_fills_the_picture():
+    picture = curves([(1, 4.0), (2, 2.0)], [(2, 3.0)])
+    assert "points='380.0,10.0 710.0,290.0'" in picture and "cx=710.0 cy=150.0" in picture and ">step 2<" in picture
+    labels = re.findall(r"y=([\d.]+) text-anchor=end font-size=12>([\d.]+)<", picture)
+    assert labels == [("294.0", "2.00"), ("154.0", "3.00"), ("14.0", "4.00")]
+    assert "points='710.0,290.0'" in curves([(5, 2.0)], []), "a loss that stays the same lies at the bottom"
+    assert "No step was taken" in curves([], [])
+
+
+@pytest.mark.parametrize("steps", [1, 1500, 1501, 2999, 3001])
+def test_a_page_of_a_long_run_stays_small(steps):
+    points = thin(list(range(steps)))
+    assert min(steps, 750) <= len(points) <= 1500 and points[0] == 0
+
+
+def test_what_a_model_writes_is_text_on_its_page(tmp_path):
+    (tmp_path / "log.jsonl").write_text("")
+    page = write_report(tmp_path, "<title>", {"<key>": "<value>"}, "<sample>").read_text("utf-8")
+    for word in ("title", "key", "value", "sample"):
+        assert f"&lt;{word}&gt;" in page and f"<{word}>" not in page.replace("<title>&lt;", "")
 
 
 def test_a_bfloat16_run_stays_one_when_resumed(train, corpus, run, tmp_path):

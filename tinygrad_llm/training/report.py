@@ -74,7 +74,7 @@ def averaged(data, weight: float = 0.9):
 
 def thin(data, most: int = 1500):
     """At most `most` points: a page of a long run stays small."""
-    return data[:: max(1, len(data) // most)]
+    return data[:: max(1, -(-len(data) // most))]
 
 
 def write_plot(out: Path) -> Path | None:
