@@ -282,6 +282,21 @@ def test_an_output_layer_is_a_module_like_any_other(name, head, place, labelled)
     check(plain + np.arange(23))
 
 
+def test_an_output_layers_bias_is_added_to_that_of_the_model():
+    model, ids = small("bart-base"), np.arange(4, 16).reshape(2, 6)
+    model.logits_bias = np.random.default_rng(1).standard_normal((1, 23))
+    plain = model(input_ids=ids, labels=ids).logits.data
+    layer = tg.nn.Linear(12, 23).astype(np.float64)
+    layer.weight.data[...], layer.bias.data[...] = model.model.tokens.weight.data, np.arange(23)
+    model.lm_head = layer
+    for _ in range(2):
+        out = model(input_ids=ids, labels=ids)
+        loss = tg.functional.cross_entropy(tg.Tensor(plain + np.arange(23)).reshape(-1, 23), ids.reshape(-1))
+        np.testing.assert_allclose(out.logits.data, plain + np.arange(23), rtol=1e-12)
+        assert out.loss.item() == pytest.approx(loss.item(), rel=1e-10)
+        layer.register_forward_hook(lambda module, args, out: out * 1.0)  # it is called from now on
+
+
 def test_a_classifiers_loss_is_of_its_problem_type():
     rng = np.random.default_rng(0)
     ids, numbers, marks = rng.integers(4, 23, (4, 6)), rng.standard_normal((4, 2)), rng.integers(0, 2, (4, 2))

@@ -35,7 +35,29 @@ def test_values_differ(x):
 
 def test_ties_and_layouts_are_reached():
     assert find(st.arrays((6,), ties=True), lambda x: len(np.unique(x)) < 6) is not None
-    assert find(st.arrays((3, 4), layouts=True), lambda x: not x.flags.c_contiguous) is not None
+    for layout in (lambda x: x.flags.f_contiguous, lambda x: x.strides[0] < 0, lambda x: x.strides[-1] == 2 * x.itemsize):
+        assert find(st.arrays((3, 4), layouts=True), layout) is not None
+
+
+@SETTINGS
+@given(st.arrays((6,), low=1, high=3, ties=True))
+def test_ties_lie_on_five_values_of_the_range(x):
+    assert np.isin(x, [1, 1.5, 2, 2.5, 3]).all()
+
+
+@pytest.mark.parametrize("kind", st.MASK_KINDS)
+def test_masks_of_attention_problems_are_of_their_kind(kind):
+    q, _, _, mask = st.AttentionProblem(B=3, H=2, T=4, S=5, D=2, mask=kind, groups=1, seed=3).arrays(np.float32)
+    assert q.dtype == np.float32
+    if kind in ("none", "causal"):
+        assert mask is None
+    elif kind == "float":
+        assert mask.shape == (3, 2, 4, 5) and mask.dtype == np.float32
+    elif kind == "padding":  # real keys first
+        assert mask.shape == (3, 1, 1, 5) and mask[..., 0].all() and not mask.all() and (np.diff(mask.astype(int)) <= 0).all()
+    else:
+        assert mask.shape == (4, 5) and mask.any() and not mask.all()
+        assert (~mask).all(axis=1).sum() == (kind == "fully masked row")
 
 
 @SETTINGS
@@ -59,7 +81,7 @@ def test_axes_and_indices_fit(data):
 @pytest.mark.parametrize(
     "wanted",
     [
-        lambda i: isinstance(i, np.ndarray) and i.dtype == bool,
+        lambda i: isinstance(i, np.ndarray) and i.dtype == bool and 0 < i.sum() < i.size,
         lambda i: isinstance(i, tuple) and any(isinstance(p, np.ndarray) and len(np.unique(p)) < p.size for p in i),
         lambda i: isinstance(i, tuple) and None in [p for p in i if p is None],
         lambda i: isinstance(i, tuple) and any(p is ... for p in i),
