@@ -247,6 +247,8 @@ def test_a_decoder_classifies_by_its_last_real_token(name):
     for out in (model(padded, mask), model(padded), model(np.where(mask, padded, 3), mask, labels=[0, 1])):
         np.testing.assert_allclose(out.logits.data, alone, rtol=1e-5, atol=1e-6)
     assert out.loss is not None and model([[0, 0]]).logits.shape == (1, 2)
+    vectors = model.base.tokens(np.array(texts[1:])).data
+    np.testing.assert_allclose(model(inputs_embeds=vectors).logits.data, alone[1:], rtol=1e-5, atol=1e-6)
     unpadded = tg.models.create(name, "sequence_classification", rng=np.random.default_rng(0), pad_token_id=None, **sizes).eval()
     np.testing.assert_allclose(unpadded(padded).logits.data[0], model(padded[:1], [[1] * 5]).logits.data[0], rtol=1e-4, atol=1e-6)
 

@@ -19,7 +19,8 @@ def test_the_readme_is_what_the_models_say():
 
 
 def test_the_quoted_figures():
-    assert tg.models.cards(175e9, 8.55, 24) == 63
+    assert tg.models.cards(175e9, 8.55, 24) == 63 == tg.models.cards(175e9)
+    assert tg.models.cards(24e9, 1, 24) == 1 and tg.models.cards(24e9 + 1, 1, 24) == 2
     assert tg.models.cards(1.8e12, 8.55, 24) == 642
     assert tg.models.cards(175e9, 2, 24) == 15
     assert tg.models.cards(175e9, 16, 24) == 117

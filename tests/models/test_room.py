@@ -25,6 +25,12 @@ def machine(tmp_path):
 def test_memory_and_swap_are_the_limit(machine, tmp_path):
     assert room.memory_limit(tmp_path) is None  # a system without /proc
     assert room.memory_limit(machine()) == 18_000_000 << 10
+    assert room.memory_limit(machine("MemTotal:       16000000 kB\n")) == 16_000_000 << 10  # a kernel without swap
+
+
+def test_bytes_have_a_digit_before_the_point():
+    sizes = {0: "0 kB", 999_999: "1,000 kB", 10**6: "1 MB", 10**9: "1 GB", 10**12: "1 TB", 1.5e12: "1.5 TB", 2.5e15: "2,500 TB"}
+    assert {n: room.readable(n) for n in sizes} == sizes
 
 
 @pytest.mark.parametrize(

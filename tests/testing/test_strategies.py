@@ -47,8 +47,9 @@ def test_ties_lie_on_five_values_of_the_range(x):
 
 @pytest.mark.parametrize("kind", st.MASK_KINDS)
 def test_masks_of_attention_problems_are_of_their_kind(kind):
-    q, _, _, mask = st.AttentionProblem(B=3, H=2, T=4, S=5, D=2, mask=kind, groups=1, seed=3).arrays(np.float32)
-    assert q.dtype == np.float32
+    problem = st.AttentionProblem(B=3, H=2, T=4, S=5, D=2, mask=kind, groups=1, seed=3)
+    q, _, _, mask = problem.arrays(np.float32)
+    assert q.dtype == np.float32 and problem.is_causal == (kind == "causal")
     if kind in ("none", "causal"):
         assert mask is None
     elif kind == "float":
