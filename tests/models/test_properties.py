@@ -165,6 +165,23 @@ def test_caching_with_gradients_says_no():
         model(input_ids=[[6]], past_key_values=cache)
 
 
+@pytest.mark.parametrize("name", ["gpt2", "bart-base"])
+def test_positions_in_the_cache_count(name):
+    """16 of them there are: of two more after 15 the model says so, by whatever name they come, and one more it reads."""
+    model = small(name)
+    side = "decoder_" if model.is_encoder_decoder else ""
+    ids = np.arange(4, 21)[None]
+    vectors = model.without_head().tokens(ids).data
+    with tg.no_grad():
+        more = {"encoder_outputs": model.encode(ids[:, :3])} if side else {}
+        cache = model.make_cache(64)
+        model(**{f"{side}input_ids": ids[:, :15]}, past_key_values=cache, **more)
+        for key, value in ((f"{side}input_ids", ids), (f"{side}inputs_embeds", vectors)):
+            with pytest.raises(ValueError, match=f"^{key}: 17 positions, the model has 16"):
+                model(**{key: value[:, 15:]}, past_key_values=cache, **more)
+        assert model(**{f"{side}input_ids": ids[:, 15:16]}, past_key_values=cache, **more).logits.shape == (1, 1, 23)
+
+
 def numeric(loss, value, index, eps=1e-6):
     kept = value.data[index]
     value.data[index] = kept + eps

@@ -17,7 +17,7 @@ from tests.training.small import causal_trainer, prepared, same_bits, weights
 from tinygrad_llm import autograd, training
 from tinygrad_llm.training import checkpoint
 from tinygrad_llm.training import trainer as trainer_module
-from tinygrad_llm.training.log import read
+from tinygrad_llm.training.log import Log, is_log, read
 
 
 def test_it_learns_more_than_token_frequencies():
@@ -396,3 +396,28 @@ def test_a_log_survives_a_torn_line(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
     assert read(path) == [{"step": 1, "loss": 2.0}]
+
+
+def test_a_resumed_log_forgets_the_steps_that_were_lost(tmp_path):
+    path, lines = tmp_path / "log.jsonl", [{"began": 1}, *({"step": step} for step in range(4))]
+    Log(path, resume_at=2)
+    assert read(path) == []
+    for line in lines:
+        Log(path, resume_at=9).write(line)
+    assert read(path) == lines
+    Log(path, resume_at=2)
+    assert read(path) == lines[:4]
+    Log(path)
+    assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize(("content", "expected"), [
+    (b"", True), (b'{"step": 1}\n', True), (b'{"step": 1}\n{"st', True), (b'{"ste', False), (b'{"epoch": 1}\n', False), (b"[1]\n", False),
+    (b"3\n", False), (b'"step"\n', False),
+    (b'{"step": 1}\n{"epoch": 1}\n', False), (b"\xff\xfe", False), (None, False),
+])  # fmt: skip
+def test_a_log_is_told_from_other_files_of_its_name(tmp_path, content, expected):
+    path = tmp_path / "log.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+    assert is_log(path) == expected and not is_log(tmp_path)
