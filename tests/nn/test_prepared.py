@@ -221,6 +221,49 @@ def test_float64_and_the_numpy_side_go_layer_by_layer():
     assert not cache.prepared
 
 
+@pytest.mark.parametrize("as_pairs", [False, True])
+def test_a_mask_with_a_hole_goes_layer_by_layer(as_pairs):
+    made, ids, mask = model("gpt2"), IDS[:1, :7], np.array([[1, 1, 0, 1, 1, 1, 1]])
+    with tg.no_grad():
+        cache = made.make_cache(64)
+        made(ids[:, :6], mask[:, :6], past_key_values=cache)
+        got = made(ids[:, 6:], mask[:, None] if as_pairs else mask, past_key_values=cache).logits.data
+        np.testing.assert_allclose(got, made(ids, mask).logits.data[:, 6:], rtol=1e-4, atol=1e-4)
+    assert not cache.prepared
+
+
+@pytest.mark.parametrize("name", ["bart-base", "t5-small"])
+@pytest.mark.parametrize("mask", [[0, 0, 1, 1, 1, 1], [1, 1, 0, 1, 1, 1]])
+def test_a_source_whose_padding_is_not_at_its_end_goes_layer_by_layer(name, mask):
+    made, ids, mask = model(name), IDS[:1, :3], np.array([mask])
+    with tg.no_grad():
+        encoded, cache = made.encode(IDS[:1, :6], mask), made.make_cache(64)
+        call = lambda ids, **more: made(encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=ids, **more).logits.data
+        got = [call(ids[:, i : i + 1], past_key_values=cache) for i in range(3)]
+        np.testing.assert_allclose(np.concatenate(got, axis=1), call(ids), rtol=1e-4, atol=1e-4)
+    assert not cache.prepared
+
+
+def test_several_positions_of_a_target_and_rounded_products_go_layer_by_layer(monkeypatch):
+    assert compare(model("bart-base"), monkeypatch, widths=(2, 1, 3)) == [True]
+    step, cache = start(model("gpt2"))
+    with tg.autocast("bfloat16"):
+        step(IDS[:1, :1])
+    assert not cache.prepared
+
+
+def test_a_chain_is_written_once_for_as_many_threads(same_threads_after):
+    step, cache = start(model("gpt2"))
+    kernels.set_num_threads(2)
+    step(IDS[:1, :1])
+    first = cache.prepared[1, 1]
+    step(IDS[:1, :1])
+    assert cache.prepared[1, 1] is first
+    kernels.set_num_threads(1)
+    step(IDS[:1, :1])
+    assert cache.prepared[1, 1] is not first
+
+
 def test_a_cache_that_grows_shrinks_or_changes_its_rows(monkeypatch):
     made = model("gpt2")
 

@@ -104,7 +104,7 @@ class Prepared:
 
         B, T, D = self.shape = shape
         self.blocks, self.windows = list(blocks), [mask.window for mask in masks]
-        self.version, self.threads = structure.version, kernels.get_num_threads()
+        self.threads = kernels.get_num_threads()
         self.parameters: list[Tensor] = []
         self.arrays: list[np.ndarray] = []  # theirs
         self.caches = [(layer.k, layer.v, layer.cross) for layer in cache.layers]
@@ -121,6 +121,7 @@ class Prepared:
                 self._add_block(block, window, layer)
         except Unusual:
             self.chain = None
+        self.version = structure.version  # now: an attention whose weights were joined for the chain has changed it
 
     def holds(self, blocks: list[Any], masks: list[Mask], cache: KVCache) -> bool:
         """Whether this is still the chain of these layers."""
