@@ -56,6 +56,17 @@ def test_sentence_embeddings_do_not_depend_on_how_far_a_batch_is_padded():
     np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-5, atol=1e-6)
 
 
+def test_sentence_embeddings_hear_what_else_is_said_of_a_text():
+    model, ids = model_of("bert-tiny").eval(), np.random.default_rng(2).integers(1, 50, (2, 5))
+    more = {"token_type_ids": np.array([[0, 0, 1, 1, 1]] * 2), "position_ids": np.arange(5)[::-1].copy()}
+    found = model.sentence_embeddings(ids, **more).data
+    np.testing.assert_allclose(found, model(ids, **more).last_hidden_state.data.mean(axis=1), rtol=1e-5, atol=1e-6)
+    assert not np.allclose(found, model.sentence_embeddings(ids).data, atol=1e-3)
+    for pooling, which in (("sum", model), ("pooled", model_of("electra-small"))):
+        with pytest.raises(ValueError, match=f"^pooling: expected 'mean'.*, got '{pooling}'"):
+            which.sentence_embeddings(ids, pooling=pooling)
+
+
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_pooled_sentence_embeddings_are_the_pooler_s_output(side):
     model, mask = model_of("bert-tiny").eval(), MASKS[side]
