@@ -146,6 +146,18 @@ def test_the_type_of_a_token_is_one_more_token_in_its_place(name):
         small("llama-7b")(input_ids=ids, token_type_ids=ids)
 
 
+def test_the_first_transformer_scales_its_embeddings_and_smooths_labels_in_training_alone():
+    model, ids = small("transformer-base", label_smoothing=0.2), np.arange(4, 10)[None]
+    x = model.embed(ids)
+    np.testing.assert_allclose(x.data, model.tokens.weight.data[ids] * 12**0.5)
+    np.testing.assert_allclose(model.encoder.enter(x, tg.nn.Mask())[0].data, x.data + tg.nn.sinusoidal(6, 12, np.float64))
+    scores = model(input_ids=ids, labels=ids).logits.data
+    costs = np.log(np.exp(scores).sum(-1, keepdims=True)) - scores
+    plain = costs[0, np.arange(6), ids[0]].mean()
+    assert model(input_ids=ids, labels=ids).loss.item() == pytest.approx(plain)
+    assert model.train()(input_ids=ids, labels=ids).loss.item() == pytest.approx(0.8 * plain + 0.2 * costs.mean())
+
+
 def test_a_reordered_cache_continues_the_other_row():
     model = small("gpt2")
     ids = np.array([[4, 5, 6], [9, 8, 7]])

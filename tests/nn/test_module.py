@@ -222,6 +222,19 @@ def test_families_fill_as_their_papers_say():
     attn = t5.encoder.layers[0].attn
     assert attn.q.weight.data.std() == pytest.approx((64 * 16) ** -0.5, rel=0.05)
     assert attn.k.weight.data.std() == pytest.approx(64**-0.5, rel=0.05)
+    cross, mlp = t5.decoder.layers[0].cross, t5.decoder.layers[0].mlp
+    assert cross.q.weight.data.std() == pytest.approx((64 * 16) ** -0.5, rel=0.05)
+    assert cross.o.weight.data.std() == pytest.approx((2 * 16) ** -0.5, rel=0.05)
+    assert mlp.up.weight.data.std() == pytest.approx(64**-0.5, rel=0.05)
+    assert mlp.down.weight.data.std() == pytest.approx(80**-0.5, rel=0.05)
+    assert t5.tokens.weight.data.std() == pytest.approx(1.0, rel=0.05) and (t5.decoder.final_norm.weight.data == 1).all()
+    assert t5.encoder.relative.weight.data.std() == pytest.approx(64**-0.5, rel=0.3)  # 32 buckets, 2 heads
+    first = tg.models.create(
+        "transformer-base", d_model=64, d_ff=80, encoder_layers=1, decoder_layers=1, num_heads=2, vocab_size=99, rng=np.random.default_rng(0)
+    )
+    assert first.tokens.weight.data.std() == pytest.approx(64**-0.5, rel=0.05)
+    up = first.encoder.layers[0].mlp.up
+    assert np.abs(up.weight.data).max() == pytest.approx((6 / (64 + 80)) ** 0.5, rel=0.01) and not up.bias.data.any()
 
 
 def test_modules_appended_to_a_list_are_named_by_their_place():
