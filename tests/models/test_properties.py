@@ -1,5 +1,7 @@
 """What holds for every model whatever its size: causality, padding, caches, sharing, and that each family can learn."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -156,6 +158,43 @@ def test_the_first_transformer_scales_its_embeddings_and_smooths_labels_in_train
     plain = costs[0, np.arange(6), ids[0]].mean()
     assert model(input_ids=ids, labels=ids).loss.item() == pytest.approx(plain)
     assert model.train()(input_ids=ids, labels=ids).loss.item() == pytest.approx(0.8 * plain + 0.2 * costs.mean())
+
+
+SIDES = ("encoder", "decoder")
+ATTENTIONS = ["encoder.layers.*.attn", "decoder.layers.*.attn", "decoder.layers.*.cross"]
+
+
+@pytest.mark.parametrize(("name", "rate", "places"), [
+    ("gpt", "embd_pdrop", ["drop"]), ("gpt2", "embd_pdrop", ["drop"]), ("gpt2", "attn_pdrop", ["layers.*.attn"]),
+    ("gpt", "attn_pdrop", ["layers.*.attn"]), ("gpt", "resid_pdrop", ["layers.*.drop"]), ("gpt2", "resid_pdrop", ["layers.*.drop"]),
+    ("llama-7b", "attention_dropout", ["layers.*.attn"]),
+    ("bert-base", "hidden_dropout_prob", ["drop", "layers.*.drop"]), ("bert-base", "attention_probs_dropout_prob", ["layers.*.attn"]),
+    ("roberta-base", "hidden_dropout_prob", ["drop", "layers.*.drop"]),
+    ("albert-base", "hidden_dropout_prob", ["drop", "shared.*.drop"]), ("albert-base", "attention_probs_dropout_prob", ["shared.*.attn"]),
+    ("electra-small", "hidden_dropout_prob", ["drop", "layers.*.drop"]),
+    ("transformer-base", "dropout", [f"{side}.{place}" for side in SIDES for place in ("drop", "layers.*.drop")]),
+    ("bart-base", "dropout", [f"{side}.{place}" for side in SIDES for place in ("drop", "layers.*.drop")]),
+    ("bart-base", "attention_dropout", ATTENTIONS), ("bart-base", "activation_dropout", [f"{side}.layers.*.mlp.drop" for side in SIDES]),
+    ("t5-small", "dropout_rate", ATTENTIONS + [f"{s}.{place}" for s in SIDES for place in ("drop", "layers.*.drop", "layers.*.mlp.drop")]),
+])  # fmt: skip
+def test_each_rate_of_dropout_acts_in_its_places(name, rate, places):
+    found = set()
+    for path, part in small(name, "base", **{rate: 0.25}).named_modules():
+        own = part.p if isinstance(part, tg.nn.Dropout) else part.dropout if isinstance(part, tg.nn.MultiHeadAttention) else None
+        found |= {re.sub(r"\.\d+\.", ".*.", path)} if own == 0.25 else set()
+    assert found == set(places)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_classifier_has_its_own_dropout_where_the_config_gives_one(name):
+    key = "classifier_dropout_prob" if name == "albert-base" else "classifier_dropout"
+    for head in ("sequence_classification", "token_classification"):
+        model = small(name, head, hidden_dropout_prob=0.25, **{key: 0.5})
+        drop = model.drop if "drop" in vars(model) else model.classifier.drop
+        assert drop.p == 0.5
+        if name != "albert-base":  # whose classifier has a rate of its own always
+            plain = small(name, head, hidden_dropout_prob=0.25)
+            assert (plain.drop if "drop" in vars(plain) else plain.classifier.drop).p == 0.25
 
 
 def test_a_reordered_cache_continues_the_other_row():
