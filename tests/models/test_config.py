@@ -74,6 +74,9 @@ def test_without_a_model_type_the_class_name_decides(tmp_path):
     folder = written(tmp_path, "mistral-7b", **SIZES, sliding_window=3)
     before = logits(folder)
     np.testing.assert_array_equal(logits(folder, model_type=...), before)
+    edit(folder, model_type="mistral", architectures=...)
+    values = json.loads((folder / "config.json").read_text())
+    assert tg.models.llama.LlamaConfig.from_dict(values).model_type == "mistral"
     assert "layer_types" not in json.loads((folder / "config.json").read_text())  # it would make a Ministral of it
 
 
@@ -117,6 +120,17 @@ def test_a_bad_llama_config_is_refused_by_key(changes, message, tmp_path):
     with pytest.raises(ValueError, match=message) as caught:
         tg.models.load(folder)
     assert "config.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(("sizes", "message"), [
+    ({"hidden_size": 18}, "hidden_size = 18 is not a multiple of num_attention_heads = 4"),
+    ({"num_key_value_heads": 3}, "num_attention_heads = 4 is not a multiple of num_key_value_heads = 3"),
+    ({"hidden_size": 12}, "head_dim = 3 is odd"), ({"head_dim": 5}, "head_dim = 5 is odd"),
+])  # fmt: skip
+def test_heads_that_do_not_fit_are_refused(sizes, message):
+    with pytest.raises(tg.models.ConfigError, match=message):
+        tg.models.preset_config("llama-7b", **{**SIZES, **sizes})
+    assert tg.models.preset_config("llama-7b", **{**SIZES, "hidden_size": 18, "head_dim": 4}).head_dim == 4
 
 
 @pytest.mark.parametrize(("name", "key"), [("mistral-7b", "attention_bias"), ("qwen2-0.5b", "attention_bias"),
