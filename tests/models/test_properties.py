@@ -160,6 +160,30 @@ def test_the_first_transformer_scales_its_embeddings_and_smooths_labels_in_train
     assert model.train()(input_ids=ids, labels=ids).loss.item() == pytest.approx(0.8 * plain + 0.2 * costs.mean())
 
 
+@pytest.mark.parametrize(("name", "scale"), [("t5-small", 12**-0.5), ("t5-v1_1-small", 1.0)])
+def test_t5_scales_what_its_tied_matrix_reads(name, scale):
+    model, ids = small(name), np.arange(4, 10)[None]
+    out = model(input_ids=ids, decoder_input_ids=ids)
+    matrix = model.tokens.weight if model.lm_head is None else model.lm_head.weight
+    np.testing.assert_allclose(out.logits.data, out.last_hidden_state.data * scale @ matrix.data.T, rtol=1e-12)
+
+
+def test_electras_pair_is_one_loss():
+    """The discriminator judges what the generator made of the masked tokens, and counts as often as the config says."""
+    model, ids = small("electra-small", "joint", discriminator_weight=3.0), np.arange(4, 16).reshape(2, 6)
+    masked = np.arange(6) % 3 == 1
+    real = np.array([[1] * 6, [1] * 4 + [0] * 2])
+    out = model(np.where(masked, 3, ids), real, labels=np.where(masked, ids, -100), rng=np.random.default_rng(0))
+    assert out.loss.item() == pytest.approx(out.generator_loss.item() + 3.0 * out.discriminator_loss.item())
+    np.testing.assert_array_equal(out.corrupted_ids[:, ~masked], ids[:, ~masked])
+    judged = model.discriminator(out.corrupted_ids, real, labels=(out.corrupted_ids != ids).astype(int))
+    assert out.discriminator_loss.item() == pytest.approx(judged.loss.item()) and (out.corrupted_ids != ids).any()
+    x, y = judged.logits.data[real == 1], (out.corrupted_ids != ids)[real == 1]
+    assert judged.loss.item() == pytest.approx(np.mean(np.log1p(np.exp(x)) - x * y))
+    generator = tg.models.preset_config("electra-base").for_generator()
+    assert (generator.hidden_size, generator.num_attention_heads, generator.intermediate_size) == (256, 4, 1024)
+
+
 SIDES = ("encoder", "decoder")
 ATTENTIONS = ["encoder.layers.*.attn", "decoder.layers.*.attn", "decoder.layers.*.cross"]
 
