@@ -35,7 +35,7 @@ def test_train_writes_everything(train, corpus, tmp_path):
         assert (run / name).is_file(), name
     model = models.load(run)
     assert type(model).__name__ == "GPT2LMHeadModel" and model.config.n_embd == 16
-    assert model.config.initializer_range == small_init(16)
+    assert model.config.initializer_range == small_init(16) and small_init(128) == pytest.approx(0.0559, abs=1e-4)
     page = (run / "report.html").read_text()
     assert "<svg" in page and "http" not in page.replace("http-equiv", "") and "loss" in page
     assert "step 6/6" in err and "evaluation loss" in err and "\r" not in err, "plain lines, because this is no terminal"

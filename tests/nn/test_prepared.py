@@ -233,14 +233,16 @@ def test_a_mask_with_a_hole_goes_layer_by_layer(as_pairs):
 
 
 @pytest.mark.parametrize("name", ["bart-base", "t5-small"])
-@pytest.mark.parametrize("mask", [[0, 0, 1, 1, 1, 1], [1, 1, 0, 1, 1, 1]])
-def test_a_source_whose_padding_is_not_at_its_end_goes_layer_by_layer(name, mask):
+@pytest.mark.parametrize(("mask", "as_pairs"), [([0, 0, 1, 1, 1, 1], False), ([1, 1, 0, 1, 1, 1], False), ([1, 1, 1, 1, 0, 0], True)])
+def test_a_source_whose_padding_is_not_at_its_end_goes_layer_by_layer(name, mask, as_pairs):
     made, ids, mask = model(name), IDS[:1, :3], np.array([mask])
     with tg.no_grad():
         encoded, cache = made.encode(IDS[:1, :6], mask), made.make_cache(64)
-        call = lambda ids, **more: made(encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=ids, **more).logits.data
-        got = [call(ids[:, i : i + 1], past_key_values=cache) for i in range(3)]
-        np.testing.assert_allclose(np.concatenate(got, axis=1), call(ids), rtol=1e-4, atol=1e-4)
+        call = lambda ids, mask, cache=None: made(
+            encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=ids, past_key_values=cache
+        ).logits.data
+        got = [call(ids[:, i : i + 1], mask[:, None] if as_pairs else mask, cache) for i in range(3)]
+        np.testing.assert_allclose(np.concatenate(got, axis=1), call(ids, mask), rtol=1e-4, atol=1e-4)
     assert not cache.prepared
 
 
