@@ -171,6 +171,20 @@ def test_a_batch_that_is_too_small_and_a_missing_package(together, monkeypatch):
         Processes()
 
 
+def test_one_that_fails_ends_them_all_at_its_exit(monkeypatch):
+    """The others wait for it in MPI: it tells them when it has said what was wrong. One that ends well does not."""
+    monkeypatch.setitem(sys.modules, "mpi4py", types.SimpleNamespace(MPI=None))
+    left, world = [], World(Table(1), 0, 1)
+    world.Abort = "abort"
+    monkeypatch.setattr("tinygrad_llm.training.processes.atexit.register", lambda *call: left.append(call))
+    with Processes(world) as alone:
+        assert (alone.number, alone.count) == (0, 1)
+    assert left == []
+    with pytest.raises(KeyError, match="wrong"), Processes(world):
+        raise KeyError("wrong")
+    assert left == [("abort", 1)]
+
+
 def parts():
     example = causal_trainer()
     return example.model, example.task
