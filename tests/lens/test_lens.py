@@ -328,6 +328,12 @@ def test_the_classifier_that_wants_an_end_token_has_names():
     assert "decoder.blocks.0.cross.pattern" in lens.names(bart)
 
 
+@pytest.mark.parametrize("end", [None, -1, [1, 2]])
+def test_an_encoder_decoder_without_one_end_token_has_names(end):
+    t5 = tg.models.create("t5-small", d_model=16, d_kv=4, d_ff=32, num_layers=1, num_heads=2, vocab_size=60, eos_token_id=end)
+    assert "decoder.blocks.0.cross.pattern" in lens.names(t5)
+
+
 def test_direct_logit_attribution_adds_up(gpt):
     for against in (None, 3):
         found = lens.direct_logit_attribution(gpt, position=5, token=7, against=against, input_ids=IDS)
