@@ -1,5 +1,6 @@
 """generate and eval as a user meets them, and what they say when something is wrong."""
 
+import argparse
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from tests.cli.conftest import short
 from tests.cli.test_inspect_describe import page_data
 from tests.training.small import TEXT, prepared
 from tinygrad_llm import models, text
-from tinygrad_llm.cli.generate import Stream, tell_if_full
+from tinygrad_llm.cli.generate import Stream, add_parser, check, tell_if_full
 from tinygrad_llm.generate import fill_mask
 from tinygrad_llm.training import samples, whole_file
 
@@ -397,9 +398,19 @@ def test_prompts(train, corpus, run, tmp_path):
     for words in (["--tokens", 0], ["--temperature", -1], ["--top-p", 2], ["--top-k", 0], ["--lookup", 0],
                   ["--lookup", 3, "--beams", 2], ["--lookup", 3, "--temperature", 0.8], ["--beams", 0], ["--temperature", "nan"],
                   ["--length-penalty", "nan", "--beams", 2], ["--length-penalty", 2], ["--stop", ""], ["--seed", -1],
-                  ["--repetition-penalty", 0], ["--top-k", 3, "--temperature", 0]):  # fmt: skip
+                  ["--repetition-penalty", 0], ["--top-k", 3, "--temperature", 0], ["--top-p", 0], ["--min-p", 0], ["--min-p", 1.5],
+                  ["--temperature", "inf"], ["--repetition-penalty", "inf"]):  # fmt: skip
         code, out, err = run("generate", tmp_path / "run", *words)
         assert code == 2 and out == "" and words[0] in short(err)
+
+
+@pytest.mark.parametrize("words", [
+    ["--top-p", "1"], ["--min-p", "1"], ["--temperature", "0"], ["--top-k", "1"], ["--lookup", "1"], ["--tokens", "1"], ["--beams", "1"],
+    ["--seed", "0"], ["--length-penalty", "-1"], ["--lookup", "2", "--temperature", "0"],
+])  # fmt: skip
+def test_options_may_lie_at_the_ends_of_their_ranges(words):
+    commands = argparse.ArgumentParser().add_subparsers()
+    check(add_parser(commands).parse_args(["somewhere", *words]))
 
 
 def test_a_checkpoint_of_another_family(train, corpus, run, tmp_path):
