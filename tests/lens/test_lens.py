@@ -276,6 +276,17 @@ def test_looks_are_undone_after_an_error(gpt):
     assert np.array_equal(gpt(input_ids=IDS).logits.data, plain)
 
 
+def test_values_of_one_kind_are_stacked_layer_by_layer(gpt):
+    with tg.no_grad(), lens.record(gpt, "*.resid_post", "*.attn.pattern", "embed") as values:
+        gpt(input_ids=IDS)
+    layers = len(gpt.transformer.layers)
+    np.testing.assert_array_equal(values.stack("resid_post"), [values[f"blocks.{i}.resid_post"] for i in range(layers)])
+    np.testing.assert_array_equal(values.stack("attn.pattern"), [values[f"blocks.{i}.attn.pattern"] for i in range(layers)])
+    for words in (("pattern",), ("embed",), ("attn_pattern",), ("resid_post", "decoder")):
+        with pytest.raises(KeyError, match=f"no layer's '{words[0]}' was recorded; recorded: embed, "):
+            values.stack(*words)
+
+
 def test_head_scores_of_made_up_heads():
     T = 8
     ids = np.array([[1, 2, 3, 4, 1, 2, 3, 4]])
