@@ -211,6 +211,25 @@ def test_whatever_a_killed_process_left_the_newest_complete_checkpoint_stays(the
         assert len(rest) == (content is not None or use == "write")
 
 
+def test_windows_is_asked_to_flush_what_it_can(tmp_path, monkeypatch):
+    """A handle that may not write, or a directory's, is an error there."""
+    fcntl = pytest.importorskip("fcntl")
+    flushed = []
+
+    class Windows:
+        name = "nt"
+
+        def __getattr__(self, name):
+            return getattr(os, name)
+
+        def fsync(self, handle):
+            flushed.append(fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE)
+
+    monkeypatch.setattr(checkpoint, "os", Windows())
+    checkpoint.write(tmp_path / "last", lambda fresh: (fresh / "content").write_text("fresh"))
+    assert flushed == [os.O_RDWR]
+
+
 def test_each_part_of_a_loss_counts_with_its_weight():
     plain, heavy = causal_trainer(dropout=0.0), causal_trainer(dropout=0.0)
     sums, counts = heavy.task.sums, heavy.task.counts

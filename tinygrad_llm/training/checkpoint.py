@@ -70,10 +70,11 @@ def remove(directory: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Waits until the file or directory is on the disk; Windows cannot do so for directories."""
-    if os.name == "nt" and path.is_dir():
+    """Waits until the file or directory is on the disk; Windows does so for files alone, and where they may be written."""
+    windows = os.name == "nt"
+    if windows and path.is_dir():
         return
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
