@@ -1,7 +1,11 @@
 """The tree is installable: every folder of Python files is a package, and metadata names things that exist."""
 
+import subprocess
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -11,6 +15,17 @@ def test_every_source_folder_is_a_package():
     folders = {p.parent for top in ("kernels", "tinygrad_llm") for p in (ROOT / top).rglob("*.py")}
     missing = sorted(str(f.relative_to(ROOT)) for f in folders if not (f / "__init__.py").is_file())
     assert not missing, f"a wheel would lack these folders, which have no __init__.py: {missing}"
+
+
+def test_a_source_archive_holds_what_its_tests_read():
+    """Every file of the folders that MANIFEST.in takes."""
+    tracked = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True)
+    if tracked.returncode:
+        pytest.skip("not a git checkout")
+    rules = [line.split()[1:] for line in (ROOT / "MANIFEST.in").read_text("utf-8").splitlines() if line.startswith("recursive")]
+    missing = [path for path in tracked.stdout.splitlines() for folder, *patterns in rules
+               if path.startswith(f"{folder}/") and not any(fnmatch(Path(path).name, p) for p in patterns)]
+    assert not missing, f"MANIFEST.in leaves out {missing}"
 
 
 def test_entry_points_name_modules_that_exist():
