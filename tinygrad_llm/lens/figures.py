@@ -18,7 +18,7 @@ def _pyplot() -> Any:
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
-        raise ImportError("figures need matplotlib: pip install 'tinygrad_llm[viz]'") from error
+        raise ImportError("figures need matplotlib: pip install 'tinygrad-llm[viz]'") from error
     return plt
 
 

@@ -7,7 +7,7 @@
     def test_softplus(x):
         check_vjp(softplus, softplus_backward, x)
 
-All shrink towards few dimensions, short sides and simple values. Needs Hypothesis: pip install tinygrad_llm[test]
+All shrink towards few dimensions, short sides and simple values. Needs Hypothesis: pip install 'tinygrad-llm[test]'
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ try:
     from hypothesis import strategies as st
     from hypothesis.extra import numpy as hnp
 except ImportError as error:
-    raise ImportError("tinygrad_llm.testing.strategies needs Hypothesis: pip install tinygrad_llm[test]") from error
+    raise ImportError("tinygrad_llm.testing.strategies needs Hypothesis: pip install 'tinygrad-llm[test]'") from error
 
 Shape = tuple[int, ...]
 Strategy = st.SearchStrategy
