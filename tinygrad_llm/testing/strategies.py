@@ -25,19 +25,18 @@ except ImportError as error:
     raise ImportError("tinygrad_llm.testing.strategies needs Hypothesis: pip install 'tinygrad-llm[test]'") from error
 
 Shape = tuple[int, ...]
-Strategy = st.SearchStrategy
 
 MASK_KINDS = ("none", "causal", "boolean", "float", "padding", "fully masked row")
 
 
-def shapes(min_dims: int = 0, max_dims: int = 4, min_side: int = 1, max_side: int = 5) -> Strategy[Shape]:
+def shapes(min_dims: int = 0, max_dims: int = 4, min_side: int = 1, max_side: int = 5) -> st.SearchStrategy[Shape]:
     """Shapes; `min_side=0` includes empty arrays."""
     return hnp.array_shapes(min_dims=min_dims, max_dims=max_dims, min_side=min_side, max_side=max_side)
 
 
 def broadcastable_shapes(
     count: int = 2, min_dims: int = 0, max_dims: int = 3, min_side: int = 1, max_side: int = 4
-) -> Strategy[tuple[Shape, ...]]:
+) -> st.SearchStrategy[tuple[Shape, ...]]:
     """Tuples of `count` shapes that broadcast against each other."""
     several = hnp.mutually_broadcastable_shapes(
         num_shapes=count, min_dims=min_dims, max_dims=max_dims, min_side=min_side, max_side=max_side
@@ -48,7 +47,7 @@ def broadcastable_shapes(
 @st.composite
 def arrays(
     draw: Any,
-    shape: Shape | Strategy[Shape] | None = None,
+    shape: Shape | st.SearchStrategy[Shape] | None = None,
     *,
     low: float = -2.0,
     high: float = 2.0,
@@ -93,7 +92,9 @@ def _with_layout(x: np.ndarray, layout: str) -> np.ndarray:
     return x
 
 
-def tensors(shape: Shape | Strategy[Shape] | None = None, *, requires_grad: bool = True, **options: Any) -> Strategy[Any]:
+def tensors(
+    shape: Shape | st.SearchStrategy[Shape] | None = None, *, requires_grad: bool = True, **options: Any
+) -> st.SearchStrategy[Any]:
     """Tensors on `arrays(shape, **options)`."""
     from ..autograd.tensor import Tensor
 
