@@ -200,6 +200,11 @@ def test_a_file_without_cases_and_a_name_used_twice_are_errors(tmp_path):
     assert "two cases are named 'sum 10'" in record["failed"] and len(record["cases"]) == 1
 
 
+def test_a_size_that_picks_no_case_is_said(tmp_path):
+    record, said = ask(tmp_path, '"""By number."""\ncases = lambda options: []', size=(7,))
+    assert record["cases"] == [] and said == ["mine: no case for --size 7"]
+
+
 @pytest.mark.parametrize(("text", "said"), [("{}['size']", "KeyError: 'size'"), ("int('x')", "ValueError: invalid literal")])
 def test_a_file_that_fails_when_it_is_read_is_named_with_its_error(tmp_path, capsys, text, said):
     (tmp_path / "mine.py").write_text(text)

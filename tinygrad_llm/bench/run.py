@@ -61,6 +61,8 @@ class Question:
                 self.keep(record)
                 if case.fresh:
                     self.dismiss()
+            if self.options.size and not record["cases"]:  # where --size picks cases by number
+                self.say(f"{self.path.stem}: no case for --size {','.join(map(str, self.options.size))}")
         except (ValidationError, Failed) as reason:
             record["failed"] = str(reason)
             self.keep(record)
