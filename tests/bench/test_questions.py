@@ -200,6 +200,13 @@ def test_a_file_without_cases_and_a_name_used_twice_are_errors(tmp_path):
     assert "two cases are named 'sum 10'" in record["failed"] and len(record["cases"]) == 1
 
 
+def test_without_matplotlib_no_folder_is_made_for_plots(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match="pip install"):
+        run_cli("startup", "--plots", tmp_path / "pictures")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_size_that_picks_no_case_is_said(tmp_path):
     record, said = ask(tmp_path, '"""By number."""\ncases = lambda options: []', size=(7,))
     assert record["cases"] == [] and said == ["mine: no case for --size 7"]

@@ -52,7 +52,7 @@ def check_files(args: argparse.Namespace) -> None:
     """Before anything runs: files that are to be written can be, and hold nothing of another kind."""
     from pathlib import Path
 
-    from tinygrad_llm.bench import report
+    from tinygrad_llm.bench import plots, report
     from tinygrad_llm.cli import UsageError
     from tinygrad_llm.cli._json import check_json
 
@@ -68,6 +68,7 @@ def check_files(args: argparse.Namespace) -> None:
         if text and report.EXPLANATION not in text.splitlines()[:3]:
             raise UsageError(f"--markdown {path}: this file is there and holds no tables of `tinygrad-llm bench`")
     if args.plots:
+        plots.need_matplotlib()
         Path(args.plots).mkdir(parents=True, exist_ok=True)
     if args.readme:
         report.read_readme(Path(args.readme))
@@ -75,7 +76,7 @@ def check_files(args: argparse.Namespace) -> None:
 
 def run_questions(args: argparse.Namespace) -> int:
     """Run, print the tables, write the files; 1 if a question failed, 2 if asked for something that is not there."""
-    from tinygrad_llm.bench import discover, plots, report
+    from tinygrad_llm.bench import discover, report
 
     try:
         options = parse_options(args)
@@ -85,8 +86,6 @@ def run_questions(args: argparse.Namespace) -> int:
         against = [n.strip() for n in args.against.split(",") if n.strip()] if args.against is not None else None
         # what cannot be imported, and who takes part in nothing, is said before the first has run for minutes
         check_against(against, [discover.load_question(path) for path in paths], options)
-        if args.plots:
-            plots.need_matplotlib()
     except (LookupError, ValueError, ImportError) as error:
         print(f"tinygrad-llm bench: {error}", file=sys.stderr)
         return 2
