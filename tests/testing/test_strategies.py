@@ -156,5 +156,5 @@ def test_without_hypothesis_the_error_says_what_to_install(monkeypatch):
 
     monkeypatch.delitem(sys.modules, "tinygrad_llm.testing.strategies")
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(ImportError, match=r"pip install tinygrad_llm\[test\]"):
+    with pytest.raises(ImportError, match=r"pip install 'tinygrad-llm\[test\]'"):
         importlib.import_module("tinygrad_llm.testing.strategies")
