@@ -124,9 +124,13 @@ def prompt_ids(tokenizer, text: str, model):
         start = model.config.bos_token_id
         ids = np.array([start if start is not None else 0])
     limit = getattr(model.config, "max_position_embeddings", None)
-    if limit is not None and len(ids) > limit:
-        raise ValueError(f"--prompt has {len(ids)} tokens, the model sees {limit} at once; give at most {limit}")
+    within(len(ids), limit)
     return ids
+
+
+def within(length: int, limit: int | None) -> None:
+    if limit is not None and length > limit:
+        raise ValueError(f"--prompt has {length} tokens, the model sees {limit} at once; give at most {limit}")
 
 
 def write_continuation(model, tokenizer, args) -> int:
@@ -206,21 +210,19 @@ def write_filled(model, tokenizer, args) -> int:
 
 def write_classes(model, tokenizer, args) -> int:
     """The text's classes, the most probable first; the values of a regression."""
-    from tinygrad_llm import autograd, objectives
+    from tinygrad_llm import autograd
     from tinygrad_llm.autograd import functional as F
     from tinygrad_llm.cli import UsageError
     from tinygrad_llm.models.memory import longest
+    from tinygrad_llm.training.encoder_tasks import classified_batch
     from tinygrad_llm.training.whole_file import class_names
 
     refuse(args, WRITING, "this model classifies a text, it writes none; leave it out")
     if args.prompt is None:
         raise UsageError("--prompt: a classifier needs a text")
-    special, kind = tokenizer.special, model.config.problem_type
-    batch = objectives.classification([tokenizer.encode(args.prompt)], [0], pad_id=0, cls_id=special.get("cls"),
-                                      sep_id=special.get("sep"))  # fmt: skip
-    length, limit = batch["input_ids"].shape[1], longest(model)
-    if length > limit:
-        raise ValueError(f"--prompt has {length} tokens, the model sees {limit} at once; give at most {limit}")
+    kind = model.config.problem_type
+    batch = classified_batch(tokenizer.special, [tokenizer.encode(args.prompt)], [0])
+    within(batch["input_ids"].shape[1], longest(model))
     with autograd.no_grad():
         scores = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[0]
         if kind != "regression":

@@ -65,6 +65,7 @@ def write_page(page: str, out: Path) -> None:
 def prepare(model: Any, tokenizer: Any, given: str, target: str | None) -> dict[str, Any]:
     """The model call's arguments for one text; labels where the model has a loss to show gradients of."""
     from ..models.registry import head_of
+    from ..training.encoder_tasks import classified_batch
 
     head = head_of(model)
     classifies = head == "sequence_classification"
@@ -72,21 +73,13 @@ def prepare(model: Any, tokenizer: Any, given: str, target: str | None) -> dict[
     if ids.shape[1] < 1:
         raise ValueError(f"the tokenizer makes no token of {given!r}; give a longer text")
     if classifies:
-        ids = framed(tokenizer, ids)
+        ids = classified_batch(tokenizer.special, ids, [0])["input_ids"]
     longest = getattr(model.config, "max_position_embeddings", None)
     if longest is not None and ids.shape[1] > longest:
         raise ValueError(f"the text has {ids.shape[1]} tokens, the model reads {longest}; shorten --text")
     if model.is_encoder_decoder:
         return {"input_ids": ids, "decoder_input_ids": decoder_ids(model, head, tokenizer, ids, target)}
     return {"input_ids": ids, "labels": ids} if head == "causal_lm" and ids.shape[1] > 1 else {"input_ids": ids}
-
-
-def framed(tokenizer: Any, ids: Any) -> Any:
-    """[CLS] text [SEP], as classifiers are trained: they judge by the state at one of the two."""
-    from ..objectives import classification
-
-    special = tokenizer.special
-    return classification(list(ids), [0], pad_id=0, cls_id=special.get("cls"), sep_id=special.get("sep"))["input_ids"]
 
 
 def decoder_ids(model: Any, head: str, tokenizer: Any, ids: Any, target: str | None) -> Any:

@@ -142,21 +142,19 @@ class ClassificationTask(ExampleTask):
     ):
         super().__init__(train, held, seed=seed, eval_examples=eval_examples, eval_batch=eval_batch)
         self.context, self.special = context, tokenizer.special
-        self.pad = self.special.get("pad", self.special.get("eos", 0))  # GPT-2 has none, and attention_mask hides it anyway
 
     def make(self, examples):
-        texts, labels = zip(*examples)
-        return objectives.classification(
-            texts,
-            labels,
-            pad_id=self.pad,
-            cls_id=self.special.get("cls"),
-            sep_id=self.special.get("sep"),
-            max_length=self.context,
-        )
+        return classified_batch(self.special, *zip(*examples), max_length=self.context)
 
     def evaluation(self):
         return [self.make(self.held[i : i + self.eval_batch]) for i in range(0, len(self.held), self.eval_batch)]
+
+
+def classified_batch(special: dict[str, int], texts, labels, max_length: int | None = None):
+    """objectives.classification with these special tokens: [CLS] text [SEP]; classifiers judge by the state at one of the two."""
+    pad = special.get("pad", special.get("eos", 0))  # GPT-2 has none, and attention_mask hides it anyway
+    return objectives.classification(texts, labels, pad_id=pad, cls_id=special.get("cls"), sep_id=special.get("sep"),
+                                     max_length=max_length)  # fmt: skip
 
 
 def masked_batch(tokenizer, ids, attention_mask, rng, **options):
