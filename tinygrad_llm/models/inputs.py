@@ -35,12 +35,11 @@ def token_ids(value: Any, vocabulary: int, name: str = "input_ids", longest: int
     return ids.astype(np.int64, copy=False)
 
 
-def token_vectors(
-    embed: Any, ids: Any, embeds: Any, config: Any, width: int, longest: int | None, past: int = 0, name: str = "input_ids"
-) -> Tensor:
-    """What a model reads, (B, T, width): `embed` of ids or, in their place, `inputs_embeds`, which a gradient can flow into."""
+def token_vectors(base: Any, embed: Any, ids: Any, embeds: Any, past: int = 0, name: str = "input_ids") -> Tensor:
+    """What a base model reads, (B, T, D): `embed` of ids or, in their place, `inputs_embeds`, which a gradient can flow into."""
+    longest, width = base.positions_limit(), base.tokens.weight.shape[1]
     if embeds is None:
-        return embed(token_ids(ids, config.vocab_size, name, longest, past))
+        return embed(token_ids(ids, base.config.vocab_size, name, longest, past))
     given = name.replace("input_ids", "inputs_embeds")
     if ids is not None:
         raise ValueError(f"{name} and {given}: expected one of them, got both")

@@ -72,8 +72,7 @@ class EncoderSide(Model):
 
     def read(self, ids: Any, embeds: Any, past: int = 0, name: str = "input_ids") -> Tensor:
         """What a stack reads, (B, T, D): `embed` of ids, or what stands for it."""
-        width = self.tokens.weight.shape[1]
-        return inputs.token_vectors(self.embed, ids, embeds, self.config, width, self.positions_limit(), past, name)
+        return inputs.token_vectors(self, self.embed, ids, embeds, past, name)
 
     def encode(
         self, input_ids: Any = None, attention_mask: Any = None, output_hidden_states: bool = False,

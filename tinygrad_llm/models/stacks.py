@@ -42,8 +42,7 @@ class Encoder(Model):
 
     def embed(self, input_ids: Any, token_type_ids: Any, position_ids: Any, inputs_embeds: Any = None) -> Tensor:
         """(B, T) -> (B, T, D)"""
-        width = self.tokens.weight.shape[1]
-        x = inputs.token_vectors(self.tokens, input_ids, inputs_embeds, self.config, width, self.positions_limit())
+        x = inputs.token_vectors(self, self.tokens, input_ids, inputs_embeds)
         shape = x.shape[:2]
         segments = inputs.segment_ids(token_type_ids, shape, self.config.type_vocab_size)
         x = x + self.segments(segments) + self.positions(self.place(input_ids, position_ids, *shape))
@@ -147,13 +146,12 @@ class Decoder(Model):
         `inputs_embeds` (B, T, D) stand for what `tokens` makes of ids; `token_type_ids` (B, T) are GPT's and GPT-2's alone: tokens
         that are added, such as that of who speaks.
         """
-        limit = self.positions_limit()
         cache = self.make_cache() if use_cache and past_key_values is None else past_key_values
         past = 0 if cache is None else cache.length
-        x = inputs.token_vectors(self.tokens, input_ids, inputs_embeds, self.config, self.tokens.weight.shape[1], limit, past)
+        x = inputs.token_vectors(self, self.tokens, input_ids, inputs_embeds, past)
         B, T, _ = x.shape
         mask = nn.from_attention_mask(attention_mask, B, T, past + T, causal=True, offset=past)
-        positions = inputs.position_rows(position_ids, B, T, past, limit)
+        positions = inputs.position_rows(position_ids, B, T, past, self.positions_limit())
         if token_type_ids is not None:
             if not self.adds_types:
                 raise TypeError(f"token_type_ids: {type(self).__name__} has no types of tokens")

@@ -154,6 +154,11 @@ class T5Stack(Stack):
 class _T5(Model):
     config_class = T5Config
 
+    def __init__(self, config: T5Config) -> None:
+        super().__init__(config)
+        self.tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.encoder = T5Stack(config, decoder=False)
+
     @property
     def base_names(self) -> Table:  # type: ignore[override]
         gated = self.config.gated
@@ -188,8 +193,6 @@ class T5Model(_T5, EncoderDecoder):
 
     def __init__(self, config: T5Config) -> None:
         super().__init__(config)
-        self.tokens = nn.Embedding(config.vocab_size, config.d_model)
-        self.encoder = T5Stack(config, decoder=False)
         self.decoder = T5Stack(config, decoder=True)
 
 
@@ -198,11 +201,6 @@ class T5EncoderModel(_T5, EncoderSide):
 
     tied = {"encoder.embed_tokens.weight": "tokens.weight"}
     unused = (r"decoder\..*", r"lm_head\.weight")
-
-    def __init__(self, config: T5Config) -> None:
-        super().__init__(config)
-        self.tokens = nn.Embedding(config.vocab_size, config.d_model)
-        self.encoder = T5Stack(config, decoder=False)
 
     def blocks(self) -> list[nn.Module]:
         """The blocks in the order in which they run."""
