@@ -53,7 +53,6 @@ def place(name: str) -> str:
     from tinygrad_llm.models import registry
     from tinygrad_llm.training.checkpoint import model_directory
 
-    preset = name.lower() in (*registry.names(), *registry.ALIASES)
-    if not Path(name).is_dir() or (preset and not (Path(name) / "config.json").is_file()):
+    if not Path(name).is_dir() or (registry.is_name(name) and not (Path(name) / "config.json").is_file()):
         return name
     return str(model_directory(name))

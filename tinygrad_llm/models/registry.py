@@ -67,6 +67,11 @@ def names() -> list[str]:
     return list(_presets)
 
 
+def is_name(name: str) -> bool:
+    """Whether a preset or an alias is called so, in any case."""
+    return name.lower() in _presets or name.lower() in ALIASES
+
+
 def find(name: str, also: str = "") -> tuple[Family, str]:
     """(family, preset) for a preset's name or alias, in any case. also: what else the name is not, for the error."""
     key = name.lower()

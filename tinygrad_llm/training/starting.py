@@ -20,7 +20,7 @@ from .whole_file import class_names, run_settings
 
 def folder_of(name: str | None) -> Path | None:
     """The checkpoint that a --model means, or None where it is a name; a folder called like one is written ./gpt2."""
-    if name is None or name in RECIPES or name.lower() in (*registry.names(), *registry.ALIASES) or not Path(name).is_dir():
+    if name is None or name in RECIPES or registry.is_name(name) or not Path(name).is_dir():
         return None
     return model_directory(name).resolve()
 
