@@ -406,7 +406,7 @@ def _finish(record: Op, result: Any, nodes: tuple[Any, ...] | None, params: dict
 
     Where there are several outputs, each gets a small node that hands its gradient to the call's own.
     """
-    _need_pair(result, f"{record.name}: ")
+    _need_pair(result, record.name)
     out, saved = result
     if type(out) is not tuple:
         out = np.asarray(out)
@@ -422,10 +422,10 @@ def _finish(record: Op, result: Any, nodes: tuple[Any, ...] | None, params: dict
     return outputs, outputs, node
 
 
-def _need_pair(result: Any, who: str = "") -> None:
+def _need_pair(result: Any, name: str = "") -> None:
     """Raise unless a forward returned what it must. An array of two rows would pass for an output and its saved values."""
     if type(result) is not tuple or len(result) != 2 or type(result[1]) is not tuple:
-        raise TypeError(f"{who}its forward must return (output, tuple of what backward needs)")
+        raise TypeError(f"{name}{': ' if name else ''}its forward must return (output, tuple of what backward needs)")
 
 
 def outputs_of(node: Node, arrays: tuple[np.ndarray, ...]) -> tuple[Tensor, ...]:

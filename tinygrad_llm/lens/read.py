@@ -207,13 +207,13 @@ def _by_head(
     watched = {side + tap: cut(out) for out, tap in attentions.items()} | {side + out: read(out) for out in attentions}
     with enable_grad(), evaluating(model), patch(model, watched):
         word_logits(model(**inputs))
-        slopes = grad(list(written.values()), [z[out] for out in attentions])
+        slopes = dict(zip(attentions, grad(list(written.values()), [z[out] for out in attentions]), strict=True))
     result: dict[str, float] = {}
     for name, value in told.items():
         if name not in attentions:
             result[name] = value
             continue
-        slope = slopes[list(attentions).index(name)]
+        slope = slopes[name]
         assert slope is not None
         shares = (z[name]._data[0, position].astype(np.float64) * slope._data[0, position]).sum(-1)  # (T, H, K) -> (H,)
         result |= {f"{attentions[name]}[:, :, {h}]": float(share) for h, share in enumerate(shares)}

@@ -167,7 +167,7 @@ def describe(
     )  # fmt: skip
 
 
-def step_memory(model: Any, batch: int, context: int, target: int | None = None) -> TrainingMemory:
+def step_memory(model: Any, batch: int, context: int, target: int | None) -> TrainingMemory:
     """What a training step of this model takes, of an encoder-decoder with `target` tokens after `context` (None: as many)."""
     return training_memory(model, _blocks(model), batch, context, target)
 

@@ -31,7 +31,6 @@ class AdamW(Optimizer):
         kernels.adamw_step(params, grads, state[0], state[1], group["lr"], beta1, beta2, group["eps"],
                            group["weight_decay"], step, grad_scale, self.decoupled)
 
-
     def amsgrad_step(self, p, g, m, v, largest, group, step, grad_scale):
         """The update in plain NumPy, as the reference kernel has it but for `largest`, the largest v so far."""
         kind, (beta1, beta2), decay = p.dtype.type, group["betas"], group["lr"] * group["weight_decay"]
