@@ -1,7 +1,8 @@
 """How long does nanoGPT's CPU recipe take on Tiny Shakespeare, from process start to the trained model?
 
-Whole programs side by side: `tinygrad-llm train` (with its evaluation, checkpoint and report), the same recipe in PyTorch, and
-that compiled. What is validated is the loss on the held-out tenth: within 3% of each other's, since random numbers differ.
+Whole programs side by side: `tinygrad-llm train` (with its evaluation, checkpoint and report), also with `--precision bfloat16`,
+the same recipe in PyTorch, and that compiled. What is validated is the loss on the held-out tenth: within 3% of each other's,
+since random numbers differ.
 Needs tinyshakespeare.txt in the folder that the environment variable TINYGRAD_LLM_DATA names. --size sets the steps.
 """
 
@@ -15,12 +16,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import tinygrad_llm
 from tinygrad_llm.bench import Case, Options, Skip
 from tinygrad_llm.bench.child import environment
 
 STEPS, RUNS = 2000, 2
-ROOT = Path(tinygrad_llm.__file__).resolve().parent.parent
 
 
 def cases(options: Options) -> Iterator[Case]:
@@ -37,9 +36,15 @@ def text_file() -> Path:
 
 def recipe_case(steps: int) -> Case:
     case = Case(f"nanoGPT on Tiny Shakespeare, {steps} steps", unit="step", work=steps, runs=RUNS, tol=0.03)
+    for name, precision in (("ours", "float32"), ("ours bfloat16", "bfloat16")):
+        case.contestant(name)(our_program(steps, precision))
+    for name, compiled in (("torch", "0"), ("compile", "1")):
+        case.contestant(name)(torch_program(steps, compiled))
+    return case
 
-    @case.contestant("ours")
-    def _() -> Callable[[], float]:
+
+def our_program(steps: int, precision: str) -> Callable[[], Callable[[], float]]:
+    def setup() -> Callable[[], float]:
         text = text_file()
 
         def run() -> float:
@@ -47,13 +52,11 @@ def recipe_case(steps: int) -> Case:
                 out = Path(folder) / "run"
                 every = ["--eval-every", str(steps), "--save-every", "0", "--sample-every", "0"]
                 command = ["-m", "tinygrad_llm", "train", str(text), "--no-bias", "--steps", str(steps), *every]
-                return program(*command, "--out", str(out), "--json")["best_loss"]
+                return program(*command, "--precision", precision, "--out", str(out), "--json")["best_loss"]
 
         return run
 
-    for name, compiled in (("torch", "0"), ("compile", "1")):
-        case.contestant(name)(torch_program(steps, compiled))
-    return case
+    return setup
 
 
 def torch_program(steps: int, compiled: str) -> Callable[[], Callable[[], float]]:
