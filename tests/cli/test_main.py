@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import tinygrad_llm
 from tinygrad_llm import cli
 
 
@@ -68,6 +69,11 @@ def test_usage(failing, capsys):
     assert cli.main(["--help"]) == 0
     assert cli.main(["fail", "--help"]) == 0
     assert "usage: tinygrad-llm" in capsys.readouterr().out
+
+
+def test_the_version_is_the_package_s(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"tinygrad-llm {tinygrad_llm.__version__}\n"
 
 
 @pytest.mark.skipif(not hasattr(select, "poll"), reason="the system does not tell")

@@ -15,6 +15,8 @@ import select
 import sys
 import warnings
 
+from .. import __version__
+
 __all__ = ["UsageError", "main"]
 
 #: The order of the commands in --help; others follow.
@@ -127,6 +129,7 @@ def build_parser():
         prog="tinygrad-llm", description="Transformers on NumPy: train one, let it write, look inside.",
         epilog="tinygrad-llm COMMAND --help explains a command. Exit codes: 0 done, 1 failed, 2 wrong usage.",
     )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error and the source of a warning")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     commands = {}
