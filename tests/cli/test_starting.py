@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.cli.conftest import short
-from tinygrad_llm import models
+from tinygrad_llm import models, text
 
 FEW = ["--batch", 4, "--eval-every", 2, "--save-every", 2, "--sample-every", 0]
 
@@ -65,7 +65,8 @@ def test_a_language_model_becomes_a_classifier(family, more, train, go_on, run, 
     assert train(corpus, "--model", family, *more)[0] == 0
     code, _, err = go_on(lines, "run", "labels", "--objective", "classification", "--steps", 60, "--lr", 0.01)
     assert code == 0, err
-    assert models.load(tmp_path / "labels").config.num_labels == 3
+    config = models.load(tmp_path / "labels").config
+    assert config.num_labels == 3 and config.pad_token_id == text.load(tmp_path / "labels").special.get("pad")
     assert json.loads(run("eval", tmp_path / "labels", lines, "--json")[1])["accuracy"] == 1.0
     lines.write_text("b\tfive boxing wizards jump\na\tquick zebras\n" * 20)
     assert go_on(lines, "labels", "further", "--steps", 2)[0] == 0

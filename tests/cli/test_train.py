@@ -206,7 +206,8 @@ def test_resume_after_the_end_goes_further(train, corpus, run, tmp_path):
 
 def test_a_resumed_run_says_that_its_text_was_changed(train, corpus, run, tmp_path):
     train(corpus)
-    for text, said in ((corpus.read_text()[:-9], True), (None, False)):
+    shorter = corpus.read_text()[:-9]
+    for text, said in ((shorter, True), (None, False), (shorter[::-1], True)):
         if text:
             corpus.write_text(text)
         code, _, err = run("train", "--resume", tmp_path / "run", "--steps", 8)
@@ -267,7 +268,8 @@ def test_killed_and_resumed_is_the_same_run(corpus, run, tmp_path):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(corpus, run, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(number, corpus, run, tmp_path):
     command = [
         sys.executable,
         "-m",
@@ -284,7 +286,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(corpus, run, tmp_path):
     deadline = time.monotonic() + 60
     while checkpoint.find(tmp_path / "run" / "last") is None and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1 and f"tinygrad-llm train --resume {tmp_path / 'run'}" in err and "Traceback" not in err
     step = json.loads((tmp_path / "run" / "last" / "training.json").read_text())["step"]

@@ -258,15 +258,16 @@ def test_what_is_due_at_intervals_is_due_at_the_end_as_well():
         assert record["smooth"] == pytest.approx(smooth)
 
 
-def test_a_signal_ends_the_run_after_the_step(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_after_the_step(number, tmp_path):
     trainer = causal_trainer(tmp_path, steps=50)
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(number)
     original = trainer.train_step
-    trainer.train_step = lambda: (original(), os.kill(os.getpid(), signal.SIGINT) if trainer.step == 7 else None)[0]
+    trainer.train_step = lambda: (original(), signal.raise_signal(number) if trainer.step == 7 else None)[0]
     result = trainer.run()
     assert result["interrupted"] and result["steps"] == 7
     assert json.loads((tmp_path / "last" / "training.json").read_text())["step"] == 7
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
 
 
 def test_early_stop(monkeypatch):

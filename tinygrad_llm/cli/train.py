@@ -276,16 +276,16 @@ def train(settings: dict, out: Path, resume: bool, processes) -> dict:
     prepared, model = build(settings, out, resume)
     check_step(model, options, prepared.task.objective, settings["context"], processes)
     progress = Progress(options.steps)
-    text = sizes_of(prepared)
-    info = {"settings": keepable(settings), "objective": prepared.task.objective, "text": text}
+    info = {"settings": keepable(settings), "objective": prepared.task.objective, "text": sizes_of(prepared),
+            "checksums": checksums(settings)}  # fmt: skip
     if "labels" in prepared.info:
         info["labels"] = prepared.info["labels"]
     trainer = Trainer(model, prepared.task, options, out=out, tokenizer=prepared.tokenizer, progress=progress, sampler=show_sample,
                       processes=processes, info=info)  # fmt: skip
     if resume:
-        begun_with = trainer.resume().get("text", text)
-        if begun_with != text:
-            say(f"the text is another one than before ({in_words(begun_with)}); the run goes on with what is there now")
+        before = info | trainer.resume()
+        if (before["text"], before["checksums"]) != (info["text"], info["checksums"]):
+            say(f"the text is another one than before ({in_words(before['text'])}); the run goes on with what is there now")
     else:  # what --force replaces goes when nothing can be wrong with the new run's data any more
         checkpoint.clear(out)
         for name in REPORTS:
@@ -339,6 +339,7 @@ def build(settings: dict, out: Path, resume: bool):
 
     from tinygrad_llm import models, text
     from tinygrad_llm.training import checkpoint
+    from tinygrad_llm.training.encoder_tasks import padding
     from tinygrad_llm.training.families import check_objective, recipe_for, small_model
     from tinygrad_llm.training.prepare import DataChoices, prepare
     from tinygrad_llm.training.starting import start_from
@@ -363,7 +364,7 @@ def build(settings: dict, out: Path, resume: bool):
     prepared = prepare(settings["file"], settings["target"], choices, tokenizer=tokenizer, scratch=out)
     rng, labels = np.random.default_rng(settings["seed"]), prepared.info.get("labels", ())
     if start:
-        model = start.model(len(labels), settings["dropout"], rng)
+        model = start.model(len(labels), settings["dropout"], rng, padding(prepared.tokenizer.special))
     else:
         sizes = {k: settings[k] for k in ("layers", "heads", "width", "context", "dropout")}
         model = small_model(
@@ -418,6 +419,21 @@ def describe(settings, model, prepared, trainer, out: Path) -> str:
         f"{settings['file'] or 'source text of the Python standard library'}: {size}, vocabulary {prepared.tokenizer.vocab_size}\n"
         f"{settings['steps']} steps{start}; everything goes to {out}"
     )
+
+
+def checksums(settings: dict) -> list[int]:
+    """CRC-32 of each file that the run learns from."""
+    import zlib
+
+    found = []
+    for path in (settings["file"], settings["target"]):
+        if path and Path(path).is_file():  # what comes through a pipe was read already
+            with open(path, "rb") as file:
+                total = 0
+                while block := file.read(1 << 20):
+                    total = zlib.crc32(block, total)
+            found.append(total)
+    return found
 
 
 def sizes_of(prepared) -> dict[str, int]:

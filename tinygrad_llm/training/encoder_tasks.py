@@ -152,9 +152,13 @@ class ClassificationTask(ExampleTask):
 
 def classified_batch(special: dict[str, int], texts, labels, max_length: int | None = None):
     """objectives.classification with these special tokens: [CLS] text [SEP]; classifiers judge by the state at one of the two."""
-    pad = special.get("pad", special.get("eos", 0))  # GPT-2 has none, and attention_mask hides it anyway
-    return objectives.classification(texts, labels, pad_id=pad, cls_id=special.get("cls"), sep_id=special.get("sep"),
-                                     max_length=max_length)  # fmt: skip
+    return objectives.classification(texts, labels, pad_id=padding(special) or 0, cls_id=special.get("cls"),
+                                     sep_id=special.get("sep"), max_length=max_length)  # fmt: skip
+
+
+def padding(special: dict[str, int]) -> int | None:
+    """The id that pads texts: GPT-2's tokenizer has none of its own, and attention_mask hides it anyway."""
+    return special.get("pad", special.get("eos"))
 
 
 def masked_batch(tokenizer, ids, attention_mask, rng, **options):

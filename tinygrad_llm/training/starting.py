@@ -49,11 +49,17 @@ class Start:
             raise ValueError(f"{self.folder}: its tokenizer has {tokenizer.vocab_size} tokens, and the model knows {known}")
         return tokenizer
 
-    def model(self, labels: int = 0, dropout: float | None = None, rng: Any = None) -> Any:
-        """The model, with the checkpoint's dropout unless one is given. labels: the classes in the data, 0 where there are none."""
+    def model(self, labels: int = 0, dropout: float | None = None, rng: Any = None, pad_id: int | None = None) -> Any:
+        """The model, with the checkpoint's dropout unless one is given. labels: the classes in the data, 0 where there are none.
+
+        pad_id: what their texts are padded with. A language model's config often names none, and transformers then takes its
+        classifier one text at a time.
+        """
         changes = {} if dropout is None else {"dropout": dropout}
         if labels and self.architecture is not None:
             changes["num_labels"] = labels
+            if self.config.pad_token_id is None and pad_id is not None:
+                changes["pad_token_id"] = pad_id
         elif labels and labels != self.config.num_labels:
             raise ValueError(f"{self.folder}: its head knows {self.config.num_labels} classes, and the file has {labels} labels")
         return models.load(self.folder, architecture=self.architecture, rng=rng, **changes)

@@ -107,7 +107,7 @@ class Trainer:
     # -- the run -----------------------------------------------------------------------------------------------------------
 
     def run(self) -> dict:
-        """Trains to the last step, an early stop, or Ctrl-C (then the result says "interrupted")."""
+        """Trains to the last step, an early stop, Ctrl-C or SIGTERM (then the result says "interrupted")."""
         if self.processes is not ALONE:
             self.restore(*self.processes.from_first((self.state(), self.optimizer.state_dict(), self.model.state_dict())))
         self.log = self.open_log()
@@ -271,15 +271,14 @@ def add_up(counts: list[dict[str, int]]) -> dict[str, int]:
 
 
 class interruptible:
-    """While a run goes on, the first Ctrl-C ends it after the present step; a second one ends it at once."""
+    """While a run goes on, the first Ctrl-C or SIGTERM ends it after the present step; a second one ends it at once."""
 
     def __init__(self, trainer):
         self.trainer = trainer
 
     def __enter__(self):
-        self.installed = threading.current_thread() is threading.main_thread()
-        if self.installed:
-            self.before = signal.signal(signal.SIGINT, self.on_signal)
+        here = threading.current_thread() is threading.main_thread()
+        self.before = {number: signal.signal(number, self.on_signal) for number in (signal.SIGINT, signal.SIGTERM) if here}
 
     def on_signal(self, number, frame):
         if self.trainer.stopping:
@@ -287,5 +286,5 @@ class interruptible:
         self.trainer.stop()
 
     def __exit__(self, *exc_info):
-        if self.installed:
-            signal.signal(signal.SIGINT, self.before)
+        for number, handler in self.before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not Python's to put back
