@@ -1,6 +1,8 @@
 """The statistics behind a ratio, on clocks that the test controls."""
 
+import itertools
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -59,7 +61,16 @@ def test_interleaving_takes_the_machines_mood_out_of_the_ratio():
     assert result.best("ours") == pytest.approx(0.01)
 
 
-def test_every_round_has_every_contestant_and_the_start_rotates():
+@pytest.mark.parametrize("n", range(1, 8))
+def test_each_comes_in_each_place_and_after_each_other_equally_often(n):
+    rounds = [timing.order_of(list(range(n)), turn) for turn in range(n * (1 + n % 2))]
+    assert all(sorted(order) == list(range(n)) for order in rounds)
+    places = Counter((place, who) for order in rounds for place, who in enumerate(order))
+    pairs = Counter(pair for order in rounds for pair in itertools.pairwise(order))
+    assert set(places.values()) == {1 + n % 2} and len(pairs) == n * (n - 1) and len(set(pairs.values())) <= 1
+
+
+def test_every_round_has_every_contestant():
     order = []
 
     def lap(name):
@@ -73,9 +84,7 @@ def test_every_round_has_every_contestant_and_the_start_rotates():
     rounds = len(result.laps["a"])
     assert rounds >= timing.MIN_ROUNDS
     timed = order[-3 * rounds :]
-    starts = [timed[3 * i] for i in range(rounds)]
-    assert all(sorted(timed[3 * i : 3 * i + 3]) == list("abc") for i in range(rounds))
-    assert starts[:3] == list("abc")
+    assert all(timed[3 * i : 3 * i + 3] == timing.order_of(list("abc"), i) for i in range(rounds))
 
 
 def test_short_calls_are_bundled_until_the_clock_can_see_them():

@@ -118,8 +118,8 @@ def measure_runs(laps: dict[str, Lap], runs: int, progress: Progress = silent) -
     """Each contestant `runs` times in turns, nothing before and nothing bundled: for calls that take minutes."""
     taken: dict[str, list[float]] = {name: [] for name in laps}
     for turn in range(runs):
-        for name, lap in laps.items():
-            taken[name].append(lap(1))
+        for name in order_of(list(laps), turn):
+            taken[name].append(laps[name](1))
         progress((turn + 1) / runs)
     return with_ratios(taken)
 
@@ -127,15 +127,14 @@ def measure_runs(laps: dict[str, Lap], runs: int, progress: Progress = silent) -
 def measure(laps: dict[str, Lap], seconds: float, progress: Progress = silent) -> Timing:
     """Interleave the contestants for `seconds`, or up to three times that for a few rounds; the first is the one compared with.
 
-    The starting contestant rotates, so that none always follows the same neighbour.
+    No one always follows the same neighbour: who gives gigabytes back to the system slows down the next one for seconds.
     """
     names = list(laps)
     calls = {name: warm_up(laps[name], seconds) for name in names}
     taken: dict[str, list[float]] = {name: [] for name in names}
     start = time.perf_counter()
     for turn in range(MAX_ROUNDS):
-        shift = turn % len(names)
-        for name in names[shift:] + names[:shift]:
+        for name in order_of(names, turn):
             taken[name].append(laps[name](calls[name]) / calls[name])
         elapsed = time.perf_counter() - start
         progress(min(1.0, elapsed / seconds))
@@ -145,6 +144,16 @@ def measure(laps: dict[str, Lap], seconds: float, progress: Progress = silent) -
         if elapsed > seconds or (timing.ratios and turn + 1 > SURE and is_tight(timing)):
             break
     return with_ratios(taken)
+
+
+def order_of(names: list[str], turn: int) -> list[str]:
+    """The order of a round. Over n rounds (2n where n is odd) each comes in each place, and after each other, equally often.
+
+    Williams 1949, Experimental designs balanced for the estimation of residual effects of treatments.
+    """
+    n = len(names)
+    order = [names[(turn + (-1) ** i * ((i + 1) // 2)) % n] for i in range(n)]  # 0, -1, 1, -2, 2, ...
+    return order[::-1] if n % 2 and turn % 2 else order
 
 
 def with_ratios(taken: dict[str, list[float]]) -> Timing:
