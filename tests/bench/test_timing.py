@@ -114,7 +114,7 @@ def test_long_runs_take_turns_and_are_neither_bundled_nor_warmed_up():
     order, shares = [], []
     lap = lambda name, seconds: lambda calls: order.append((name, calls)) or seconds
     result = timing.measure_runs({"a": lap("a", 2.0), "b": lap("b", 6.0)}, 4, shares.append)
-    assert order == [("a", 1), ("b", 1)] * 4 and shares == [0.25, 0.5, 0.75, 1.0]
+    assert order == [("a", 1), ("b", 1), ("b", 1), ("a", 1)] * 2 and shares == [0.25, 0.5, 0.75, 1.0]
     assert result.laps == {"a": [2.0] * 4, "b": [6.0] * 4} and result.ratios["b"].ratio == 3.0
 
 

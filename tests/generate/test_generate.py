@@ -72,6 +72,42 @@ def test_left_padding_changes_nothing(seed, padding):
     assert np.array_equal(together, generate(model, batch, max_new_tokens=6)), "the mask follows from the pad id"
 
 
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"do_sample": True, "num_return_sequences": 2}])
+@pytest.mark.parametrize("make", [decoder, seq2seq])
+def test_vectors_stand_for_ids(make, options):
+    """From what the token table gives for ids comes what comes from the ids, which are no part of a decoder's result then."""
+    model, ids, mask = make(), prompts(0), np.array([[0, 0, 1, 1, 1], [1] * 5])
+
+    def written(**prompt):
+        return generate(model, attention_mask=mask, max_new_tokens=6, rng=np.random.default_rng(0), **prompt, **options)
+
+    whole = written(input_ids=ids)
+    vectors = model.without_head().tokens(ids)
+    for embeds in (vectors, vectors.data):
+        assert np.array_equal(written(inputs_embeds=embeds), whole if model.is_encoder_decoder else whole[:, 5:])
+    counted = 0 if model.is_encoder_decoder else 5
+    assert generate(model, inputs_embeds=vectors, max_length=4 + counted).shape == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"input_ids": [[4]], "inputs_embeds": np.ones((1, 2, 16))}, "input_ids and inputs_embeds: expected one of them, got both"),
+        ({"inputs_embeds": np.ones((2, 16))}, r"inputs_embeds: expected shape \(batch, positions, width\), got \(2, 16\)"),
+        ({"inputs_embeds": np.ones((1, 2, 15))}, r"inputs_embeds: expected shape \(batch, positions, 16\)"),
+        ({"inputs_embeds": np.ones((1, 0, 16))}, "none of them 0"),
+        ({"inputs_embeds": np.ones((0, 2, 16))}, "none of them 0"),
+        ({"inputs_embeds": np.ones((1, 33, 16))}, "there are 33 tokens"),
+        ({"inputs_embeds": np.ones((1, 2, 16)), "prompt_lookup_num_tokens": 2}, "prompt_lookup_num_tokens: expected input_ids"),
+        ({"inputs_embeds": np.ones((1, 2, 16)), "attention_mask": [[1]]}, r"the shape of the prompts, \(1, 2\); got \(1, 1\)"),
+        ({}, "input_ids: expected integers"),
+    ],
+)
+def test_vectors_that_cannot_stand_for_ids(given, message):
+    with pytest.raises(ValueError, match=message):
+        generate(decoder(), **given)
+
+
 def test_a_prompt_of_pad_tokens_alone_is_read_in_any_batch():
     model, ids = decoder(), prompts(0)
     ids[0] = PAD
@@ -503,7 +539,7 @@ def test_fill_mask():
         ({"num_beams": 2, "stream": print}, "stream"),
         ({"stop_strings": ["a"]}, "tokenizer"),
         ({"max_new_tokens": 40}, "the model has 32 positions"),
-        ({"attention_mask": np.ones((1, 5))}, "the shape of input_ids"),
+        ({"attention_mask": np.ones((1, 5))}, "the shape of the prompts"),
         ({"attention_mask": np.array([[1, 1, 1, 1, 0]] * 2)}, "pad on the left"),
         ({"attention_mask": np.array([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])}, "pad on the left"),
         ({"attention_mask": [[0.5, 1, 1, 1, 1]] * 2}, "expected 0 and 1"),

@@ -119,6 +119,25 @@ def test_what_favours_bars_and_ends(pair, options, beams):
     compare(pair, *left_padded(5), max_length=length + 7, do_sample=False, num_beams=beams, **options)
 
 
+@pytest.mark.parametrize("options", [{}, {"repetition_penalty": 1.7}, {"num_beams": 3}, {"no_repeat_ngram_size": 2},
+                                     {"min_length": 10}, {"min_new_tokens": 4}, {"max_length": 9}])  # fmt: skip
+def test_vectors_in_place_of_ids(pair, options):
+    """transformers' repetition_penalty leaves out as many new ids as there was padding; so none is there."""
+    ours, other = pair
+    options = {"max_new_tokens": 10} | options
+    if "max_length" in options:
+        del options["max_new_tokens"]
+    for seed in range(4):
+        ids, mask = left_padded(seed)
+        if "repetition_penalty" in options:
+            mask = np.ones_like(mask)
+        table, noise = other.get_input_embeddings().weight.detach().numpy(), np.random.default_rng(seed).normal(0, 0.1, (*ids.shape, 32))
+        vectors = (table[ids] + noise).astype(np.float32)
+        got = ours.generate(inputs_embeds=vectors, attention_mask=mask, **options)
+        expected = other.generate(inputs_embeds=torch.tensor(vectors), attention_mask=torch.tensor(mask), do_sample=False, **options)
+        np.testing.assert_array_equal(got, expected.numpy())
+
+
 SAID = {"eos_token_id": [EOS, 9], "no_repeat_ngram_size": 2, "min_length": 9, "bad_words_ids": [[11], [12, 13], [14, 15, 16]],
         "suppress_tokens": [20, 21], "forced_bos_token_id": 10, "forced_eos_token_id": 9, "pad_token_id": PAD,
         "decoder_start_token_id": 6, "early_stopping": True}  # fmt: skip

@@ -21,7 +21,7 @@ from .settings import Settings
 __all__ = ["Settings", "fill_mask", "generate"]
 
 
-def generate(model, input_ids, attention_mask=None, max_new_tokens=20, do_sample=False, temperature=1.0, top_k=None,
+def generate(model, input_ids=None, attention_mask=None, max_new_tokens=20, do_sample=False, temperature=1.0, top_k=None,
              top_p=None, min_p=None, repetition_penalty=1.0, num_beams=1, length_penalty=1.0, eos_token_id=None, rng=None,
              stream=None, **more) -> np.ndarray:
     """Ids as `transformers` returns them, int64: prompt and continuation for decoders, decoder ids for encoder-decoders.
@@ -29,7 +29,8 @@ def generate(model, input_ids, attention_mask=None, max_new_tokens=20, do_sample
     input_ids (B, T), or (T,) for one prompt; attention_mask 0 where a prompt is padded, a decoder's on the left. Without it a
     decoder's pad tokens are padding, while an encoder reads all tokens, as in the model's call. rng: a np.random.Generator for
     do_sample (default: the one that `tg.manual_seed` seeds). stream: called with each step's tokens (B,).
-    more: decoder_input_ids; logits_processor: functions of (ids (B, T), scores (B, V)) that return the next token's scores, -inf
+    more: inputs_embeds, vectors (B, T, D) in place of input_ids: a decoder's result then has the new ids alone, (B, n);
+    decoder_input_ids; logits_processor: functions of (ids (B, T), scores (B, V)) that return the next token's scores, -inf
     for what may not come, applied before temperature and what follows it; stop_strings with tokenizer;
     prompt_lookup_num_tokens=n: greedy decoding of one sequence that guesses n tokens at a time from earlier text; the same
     tokens, in fewer runs of the model; num_return_sequences=n: n drawn continuations of each prompt, or its n best beams, one
@@ -42,25 +43,30 @@ def generate(model, input_ids, attention_mask=None, max_new_tokens=20, do_sample
     """
     if not model.can_generate:
         raise TypeError(f"{type(model).__name__} cannot generate: that takes a decoder with a language model's head")
-    ids = prompt(input_ids)
+    embeds = more.pop("inputs_embeds", None)
+    source = prompt(input_ids) if embeds is None else vectors(embeds, input_ids)
+    ids = source if source.ndim == 2 else np.empty((len(source), 0), np.int64)
     said = told(model)
     chosen = followed(said) | more | ({} if eos_token_id is None else {"eos_token_id": eos_token_id})
     out = decoder_ids(model, chosen, ids)
-    max_new_tokens = new_tokens(chosen, out.shape[1], max_new_tokens)
-    settings = make_settings(chosen, out.shape[1], max_new_tokens=max_new_tokens, do_sample=do_sample, temperature=temperature,
-                             top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty, num_beams=num_beams,
-                             length_penalty=length_penalty, stream=stream, source=ids)
+    unseen = 0 if model.is_encoder_decoder else source.shape[1] - ids.shape[1]
+    max_new_tokens = new_tokens(chosen, unseen + out.shape[1], max_new_tokens)
+    settings = make_settings(chosen, out.shape[1], unseen, max_new_tokens=max_new_tokens, do_sample=do_sample,
+                             temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty,
+                             num_beams=num_beams, length_penalty=length_penalty, stream=stream, source=ids)
     if settings.prompt_lookup_num_tokens is not None and len(ids) > 1:
         raise ValueError(f"prompt_lookup_num_tokens: expected one prompt, got {len(ids)}; call generate for each of them")
-    mask = prompt_mask(ids, attention_mask, model, settings)
+    if settings.prompt_lookup_num_tokens is not None and source.ndim == 3:
+        raise ValueError("prompt_lookup_num_tokens: expected input_ids, among which it looks for guesses, got inputs_embeds")
+    mask = prompt_mask(source, attention_mask, model, settings)
     warn_of_the_rest(said, settings)
     rng = generator(rng)
     with evaluating(model):
         if model.is_encoder_decoder:
-            decoding = Seq2Seq(model, ids, mask, out, settings.max_new_tokens, settings.copies)
+            decoding = Seq2Seq(model, source, mask, out, settings.max_new_tokens, settings.copies)
         else:
             rows = np.repeat(np.arange(len(ids)), settings.copies)
-            decoding = Decoder(model, ids[rows], mask[rows], settings.max_new_tokens)
+            decoding = Decoder(model, source[rows], mask[rows], settings.max_new_tokens)
         begun = out if settings.num_beams > 1 else np.repeat(out, settings.copies, axis=0)
         return search(settings)(decoding, begun, settings, rng)
 
@@ -83,8 +89,8 @@ def new_tokens(chosen: dict, length: int, max_new_tokens: int) -> int:
     return int(total) - length
 
 
-def make_settings(chosen: dict, length: int, **named) -> Settings:
-    """Settings for prompts of this length, from the named arguments and what was chosen besides."""
+def make_settings(chosen: dict, length: int, unseen: int = 0, **named) -> Settings:
+    """Settings for prompts of so many ids after `unseen` vectors, from the named arguments and what was chosen besides."""
     chosen = {name: value for name, value in chosen.items() if name not in ("bos_token_id", "decoder_start_token_id")}
     apart = ("eos_token_id", "pad_token_id", "min_new_tokens", "stop_strings", "logits_processor")
     eos, pad, least, stops, own = (chosen.pop(name, None) for name in apart)
@@ -98,9 +104,9 @@ def make_settings(chosen: dict, length: int, **named) -> Settings:
             raise TypeError(f"{name}: expected ids, which are whole numbers, got {value!r}")
     eos = () if eos is None else tuple(int(e) for e in np.atleast_1d(eos) if e >= 0)
     if least is not None:  # it replaces min_length, and 0 takes back what the checkpoint says
-        chosen["min_length"] = length + least
+        chosen["min_length"] = unseen + length + least
     return Settings(eos=eos, pad=int(pad if pad is not None else eos[0] if eos else 0), padding_id=None if pad in eos else pad,
-                    begin=length, stop_strings=(stops,) if isinstance(stops, str) else tuple(stops or ()),
+                    begin=length, unseen=unseen, stop_strings=(stops,) if isinstance(stops, str) else tuple(stops or ()),
                     logits_processor=(own,) if callable(own) else tuple(own or ()), **chosen, **named)
 
 
@@ -111,17 +117,27 @@ def prompt(input_ids, name: str = "input_ids") -> np.ndarray:
     return np.atleast_2d(ids).astype(np.int64)
 
 
-def prompt_mask(ids: np.ndarray, attention_mask, model, settings: Settings) -> np.ndarray:
+def vectors(inputs_embeds, input_ids) -> np.ndarray:
+    if input_ids is not None:
+        raise ValueError("input_ids and inputs_embeds: expected one of them, got both")
+    array = as_array(inputs_embeds, "inputs_embeds")
+    if array.ndim != 3:
+        raise ValueError(f"inputs_embeds: expected shape (batch, positions, width), got {array.shape}")
+    return array
+
+
+def prompt_mask(source: np.ndarray, attention_mask, model, settings: Settings) -> np.ndarray:
     """1 at real tokens. Without a mask, as in transformers, an encoder reads all of them; of a decoder's prompt, pad tokens are
     padding unless the pad id is also an end token."""
+    shape = source.shape[:2]
     if attention_mask is None:
-        told_apart = not model.is_encoder_decoder and settings.padding_id is not None
-        real = (ids != settings.padding_id).astype(np.int64) if told_apart else np.ones_like(ids)
+        told_apart = source.ndim == 2 and not model.is_encoder_decoder and settings.padding_id is not None
+        real = (source != settings.padding_id).astype(np.int64) if told_apart else np.ones(shape, np.int64)
         real[~real.any(axis=1)] = 1  # a prompt of pad tokens alone is read as it stands
         return real
     mask = np.atleast_2d(as_array(attention_mask, "attention_mask"))
-    if mask.shape != ids.shape:
-        raise ValueError(f"attention_mask: expected the shape of input_ids, {ids.shape}; got {mask.shape}")
+    if mask.shape != shape:
+        raise ValueError(f"attention_mask: expected the shape of the prompts, {shape}; got {mask.shape}")
     if not ((mask == 0) | (mask == 1)).all():
         raise ValueError(f"attention_mask: expected 0 and 1, 1 = a real token; got values from {mask.min()} to {mask.max()}")
     if not model.is_encoder_decoder and not mask[:, -1].all():

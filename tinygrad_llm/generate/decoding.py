@@ -22,19 +22,20 @@ def reserve(model, length: int, new_tokens: int) -> KVCache:
 
 
 class Decoder:
-    """A decoder-only model that goes on from ids (B, T), left-padded where attention_mask (B, T) is 0."""
+    """A decoder-only model that goes on from ids (B, T) or vectors (B, T, D), left-padded where attention_mask (B, T) is 0."""
 
-    def __init__(self, model, ids: np.ndarray, mask: np.ndarray, new_tokens: int):
-        self.model, self.ids, self.mask = model, ids, mask
-        self.cache = reserve(model, ids.shape[1], new_tokens)
+    def __init__(self, model, prompt: np.ndarray, mask: np.ndarray, new_tokens: int):
+        self.model, self.prompt, self.mask, self.length = model, prompt, mask, prompt.shape[1]
+        self.cache = reserve(model, self.length, new_tokens)
         self.padded = not mask.all()
         self.places = np.where(mask != 0, np.cumsum(mask, axis=1) - 1, 0)  # (B, T), 0 at padding
-        self.source = ids[0, :0]  # text to look up guesses in, besides what is being written
-        self.padding = np.argmax(mask != 0, axis=1) if self.padded else None  # (B,) how many ids in front are padding
+        self.source = np.empty(0, np.int64)  # text to look up guesses in, besides what is being written
+        ids_padded = self.padded and prompt.ndim == 2
+        self.padding = np.argmax(mask != 0, axis=1) if ids_padded else None  # (B,) how many ids in front are padding
 
     @no_grad()
     def first(self) -> np.ndarray:
-        return last_scores(self.call(self.ids, self.places, logits_to_keep=1))
+        return last_scores(self.call(self.places, logits_to_keep=1, **{reading(self.prompt): self.prompt}))
 
     @no_grad()
     def next(self, tokens: np.ndarray) -> np.ndarray:
@@ -43,16 +44,16 @@ class Decoder:
     def go_on(self, ids, **extra):
         """The model on new ids (B, T), whose positions follow the prompt's last one."""
         if not self.padded:
-            return self.call(ids, None, **extra)
+            return self.call(None, input_ids=ids, **extra)
         B, T = ids.shape
         self.mask = np.concatenate([self.mask, np.ones((B, T), dtype=self.mask.dtype)], axis=1)
-        written = self.cache.length + 1 - self.ids.shape[1]
-        return self.call(ids, self.places[:, -1:] + np.arange(written, written + T), **extra)
+        written = self.cache.length + 1 - self.length
+        return self.call(self.places[:, -1:] + np.arange(written, written + T), input_ids=ids, **extra)
 
-    def call(self, ids, positions, **extra):
+    def call(self, positions, **extra):
         if self.padded:
             extra |= {"attention_mask": self.mask, "position_ids": positions}
-        return self.model(input_ids=ids, past_key_values=self.cache, **extra)
+        return self.model(past_key_values=self.cache, **extra)
 
     @no_grad()
     def following(self, ids: np.ndarray) -> np.ndarray:
@@ -80,7 +81,7 @@ class Seq2Seq:
         self.cache = reserve(model, ids.shape[1], new_tokens)
         self.cache.copies = copies
         with no_grad():
-            encoded = model.encode(source, mask)
+            encoded = model.encode(attention_mask=mask, **{reading(source): source})
         states = np.repeat(encoded.last_hidden_state._data, copies, axis=0)
         encoded.last_hidden_state = Tensor(states)
         self.encoded = encoded
@@ -108,6 +109,11 @@ class Seq2Seq:
     def reorder(self, rows: np.ndarray) -> None:
         own = np.arange(len(rows)) // self.copies
         self.cache.reorder(rows, shared_source=np.array_equal(rows // self.copies, own))
+
+
+def reading(prompt: np.ndarray) -> str:
+    """What a model's call names ids (B, T), or the vectors (B, T, D) that stand for them."""
+    return "inputs_embeds" if prompt.ndim == 3 else "input_ids"
 
 
 def last_scores(output) -> np.ndarray:

@@ -45,6 +45,7 @@ class Settings:
     eta_cutoff: float | None = None
     renormalize_logits: bool = False
     begin: int = 1  # how many ids there are before the first new one
+    unseen: int = 0  # how many positions before those have vectors in place of ids
     source: np.ndarray | None = None  # (B, S) what the encoder reads, or a decoder's prompt
     logits_processor: tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], ...] = ()
     prompt_lookup_num_tokens: int | None = None
@@ -120,7 +121,7 @@ class Settings:
         if self.bad_words_ids:
             ends = [[end] for end in self.eos]  # as in transformers, the end of a text is no bad word
             scores = filters.no_bad_words(scores, ids, [word for word in self.bad_words_ids if word not in ends])
-        if self.min_length and ids.shape[1] < self.min_length:
+        if self.min_length and self.unseen + ids.shape[1] < self.min_length:
             scores = filters.without(scores, self.eos)
         if self.forced_bos_token_id is not None and ids.shape[1] == 1:
             scores = filters.only(scores, self.forced_bos_token_id)

@@ -27,7 +27,7 @@ class Prepared:
     """A task, the tokenizer it uses, and what is worth saying about the data."""
 
     task: Any
-    tokenizer: object
+    tokenizer: Any
     info: dict = field(default_factory=dict)
 
 
