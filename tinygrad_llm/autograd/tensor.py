@@ -102,22 +102,27 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The lengths of the axes."""
         return self._data.shape
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return self._data.ndim
 
     @property
     def size(self) -> int:
+        """The number of elements."""
         return self._data.size
 
     @property
     def dtype(self) -> np.dtype:
+        """NumPy's dtype of the elements."""
         return self._data.dtype
 
     @property
     def nbytes(self) -> int:
+        """The bytes of the elements."""
         return self._data.nbytes
 
     def numpy(self) -> np.ndarray:
@@ -138,6 +143,7 @@ class Tensor:
 
     @property
     def requires_grad(self) -> bool:
+        """True for a leaf that asked for a gradient, and for what was made from one."""
         return self.node is not None
 
     @requires_grad.setter

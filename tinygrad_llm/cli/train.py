@@ -22,13 +22,13 @@ NUMBERS = {
     "batch": (int, 12, "examples per step"),
     "accumulate": (int, 1, "batches per step"),
     "steps": (int, 2000, "steps"),
-    "lr": (float, 1e-3, "learning rate after the warm-up"),
+    "lr": (float, 1e-3, "learning rate after the warm-up; 0.0001 where --model is a folder"),
     "min-lr": (float, 0.1, "learning rate at the end, as a fraction of --lr"),
-    "warmup": (int, 100, "steps of warm-up"),
+    "warmup": (int, 100, "steps of warm-up; of a run that is no longer, a tenth"),
     "beta2": (float, 0.99, "Adam's second decay"),
     "weight-decay": (float, 0.1, "decay of matrices"),
     "clip": (float, 1.0, "limit of the gradient's norm; 0 for none"),
-    "dropout": (float, 0.0, "dropout"),
+    "dropout": (float, 0.0, "dropout; where --model is a folder, that model's own"),
     "label-smoothing": (float, 0.1, "for translation"),
     "vocab": (int, 1024, "vocabulary of the subword tokenizers"),
     "seed": (int, 1337, "seed of weights, data order and dropout"),
@@ -57,6 +57,8 @@ def add_parser(subparsers):
         "train",
         help="train a model on a text file, or on a built-in corpus",
         description="Trains on FILE (UTF-8 text, also .gz), or on Python's own library where none is given.",
+        epilog="Ctrl-C or SIGTERM ends a run after the step it is at and saves it; a second one ends it at once. --resume goes on "
+        "from what was saved last, and says so if FILE holds another text than before.",
     )
     parser.add_argument(
         "file", nargs="?", metavar="FILE", help="text; for translation SOURCE<tab>TARGET lines; for classification LABEL<tab>TEXT"

@@ -16,15 +16,18 @@ class Windows:
         self.rng = np.random.default_rng(seed)
 
     def draw(self, batch: int) -> np.ndarray:
+        """The next windows, (batch, length) int64."""
         starts = self.rng.integers(0, len(self.ids) - self.length + 1, size=batch)
         if isinstance(self.ids, np.ndarray):
             return as_ids(self.ids[starts[:, None] + np.arange(self.length)])  # (B, length)
         return as_ids(np.stack([self.ids[s : s + self.length] for s in starts]))
 
     def state_dict(self) -> dict:
+        """Where the random generator stands."""
         return {"rng": self.rng.bit_generator.state}
 
     def load_state_dict(self, state: dict) -> None:
+        """Goes on from a saved position."""
         self.rng.bit_generator.state = state["rng"]
 
 
@@ -41,6 +44,7 @@ class Examples:
         self.order = self.rng.permutation(len(items))
 
     def draw(self, batch: int) -> list:
+        """The next examples, a list of them; an epoch's last ones and the next one's first may meet in it."""
         return [self.items[i] for i in self.draw_numbers(batch)]
 
     def draw_numbers(self, batch: int) -> list[int]:
@@ -60,9 +64,11 @@ class Examples:
         self.epoch, self.position = self.epoch + 1, 0
 
     def state_dict(self) -> dict:
+        """Epoch, position, and the generator as it was before this epoch's order."""
         return {"before": self.before, "epoch": self.epoch, "position": self.position, "items": len(self.items)}
 
     def load_state_dict(self, state: dict) -> None:
+        """Goes on from a saved position; ValueError where there are more or fewer examples now."""
         if state["items"] != len(self.items):
             raise ValueError(f"the saved run had {state['items']} examples, this one has {len(self.items)}; "
                              "resume with the same data")

@@ -152,6 +152,7 @@ class Attribution:
     token: int
 
     def text(self, limit: int = 12) -> str:
+        """The parts that write most, one a line."""
         order = np.argsort(-np.abs(self.values))[:limit]
         return "\n".join(f"{self.components[i]:<24}{self.values[i]:>10.4f}" for i in order)
 

@@ -10,9 +10,11 @@ The protocol that `tinygrad_llm.generate` uses (any model that can generate has 
     model(input_ids=..., attention_mask=..., position_ids=..., past_key_values=cache)
                                           decoder only: ids of the new positions, attention_mask (B, past + new); the cache is
                                           filled in place and counts itself forward
-    encoded = model.encode(input_ids, attention_mask)
+    encoded = model.encode(input_ids=..., attention_mask=...)
                                           seq2seq: once per prompt, then
     model(encoder_outputs=encoded, attention_mask=..., decoder_input_ids=..., past_key_values=cache)
+
+A prompt of vectors goes to the first call of a decoder, or to `encode`, as inputs_embeds (B, T, D) in place of input_ids.
 """
 
 from __future__ import annotations

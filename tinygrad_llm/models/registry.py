@@ -29,6 +29,7 @@ class Family:
 
     @property
     def name(self) -> str:
+        """That of its file."""
         return self.config.__module__.rsplit(".", 1)[-1]
 
 

@@ -81,14 +81,17 @@ class KVCache:
 
     @property
     def capacity(self) -> int:
+        """How many positions are reserved."""
         return self.extent.capacity
 
     @property
     def length(self) -> int:
+        """How many positions are filled."""
         return self.extent.length
 
     @property
     def copies(self) -> int:
+        """How many neighbouring rows share one source."""
         return self.extent.copies
 
     @copies.setter

@@ -29,6 +29,7 @@ class Linear(Module):
         self.bias = init.parameter((out_features,), init.uniform(in_features**-0.5), rng) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (..., in) -> (..., out)"""
         return linear(x, self.weight, self.bias)
 
     def quantize(self) -> Linear:
@@ -87,6 +88,7 @@ class Embedding(Module):
         return self
 
     def forward(self, ids: Any) -> Tensor:
+        """ids (...) -> (..., width)"""
         return F.embedding(ids, self.weight, self.padding_idx)
 
 
@@ -104,6 +106,7 @@ class LayerNorm(Module):
         self.bias = init.parameter(self.weight.shape, init.zeros) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (..., *normalized_shape) -> the same shape"""
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
 
@@ -115,6 +118,7 @@ class RMSNorm(Module):
         self.weight = init.parameter(lengths(normalized_shape), init.ones)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (..., *normalized_shape) -> the same shape"""
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
@@ -132,6 +136,7 @@ class Dropout(Module):
         return (not self.training or self.p == 0.0) and self.is_plain(Dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x -> the same shape"""
         if not self.training or self.p == 0.0:
             return x
         return F.dropout(x, self.p, True, rng=self.rng)

@@ -54,9 +54,11 @@ class Mask:
     packed: Packed | None = None
 
     def with_bias(self, bias: Tensor | None) -> Mask:
+        """The same with this bias in place of its own."""
         return replace(self, bias=bias)
 
     def with_window(self, window: int | None) -> Mask:
+        """The same with this window in place of its own."""
         return self if window == self.window else replace(self, window=window)
 
     def allowed(self, T: int, S: int) -> np.ndarray | None:

@@ -51,6 +51,7 @@ class Module:
         raise no_attribute(self, name, OF_A_MODULE)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What a call of the module computes; every subclass has its own."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -31,6 +31,7 @@ class LearnedPositions(Embedding):
         self.offset = offset
 
     def forward(self, ids: np.ndarray) -> Tensor:
+        """Positions (...) -> (..., width)"""
         return super().forward(ids + self.offset)
 
 

@@ -6,7 +6,7 @@ from ..autograd import generator
 from ..data import IGNORE
 from ..data.padding import as_ids
 
-#: The discriminator's loss counts this many times the generator's (section 3.1).
+#: The discriminator's loss counts this many times the generator's (appendix A).
 DISCRIMINATOR_WEIGHT = 50.0
 
 

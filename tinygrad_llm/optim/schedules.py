@@ -22,6 +22,7 @@ class Schedule:
             group["lr"] = rate * scale
 
     def step(self) -> None:
+        """The next step's rate for every group; called after the optimizer's step."""
         self.last += 1
         self.apply()
 
@@ -35,9 +36,11 @@ class Schedule:
         return self.optimizer.param_groups[0]["lr"]
 
     def state_dict(self) -> dict:
+        """The step it is at and the groups' own rates."""
         return {"last": self.last, "base": list(self.base)}
 
     def load_state_dict(self, state: dict) -> None:
+        """Goes on from a saved state; ValueError for another number of groups."""
         if len(state["base"]) != len(self.base):
             raise ValueError(f"schedule state: expected {len(self.base)} groups, got {len(state['base'])}")
         self.last, self.base = int(state["last"]), [float(x) for x in state["base"]]

@@ -48,6 +48,7 @@ class GradcheckError(AssertionError):
 
     @property
     def difference(self) -> float | None:
+        """|claimed - measured|; None where an error is not of one element."""
         return None if self.analytic is None or self.numeric is None else abs(self.analytic - self.numeric)
 
     def blame(self, op: str | None, text: str) -> GradcheckError:

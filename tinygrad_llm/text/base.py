@@ -33,13 +33,17 @@ class Tokenizer(Protocol):
     vocab_size: int
     special: dict[str, int]
 
-    def encode(self, text: str) -> np.ndarray: ...
+    def encode(self, text: str) -> np.ndarray:
+        """Ids (T,) int64, without special tokens around them."""
 
-    def framed(self, text: str) -> np.ndarray: ...
+    def framed(self, text: str) -> np.ndarray:
+        """`encode`, within the special tokens that the files put around a text."""
 
-    def decode(self, ids) -> str: ...
+    def decode(self, ids) -> str:
+        """The text of ids, special tokens in their spelling."""
 
-    def save(self, directory) -> None: ...
+    def save(self, directory) -> None:
+        """Write the files that `load` reads into a directory that is there."""
 
 
 def special_tokens(style: str, sentinels: int = 0) -> dict[str, str]:

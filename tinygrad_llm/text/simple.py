@@ -35,6 +35,7 @@ class SimpleTokenizer:
         return list(self.special_names.values())[token]
 
     def save(self, directory) -> None:
+        """Write vocabulary.json into a directory that is there."""
         record = {"kind": self.kind, "special": self.special_names, **self.extra()}
         (Path(directory) / FILE).write_text(json.dumps(record, ensure_ascii=False), "utf-8")
 
@@ -66,6 +67,7 @@ class CharTokenizer(SimpleTokenizer):
         return {"characters": self.characters}
 
     def encode(self, text: str) -> np.ndarray:
+        """Ids (T,) int64; ValueError for a character outside the vocabulary where there is no `unk`."""
         points = code_points(text)
         if not len(self.codes):
             places, known = np.zeros(len(points), dtype=np.int64), np.zeros(len(points), dtype=bool)
@@ -84,6 +86,7 @@ class CharTokenizer(SimpleTokenizer):
         return ids
 
     def decode(self, ids) -> str:
+        """The text of ids; ValueError for an id that there is not."""
         return "".join(self.special_text(i) if i < self.first else self.characters[i - self.first]
                        for i in self.checked(ids).tolist())
 
@@ -98,9 +101,11 @@ class ByteTokenizer(SimpleTokenizer):
         self.vocab_size = self.first + 256
 
     def encode(self, text: str) -> np.ndarray:
+        """Ids (bytes,) int64."""
         return np.frombuffer(encoded(text), dtype=np.uint8).astype(np.int64) + self.first
 
     def decode(self, ids) -> str:
+        """The text of ids; ValueError for an id that there is not."""
         raw = b"".join(self.special_text(i).encode("utf-8") if i < self.first else bytes([i - self.first])
                        for i in self.checked(ids).tolist())
         return raw.decode("utf-8", errors="replace")

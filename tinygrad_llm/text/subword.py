@@ -41,6 +41,7 @@ class SubwordTokenizer:
         self.special = roles_in(inner.get_vocab())
 
     def encode(self, text: str, framed: bool = False) -> np.ndarray:
+        """Ids (T,) int64; `framed`: see `framed`."""
         encoded(text)  # the library says of half a surrogate pair that it expected a str
         return np.array(self.inner.encode(text, add_special_tokens=framed).ids, dtype=np.int64)
 
@@ -49,6 +50,7 @@ class SubwordTokenizer:
         return self.encode(text, framed=True)
 
     def decode(self, ids) -> str:
+        """The text of ids, special tokens in their spelling."""
         return self.inner.decode([int(i) for i in np.asarray(ids).reshape(-1)], skip_special_tokens=False)
 
     def word_starts(self, ids) -> np.ndarray:
@@ -61,6 +63,7 @@ class SubwordTokenizer:
         return np.array([i == 0 or t.startswith(marker) for i, t in enumerate(tokens)], dtype=bool)
 
     def save(self, directory) -> None:
+        """Write tokenizer.json into a directory that is there."""
         text = self.inner.to_str(pretty=True)  # the library's own save fails by a bare Exception on a full disk
         (Path(directory) / "tokenizer.json").write_text(text, "utf-8")
         (Path(directory) / simple.FILE).unlink(missing_ok=True)  # of a tokenizer that was here before; `load` would take it first

@@ -20,6 +20,7 @@ class Progress:
         self.width = 0
 
     def update(self, record: dict, last: bool = False) -> None:
+        """Shows a step's record, if it is time to; the last one in any case."""
         now = self.clock()
         pause = SECONDS_BETWEEN_DRAWS if self.live else SECONDS_BETWEEN_LINES
         if not last and now - self.drawn < pause:
@@ -41,6 +42,7 @@ class Progress:
         tell(text + "\n", self.stream)
 
     def close(self) -> None:
+        """Ends the line."""
         if self.live and self.width:
             tell("\n", self.stream)
             self.width = 0

@@ -47,9 +47,11 @@ class Task:
         return model(**{k: batch[k] for k in self.keys if k in batch}).logits
 
     def state_dict(self) -> dict:
+        """Where the next batch comes from, for a checkpoint."""
         raise NotImplementedError
 
     def load_state_dict(self, state: dict) -> None:
+        """Goes on from there."""
         raise NotImplementedError
 
 
@@ -65,6 +67,7 @@ class WindowTask(Task):
         self.eval_batch = eval_batch
 
     def make(self, windows: np.ndarray, rng) -> dict[str, np.ndarray]:
+        """A batch of windows (B, length); rng: for what the objective draws."""
         raise NotImplementedError
 
     def draw(self, batch: int):

@@ -158,6 +158,7 @@ class Trainer:
             self.sampler(self)
 
     def evaluate(self) -> dict:
+        """The held-out losses, logged; a model better than all before is saved as OUT/best."""
         result = evaluate(self.task, self.model, self.batches, self.processes)
         better = self.best is None or result["loss"] < self.best
         self.bad_evaluations = 0 if better else self.bad_evaluations + 1
@@ -171,6 +172,7 @@ class Trainer:
         return result
 
     def out_of_patience(self) -> bool:
+        """Whether the last `patience` evaluations brought nothing better."""
         return 0 < self.options.patience <= self.bad_evaluations
 
     def stop(self) -> None:
