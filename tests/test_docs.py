@@ -54,10 +54,19 @@ def test_the_page_on_backward_quotes_the_engine():
     assert quoted.count("tinygrad_llm/autograd/engine.py") >= 6
 
 
+def links(path: Path) -> set[Path]:
+    """What a page links to, but for the web."""
+    text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return {(path.parent / target).resolve() for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text)}
+
+
 def test_links_between_pages_lead_somewhere():
-    for page in PAGES:
-        text = re.sub(r"^```.*?^```", "", (ROOT / "docs" / page).read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
-            assert (ROOT / "docs" / target).exists(), f"docs/{page} links to {target}"
+    folders = ("docs", "examples", "tinygrad_llm")
+    for path in [*ROOT.glob("*.md"), *(path for folder in folders for path in (ROOT / folder).rglob("*.md"))]:
+        for target in links(path):
+            assert target.exists(), f"{path.relative_to(ROOT)} links to {target}"
 
 
+def test_every_page_is_found_from_the_readme():
+    missing = {*(ROOT / "docs").rglob("*.md")} - links(ROOT / "README.md")
+    assert not missing, f"README.md has no link to {sorted(str(path.relative_to(ROOT)) for path in missing)}"
