@@ -239,6 +239,7 @@ def test_what_a_model_writes_is_text_on_its_page(tmp_path):
     page = write_report(tmp_path, "<title>", {"<key>": "<value>"}, "<sample>").read_text("utf-8")
     for word in ("title", "key", "value", "sample"):
         assert f"&lt;{word}&gt;" in page and f"<{word}>" not in page.replace("<title>&lt;", "")
+    assert "A sample" not in write_report(tmp_path, "a classifier", {}, "").read_text("utf-8")
 
 
 def test_a_bfloat16_run_stays_one_when_resumed(train, corpus, run, tmp_path):

@@ -2,8 +2,8 @@
 
 New in the paper: one layer's parameters serve all L layers; tokens have narrow vectors (128) that one matrix widens to D;
 instead of next-sentence prediction, tell whether two consecutive segments stand in order (SOP).
-Differs from BERT: that, the tanh form of GELU, and no dropout in the published sizes. Its gradients lean on accumulation: each
-shared parameter collects L contributions.
+Differs from BERT: that, the tanh form of GELU, and, as in version 2 of the checkpoints, no dropout. Its gradients lean on
+accumulation: each shared parameter collects L contributions.
 """
 
 from __future__ import annotations

@@ -13,12 +13,13 @@ WIDTH, HEIGHT, LEFT, BOTTOM = 720, 320, 50, 30
 
 
 def write_report(out: Path, title: str, facts: dict, sample: str) -> Path:
-    """OUT/report.html, from OUT/log.jsonl, `facts` (shown as a table) and a sample of the model's writing."""
+    """OUT/report.html, from OUT/log.jsonl, `facts` (shown as a table) and a sample of the model's writing, if it writes."""
     rows = "".join(f"<tr><td>{html.escape(str(k))}</td><td>{html.escape(str(v))}</td></tr>" for k, v in facts.items())
     head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'><title>{html.escape(title)}</title>"
+    written = f"<h2>A sample</h2><pre>{html.escape(sample)}</pre>" if sample else ""
     page = (
         f"<!doctype html>{head}<style>{STYLE}</style><h1>{html.escape(title)}</h1>{curves(*points_of(out))}"
-        f"<table>{rows}</table><h2>A sample</h2><pre>{html.escape(sample)}</pre>"
+        f"<table>{rows}</table>{written}"
     )
     path = out / "report.html"
     path.write_text(page, "utf-8")
