@@ -7,11 +7,13 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
 import pytest
 
+from tinygrad_llm import bench as bench_package
 from tinygrad_llm import cli
 from tinygrad_llm.bench import Case, Options, discover, report
 from tinygrad_llm.bench.run import Question
@@ -392,6 +394,14 @@ def test_every_question_here_has_a_title_and_cases():
         module = discover.load_question(discover.find_question(name))
         assert module.__doc__ and callable(module.cases), name
     assert Path(discover.question_folder()).name in ("benchmarks", "questions")
+
+
+def test_the_question_in_the_docstring_is_whole(tmp_path, capsys):
+    text = bench_package.__doc__.split("which yields `Case`s:\n")[1].split("\nEach contestant")[0]
+    path = tmp_path / "my_file.py"
+    path.write_text(textwrap.dedent(text))
+    assert run_cli(path, "--size", "8", "--seconds", "0.1", "--against", "numpy") == 0
+    assert "**my_file**: How fast is a product of two matrices?" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["runs", "threads"])

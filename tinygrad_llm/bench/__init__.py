@@ -10,6 +10,10 @@ Your own function against another, in five lines:
 
 A question for `tinygrad-llm bench my_file.py` is a file with a docstring and `cases(options)`, which yields `Case`s:
 
+    "How fast is a product of two matrices?"
+    import kernels
+    from tinygrad_llm.bench import Case, randn
+
     def cases(options):
         for n in options.sizes(64, 256, 1024):
             yield matmul_case(n, options)

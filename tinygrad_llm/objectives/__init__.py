@@ -15,7 +15,7 @@ without one, from the generator that `tg.manual_seed` seeds.
 | text_infilling, permute_sentences, delete_tokens, mask_tokens, rotate | BART | Lewis et al. 2020 |
 | span_corruption | T5 | Raffel et al. 2020 |
 | translation | Transformer | Vaswani et al. 2017 |
-| classification | any encoder, BART, GPT, GPT-2, Llama | Devlin et al. 2019, Radford et al. 2018 |
+| classification | any encoder, BART, GPT, GPT-2, GPT-3, Llama | Devlin et al. 2019, Radford et al. 2018 |
 """
 
 from .causal import causal
