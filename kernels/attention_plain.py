@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from kernels._jit import jit
+from kernels.reference_attention import stream_keys
 
 
 def forward(p, q, k, v, out, lse):
@@ -42,8 +43,6 @@ def _bias(p):
 
 
 def _keys(p):
-    from kernels.attention_plan import stream_keys
-
     return stream_keys(p).astype(np.int64) if p.dropout else np.zeros((p.B * p.H, 2), np.int64)
 
 

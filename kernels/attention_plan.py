@@ -10,6 +10,7 @@ import numpy as np
 from kernels.arrays import CACHE_LINE, address, contiguous_strides
 from kernels.attention_tiles import TILE
 from kernels.matmul_plan import ceil_div, round_up
+from kernels.reference_attention import stream_keys
 
 ARRAYS = ("q", "k", "v", "out", "g", "dq", "dk", "dv", "mask", "bias", "dbias")
 _NUMBERS = ("B", "H", "Hkv", "T", "S", "K", "V", "K_padded", "V_padded", "left", "right", "threshold",
@@ -116,15 +117,6 @@ class Plan:
         for name, each in parts.items():         # dk and dv where several tasks add to them: in order
             np.add.reduce(each, axis=0, out=arrays[name])
         return words[COUNTER + 1] == 0
-
-
-def stream_keys(p):
-    """Two 32-bit keys per (batch, head), as `reference_attention.random_bits` makes them: (B·H, 2) uint32."""
-    from kernels.reference_attention import mix64
-
-    with np.errstate(over="ignore"):
-        stream = mix64(np.uint64(p.seed) + np.arange(p.B * p.H, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-    return np.stack([stream & np.uint64(0xFFFFFFFF), stream >> np.uint64(32)], axis=1).astype(np.uint32)
 
 
 def threads_for(p, wanted, tasks):

@@ -100,11 +100,17 @@ def random_bits(p):
 
     mix(row(t) + column(s)) with row and column themselves mixed from (seed, b, h); see `mix`.
     """
-    stream = mix64(np.uint64(p.seed) + np.arange(p.B * p.H, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)).reshape(p.B, p.H, 1)
-    low, high = (stream & np.uint64(0xFFFFFFFF)).astype(np.uint32), (stream >> np.uint64(32)).astype(np.uint32)
+    low, high = np.moveaxis(stream_keys(p).reshape(p.B, p.H, 1, 2), -1, 0)
     row = mix(np.arange(p.T, dtype=np.uint32) ^ low)                                # (B, H, T)
     column = mix(np.arange(p.S, dtype=np.uint32) ^ high)                            # (B, H, S)
     return mix(row[..., :, None] + column[..., None, :])                            # (B, H, T, S)
+
+
+def stream_keys(p):
+    """Two 32-bit keys per (batch, head), from which `random_bits` begins: (B·H, 2) uint32."""
+    with np.errstate(over="ignore"):
+        stream = mix64(np.uint64(p.seed) + np.arange(p.B * p.H, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    return np.stack([stream & np.uint64(0xFFFFFFFF), stream >> np.uint64(32)], axis=1).astype(np.uint32)
 
 
 def mix(x):

@@ -61,6 +61,19 @@ OUT_OF_BOUNDS = """
         raise SystemExit(f"{threads} threads wrote past the end")
     print("caught")
 """
+SMALL_ATTENTION = """
+    import numpy as np, kernels
+    q, k, v, g = np.random.default_rng(0).standard_normal((4, 2, 3, 5, 8), "f")
+    def passes(**options):
+        out, lse = kernels.attention_forward(q, k, v, **options)
+        return out, *kernels.attention_backward(g, q, k, v, out, lse, **options)[:3]
+    for options in ({"is_causal": True}, {"dropout_p": 0.5, "seed": 3}):
+        ours = passes(**options)
+        with kernels.use("numpy"):
+            for a, b in zip(ours, passes(**options)):
+                np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    print("right")
+"""
 TWICE = """
     from kernels._jit import jit
     @jit
@@ -194,7 +207,10 @@ def test_what_only_wide_vectors_and_matrix_tiles_run_compiles_here_too():
 
 
 def test_without_numba_the_loops_run_as_plain_python():
-    assert python("import sys; sys.modules['numba'] = None\n" + ALL) == "right"
+    """Nor llvmlite, which comes with it."""
+    gone = "import sys; sys.modules['numba'] = sys.modules['llvmlite'] = None\n"
+    assert python(gone + ALL) == "right"
+    assert python(gone + textwrap.dedent(SMALL_ATTENTION)) == "right"
 
 
 @pytest.mark.parametrize("name, value", [("TINYGRAD_LLM_KERNELS", "cuda"), ("TINYGRAD_LLM_VECTORS", "7")])

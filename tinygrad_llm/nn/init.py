@@ -12,7 +12,8 @@
     T5                   q N(0, (DK)^-1/2); k, v N(0, D^-1/2)          o N(0, (HK)^-1/2),      N(0, 1)
                          wi N(0, D^-1/2)                               wo N(0, F^-1/2)
 
-An initialiser is a function (array, rng) that fills the array in place. Norm weights are ones and biases zeros everywhere.
+An initialiser is a function (array, rng) that fills the array in place. Norm weights are ones everywhere, biases zeros where the
+table says nothing else.
 """
 
 from __future__ import annotations
