@@ -4,7 +4,7 @@ This is the one truth that the fast kernels are tested against, and the `kernels
 name, the arguments and the errors of its fast twin. It computes in the dtype it is given and allocates freely.
 
 Letters: `g` is the incoming gradient, `dx` the gradient of `x`; a row is what lies along the last axis.
-The families live beside this file: norms, activations, losses, optimizer, attention.
+The families live beside this file: matrix products, norms, activations, losses, optimizer, attention.
 """
 import numpy as np
 
