@@ -32,8 +32,11 @@ from .tap import tap, wanted
 class MultiHeadAttention(Module):
     """Attention with H heads of width K; q, k, v, o are Linear, so weights have PyTorch's shape (out, in).
 
+        y = o(softmax(scale · q(x) k(context)ᵀ, where allowed) v(context)), context x itself by default   Vaswani et al. 2017 §3.2
+
     `kv_heads` keys and values are shared by groups of heads; `scale` None is K^-1/2; `qk_norm` makes the norm applied to
     each head's q and k (Qwen3); `bias` is for q, k, v and `out_bias` for o (default: the same).
+    ValueError where heads do not divide the width, or kv_heads the heads.
     """
 
     def __init__(

@@ -19,7 +19,10 @@ from .tap import tap
 
 
 class EncoderBlock(Module):
-    """Self-attention, then feed-forward. `attn_norm` and `mlp_norm` are the norms; dropout acts on what each part adds."""
+    """Self-attention, then feed-forward. `attn_norm` and `mlp_norm` are the norms; dropout acts on what each part adds.
+
+    Each part: x ← x + part(norm(x)) with `norm_first`, else x ← norm(x + part(x)).
+    """
 
     def __init__(self, attn: Module, mlp: Module, attn_norm: Module, mlp_norm: Module, *, norm_first: bool, dropout: float = 0.0):
         self.norm_first = norm_first

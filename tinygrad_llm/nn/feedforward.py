@@ -76,7 +76,10 @@ def _same(f: Callable[..., Any], g: Callable[..., Any]) -> bool:
 
 
 class FeedForward(Module):
-    """`up` widens D to F, `down` narrows it again; with `gated`, `gate` goes through the activation and multiplies `up`."""
+    """`up` widens D to F, `down` narrows it again; with `gated`, `gate` goes through the activation and multiplies `up`.
+
+    y = down(act(up(x))), gated down(act(gate(x)) · up(x));   x (..., D) -> (..., D). ValueError for an `act` that is not known.
+    """
 
     def __init__(self, width: int, inner: int, act: str, *, gated: bool = False, bias: bool = True, dropout: float = 0.0) -> None:
         self.act, self.act_name = activation(act), act
