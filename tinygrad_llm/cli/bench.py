@@ -20,7 +20,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     parser.add_argument("--size", metavar="N,M", default="",
                         help="problem sizes instead of the question's own; of whole models, cases by number")  # fmt: skip
-    parser.add_argument("--seconds", type=float, default=10.0, help="time per case (default 10); up to three times that for five rounds")
+    parser.add_argument("--seconds", type=float, default=10.0, help="time per case (10); five rounds may take three times that")
     parser.add_argument("--json", metavar="FILE", help="write the results, anew after every case; - for stdout, at the end")
     parser.add_argument("--markdown", metavar="FILE", help="write the tables, over earlier ones")
     parser.add_argument("--readme", metavar="FILE", help="put a summary between the benchmark markers of a README")
