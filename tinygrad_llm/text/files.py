@@ -15,13 +15,12 @@ def train(kind: str, text: str | Iterable[str], vocab_size: int | None = None, *
           sentinels: int = 0) -> Tokenizer:
     """A tokenizer of this kind for this text (one string, or an iterable of strings).
 
-    style: whose special tokens to have (`STYLES`). vocab_size counts for the subword kinds only. The library counts Unigram's
-    pieces in an order that is another one in each process: its ids and scores come out a little different each time.
+    style: whose special tokens to have (`STYLES`). vocab_size counts for the subword kinds only, 4096 where it is not given.
     """
     names = special_tokens(style, sentinels)
     texts = [text] if isinstance(text, str) else text
     if kind == "chars":
-        return CharTokenizer("".join(sorted(set().union(*map(set, texts)))), names)
+        return CharTokenizer("".join(set().union(*map(set, texts))), names)
     if kind == "bytes":
         return ByteTokenizer(names)
     if kind in subword.KINDS:
