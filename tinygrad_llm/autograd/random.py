@@ -25,9 +25,7 @@ def generator(rng: np.random.Generator | None = None) -> np.random.Generator:
     elif not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng must be a numpy.random.Generator, got {type(rng).__name__}; np.random.default_rng(0) makes one")
     for watcher in local.observers:
-        note = getattr(watcher, "generator_used", None)
-        if note is not None:
-            note(rng)
+        watcher.generator_used(rng)
     return rng
 
 

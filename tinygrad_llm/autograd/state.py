@@ -158,7 +158,7 @@ class autocast:
 class observe:
     """``with observe(watcher):`` shows the watcher every operation of this thread, forward and backward.
 
-    A watcher has any of these methods (see `Observer`): `before_op`, `after_op`, `after_rule`.
+    The watcher is an `Observer`, which says what there is to see.
     """
 
     def __init__(self, watcher: Observer) -> None:
@@ -170,11 +170,8 @@ class observe:
         return self.watcher
 
     def __exit__(self, *exc: object) -> None:
-        keep = list(local.observers)
-        keep.reverse()
-        keep.remove(self.watcher)
-        keep.reverse()
-        local.observers = tuple(keep)
+        last = len(local.observers) - 1 - local.observers[::-1].index(self.watcher)
+        local.observers = local.observers[:last] + local.observers[last + 1 :]
         local.refresh()
 
 
@@ -182,8 +179,8 @@ class Observer:
     """What a watcher may override; the defaults do nothing.
 
     `before_op` runs before the forward; `after_op` gets the call's tensors (outputs as a tuple) and the node that was
-    recorded, None where no gradient is needed; `after_rule` runs after a node's gradient rules.
-    Times are seconds of this call alone.
+    recorded, None where no gradient is needed; `after_rule` runs after a node's gradient rules; `generator_used` before
+    numbers are drawn from `rng`. Times are seconds of this call alone.
     """
 
     def before_op(self, op: Any, inputs: tuple[Any, ...], params: dict[str, Any]) -> None: ...
@@ -193,6 +190,8 @@ class Observer:
     ) -> None: ...
 
     def after_rule(self, node: Any, g: Any, gradients: tuple[Any, ...], seconds: float) -> None: ...
+
+    def generator_used(self, rng: Any) -> None: ...
 
 
 class module_scope:
