@@ -33,7 +33,7 @@ import numpy as np
 
 from .node import Node, make_node, tick
 from .state import PLAIN, WATCHED, local, switches
-from .tensor import Tensor, from_node, numpy_table, to_array
+from .tensor import Tensor, from_node, implements, to_array
 
 #: every operation of the engine by name: tests, documentation and `gradcheck` enumerate it
 registry: dict[str, Op] = {}
@@ -74,21 +74,16 @@ class Op:
         self.saved_names: tuple[str, ...] = ()
         self.call: Callable[..., Any] = _make_call(self)
 
-    @property
-    def doc(self) -> str:
-        return inspect.getdoc(self.forward) or ""
-
     def __repr__(self) -> str:
         return f"<Op {self.name}({', '.join(self.inputs)})>"
 
-    def _names_of(self, rule: Callable[..., Any]) -> tuple[str, ...]:
-        """The rule's saved names, checked against the other rules'."""
+    def _take_names_of(self, rule: Callable[..., Any]) -> None:
+        """The rule's saved names as the op's: all its rules must have the same."""
         parameters = list(inspect.signature(rule).parameters.values())
         names = tuple(p.name for p in parameters[1:] if p.kind is p.POSITIONAL_OR_KEYWORD)
         if self.saved_names and names != self.saved_names:
             raise TypeError(f"op {self.name}: all rules take the same saved values; {self.saved_names} before, {names} now")
         self.saved_names = names
-        return names
 
     def grad_of(self, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """``@op.grad_of("a")``: the rule `(g, *saved) -> gradient of a`. Un-broadcasting is not its business."""
@@ -98,7 +93,7 @@ class Op:
             )
 
         def enter(rule: Callable[..., Any]) -> Callable[..., Any]:
-            self._names_of(rule)
+            self._take_names_of(rule)
             self.rules[self.inputs.index(name)] = rule
             return rule
 
@@ -106,7 +101,7 @@ class Op:
 
     def grad(self, rule: Callable[..., Any]) -> Callable[..., Any]:
         """``@op.grad``: one rule `(g, *saved) -> (gradient of each input, ...)`; `*, needs` says which are wanted."""
-        self._names_of(rule)
+        self._take_names_of(rule)
         self.joint = rule
         self.joint_needs = "needs" in inspect.signature(rule).parameters
         return rule
@@ -152,15 +147,13 @@ def op(
     graph that is not kept, because the rules return what was saved.
     """
     if forward is None:
-        options: dict[str, Any] = {"elementwise": elementwise, "fresh": fresh, "numpy": numpy}
-        return lambda function: op(function, name=name, differentiable=differentiable, **options)
+        return functools.partial(op, name=name, differentiable=differentiable, elementwise=elementwise, fresh=fresh, numpy=numpy)
     record = Op(forward, name or forward.__name__, differentiable, strict=False)
     if record.name in registry:
         raise TypeError(f"op {record.name}: the registry has one of that name")
     record.elementwise, record.fresh = elementwise, fresh
     registry[record.name] = record
-    for function in numpy if isinstance(numpy, tuple) else (numpy,) if numpy is not None else ():
-        numpy_table[function] = record.call
+    implements(*(numpy if isinstance(numpy, tuple) else (numpy,) if numpy is not None else ()))(record.call)
     return record.call
 
 
@@ -178,7 +171,7 @@ def custom_op(forward: Callable[..., Any] | None = None, *, name: str = "") -> A
     output, or not a float; otherwise give a `@cube.composite`, or the engine refuses them.
     """
     if forward is None:
-        return lambda function: custom_op(function, name=name)
+        return functools.partial(custom_op, name=name)
     if not callable(forward):
         raise TypeError(f"custom_op: expected a function, got {type(forward).__name__}")
 

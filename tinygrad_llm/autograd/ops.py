@@ -66,4 +66,4 @@ mod, permute_dims, identity, pow, bitwise_not = remainder, transpose, eye, power
 acos, acosh, asin, asinh, atan, atan2, atanh = arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh
 around, degrees, radians, fabs, fix = round, rad2deg, deg2rad, absolute, trunc
 
-__all__ = [name for name in dir() if name.isidentifier() and not name.startswith(("_", "ops_")) and name != "creation"]
+__all__ = [name for name in dir() if name.isidentifier() and not name.startswith("_")]  # pytest's rewriting adds @py_builtins
