@@ -37,6 +37,11 @@ def derived(*numpy_functions: Any, name: str = "") -> Callable[[Callable[..., An
     return enter
 
 
+def of_numpy_2(name: str) -> list[Callable[..., Any]]:
+    """The functions of this name in np and np.linalg, where the installed NumPy has them."""
+    return [f for f in (getattr(np, name, None), getattr(np.linalg, name, None)) if f is not None]
+
+
 def in_numpys_order(*functions: Any) -> None:
     """Arguments of these functions by NumPy's positions, where dtype and out stand before keepdims; out may only be None, and
     nothing is overwritten, whatever overwrite_input allows."""

@@ -44,13 +44,13 @@ def isclose(a, b, *, rtol=1e-5, atol=1e-8, equal_nan=False):
     return np.isclose(a, b, rtol=value(rtol), atol=value(atol), equal_nan=equal_nan), ()
 
 
-@op(differentiable=False, numpy=(np.any,))
+@op(differentiable=False, numpy=np.any)
 def any(x, *, axis=None, keepdims=False, where=True):
     """y = some element along the axis is true"""
     return np.any(x, axis=axis, keepdims=keepdims, where=value(where)), ()
 
 
-@op(differentiable=False, numpy=(np.all,))
+@op(differentiable=False, numpy=np.all)
 def all(x, *, axis=None, keepdims=False, where=True):
     """y = every element along the axis is true"""
     return np.all(x, axis=axis, keepdims=keepdims, where=value(where)), ()
@@ -77,13 +77,13 @@ def argmin(x, *, axis=None, keepdims=False):
 in_numpys_order(np.any, np.all, np.argmax, np.argmin)
 
 
-@op(differentiable=False, numpy=(np.zeros_like,))
+@op(differentiable=False, numpy=np.zeros_like)
 def zeros_like(x, *, dtype=None, order="K", subok=True, shape=None):
     """y = 0 in the shape of x, or in `shape`"""
     return np.zeros_like(x, dtype, order, subok, shape), ()
 
 
-@op(differentiable=False, numpy=(np.ones_like,))
+@op(differentiable=False, numpy=np.ones_like)
 def ones_like(x, *, dtype=None, order="K", subok=True, shape=None):
     """y = 1 in the shape of x, or in `shape`"""
     return np.ones_like(x, dtype, order, subok, shape), ()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .op import op
-from .ops_common import derived, value
+from .ops_common import derived, of_numpy_2, value
 from .ops_shape import as_tensor
 from .tensor import Tensor
 
@@ -21,7 +21,7 @@ def _astype(x, *, dtype):
 def _(g): return g
 
 
-@derived(*(getattr(np, name) for name in ("astype",) if hasattr(np, name)))  # since NumPy 2.1
+@derived(*of_numpy_2("astype"))
 def astype(x: Any, dtype: Any, copy: bool = True) -> Tensor:
     """x in another dtype. To an int or bool the gradient is cut; without a change x itself comes back if `copy` is False."""
     x = as_tensor(x)

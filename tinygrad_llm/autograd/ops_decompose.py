@@ -12,10 +12,10 @@ from collections import namedtuple
 import numpy as np
 
 from .op import op
-from .ops_common import as_floats, derived, errstate, value
+from .ops_common import as_floats, derived, errstate, of_numpy_2, value
 from .ops_index import diagonal, trace
 from .ops_join import concatenate
-from .ops_linalg import flip_last, inv, matmul, norm, of_numpy_2, symmetric
+from .ops_linalg import flip_last, inv, matmul, norm, symmetric
 from .ops_shape import as_tensor
 from .tensor import Tensor
 

@@ -244,5 +244,3 @@ def broadcast_arrays(*xs):
     xs = tuple(as_tensor(x) for x in xs)
     shape = np.broadcast_shapes(*(x.shape for x in xs))
     return tuple(broadcast_to(x, shape=shape) for x in xs)
-
-

@@ -14,7 +14,8 @@ import numpy as np
 import kernels
 
 from .op import op
-from .ops_common import derived, normal_axes, value
+from .ops_common import derived, normal_axes, of_numpy_2, value
+from .ops_reduce import euclidean_norm
 from .ops_shape import as_tensor, expand_dims, moveaxis, transpose
 from .state import autocast, local, switches
 
@@ -61,11 +62,6 @@ def column_sums(rows: np.ndarray) -> np.ndarray:
     if rows.size > COLUMNS and rows.dtype in FLOATS:
         return kernels.matmul(np.ones(len(rows), rows.dtype), rows)
     return rows.sum(axis=0)
-
-
-def of_numpy_2(name):
-    """The functions of this name in np and np.linalg, where the installed NumPy has them."""
-    return [f for f in (getattr(np, name, None), getattr(np.linalg, name, None)) if f is not None]
 
 
 def flip_last(x):
@@ -151,10 +147,10 @@ def tensordot(a, b, axes=2):
         raise ValueError(f"tensordot: axes {left} of {a.shape} and {right} of {b.shape} have different lengths")
     rest_a = tuple(i for i in range(a.ndim) if i not in left)
     rest_b = tuple(i for i in range(b.ndim) if i not in right)
-    n = int(np.prod([a.shape[i] for i in left], dtype=np.int64))
+    n = math.prod(a.shape[i] for i in left)
     shape_a, shape_b = tuple(a.shape[i] for i in rest_a), tuple(b.shape[i] for i in rest_b)
-    rows = transpose(a, axes=rest_a + left).reshape((int(np.prod(shape_a, dtype=np.int64)), n))
-    columns = transpose(b, axes=right + rest_b).reshape((n, int(np.prod(shape_b, dtype=np.int64))))
+    rows = transpose(a, axes=rest_a + left).reshape((math.prod(shape_a), n))
+    columns = transpose(b, axes=right + rest_b).reshape((n, math.prod(shape_b)))
     return matmul(rows, columns).reshape(shape_a + shape_b)
 
 
@@ -220,8 +216,6 @@ def _power_norm(x, p, axis, keepdims):
 @derived(*of_numpy_2("vector_norm"))
 def vector_norm(x, ord=2, axis=None, keepdims=False):
     """‖x‖ of the vectors along the axes (None: of all elements): ord 2, 1, inf, -inf, 0 or any p."""
-    from .ops_reduce import euclidean_norm
-
     x = as_tensor(x)
     if ord == 2:
         return euclidean_norm(x, axis=axis, keepdims=keepdims)

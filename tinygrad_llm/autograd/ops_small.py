@@ -9,10 +9,9 @@ import numpy as np
 
 from . import ops_reduce as reduce
 from .op import op
-from .ops_common import as_floats, derived, in_numpys_order, normal_axes, normal_axis, tuple_axis, value
+from .ops_common import as_floats, derived, in_numpys_order, normal_axes, normal_axis, of_numpy_2, tuple_axis, value
 from .ops_index import take
 from .ops_join import concatenate
-from .ops_linalg import of_numpy_2
 from .ops_shape import as_tensor, ravel, swapaxes, tensors
 
 NEAR_ZERO = 1e-2  # where sinc's slope is taken from its series: the closed form would cancel
