@@ -6,6 +6,7 @@ added up in.
 
 from __future__ import annotations
 
+import builtins
 import operator
 
 import numpy as np
@@ -72,10 +73,7 @@ def mean(x, *, axis=None, keepdims=False, dtype=None, where=True):
 
 @mean.grad_of("x")
 def _(g, shape, axis, keepdims, n, where):
-    return only(spread(g / (np.maximum(n, 1) if where is not True else max_of(n, 1)), shape, axis, keepdims), where)
-
-
-def max_of(a, b): return a if a > b else b
+    return only(spread(g / (np.maximum(n, 1) if where is not True else builtins.max(n, 1)), shape, axis, keepdims), where)
 
 
 @op(numpy=np.prod)
@@ -153,12 +151,12 @@ def _variance(x, axis, ddof, keepdims):
     with errstate():
         centred = x - np.add.reduce(x, axis=axis, keepdims=True) / n
         total = np.asarray(np.add.reduce(centred * centred, axis=axis, keepdims=keepdims))
-        return total / np.asarray(max_of(n - ddof, 0), dtype=total.dtype)
+        return total / np.asarray(builtins.max(n - ddof, 0), dtype=total.dtype)
 
 def _variance_slope(g, x, axis, ddof, keepdims):
     n = count_along(x.shape, axis)
     scale = 2 / (n - ddof) if n > ddof else np.nan
-    centred = x - np.sum(x, axis=axis, keepdims=True) / max_of(n, 1)  # NumPy's mean of a scalar takes no axis
+    centred = x - np.sum(x, axis=axis, keepdims=True) / builtins.max(n, 1)  # NumPy's mean of a scalar takes no axis
     return spread(g * scale, x.shape, axis, keepdims) * centred
 
 
@@ -237,7 +235,9 @@ def _(g, x, out, axis, keepdims):
 # -- running sums, products and extremes along one axis ----------------------------------------------------------------
 
 
-def _reversed(x, axis): return np.flip(x, axis)
+def _cumsum_from_behind(x, axis):
+    """yₖ = xₖ + ... + xₙ"""
+    return np.flip(np.cumsum(np.flip(x, axis), axis=axis), axis)
 
 
 @op(name="cumsum")
@@ -246,7 +246,7 @@ def _cumsum(x, *, axis):
     return np.cumsum(x, axis=axis), (axis,)
 
 @_cumsum.grad_of("x")
-def _(g, axis): return _reversed(np.cumsum(_reversed(g, axis), axis=axis), axis)
+def _(g, axis): return _cumsum_from_behind(g, axis)
 
 
 @op(name="cumprod")
@@ -259,7 +259,7 @@ def _cumprod(x, *, axis):
 def _(g, x, out, axis):
     """dxₖ = Σ_{j≥k} gⱼ yⱼ / xₖ; where there are zeros, the products without xₖ are multiplied out"""
     if value(x).all():
-        return _reversed(np.cumsum(_reversed(g * out, axis), axis=axis), axis) / x
+        return _cumsum_from_behind(g * out, axis) / x
     n = x.shape[axis]
     rows = np.expand_dims(np.moveaxis(x, axis, -1), -2)  # (..., 1, n)
     without = np.cumprod(np.where(np.eye(n, dtype=bool), 1, rows), axis=-1)  # (..., k, j): Π_{i≤j, i≠k} xᵢ
