@@ -163,23 +163,25 @@ def unflatten(x, axis, shape):
 @derived(np.atleast_1d)
 def atleast_1d(*xs):
     """At least one axis."""
-    out = tuple(reshape(x, shape=(1,)) if as_tensor(x).ndim == 0 else as_tensor(x) for x in xs)
+    return _with_axes(xs, 1, lambda shape: (1,))
+
+
+def _with_axes(xs, ndim, new_shape):
+    """Each of xs with at least `ndim` axes, those that have fewer in a new shape made of theirs; a single one by itself."""
+    out = tuple(x if x.ndim >= ndim else reshape(x, shape=new_shape(x.shape)) for x in map(as_tensor, xs))
     return out[0] if len(out) == 1 else out
 
 
 @derived(np.atleast_2d)
 def atleast_2d(*xs):
     """At least two axes, new ones in front."""
-    out = tuple(x if x.ndim > 1 else reshape(x, shape=(1, x.size)) for x in map(as_tensor, xs))
-    return out[0] if len(out) == 1 else out
+    return _with_axes(xs, 2, lambda shape: (1, *shape) if shape else (1, 1))
 
 
 @derived(np.atleast_3d)
 def atleast_3d(*xs):
     """At least three axes, placed as NumPy places them: (n,) becomes (1, n, 1), (m, n) becomes (m, n, 1)."""
-    shapes = {0: lambda s: (1, 1, 1), 1: lambda s: (1, s[0], 1), 2: lambda s: (*s, 1)}
-    out = tuple(x if x.ndim > 2 else reshape(x, shape=shapes[x.ndim](x.shape)) for x in map(as_tensor, xs))
-    return out[0] if len(out) == 1 else out
+    return _with_axes(xs, 3, lambda shape: ((1, 1, 1), (1, *shape, 1), (*shape, 1))[len(shape)])
 
 
 # -- derived: order of axes --------------------------------------------------------------------------------------------

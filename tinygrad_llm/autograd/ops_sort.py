@@ -39,11 +39,11 @@ def sort(x, axis=-1, descending=False, kind=None, stable=True):
 def topk(x, k, axis=-1, largest=True, sorted=True):
     """The k largest (or smallest) elements along the axis, in order, and their indices."""
     x = as_tensor(x)
-    axis = normal_axis(axis, x.ndim) if x.ndim else 0
     if x.ndim == 0:
         if k not in (0, 1):
             raise ValueError(f"topk: k={k} of a single element")
         return x, Tensor(np.zeros((), np.int64))
+    axis = normal_axis(axis, x.ndim)
     n = x.shape[axis]
     if not 0 <= k <= n:
         raise ValueError(f"topk: k must lie in 0..{n}, the length of axis {axis}; got {k}")
