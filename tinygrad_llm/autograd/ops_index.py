@@ -78,10 +78,9 @@ def _(g, index): return g[index]
 
 def _flat_places(parts, shape):
     """The position, in row order, of every element that the index names."""
-    if len(parts) == len(shape) and all(isinstance(p, (np.ndarray, np.integer, int)) and not isinstance(p, bool) for p in parts):
-        if all(np.asarray(p).dtype.kind in "iu" for p in parts):
-            positive = [np.where(np.asarray(p) < 0, np.asarray(p) + n, p) for p, n in zip(parts, shape)]
-            return np.ravel_multi_index(tuple(np.broadcast_arrays(*positive)), shape)
+    if len(parts) == len(shape) and all(np.asarray(p).dtype.kind in "iu" for p in parts):
+        positive = [np.where(np.asarray(p) < 0, np.asarray(p) + n, p) for p, n in zip(parts, shape)]
+        return np.ravel_multi_index(tuple(np.broadcast_arrays(*positive)), shape)
     return np.arange(math.prod(shape)).reshape(shape)[tuple(parts)]
 
 
@@ -353,20 +352,9 @@ def pad(x, pad_width, mode="constant", constant_values=0, *, end_values=0, stat_
     "linear_ramp" to end_values; "maximum", "minimum", "mean", "median" of the nearest stat_length entries (None: of all).
     """
     x = as_tensor(x)
-    if isinstance(pad_width, dict):  # {axis: width or (before, after)}
-        by_axis = {normalize_axis_index(axis, x.ndim): width for axis, width in pad_width.items()}
-        pad_width = [np.broadcast_to(by_axis.get(axis, 0), 2) for axis in range(x.ndim)]
-    given = np.asarray(pad_width)
-    widths = np.broadcast_to(given, (x.ndim, 2)).tolist()
-    if (given.size and given.dtype.kind not in "iu") or (given < 0).any():
-        raise ValueError(f"pad: expected whole widths ≥ 0, got {widths}")
+    widths = _pad_widths(pad_width, x.ndim)
     if mode == "constant":
-        shape = tuple(before + n + after for n, (before, after) in zip(x.shape, widths))
-        inner = tuple(slice(before, before + n) for n, (before, _) in zip(x.shape, widths))
-        if np.all(np.asarray(constant_values) == 0):
-            return scatter_to_zeros(x, shape=shape, index=inner)
-        frame = np.pad(np.zeros(x.shape, x.dtype), widths, constant_values=constant_values)
-        return index_put(frame, x, index=inner)
+        return _pad_constant(x, widths, constant_values)
     if mode not in (known := {*_PAD_BY_INDEX, *_PAD_BY_STATISTIC, "linear_ramp"}):
         raise ValueError(f"pad: mode must be 'constant' or one of {sorted(known)}, got {mode!r}")
     if reflect_type not in ("even", "odd"):
@@ -379,11 +367,9 @@ def pad(x, pad_width, mode="constant", constant_values=0, *, end_values=0, stat_
         if not len(x):
             raise ValueError(f"pad: axis {axis} is empty, which only mode 'constant' can extend")
         if mode in _PAD_BY_STATISTIC:
-            x = _pad_with(x, pair, lambda nearest: _statistic(mode, nearest), lengths[axis])
+            x = _pad_statistic(x, pair, mode, lengths[axis])
         elif mode == "linear_ramp":
-            ramps = [(np.arange(n).reshape(-1, *(1,) * (x.ndim - 1)), n or 1) for n in pair]
-            left, right = (k * ((edge - end) / n) + end for (k, n), edge, end in zip(ramps, (x[:1], x[-1:]), ends[axis]))
-            x = np.concatenate([_rounded(np.floor, left, x.dtype), x, _rounded(np.floor, right[::-1], x.dtype)])
+            x = _pad_ramp(x, pair, ends[axis])
         elif reflect_type == "odd" and mode in ("reflect", "symmetric"):
             x = _pad_odd(x, pair, overlap=int(mode == "reflect"))
         else:
@@ -392,21 +378,48 @@ def pad(x, pad_width, mode="constant", constant_values=0, *, end_values=0, stat_
     return x
 
 
+def _pad_widths(pad_width, ndim):
+    """[[before, after], ...], a pair for each axis."""
+    if isinstance(pad_width, dict):  # {axis: width or (before, after)}
+        by_axis = {normalize_axis_index(axis, ndim): width for axis, width in pad_width.items()}
+        pad_width = [np.broadcast_to(by_axis.get(axis, 0), 2) for axis in range(ndim)]
+    given = np.asarray(pad_width)
+    widths = np.broadcast_to(given, (ndim, 2)).tolist()
+    if (given.size and given.dtype.kind not in "iu") or (given < 0).any():
+        raise ValueError(f"pad: expected whole widths ≥ 0, got {widths}")
+    return widths
+
+
+def _pad_constant(x, widths, constant_values):
+    shape = tuple(before + n + after for n, (before, after) in zip(x.shape, widths))
+    inner = tuple(slice(before, before + n) for n, (before, _) in zip(x.shape, widths))
+    if np.all(np.asarray(constant_values) == 0):
+        return scatter_to_zeros(x, shape=shape, index=inner)
+    frame = np.pad(np.zeros(x.shape, x.dtype), widths, constant_values=constant_values)
+    return index_put(frame, x, index=inner)
+
+
 def _rounded(function, y, dtype):
     """y in x's dtype; integers are what `function` makes of it"""
     return y if y.dtype == dtype else (function(y) if dtype.kind in "iu" else y).astype(dtype)
 
 
-def _statistic(mode, x):
-    return _rounded(np.rint, _PAD_BY_STATISTIC[mode](x, axis=0, keepdims=True), x.dtype)
+def _pad_statistic(x, pair, mode, lengths):
+    """Before and after x's first axis the maximum, mean, ... of its first and last so many."""
+    def end(nearest, count):
+        y = _rounded(np.rint, _PAD_BY_STATISTIC[mode](nearest, axis=0, keepdims=True), x.dtype)
+        return np.broadcast_to(y, (count, *x.shape[1:]))
 
-
-def _pad_with(x, pair, statistic, lengths):
-    """Before and after x's first axis the statistic of its first and last so many."""
     n = len(x)
     first, last = (n if length is None else max(0, min(n, length)) for length in lengths)
-    ends = (statistic(x[:first]), x, statistic(x[n - last :]))
-    return np.concatenate([y if y is x else np.broadcast_to(y, (k, *x.shape[1:])) for y, k in zip(ends, (pair[0], 0, pair[1]))])
+    return np.concatenate([end(x[:first], pair[0]), x, end(x[n - last :], pair[1])])
+
+
+def _pad_ramp(x, pair, ends):
+    """Before and after x's first axis straight lines from the values `ends` to its edges."""
+    ramps = [(np.arange(n).reshape(-1, *(1,) * (x.ndim - 1)), n or 1) for n in pair]
+    left, right = (k * ((edge - end) / n) + end for (k, n), edge, end in zip(ramps, (x[:1], x[-1:]), ends))
+    return np.concatenate([_rounded(np.floor, left, x.dtype), x, _rounded(np.floor, right[::-1], x.dtype)])
 
 
 def _pad_odd(x, pair, overlap):
