@@ -17,7 +17,6 @@ from kernels.arrays import address, empty
 
 from .op import op
 from .ops_attention import attention
-from .ops_common import value
 from .ops_linalg import column_sums, precision_of, product, rows_of
 from .ops_neural import gelu, linear, relu, silu
 from .ops_shape import reshape, transpose
@@ -143,17 +142,16 @@ def self_attention(x, q, k, v, o, q_bias=None, k_bias=None, v_bias=None, o_bias=
     x (B, T, D), q (H·K, D), k and v (Hkv·K, D), o (N, H·K), bias broadcasts to (B, H, T, T), residual (B, T, N) -> (B, T, N);
     the other options are those of `attention`
     """
-    options = dict(mask=mask, key_mask=key_mask, is_causal=is_causal, window=window, query_offset=query_offset, scale=scale,
-                   dropout_p=dropout_p, seed=seed)  # fmt: skip
     (B, T, _), precision = x.shape, precision_of(x, q)
+    options = dict(mask=mask, key_mask=key_mask, is_causal=is_causal, window=window, query_offset=query_offset, scale=scale,
+                   dropout_p=dropout_p, seed=seed, precision=precision)  # fmt: skip
     added_bias = biases_side_by_side((q_bias, k_bias, v_bias), (q, k, v))
     qkv = affine(rows_of(x), side_by_side((q, k, v)), added_bias, precision).reshape(B, T, -1)
-    options["precision"] = precision
     z, lse = kernels.attention_forward(*cut(qkv, heads, kv_heads), bias=bias, **options)  # (B, H, T, K), in memory (B, T, H, K)
     added = None if residual is None else rows_of(residual)
     y = affine(merged(z), o, o_bias, precision, residual=added).reshape(B, T, -1)
-    shape = (heads, kv_heads, options)
-    return y, (x, q, k, v, o, q_bias, k_bias, v_bias, o_bias, bias, residual, qkv, z, lse, shape, precision)
+    statics = (heads, kv_heads, options)
+    return y, (x, q, k, v, o, q_bias, k_bias, v_bias, o_bias, bias, residual, qkv, z, lse, statics, precision)
 
 def in_three(x, first, second):
     """The rows of x before `first`, before `second` and after; np.split takes ten times as long"""
@@ -164,8 +162,8 @@ def merged(z):
     return z.transpose(0, 2, 1, 3).reshape(-1, z.shape[1] * z.shape[3])
 
 @self_attention.grad
-def _(g, x, q, k, v, o, q_bias, k_bias, v_bias, o_bias, bias, residual, qkv, z, lse, shape, precision, *, needs):
-    (heads, kv_heads, options), g_rows = shape, rows_of(g)
+def _(g, x, q, k, v, o, q_bias, k_bias, v_bias, o_bias, bias, residual, qkv, z, lse, statics, precision, *, needs):
+    (heads, kv_heads, options), g_rows = statics, rows_of(g)
     B, H, T, K = z.shape
     dz = product(g_rows, o, precision).reshape(B, T, H, K).transpose(0, 2, 1, 3)
     d_qkv = empty(qkv.shape, qkv.dtype)
@@ -194,5 +192,5 @@ def _(x, q, k, v, o, q_bias, k_bias, v_bias, o_bias, bias, residual, *, heads, k
 
     each = [head_by_head(q, q_bias, heads), head_by_head(k, k_bias, kv_heads), head_by_head(v, v_bias, kv_heads)]
     z = transpose(attention.op.composite(*each, bias, **options), axes=(0, 2, 1, 3))
-    y = linear.op.composite(reshape(z, shape=(*x.shape[:2], value(o).shape[1])), o, o_bias)
+    y = linear.op.composite(reshape(z, shape=(*x.shape[:2], o.shape[1])), o, o_bias)
     return y if residual is None else y + residual
