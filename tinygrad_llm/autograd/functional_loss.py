@@ -9,7 +9,8 @@ import numpy as np
 from . import ops_neural as fused
 from .functional_activation import log_softmax
 from .ops_arithmetic import clip, where, xlogy
-from .ops_common import value
+from .ops_common import derived, value
+from .ops_join import broadcast_arrays
 from .ops_linalg import vector_norm
 from .ops_shape import as_tensor
 from .tensor import Tensor
@@ -279,13 +280,11 @@ def normalize(input: Any, p: float = 2.0, axis: int = 1, eps: float = 1e-12) -> 
     return x / clip(vector_norm(x, p, axis, keepdims=True), eps)
 
 
+@derived()
 def cosine_similarity(x1: Any, x2: Any, axis: int = 1, eps: float = 1e-8) -> Tensor:
     """y = x₁·x₂ / (max(‖x₁‖, eps) max(‖x₂‖, eps))"""
-    a, b = as_tensor(x1), as_tensor(x2)
-    shape = np.broadcast_shapes(a.shape, b.shape)
-    a, b = np.broadcast_to(a, shape), np.broadcast_to(b, shape)
-    unit = lambda x: x / clip(vector_norm(x, 2, axis, keepdims=True), eps)
-    return (unit(a) * unit(b)).sum(axis=axis)
+    a, b = broadcast_arrays(x1, x2)
+    return (normalize(a, 2, axis, eps) * normalize(b, 2, axis, eps)).sum(axis=axis)
 
 
 def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
