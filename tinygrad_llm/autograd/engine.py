@@ -126,7 +126,7 @@ def walk(roots: list[tuple[Any, Any]], wanted: dict[Node, Any] | None, retain: b
                 if op.adder is not None and not (create_graph or local.observers) and type(grads.get(first)) is np.ndarray:
                     total = grads.pop(first)  # comes back with what is added to it
                 for d, parent in zip(_contributions(node, g, useful, create_graph, total, first in owned), node.inputs):
-                    if d is not None and parent is not None and parent in useful:
+                    if d is not None and parent in useful:
                         _accumulate(grads, owned, parent, d, create_graph, fresh and not _is_view(d, g))
             else:
                 count, place = len(saved), -1

@@ -268,9 +268,8 @@ class Tensor:
         return Tensor, (self._data, self.requires_grad)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
-        if not self.is_leaf:
-            raise TypeError("only leaves can be copied or pickled; use .detach() first")
-        copied = Tensor(self._data.copy(), self.requires_grad)
+        make, (array, requires_grad) = self.__reduce__()
+        copied = make(array.copy(), requires_grad)
         if self.grad is not None:
             copied.grad = from_node(self.grad._data.copy(), None)
         return copied

@@ -50,6 +50,10 @@ def _zeros(x: Tensor) -> Tensor:
     return Tensor(np.zeros(x.shape, x.dtype))
 
 
+def _ones(x: Tensor) -> Tensor:
+    return Tensor(np.ones(x.shape, x.dtype))
+
+
 def _grad(outs: list[Tensor], xs: list[Tensor], seeds: list[Tensor], create_graph: bool) -> list[Tensor]:
     """`grad` with zeros where an output does not depend on an input."""
     pairs = [(o, s) for o, s in zip(outs, seeds, strict=True) if o.requires_grad]
@@ -63,7 +67,7 @@ def _like(given: Any, targets: list[Tensor], who: str) -> list[Tensor]:
     if given is None:
         if len(targets) != 1 or targets[0].size != 1:
             raise ValueError(f"{who}: v must be given unless it is for a single element")
-        return [Tensor(np.ones(targets[0].shape, targets[0].dtype))]
+        return [_ones(targets[0])]
     seeds, _ = _listed(given)
     shapes, wanted = [s.shape for s in seeds], [t.shape for t in targets]
     if shapes != wanted:
@@ -98,9 +102,8 @@ def hvp(fn: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool =
     """(fn(inputs), Hv) for a scalar `fn`: the Hessian times `v`, without the Hessian."""
     xs, many = _prepare(inputs, create_graph)
     outs, many_out = _call(fn, xs)
-    _scalar("hvp", outs)
+    first = _gradient_of_scalar("hvp", outs, xs)
     direction = _like(v, xs, "hvp")
-    first = _grad(outs, xs, [Tensor(np.ones(outs[0].shape, outs[0].dtype))], True)
     return _pack(_released(outs, create_graph), many_out), _pack(_grad(first, xs, direction, create_graph), many)
 
 
@@ -116,8 +119,7 @@ def hessian(fn: Callable[..., Any], inputs: Any, create_graph: bool = False) -> 
     """The second derivatives of a scalar `fn`, of shape input.shape + input.shape (nested tuples for several inputs)."""
     xs, many = _prepare(inputs, create_graph)
     outs, _ = _call(fn, xs)
-    _scalar("hessian", outs)
-    first = _grad(outs, xs, [Tensor(np.ones(outs[0].shape, outs[0].dtype))], True)
+    first = _gradient_of_scalar("hessian", outs, xs)
     return _pack([_pack(_jacobian_of(d, xs, create_graph), many) for d in first], many)
 
 
@@ -139,9 +141,11 @@ def _jacobian_of(out: Tensor, xs: list[Tensor], create_graph: bool) -> list[Tens
     return columns
 
 
-def _scalar(who: str, outs: list[Tensor]) -> None:
+def _gradient_of_scalar(who: str, outs: list[Tensor], xs: list[Tensor]) -> list[Tensor]:
+    """The first derivatives, with a graph to differentiate them by."""
     if len(outs) != 1 or outs[0].size != 1:
         raise ValueError(f"{who}: fn must return one scalar, got shapes {[o.shape for o in outs]}")
+    return _grad(outs, xs, [_ones(outs[0])], True)
 
 
 def _released(outs: list[Tensor], create_graph: bool) -> list[Tensor]:
