@@ -369,6 +369,27 @@ def test_wrong_second_derivative_is_found_and_blamed():
     assert refused(gradcheck, lambda x: tg.sin(cube(x)), x, order=2).op == "cube"
 
 
+def test_wrong_third_derivative_is_blamed():
+    @tg.custom_op
+    def cube(x):
+        return x**3, (x,)
+
+    @tg.custom_op
+    def slope(x):
+        return 3 * x**2, (x,)
+
+    @tg.custom_op
+    def bend(x):
+        return 6 * x, ()
+
+    cube.grad_of("x")(lambda g, x: g * slope(x))
+    slope.grad_of("x")(lambda g, x: g * bend(x))
+    bend.grad_of("x")(lambda g: g * 6.006)
+    assert gradcheck(lambda x: tg.sin(cube(x)), tensor(3), order=2)
+    error = refused(gradcheck, lambda x: tg.sin(cube(x)), tensor(3), order=3)
+    assert error.kind == "mismatch" and error.op == "cube"
+
+
 def test_a_rule_that_cannot_be_differentiated_is_named():
     """One that takes its array out of a Tensor, which only create_graph hands to it."""
 

@@ -81,16 +81,15 @@ def _alone(call: _Call, error: GradcheckError, tolerance: Tolerance, level: int)
     finite = all(np.isfinite(call.inputs[i]).all() for i in wanted)
     if not op.differentiable or not wanted or size > SIZE_LIMIT or not finite:
         return None
-    run = lambda *tensors: op.call(*tensors, **call.params)
     names = [*op.inputs] * (len(call.inputs) if op.variadic else 1)
+    run: Callable[..., Any] = lambda *tensors: op.call(*tensors, **call.params)
     values = list(call.inputs)
     for order in range(1, level + 1):
         try:
-            if order == 1:
-                examine(problem_of(op.name, run, values, wanted, names), tolerance, fast=True)
-            else:
-                derived = derivative_of(run, values, wanted, tolerance)
-                examine(problem_of(op.name, *derived, [""] * len(derived[1])), tolerance, fast=True)
+            if order > 1:
+                run, values, wanted = derivative_of(run, values, wanted, tolerance)
+                names = [""] * len(values)
+            examine(problem_of(op.name, run, values, wanted, names), tolerance, fast=True)
         except GradcheckError as found:
             cast = (found.kind, error.kind) == ("dtype", "precision")
             if found.kind == error.kind or {found.kind, error.kind} <= KINDRED or cast:
