@@ -143,15 +143,10 @@ def takes(fn: Callable[..., Any], count: int) -> bool:
 
 
 def parameter_names(fn: Callable[..., Any], count: int) -> list[str]:
-    """The names of the first parameters of `fn`, empty where it does not tell."""
+    """The names of the first parameters of `fn`, empty where it does not tell or has *args."""
     try:
         parameters = inspect.signature(fn).parameters.values()
     except (TypeError, ValueError):  # builtins and C functions have no signature
         return [""] * count
-    names: list[str] = []
-    for p in parameters:
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
-            names.append(p.name)
-        elif p.kind is p.VAR_POSITIONAL:
-            names += [""] * (count - len(names))
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return (names + [""] * count)[:count]

@@ -38,11 +38,12 @@ def refuse_float32_rules(problem: Problem) -> None:
     with np.errstate(all="ignore"):
         u = incoming(problem.value(problem.copies()), np.random.default_rng(13))
         pullback = problem.linearize(problem.copies())[1]
-        with observe(_Watch()) as watch:
+        watch = _Watch()
+        with observe(watch):
             pullback(problem.split(u))
-    if watch.found is None:  # type: ignore[attr-defined]
+    if watch.found is None:
         return
-    op, i = watch.found  # type: ignore[attr-defined]
+    op, i = watch.found
     error = problem.error(
         "precision",
         f"the rule of {op!r} for its input {i} returns float32 numbers, though its incoming gradient is float64: a cast, an "

@@ -184,7 +184,7 @@ def _extrapolate(d: np.ndarray, h: np.ndarray, noise: np.ndarray, power: int) ->
     """From differences `d` at steps `h` the best estimate and its error; `power` of h in the leading error term."""
     ratio = h[:-1] / h[1:]
     once = (ratio**power * d[1:] - d[:-1]) / (ratio**power - 1)
-    weight = (ratio[:-1] ** (2 * power)) if power == 2 else ratio[:-1] ** 2
+    weight = ratio[:-1] ** (2 * power)
     twice = (weight * once[1:] - once[:-1]) / (weight - 1)
     spread = lambda t: np.abs(np.diff(t, axis=0))[:-1] + np.abs(np.diff(t, axis=0))[1:]
     plain = d[1:-1], spread(d) + 2 * noise / h[1:-1]
@@ -262,14 +262,10 @@ def with_element(base: np.ndarray, flat: int, value: Any) -> np.ndarray:
 
 def _on_arrays(fn: Callable[[Any], Any], x: Any) -> tuple[Callable[[np.ndarray], np.ndarray], np.ndarray]:
     """`fn` as a function of an ndarray, and the array to start from."""
-    if isinstance(x, np.ndarray) or np.isscalar(x) or isinstance(x, (list, tuple)):
+    if isinstance(x, (np.ndarray, list, tuple)) or np.isscalar(x):
         base = np.array(x, dtype=None if isinstance(x, np.ndarray) else float)
         return lambda array: np.asarray(_plain(fn(array))), base
-
-    def on_tensors(array: np.ndarray) -> np.ndarray:
-        return np.asarray(_plain(fn(type(x)(array))))
-
-    return on_tensors, np.array(x.numpy())
+    return lambda array: np.asarray(_plain(fn(type(x)(array)))), np.array(x.numpy())
 
 
 def _plain(value: Any) -> Any:

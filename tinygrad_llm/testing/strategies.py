@@ -24,6 +24,8 @@ try:
 except ImportError as error:
     raise ImportError("tinygrad_llm.testing.strategies needs Hypothesis: pip install 'tinygrad-llm[test]'") from error
 
+from .declarations.forms import away_from
+
 Shape = tuple[int, ...]
 
 MASK_KINDS = ("none", "causal", "boolean", "float", "padding", "fully masked row")
@@ -71,10 +73,7 @@ def arrays(
         x = rng.integers(0, 5, size) / 4 * (high - low) + low
     else:  # one value from each of `size` cells of the range, in random order
         x = low + (rng.permutation(size) + rng.uniform(0.25, 0.75, size)) / max(size, 1) * (high - low)
-    for value in avoid:
-        near = np.abs(x - value) < margin
-        x = np.where(near, value + np.where(x < value, -1, 1) * margin * rng.uniform(1, 2, size), x)
-    x = x.reshape(shape).astype(dtype)
+    x = away_from(x, avoid, margin, rng).reshape(shape).astype(dtype)
     layout = draw(st.sampled_from(["C", "F", "reversed", "strided"])) if layouts and x.ndim else "C"
     return _with_layout(x, layout)
 

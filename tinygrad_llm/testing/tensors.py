@@ -27,6 +27,11 @@ def fresh_tensors(values: Sequence[Any], wanted: Sequence[int]) -> list[Any]:
     ]
 
 
+def outputs_of(fn: Function, tensors: Sequence[Any]) -> list[Any]:
+    result = fn(*tensors)
+    return list(result) if isinstance(result, (tuple, list)) else [result]
+
+
 def problem_of(what: str, fn: Function, values: list[Any], wanted: list[int], names: Sequence[str]) -> Problem:
     """A function of Tensors as a Problem on arrays. Inputs that are not wanted stay what they are."""
     live = [v if i in wanted or not isinstance(v, np.ndarray) else _Fixed(v) for i, v in enumerate(values)]
@@ -37,8 +42,7 @@ def problem_of(what: str, fn: Function, values: list[Any], wanted: list[int], na
             else Tensor(a.array) if isinstance(a, _Fixed) else a
             for i, a in enumerate(arrays)
         ]  # fmt: skip
-        result = fn(*tensors)
-        outs = list(result) if isinstance(result, (tuple, list)) else [result]
+        outs = outputs_of(fn, tensors)
         for number, out in enumerate(outs):
             if not isinstance(out, Tensor):
                 raise GradcheckError(
@@ -98,9 +102,7 @@ def derivative_of(
     count = len(values)
 
     def run(tensors: Sequence[Any]) -> list[Tensor]:
-        result = fn(*tensors)
-        outs = list(result) if isinstance(result, (tuple, list)) else [result]
-        return [o for o in outs if o.requires_grad]
+        return [o for o in outputs_of(fn, tensors) if o.requires_grad]
 
     with enable_grad():
         probe = fresh_tensors(values, wanted)

@@ -65,10 +65,14 @@ def draw(
     rng: Generator, shape: tuple[int, ...], low: float = -2.0, high: float = 2.0, kinks: Any = (), margin: float = 1e-2
 ) -> np.ndarray:
     """Uniform float64 values in [low, high), pushed away from the kinks by `margin`."""
-    x = np.asarray(rng.uniform(low, high, shape))
+    return away_from(np.asarray(rng.uniform(low, high, shape)), kinks, margin, rng)
+
+
+def away_from(x: np.ndarray, kinks: Any, margin: float, rng: Generator) -> np.ndarray:
+    """x with what is nearer than `margin` to a kink moved to between one and two margins from it, on its own side."""
     for kink in kinks:
         near = np.abs(x - kink) < margin
-        x = np.where(near, kink + np.where(x < kink, -1, 1) * margin * (1 + rng.uniform(0, 1, shape)), x)
+        x = np.where(near, kink + np.where(x < kink, -1, 1) * margin * rng.uniform(1, 2, x.shape), x)
     return x
 
 

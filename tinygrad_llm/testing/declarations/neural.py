@@ -91,10 +91,6 @@ def _labels(*shape, classes, ignored=()):
     return make
 
 
-def _angles(*shape):
-    return np.cos(np.arange(math.prod(shape)).reshape(shape)), np.sin(np.arange(math.prod(shape)).reshape(shape))
-
-
 def _away(*shape):
     """Away from the kink at 0."""
     return lambda rng: draw(rng, shape, kinks=(0,))
@@ -134,11 +130,11 @@ general(
     "geglu", lambda gate, up, approximate="none": _gelu(gate, approximate) * up, call((3, 4), (3, 4)),
     call((2, 4), (2, 4), approximate="tanh"), call((0, 3), (0, 3)),
 )
-_cos, _sin = _angles(3, 2)
-_MAKERS = [
-    call((2, 3, width), cos=_cos, sin=_sin, interleaved=interleaved) for width in (4, 6) for interleaved in (False, True)
-]
-general("rotary", _rotary, *_MAKERS)
+_ANGLES = np.arange(6).reshape(3, 2)
+general("rotary", _rotary, *(
+    call((2, 3, width), cos=np.cos(_ANGLES), sin=np.sin(_ANGLES), interleaved=interleaved)
+    for width in (4, 6) for interleaved in (False, True)
+))  # fmt: skip
 general(
     "embedding", lambda weight, ids, padding_idx=None: weight[ids], call((5, 3), _labels(2, 4, classes=5)),
     call((5, 3), lambda rng: np.array([0, 2, 3]), padding_idx=1), call((5, 3), _labels(0, classes=5)),
