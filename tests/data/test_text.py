@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_llm import text
-from tinygrad_llm.text import subword
+from tinygrad_llm.text import simple, subword
 from tinygrad_llm.text.corpus import Lines
 
 SAMPLE = "The quick brown fox jumps over the lazy dog.\nThe dog sleeps. A fox, quick and brown, does not!\n" * 20
@@ -229,6 +229,8 @@ def test_no_tokenizer_here(tmp_path):
     with pytest.raises(ValueError, match="not a tokenizer.json"):
         text.load(tmp_path)
     (tmp_path / "vocabulary.json").write_text("[]")
+    with pytest.raises(ValueError, match="vocabulary.json: damaged, 'characters' is missing"):
+        simple.from_record({"kind": "chars", "special": {}})
     with pytest.raises(ValueError, match="vocabulary.json: expected an object with kind, characters and special; got list"):
         text.load(tmp_path)
 

@@ -119,8 +119,11 @@ def code_points(text: str) -> np.ndarray:
 def from_record(record: dict) -> SimpleTokenizer:
     if not isinstance(record, dict):
         raise ValueError(f"{FILE}: expected an object with kind, characters and special; got {type(record).__name__}")
-    if record.get("kind") == "chars":
-        return CharTokenizer(record["characters"], record["special"])
-    if record.get("kind") == "bytes":
-        return ByteTokenizer(record["special"])
+    try:
+        if record.get("kind") == "chars":
+            return CharTokenizer(record["characters"], record["special"])
+        if record.get("kind") == "bytes":
+            return ByteTokenizer(record["special"])
+    except KeyError as error:
+        raise ValueError(f"{FILE}: damaged, {error} is missing; save the tokenizer anew") from None
     raise ValueError(f"{FILE}: kind: expected chars or bytes, got {record.get('kind')!r}")
