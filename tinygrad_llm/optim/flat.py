@@ -29,11 +29,11 @@ class FlatGroup:
             self.ranges.append(place)
             self.views.append(p._data)
             start = place.stop
-        self.small = [i for i, p in enumerate(self.parameters) if p.size < LARGE]
-        small_size = sum(self.parameters[i].size for i in self.small)
+        self.small = sum(p.size < LARGE for p in self.parameters)  # how many come first
+        small_size = self.ranges[self.small - 1].stop if self.small else 0
         self.gathered = np.empty(small_size, dtype=self.dtype)
         self.segments = [slice(0, small_size)] if self.small else []
-        self.segments += [self.ranges[i] for i in range(len(self.small), len(self.parameters))]
+        self.segments += self.ranges[self.small :]
 
     def buffer(self) -> np.ndarray:
         """Zeros of the size of all parameters: room for one kind of optimizer state."""
@@ -50,11 +50,10 @@ class FlatGroup:
             if g is None:
                 return None
             arrays.append(g._data.reshape(-1))
-        count = len(self.small)
-        if not count:
+        if not self.small:
             return arrays
-        np.concatenate(arrays[:count], out=self.gathered)
-        return [self.gathered, *arrays[count:]]
+        np.concatenate(arrays[: self.small], out=self.gathered)
+        return [self.gathered, *arrays[self.small :]]
 
     def adopt(self) -> None:
         """Takes the values of parameters that were given other arrays, and makes them views again."""
