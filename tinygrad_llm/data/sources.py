@@ -40,8 +40,7 @@ class Examples:
         self.items = items
         self.rng = np.random.default_rng(seed)
         self.epoch, self.position = 0, 0
-        self.before = self.rng.bit_generator.state  # the generator as it was when this epoch's order was drawn
-        self.order = self.rng.permutation(len(items))
+        self.draw_order()
 
     def draw(self, batch: int) -> list:
         """The next examples, a list of them; an epoch's last ones and the next one's first may meet in it."""
@@ -52,16 +51,16 @@ class Examples:
         numbers: list[int] = []
         while len(numbers) < batch:
             if self.position == len(self.order):
-                self.next_epoch()
+                self.draw_order()
+                self.epoch, self.position = self.epoch + 1, 0
             part = self.order[self.position : self.position + batch - len(numbers)]
             numbers += part.tolist()
             self.position += len(part)
         return numbers
 
-    def next_epoch(self) -> None:
-        self.before = self.rng.bit_generator.state
+    def draw_order(self) -> None:
+        self.before = self.rng.bit_generator.state  # as it was: all that `state_dict` need say of this epoch's order
         self.order = self.rng.permutation(len(self.items))
-        self.epoch, self.position = self.epoch + 1, 0
 
     def state_dict(self) -> dict:
         """Epoch, position, and the generator as it was before this epoch's order."""
@@ -72,9 +71,9 @@ class Examples:
         if state["items"] != len(self.items):
             raise ValueError(f"the saved run had {state['items']} examples, this one has {len(self.items)}; "
                              "resume with the same data")
-        self.before, self.epoch, self.position = state["before"], state["epoch"], state["position"]
-        self.rng.bit_generator.state = self.before
-        self.order = self.rng.permutation(len(self.items))
+        self.epoch, self.position = state["epoch"], state["position"]
+        self.rng.bit_generator.state = state["before"]
+        self.draw_order()
 
 
 def by_length(lengths, batch: int, rng=None, *, pool: int = 50) -> list[np.ndarray]:
