@@ -86,6 +86,8 @@ def test_static_masks_repeat_and_dynamic_ones_do_not():
     assert not np.array_equal(make(rng=rng), make(rng=rng))
     with pytest.raises(ValueError, match="sum to 1"):
         make(split=(0.5, 0.1, 0.1))
+    with pytest.raises(ValueError, match="expected three fractions"):
+        make(split=(0.5, 0.5))
 
 
 def documents(count=30, sentences=12):

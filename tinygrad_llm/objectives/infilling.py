@@ -52,18 +52,21 @@ def permute_sentences(ids, *, ends, rng=None) -> np.ndarray:
 
 def mask_tokens(ids, *, mask_id: int, rng=None, ratio: float = 0.15) -> np.ndarray:
     """Random tokens replaced by the mask, as in BERT."""
-    check_share("ratio", ratio)
     ids, rng = checked(ids, rng)
     noisy = ids.copy()
-    noisy[rng.permutation(len(ids))[: round(len(ids) * ratio)]] = mask_id
+    noisy[random_places(ids, ratio, rng)] = mask_id
     return noisy
 
 
 def delete_tokens(ids, *, rng=None, ratio: float = 0.15) -> np.ndarray:
     """Random tokens deleted; the model must also find out where."""
-    check_share("ratio", ratio)
     ids, rng = checked(ids, rng)
-    return np.delete(ids, rng.permutation(len(ids))[: round(len(ids) * ratio)])
+    return np.delete(ids, random_places(ids, ratio, rng))
+
+
+def random_places(ids, ratio: float, rng) -> np.ndarray:
+    check_share("ratio", ratio)
+    return rng.permutation(len(ids))[: round(len(ids) * ratio)]
 
 
 def rotate(ids, *, rng=None) -> np.ndarray:

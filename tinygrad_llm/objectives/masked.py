@@ -19,6 +19,8 @@ def masked(ids, *, mask_id: int, vocab_size: int, rng=None, special=(), attentio
     it masks are drawn anew (RoBERTa's dynamic masking).
     """
     check_share("probability", probability)
+    if len(split) != 3 or abs(sum(split) - 1.0) > 1e-9 or min(split) < 0:
+        raise ValueError(f"split: expected three fractions that sum to 1, got {split}")
     ids = as_ids(ids)
     if ids.ndim != 2:
         raise ValueError(f"ids: expected (batch, length), got shape {ids.shape}")
@@ -64,9 +66,7 @@ def choose(allowed, starts, probability, rng) -> np.ndarray:
 
 def corrupt(tokens, mask_id, ordinary, split, rng) -> np.ndarray:
     """What stands in the chosen places: [MASK], a random ordinary token, or the token itself."""
-    to_mask, to_random, to_keep = split
-    if abs(to_mask + to_random + to_keep - 1.0) > 1e-9 or min(split) < 0:
-        raise ValueError(f"split: expected three fractions that sum to 1, got {split}")
+    to_mask, to_random, _ = split
     draw = rng.random(len(tokens))
     strangers = rng.choice(ordinary, size=len(tokens)) if to_random else tokens
     return np.where(draw < to_mask, mask_id, np.where(draw < to_mask + to_random, strangers, tokens))

@@ -21,8 +21,8 @@ def next_sentence(documents, batch: int | None, *, max_length: int, cls_id: int,
     if len(filled) < 2:
         raise ValueError(f"documents: expected at least 2 with sentences, to draw a stranger from; got {len(filled)}")
     rng = generator(rng)
-    places = drawn(documents, max_length - 3, batch, rng) if batch is not None else walked(documents, max_length - 3)
-    pairs, labels = [], rng.integers(0, 2, size=len(places) if batch is None else batch)
+    labels, places = labels_and_places(documents, max_length - 3, batch, rng)
+    pairs = []
     for label, (here, chunk) in zip(labels, places):
         first, second = cut_in_two(chunk, rng)
         if label == 1:
@@ -38,15 +38,24 @@ def sentence_order(documents, batch: int | None, *, max_length: int, cls_id: int
     """Two consecutive segments, half the time swapped: label 0 in order, 1 swapped. Lan et al. 2020, section 3.1
 
     batch None: instead of drawn places, every sentence once, in order.
+    Returns input_ids, attention_mask, token_type_ids (batch, T) and sentence_order_label (batch,).
     """
     rng = generator(rng)
-    places = drawn(documents, max_length - 3, batch, rng) if batch is not None else walked(documents, max_length - 3)
-    pairs, labels = [], rng.integers(0, 2, size=len(places) if batch is None else batch)
+    labels, places = labels_and_places(documents, max_length - 3, batch, rng)
+    pairs = []
     for label, (_, chunk) in zip(labels, places):
         first, second = cut_in_two(chunk, rng)
         first, second = truncate_pair(first, second, max_length - 3, rng)
         pairs.append((second, first) if label == 1 else (first, second))
     return assemble(pairs, cls_id, sep_id, pad_id) | {"sentence_order_label": labels}
+
+
+def labels_and_places(documents, room: int, batch: int | None, rng):
+    """0 or 1 for each pair, and where it is cut out: (number of a document, consecutive sentences of it)."""
+    if batch is not None:
+        return rng.integers(0, 2, size=batch), drawn(documents, room, batch, rng)
+    places = walked(documents, room)
+    return rng.integers(0, 2, size=len(places)), places
 
 
 def documents_with_two(documents) -> np.ndarray:
@@ -57,7 +66,7 @@ def documents_with_two(documents) -> np.ndarray:
 
 
 def drawn(documents, room: int, count: int, rng):
-    """`count` times (number of a document, consecutive sentences of it), one after the other as they are asked for."""
+    """`count` random places, one after the other as they are asked for."""
     long_enough = documents_with_two(documents)
     for _ in range(count):
         here = int(rng.choice(long_enough))
@@ -65,7 +74,7 @@ def drawn(documents, room: int, count: int, rng):
 
 
 def walked(documents, room: int) -> list:
-    """(number of a document, sentences of it) so that each is read once: as many as fit into `room`, two or more."""
+    """Places so that each sentence is read once: as many sentences as fit into `room`, two or more."""
     places = []
     for here in documents_with_two(documents).tolist():
         chunk, total, last = [], 0, len(documents[here]) - 1
@@ -79,9 +88,9 @@ def walked(documents, room: int) -> list:
     return places
 
 
-def some_sentences(document, room: int, rng, short: float = 0.1) -> list:
+def some_sentences(document, room: int, rng) -> list:
     """Consecutive sentences from a random place, up to `room` tokens (in one case of ten fewer, as in BERT)."""
-    target = int(rng.integers(2, room + 1)) if rng.random() < short else room
+    target = int(rng.integers(2, room + 1)) if rng.random() < 0.1 else room
     start = int(rng.integers(0, len(document) - 1))
     chunk, total = [], 0
     for sentence in document[start:]:
