@@ -68,6 +68,13 @@ def test_arguments_that_fit_nothing_are_refused_with_a_word():
         (lambda: np.einsum(x, [0, -1]), ValueError, "einsum: expected axes of 0 to 51, got -1"),
         (lambda: np.einsum(x, [0, 1], [52]), ValueError, "einsum: expected axes of 0 to 51, got 52"),
         (lambda: np.percentile(x, np.nan), ValueError, "q must lie in"),
+        (lambda: np.nanpercentile(x, 101), ValueError, r"^nanpercentile: q must lie in \[0, 100\], got 101"),
+        (lambda: tg.split_lengths(x, 0), ValueError, "^split_lengths: expected a positive length, got 0"),
+        (lambda: tg.array_split(x, 0), ValueError, "^array_split: expected a positive number of sections, got 0"),
+        (lambda: tg.norm(x, "a"), ValueError, "^norm: matrix_norm: ord must be"),
+        (lambda: tg.vector_norm(x, "a"), ValueError, "^vector_norm: ord must be a number"),
+        (lambda: tg.hstack([]), ValueError, "^hstack: concatenate: need at least one array"),
+        (lambda: tg.multi_dot([]), ValueError, "^multi_dot: expected at least one array"),
         (lambda: np.var(x, ddof=1, correction=1), ValueError, "ddof 1 and correction 1"),
         (lambda: x @ tg.Tensor(2.0), ValueError, "matmul: .*does not have enough dimensions"),
     ):

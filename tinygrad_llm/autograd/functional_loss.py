@@ -167,7 +167,10 @@ def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction:
     """-(t log p + (1 - t) log(1 - p)), the logarithms not below -100, p in [0, 1]."""
     p, t = _pair("binary_cross_entropy", input, target)
     if p.size and (p._data.min() < 0 or p._data.max() > 1):
-        raise ValueError("binary_cross_entropy: input must lie in [0, 1]; for logits there is binary_cross_entropy_with_logits")
+        raise ValueError(
+            f"binary_cross_entropy: input must lie in [0, 1], got {p._data.min()} to {p._data.max()}; for logits there is "
+            "binary_cross_entropy_with_logits"
+        )
     return _reduced(_weighed(fused.binary_cross_entropy(p, t), weight), reduction)
 
 
@@ -253,7 +256,7 @@ def gaussian_nll_loss(
     if variance.ndim == x.ndim - 1 and variance.shape == x.shape[:-1]:
         variance = variance.reshape((*variance.shape, 1))
     if variance.size and variance._data.min() < 0:
-        raise ValueError("gaussian_nll_loss: var must not be negative")
+        raise ValueError(f"gaussian_nll_loss: var must not be negative, got {variance._data.min()}")
     variance = variance + (np.maximum(variance._data, eps) - variance._data)
     losses = 0.5 * (np.log(variance) + np.square(x - t) / variance)
     return _reduced(losses + 0.5 * float(np.log(2 * np.pi)) if full else losses, reduction)

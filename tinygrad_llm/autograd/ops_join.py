@@ -13,8 +13,6 @@ from .tensor import Tensor
 @op(name="concatenate")
 def _concatenate(*arrays, axis=0):
     """y = the arrays one after the other along the axis"""
-    if axis is None:
-        raise ValueError("axis=None is not supported; ravel the arrays first")
     out = np.concatenate(arrays, axis)
     return out, (tuple(a.shape[axis] for a in arrays), axis)
 
@@ -70,7 +68,7 @@ def stack(arrays, axis=0):
 def hstack(arrays):
     """Concatenated along axis 1 (axis 0 for one-dimensional arrays)."""
     arrays = [atleast_1d(a) for a in tensors(arrays)]
-    return _concatenate(*arrays, axis=0 if arrays[0].ndim == 1 else 1)
+    return _concatenate(*arrays, axis=1 if arrays and arrays[0].ndim > 1 else 0)
 
 
 @derived(np.vstack)
@@ -126,7 +124,7 @@ def split_lengths(x, lengths, axis=0):
     n = x.shape[normal_axis(axis, x.ndim)]
     if isinstance(lengths, (int, np.integer)):
         if lengths <= 0:
-            raise ValueError(f"split: expected a positive length, got {lengths}")
+            raise ValueError(f"expected a positive length, got {lengths}")
         lengths = [min(lengths, n - start) for start in range(0, n, lengths)] or [0]
     return _split(x, lengths=tuple(lengths), axis=axis)
 
@@ -138,7 +136,7 @@ def array_split(x, sections, axis=0):
     n = x.shape[normal_axis(axis, x.ndim)]
     if isinstance(sections, (int, np.integer)):
         if sections <= 0:
-            raise ValueError(f"split: expected a positive number of sections, got {sections}")
+            raise ValueError(f"expected a positive number of sections, got {sections}")
         small, larger = divmod(n, sections)
         lengths = [small + 1] * larger + [small] * (sections - larger)
     else:

@@ -195,6 +195,8 @@ def vecmat(x, a):
 @derived(np.linalg.multi_dot)
 def multi_dot(arrays):
     """The product of several matrices, from left to right."""
+    if not len(arrays):
+        raise ValueError("expected at least one array, got none")
     out = as_tensor(arrays[0])
     for x in arrays[1:]:
         out = matmul(out, x)
@@ -228,7 +230,7 @@ def vector_norm(x, ord=2, axis=None, keepdims=False):
     if ord == 0:
         return np.not_equal(x, 0).astype(x.dtype).sum(axis=axis, keepdims=keepdims)
     if not isinstance(ord, (int, float)):
-        raise ValueError(f"norm: ord must be a number for vectors, got {ord!r}")
+        raise ValueError(f"ord must be a number for vectors, got {ord!r}")
     return _power_norm(x, ord, axis, keepdims)
 
 
@@ -247,7 +249,7 @@ def matrix_norm(x, ord="fro", axis=(-2, -1), keepdims=False):
         out = values.sum(axis=-1) if ord == "nuc" else values.max(axis=-1) if ord == 2 else values.min(axis=-1)
         return expand_dims(out, (rows, columns)) if keepdims else out
     if ord not in (1, -1, np.inf, -np.inf):
-        raise ValueError(f"norm: ord must be 'fro', 'nuc', 1, -1, 2, -2, inf or -inf for matrices, got {ord!r}")
+        raise ValueError(f"ord must be 'fro', 'nuc', 1, -1, 2, -2, inf or -inf for matrices, got {ord!r}")
     first, second = (rows, columns) if abs(ord) == 1 else (columns, rows)
     sums = np.absolute(x).sum(axis=first, keepdims=True)
     out = sums.max(axis=second, keepdims=True) if ord > 0 else sums.min(axis=second, keepdims=True)

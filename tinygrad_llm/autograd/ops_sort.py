@@ -189,7 +189,11 @@ def percentile(x, q, axis=None, keepdims=False, method="linear"):
     return _quantile(x, _of_hundred(q), axis, keepdims, method)
 
 
-def _of_hundred(q): return q / 100 if isinstance(q, Tensor) else np.asarray(q) / 100
+def _of_hundred(q):
+    numbers = np.asarray(value(q))
+    if not np.all((numbers >= 0) & (numbers <= 100)):  # NaN neither
+        raise ValueError(f"q must lie in [0, 100], got {q}")
+    return (q if isinstance(q, Tensor) else numbers) / 100
 
 
 @derived(np.nanquantile)

@@ -66,7 +66,8 @@ def _grad(outs: list[Tensor], xs: list[Tensor], seeds: list[Tensor], create_grap
 def _like(given: Any, targets: list[Tensor], who: str) -> list[Tensor]:
     if given is None:
         if len(targets) != 1 or targets[0].size != 1:
-            raise ValueError(f"{who}: v must be given unless it is for a single element")
+            shapes = [t.shape for t in targets]
+            raise ValueError(f"{who}: v must be given for shapes {shapes}; only for a single element may it be left out")
         return [_ones(targets[0])]
     seeds, _ = _listed(given)
     shapes, wanted = [s.shape for s in seeds], [t.shape for t in targets]
