@@ -12,7 +12,6 @@ import numpy as np
 
 from . import node as nodes
 from .node import Node
-from .state import local
 
 #: NumPy function -> ours; filled by ``@op(numpy=np.add)`` and `implements`, read by the two protocols below
 numpy_table: dict[Any, Callable[..., Any]] = {}
@@ -273,16 +272,6 @@ class Tensor:
         if self.grad is not None:
             copied.grad = from_node(self.grad._data.copy(), None)
         return copied
-
-    def overwrite(self, value: Any, index: Any = ...) -> Tensor:
-        """Write `value` into this tensor's array (at `index`) in place. Not for a tensor whose history is recorded."""
-        if self.node is not None and local.grad_enabled:
-            raise RuntimeError(
-                "in-place change of a tensor that requires a gradient; do it under no_grad(), or build a new tensor (tg.where, +)"
-            )
-        self._data[index] = value._data if isinstance(value, Tensor) else value
-        nodes.mark_written(self._data)
-        return self
 
 
 def from_node(data: Any, node: Node | None) -> Tensor:
