@@ -381,9 +381,12 @@ def test_clipping_a_shared_gradient_array_once():
 def test_a_limit_that_would_spoil_gradients_is_refused(limit):
     params = parameters()[:3]
     give_gradients(params, np.random.default_rng(0))
-    with pytest.raises(ValueError, match="max_norm: expected a number of at least 0, got"):
-        optim.clip_grad_norm_(params, limit)
+    before = [p.data.copy() for p in params]
+    for clip in (lambda: optim.clip_grad_norm_(params, limit), lambda: optim.SGD(params).clip_and_step(limit)):
+        with pytest.raises(ValueError, match="max_norm: expected a number of at least 0, got"):
+            clip()
     assert all(np.isfinite(p.grad.data).all() for p in params)
+    assert all(np.array_equal(p.data, b) for p, b in zip(params, before))
 
 
 def test_clipping_what_is_not_finite():

@@ -13,8 +13,6 @@ def clip_grad_norm_(parameters, max_norm: float, norm_type: float = 2.0, error_i
 
     The gradients are replaced, not overwritten: two parameters may share one gradient array.
     """
-    if not max_norm >= 0:
-        raise ValueError(f"max_norm: expected a number of at least 0, got {max_norm}")
     owners = [p for p in {id(p): p for p in as_list(parameters)}.values() if p.grad is not None]
     grads = [p.grad._data for p in owners]
     norm = np.float64(total_norm(grads, norm_type))

@@ -10,6 +10,8 @@ from .flat import FlatGroup
 
 def clip_scale(norm: float, max_norm: float) -> float:
     """min(1, max_norm / (norm + 1e-6)); a norm that is NaN gives NaN, as in PyTorch."""
+    if not max_norm >= 0:
+        raise ValueError(f"max_norm: expected a number of at least 0, got {max_norm}")
     scale = max_norm / (norm + 1e-6)
     return 1.0 if scale >= 1.0 else float(scale)
 
