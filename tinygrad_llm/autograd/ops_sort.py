@@ -149,24 +149,35 @@ def _quantile(x, q, axis, keepdims, method, only_numbers=False):
     columns = qs.reshape(qs.shape + (1,) * (rows.ndim - 1))
     if only_numbers:
         n = np.add.reduce(~np.isnan(value(rows)), axis=0)  # NaN stands last
+    below, weight, slope = _neighbours(columns, n, method)
+    if moving:  # the quantile moves with q, too
+        weight = weight + (q - qs).reshape(columns.shape) * slope
+    above = np.minimum(below + 1, np.maximum(n - 1, 0))
+    low, high = (_at_places(rows, k, qs.shape) for k in (below, above))
+    out = _on_the_line(low, high, weight.astype(x.dtype))
+    if not only_numbers:
+        out = np.where(np.isnan(value(rows[-1])), rows[-1], out)  # NaN stands last, and makes everything NaN
+    return out.reshape(qs.shape + shape)
+
+
+def _neighbours(q, n, method):
+    """Where q stands among n in order: the place of the element below, the weight of the one above, and d weight / d q."""
     a, b = _PLACED.get(method, (1, 1))
-    place = columns * (n + 1 - a - b) + (a - 1)
+    place = q * (n + 1 - a - b) + (a - 1)
     inside = (place >= 0) & (place <= n - 1)
     place = np.maximum(np.minimum(place, n - 1), 0)
     below = np.floor(place).astype(np.int64)
     weight = place - below if method in _PLACED else _BETWEEN[method](place - below, below)
     below, weight = np.where(weight == 1, below + 1, below), np.where(weight == 1, 0.0, weight)
-    if moving:  # the quantile moves with q, too
-        weight = weight + (q - qs).reshape(columns.shape) * np.where(inside & (method in _PLACED), n + 1 - a - b, 0)
-    weight, above = weight.astype(x.dtype), np.minimum(below + 1, np.maximum(n - 1, 0))
-    low, high = (_at_places(rows, k, qs.shape) for k in (below, above))
+    return below, weight, np.where(inside & (method in _PLACED), n + 1 - a - b, 0)
+
+
+def _on_the_line(low, high, weight):
+    """low + (high - low) · weight, also of infinities"""
     infinite = np.isinf(value(low)) | np.isinf(value(high))
     same = infinite & ((value(weight) == 0) | (value(low) == value(high)))  # 0 · inf and inf - inf are NaN
     with errstate():
-        out = low + np.where(same, 0, high - low) * weight
-    if not only_numbers:
-        out = np.where(np.isnan(value(rows[-1])), rows[-1], out)  # NaN stands last, and makes everything NaN
-    return out.reshape(qs.shape + shape)
+        return low + np.where(same, 0, high - low) * weight
 
 
 def _at_places(rows, k, leading):
