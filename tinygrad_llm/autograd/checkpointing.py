@@ -103,6 +103,10 @@ class _Region:
             local.refresh()
             for rng, state in now:
                 rng.bit_generator.state = state
+        self._refuse_other_than_first(collect)
+        self.values = collect.values
+
+    def _refuse_other_than_first(self, collect: _Collect) -> None:
         if len(collect.ops) != self.count:
             name = getattr(self.fn, "__name__", "the function")
             raise RuntimeError(
@@ -116,7 +120,6 @@ class _Region:
                         f"checkpoint: an array that the gradient of {collect.ops[index]} needs was changed in place after the "
                         "forward; change a copy, or run backward first"
                     )
-        self.values = collect.values
 
 
 def _cut(x: Any) -> Any:

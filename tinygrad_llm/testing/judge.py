@@ -37,6 +37,7 @@ class Judge:
         self.blind: list[tuple[int, float, float]] = []  # (coordinate, claimed, possible error): too noisy to say
 
     def hear(self, c: int, suspect: np.ndarray, combinations: Any, claimed: np.ndarray, scale: float) -> None:
+        """Coordinate `c` measured by the ladder, and each suspect heard: an output, or a row of `combinations` of outputs."""
         slope = self._measure(c)
         if combinations is None:
             for j in np.flatnonzero(suspect & (self.u != 0)):
