@@ -186,6 +186,8 @@ def test_sizes_below_one_are_refused():
         data.pad([[1]], multiple=0)
     with pytest.raises(ValueError, match="batch: expected at least 1 example, got 0"):
         data.by_length([3, 1], 0)
+    with pytest.raises(ValueError, match="pool: expected at least 1 batch, got 0"):
+        data.by_length([3, 1], 2, np.random.default_rng(0), pool=0)
 
 
 def test_a_token_file_is_split_and_sent_without_reading_it(tmp_path):

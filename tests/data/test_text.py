@@ -240,6 +240,8 @@ def test_bad_choices():
         text.train("words", "a")
     with pytest.raises(ValueError, match="256 bytes"):
         text.train("bpe", "a", 100)
+    with pytest.raises(ValueError, match="vocab_size: expected more than the 0 special tokens, got 0"):
+        text.train("bpe", "a", 0)
     with pytest.raises(ValueError, match="more than the 5 special tokens, got 5"):
         text.train("wordpiece", "a", 5, style="bert")
     with pytest.raises(ValueError, match="vocab_size: unigram cannot learn 8 tokens from this text"):

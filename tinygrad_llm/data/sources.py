@@ -84,6 +84,8 @@ def by_length(lengths, batch: int, rng=None, *, pool: int = 50) -> list[np.ndarr
     """
     if batch < 1:
         raise ValueError(f"batch: expected at least 1 example, got {batch}")
+    if pool < 1:
+        raise ValueError(f"pool: expected at least 1 batch, got {pool}")
     lengths = np.asarray(lengths)
     order = np.arange(len(lengths)) if rng is None else rng.permutation(len(lengths))
     span = len(order) if rng is None else batch * pool

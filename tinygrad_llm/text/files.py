@@ -24,7 +24,7 @@ def train(kind: str, text: str | Iterable[str], vocab_size: int | None = None, *
     if kind == "bytes":
         return ByteTokenizer(names)
     if kind in subword.KINDS:
-        return subword.train_subword(kind, texts, vocab_size or 4096, names)
+        return subword.train_subword(kind, texts, 4096 if vocab_size is None else vocab_size, names)
     raise ValueError(f"tokenizer: expected one of {', '.join(KINDS)}; got {kind!r}")
 
 
