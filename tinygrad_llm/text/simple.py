@@ -24,15 +24,13 @@ class SimpleTokenizer:
 
     def __init__(self, special_names: dict[str, str] | None = None):
         self.special_names = dict(special_names or {})
+        self.special_texts = list(self.special_names.values())  # by id
         self.special = with_borrowed_roles({role: i for i, role in enumerate(self.special_names)})
         self.first = len(self.special_names)  # the id of the first ordinary symbol
 
     def framed(self, text: str) -> np.ndarray:
         """`encode`: no file says what stands around a text."""
         return self.encode(text)
-
-    def special_text(self, token: int) -> str:
-        return list(self.special_names.values())[token]
 
     def save(self, directory) -> None:
         """Write vocabulary.json into a directory that is there."""
@@ -87,7 +85,7 @@ class CharTokenizer(SimpleTokenizer):
 
     def decode(self, ids) -> str:
         """The text of ids; ValueError for an id that there is not."""
-        return "".join(self.special_text(i) if i < self.first else self.characters[i - self.first]
+        return "".join(self.special_texts[i] if i < self.first else self.characters[i - self.first]
                        for i in self.checked(ids).tolist())
 
 
@@ -106,7 +104,7 @@ class ByteTokenizer(SimpleTokenizer):
 
     def decode(self, ids) -> str:
         """The text of ids; ValueError for an id that there is not."""
-        raw = b"".join(self.special_text(i).encode("utf-8") if i < self.first else bytes([i - self.first])
+        raw = b"".join(self.special_texts[i].encode("utf-8") if i < self.first else bytes([i - self.first])
                        for i in self.checked(ids).tolist())
         return raw.decode("utf-8", errors="replace")
 
