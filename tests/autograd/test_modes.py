@@ -266,6 +266,11 @@ def test_anomaly_names_op_line_and_module_forward():
             here(x)
 
 
+def test_an_anomaly_within_a_derived_function_stays_one():
+    with np.errstate(invalid="ignore"), tg.detect_anomaly(), pytest.raises(tg.AnomalyError, match="^log1p made a NaN .*test_modes.py"):
+        tg.logit(tg.Tensor([2.0]))
+
+
 def test_anomaly_names_op_and_line_backward():
     x = tg.Tensor(np.zeros(2), requires_grad=True)
     where = r"test_modes\.py:\d+ in test_anomaly_names_op_and_line_backward"

@@ -25,10 +25,9 @@ def derived(*numpy_functions: Any, name: str = "") -> Callable[[Callable[..., An
             try:
                 return function(*args, **kwargs)
             except Exception as error:
-                if str(error).startswith(prefix):
-                    raise
                 kind = next((kind for kind in _KINDS if isinstance(error, kind)), None)
-                if kind is None:
+                of_its_own_kind = type(error).__module__.partition(".")[0] not in ("builtins", "numpy")  # AnomalyError is
+                if kind is None or of_its_own_kind or str(error).startswith(prefix):
                     raise
                 raise kind(prefix + str(error)) from error
 
