@@ -15,34 +15,28 @@ from .tensor import Tensor
 
 ENGINE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
-NAMED = {"NaN": "a NaN", "Inf": "an Inf"}
-
 
 class AnomalyError(RuntimeError):
     """An operation made a NaN or an Inf, or an array that backward needs was overwritten."""
 
 
 def _bad(value: Any) -> str:
-    """'NaN', 'Inf' or ''."""
+    """'a NaN', 'an Inf' or ''."""
     if isinstance(value, Tensor):
         value = value._data
     if isinstance(value, float):
         value = np.asarray(value)
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or np.isfinite(value).all():
         return ""
-    return "NaN" if np.isnan(value).any() else "Inf"
+    return "a NaN" if np.isnan(value).any() else "an Inf"
 
 
 def _where() -> str:
     """The module path and the line that called the engine, of the caller's code or of a layer's."""
     frame: Any = sys._getframe(2)
-    line = ""
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if not file.startswith(ENGINE):
-            line = f"{file}:{frame.f_lineno} in {frame.f_code.co_name}"
-            break
+    while frame.f_code.co_filename.startswith(ENGINE):
         frame = frame.f_back
+    line = f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
     path = ".".join(local.path)
     return f"module {path}, {line}" if path else line
 
@@ -67,14 +61,14 @@ class _Detector(Observer):
             if isinstance(node.saved, tuple):
                 self.prints[id(node)] = (node, _fingerprint(node.saved))
         found = [_bad(x) for x in inputs]
-        if "NaN" in found:
-            name = op.inputs[min(found.index("NaN"), len(op.inputs) - 1)]
+        if "a NaN" in found:
+            name = op.inputs[min(found.index("a NaN"), len(op.inputs) - 1)]
             raise AnomalyError(f"{op.name}: a NaN came in with its input {name!r}, from data and not from an operation ({where})")
         for out in outputs:
             made = _bad(out)
-            if made == "NaN" or (made and "Inf" not in found):
+            if made == "a NaN" or (made and "an Inf" not in found):
                 given = ", ".join(describe_value(x._data if isinstance(x, Tensor) else x) for x in inputs)
-                raise AnomalyError(f"{op.name} made {NAMED[made]} in its forward, called with {given} ({where})")
+                raise AnomalyError(f"{op.name} made {made} in its forward, called with {given} ({where})")
 
     def after_rule(self, node: Any, g: Any, gradients: Any, seconds: float) -> None:
         where = node.extra.where if node.extra is not None and node.extra.where else "recorded outside detect_anomaly"
@@ -88,7 +82,7 @@ class _Detector(Observer):
             if made and made not in came:
                 name = node.op.inputs[min(i, len(node.op.inputs) - 1)]
                 raise AnomalyError(
-                    f"{node.op.name} made {NAMED[made]} in its backward, in the gradient of {name!r}; forward was at: {where}"
+                    f"{node.op.name} made {made} in its backward, in the gradient of {name!r}; forward was at: {where}"
                 )
 
 
