@@ -257,6 +257,17 @@ def test_unknown_and_missing_arguments_are_named():
         tg.multiply(tg.ones(2))
 
 
+@pytest.mark.parametrize("first, second", [(lambda g: g, lambda g, b: 2 * g * b), (lambda g, b: g, lambda g: g)])
+def test_rules_that_take_different_saved_values_are_refused(first, second):
+    @tg.custom_op
+    def op(a, b):
+        return a + b * b, (b,)
+
+    op.grad_of("a")(first)
+    with pytest.raises(TypeError, match="op op: all rules take the same saved values; .* before, .* now"):
+        op.grad_of("b")(second)
+
+
 def test_an_array_overwritten_after_the_forward_is_found():
     x = leaf(3)
     y = x * 2

@@ -47,7 +47,7 @@ class Op:
 
     __slots__ = (
         "adder", "call", "composite", "differentiable", "elementwise", "forward", "fresh", "inputs", "joint", "joint_needs", "name",
-        "required", "rules", "saved_names", "statics", "strict", "variadic",
+        "named", "required", "rules", "saved_names", "statics", "strict", "variadic",
     )  # fmt: skip
 
     def __init__(self, forward: Callable[..., Any], name: str, differentiable: bool, strict: bool) -> None:
@@ -72,6 +72,7 @@ class Op:
         self.joint_needs = False
         self.composite: Callable[..., Any] | None = None
         self.saved_names: tuple[str, ...] = ()
+        self.named = False  # a rule has said so
         self.call: Callable[..., Any] = _make_call(self)
 
     def __repr__(self) -> str:
@@ -81,10 +82,9 @@ class Op:
         """The rule's saved names as the op's: all its rules must have the same."""
         parameters = list(inspect.signature(rule).parameters.values())
         names = tuple(p.name for p in parameters[1:] if p.kind is p.POSITIONAL_OR_KEYWORD)
-        if self.saved_names and names != self.saved_names:
+        if self.named and names != self.saved_names:
             raise TypeError(f"op {self.name}: all rules take the same saved values; {self.saved_names} before, {names} now")
-        self.saved_names = names
-
+        self.saved_names, self.named = names, True
     def grad_of(self, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """``@op.grad_of("a")``: the rule `(g, *saved) -> gradient of a`. Un-broadcasting is not its business."""
         if name not in self.inputs or self.variadic:
