@@ -409,6 +409,9 @@ def test_an_array_that_its_tensor_alone_holds_costs_no_checksum(monkeypatch):
     monkeypatch.setattr(node, "checksum", seen.append)
     y.data, view.numpy(), np.asarray(view.detach())  # noqa: B018
     assert len(seen) == 1  # the last: `detach` is a second holder
+    square = y * y  # a second holder of y's
+    tg.einsum("i,i->i", y, y) + square
+    assert len(seen) == 1  # and no operation gives its operands away
 
 
 def test_writes_that_hurt_nobody_are_allowed():

@@ -8,7 +8,7 @@ import string
 import numpy as np
 
 from .op import op
-from .ops_common import along, derived
+from .ops_common import along, derived, value
 from .ops_index import scatter_to_zeros
 from .ops_shape import as_tensor
 
@@ -71,7 +71,7 @@ def einsum(subscripts, *operands, optimize=None):
         operands = tuple(operands[0])
     first = next((x for x in operands if hasattr(x, "dtype")), None)
     operands = tuple(as_tensor(x, first) if isinstance(x, (bool, int, float)) else x for x in operands)
-    ndims = [np.ndim(getattr(x, "data", x)) for x in operands]
+    ndims = [np.ndim(value(x)) for x in operands]
     return _einsum(*operands, subscripts=explicit(subscripts, ndims))
 
 
