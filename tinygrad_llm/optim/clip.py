@@ -11,6 +11,8 @@ from .optimizer import as_list, clip_scale
 def clip_grad_norm_(parameters, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> np.float64:
     """Scales all gradients by min(1, max_norm / (norm + 1e-6)) and returns the norm before that, as PyTorch does.
 
+    The norm is (Σ |g|^norm_type)^(1/norm_type) over all of them, the largest |g| for infinity. RuntimeError with
+    `error_if_nonfinite` where it is NaN or infinite; else a NaN makes every gradient NaN, an infinity itself NaN and the others 0.
     The gradients are replaced, not overwritten: two parameters may share one gradient array.
     """
     owners = [p for p in {id(p): p for p in as_list(parameters)}.values() if p.grad is not None]

@@ -103,6 +103,7 @@ class Optimizer:
         return [store.flat.gradients() if store.in_step() else None for store in self.stores()]
 
     def apply(self, collected: list, grad_scale: float) -> None:
+        """One update of every store by what `collect` gave of it."""
         remaining = iter(collected)
         for group, stores in zip(self.param_groups, self.storage):
             scale = -grad_scale if group.get("maximize") else grad_scale
