@@ -64,9 +64,10 @@ def _labels(target: Any, shape: tuple[int, ...], who: str) -> np.ndarray:
     if labels.dtype.kind not in "iu":
         raise TypeError(f"{who}: class indices must be integers, got {labels.dtype}")
     if labels.shape != shape:
-        last = len(shape) > 1 and labels.shape[:1] == shape[:1] and labels.ndim == len(shape)
-        hint = "; classes are along axis 1, as in PyTorch: for logits (B, T, V) reshape them to (-1, V), the targets to (-1,)"
-        raise ValueError(f"{who}: expected targets of shape {shape}, got {labels.shape}{hint if last else ''}")
+        hint = ""
+        if len(shape) > 1 and labels.shape[:1] == shape[:1] and labels.ndim == len(shape):  # classes may be taken to stand last
+            hint = "; classes are along axis 1, as in PyTorch: for logits (B, T, V) reshape them to (-1, V), the targets to (-1,)"
+        raise ValueError(f"{who}: expected targets of shape {shape}, got {labels.shape}{hint}")
     return labels
 
 
