@@ -98,6 +98,17 @@ def test_an_encoder_decoder_learns_to_translate(train, go_on, run, corpus, tmp_p
     assert json.loads((tmp_path / "further" / "last" / "training.json").read_text())["info"]["objective"] == "translation"
 
 
+def test_a_trained_t5_may_be_narrower_than_its_heads_together(run, go_on, corpus, tmp_path):
+    """T5 1.1's small one has 6 heads of 64 columns and a width of 512, which 6 does not divide."""
+    tokenizer = text.train("chars", corpus.read_text(), style="t5")
+    sizes = {"d_model": 16, "num_heads": 3, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_decoder_layers": 1}
+    models.create("t5-v1_1-small", vocab_size=tokenizer.vocab_size, **sizes).save(tmp_path / "small")
+    tokenizer.save(tmp_path / "small")
+    (tmp_path / "pairs.tsv").write_text("lazy dog\tquick fox\nfive wizards\tdaft zebras\n" * 20)
+    code, _, err = go_on(tmp_path / "pairs.tsv", "small", "out", "--steps", 2, "--objective", "translation")
+    assert code == 0, err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

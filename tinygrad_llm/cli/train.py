@@ -170,7 +170,7 @@ def fresh_settings(args) -> dict:
     for name in ("file", "target"):
         if settings[name] and not Path(settings[name]).exists():
             raise FileNotFoundError(f"{settings[name]}: no such file")
-    if settings["width"] % settings["heads"]:
+    if not settings.get("start") and settings["width"] % settings["heads"]:  # T5 1.1's small one has 512 and 6
         raise UsageError(f"--width {settings['width']} does not divide by --heads {settings['heads']}")
     if args.out is None:
         stem = Path(args.file).name.split(".")[0] if args.file else "python"
