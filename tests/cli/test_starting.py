@@ -116,6 +116,7 @@ def test_a_trained_t5_may_be_narrower_than_its_heads_together(run, go_on, corpus
         (["--tokenizer", "bytes"], "--tokenizer: the model in"),
         (["--context", 17], "--context 17: the model in .* has 16 positions"),
         (["--objective", "masked"], "--objective masked: gpt2 has no head for it"),
+        (["--objective", "guess"], "--objective: expected one of causal, .* got 'guess'"),
     ],
 )
 def test_what_the_checkpoint_decides_itself(train, go_on, corpus, tmp_path, words, message):

@@ -13,7 +13,7 @@ from tinygrad_llm import text as texts
 from tinygrad_llm.data import IGNORE
 from tinygrad_llm.models.registry import skeleton_of
 from tinygrad_llm.training import prepare, samples
-from tinygrad_llm.training.families import RECIPES, recipe_for
+from tinygrad_llm.training.families import HEADS, RECIPES, recipe_for
 from tinygrad_llm.training.samples import sample
 from tinygrad_llm.training.whole_file import class_names, evaluate_file, guess_objective
 
@@ -43,7 +43,7 @@ def test_tasks_resume(family, tmp_path):
     assert all(np.array_equal(a[k], b[k]) for k in a)
 
 
-@pytest.mark.parametrize("objective", prepare.OBJECTIVES)
+@pytest.mark.parametrize("objective", HEADS)
 def test_what_is_drawn_hangs_on_the_seed(objective, tmp_path):
     lines = "ham\thello there\nspam\tbuy now\n" * 20 if objective in ("translation", "classification") else TEXT
     (tmp_path / "f").write_text(lines)
@@ -332,6 +332,7 @@ def test_names_of_classes_are_those_that_somebody_gave():
     ("bert-base", "masked_lm", "masked", "masked"), ("roberta-base", "sequence_classification", "classification", "classification"),
     ("t5-small", "seq2seq_lm", "span_corruption", "translation"), ("bart-base", "seq2seq_lm", "text_infilling", "translation"),
     ("transformer-base", "seq2seq_lm", "translation", "translation"),
+    ("bart-base", "sequence_classification", "classification", "classification"),
 ])  # fmt: skip
 def test_what_a_head_is_for(name, head, plain, pairs, tmp_path):
     """An encoder-decoder translates where a file's first line has a tab, or another file has the other language."""

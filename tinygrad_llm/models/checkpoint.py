@@ -343,7 +343,7 @@ def warn_of_changes(model: Model, folder: Path) -> set[str]:
 
 def config_dict(model: Model, dtype: str) -> dict[str, Any]:
     """The content of config.json."""
-    family = next(f for f in registry.families.values() if type(model) in f.models.values())
+    family, _ = registry.place_of(model)
     name = family.architecture_of(model) if family.architecture_of else type(model).__name__
     return {"architectures": [name], **model.config.to_dict(), "dtype": dtype}
 

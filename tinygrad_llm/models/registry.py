@@ -58,9 +58,17 @@ def register(family: Family) -> Family:
     return family
 
 
+def place_of(model: Model) -> tuple[Family, str]:
+    """(family, head) of a model; a class that no family declares is an error."""
+    name = type(model).__name__
+    if name not in _architectures:
+        raise TypeError(f"{name}: expected a model of a registered family; enter yours with models.register(Family(...))")
+    return _architectures[name]
+
+
 def head_of(model: Model) -> str:
     """"causal_lm", "base", ...: what a model of ours has on top."""
-    return _architectures[type(model).__name__][1]
+    return place_of(model)[1]
 
 
 def names() -> list[str]:

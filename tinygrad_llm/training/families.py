@@ -13,25 +13,24 @@ class Recipe:
     preset: str
     objective: str
     style: str
-    head: str
     tokenizer: str = "chars"
 
 
 RECIPES = {
-    "gpt": Recipe("gpt", "causal", "plain", "causal_lm"),
-    "gpt2": Recipe("gpt2", "causal", "plain", "causal_lm"),
-    "gpt3": Recipe("gpt3-175b", "causal", "plain", "causal_lm"),
-    "llama": Recipe("llama-7b", "causal", "plain", "causal_lm"),
-    "bert": Recipe("bert-base", "masked+next_sentence", "bert", "pretraining"),
-    "roberta": Recipe("roberta-base", "masked", "bart", "masked_lm"),
-    "albert": Recipe("albert-base", "masked+sentence_order", "bert", "pretraining"),
-    "electra": Recipe("electra-small", "replaced_token", "bert", "joint"),
-    "bart": Recipe("bart-base", "text_infilling", "bart", "seq2seq_lm"),
-    "t5": Recipe("t5-small", "span_corruption", "t5", "seq2seq_lm"),
-    "transformer": Recipe("transformer-base", "translation", "seq2seq", "seq2seq_lm"),
+    "gpt": Recipe("gpt", "causal", "plain"),
+    "gpt2": Recipe("gpt2", "causal", "plain"),
+    "gpt3": Recipe("gpt3-175b", "causal", "plain"),
+    "llama": Recipe("llama-7b", "causal", "plain"),
+    "bert": Recipe("bert-base", "masked+next_sentence", "bert"),
+    "roberta": Recipe("roberta-base", "masked", "bart"),
+    "albert": Recipe("albert-base", "masked+sentence_order", "bert"),
+    "electra": Recipe("electra-small", "replaced_token", "bert"),
+    "bart": Recipe("bart-base", "text_infilling", "bart"),
+    "t5": Recipe("t5-small", "span_corruption", "t5"),
+    "transformer": Recipe("transformer-base", "translation", "seq2seq"),
 }
 
-#: objective -> the head that it trains, where it is not the family's own
+#: objective -> the head that it trains
 HEADS = {
     "causal": "causal_lm", "masked": "masked_lm", "masked+next_sentence": "pretraining", "masked+sentence_order": "pretraining",
     "replaced_token": "joint", "text_infilling": "seq2seq_lm", "span_corruption": "seq2seq_lm",
@@ -40,7 +39,6 @@ HEADS = {
 
 #: What the decoder begins with, by style of special tokens: T5 with the pad token, BART with </s>.
 DECODER_START = {"t5": "pad", "bart": "eos", "seq2seq": "bos"}
-
 
 #: What a head named "pretraining" says of two sentences, and so what its model can be trained on. ELECTRA's says nothing of them.
 PAIRS = {"BertForPreTraining": "masked+next_sentence", "AlbertForPreTraining": "masked+sentence_order"}
@@ -51,10 +49,24 @@ def objectives_of(head: str, model: type) -> list[str]:
     return [o for o, h in HEADS.items() if h == head and (h != "pretraining" or o == PAIRS.get(model.__name__))]
 
 
+def usual_objective(model) -> str | None:
+    """What a model is for where nobody says: what its family is trained on by default, else what its head can; None for no loss."""
+    family, head = registry.place_of(model)
+    able = objectives_of(head, type(model))
+    usual = RECIPES[family.name].objective if family.name in RECIPES else None
+    return usual if usual in able else next(iter(able), None)
+
+
+def check_known(objective: str) -> None:
+    if objective not in HEADS:
+        raise ValueError(f"--objective: expected one of {', '.join(HEADS)}; got {objective!r}")
+
+
 def check_objective(objective: str, who: str, heads: dict[str, type]) -> None:
     """Refuses what no model of {head: class} can be trained on."""
+    check_known(objective)
     able = [o for head, model in heads.items() for o in objectives_of(head, model)]
-    if objective in HEADS and objective not in able:
+    if objective not in able:
         hint = f"; it can do {', '.join(able)}" if able else ""
         raise ValueError(f"--objective {objective}: {who} has no head for it{hint}")
 
@@ -64,11 +76,10 @@ def recipe_for(name: str) -> tuple[str, Recipe]:
     if name in RECIPES:
         return name, RECIPES[name]
     try:
-        models.preset_config(name)
+        family = registry.find(name)[0].name
     except ValueError as error:
         known = f"{', '.join(RECIPES)}, a preset of theirs, or a folder with a model"
         raise ValueError(f"--model: expected one of {known}; {error}") from None
-    family = registry.find(name)[0].name
     return family, replace(RECIPES[family], preset=name)
 
 
@@ -127,5 +138,4 @@ def small_model(
         overrides["decoder_start_token_id"] = special[DECODER_START[recipe.style]]
     if known("forced_eos_token_id"):
         overrides["forced_eos_token_id"] = special.get("eos")
-    head = HEADS[objective] if objective != recipe.objective else recipe.head
-    return models.create(recipe.preset, head=head, rng=rng, dropout=dropout, **overrides)
+    return models.create(recipe.preset, head=HEADS[objective], rng=rng, dropout=dropout, **overrides)

@@ -9,6 +9,7 @@ from .. import text as texts
 from ..data import TokenFile, split_ids, split_items, write_tokens
 from ..text.corpus import Lines
 from .encoder_tasks import ClassificationTask, MaskedTask, OrderTask, PairTask, ReplacedTask
+from .families import check_known
 from .seq2seq_tasks import InfillingTask, SpanTask, TranslationTask
 from .task import CausalTask
 
@@ -19,7 +20,6 @@ HELD_OUT = 0.1
 WINDOW_TASKS = {"causal": CausalTask, "masked": MaskedTask, "replaced_token": ReplacedTask, "span_corruption": SpanTask,
                 "text_infilling": InfillingTask}  # fmt: skip
 PAIR_TASKS = {"masked+next_sentence": PairTask, "masked+sentence_order": OrderTask}
-OBJECTIVES = (*WINDOW_TASKS, *PAIR_TASKS, "translation", "classification")
 
 
 @dataclass
@@ -49,8 +49,7 @@ class DataChoices:
 
 def prepare(path, target, choices: DataChoices, *, tokenizer=None, scratch: Path | None = None) -> Prepared:
     """path None: the built-in corpus. target: the file with the translations. scratch: where a token file may go."""
-    if choices.objective not in OBJECTIVES:
-        raise ValueError(f"--objective: expected one of {', '.join(OBJECTIVES)}; got {choices.objective!r}")
+    check_known(choices.objective)
     if choices.objective == "translation":
         return prepare_translation(path, target, choices, tokenizer)
     if target is not None:

@@ -14,7 +14,7 @@ from .. import models, text
 from ..models import registry
 from ..models.memory import longest
 from .checkpoint import model_directory
-from .families import HEADS, RECIPES, check_objective, objectives_of
+from .families import HEADS, RECIPES, check_objective, objectives_of, usual_objective
 from .whole_file import class_names, run_settings
 
 
@@ -68,13 +68,11 @@ class Start:
 def start_from(folder: Path, asked: str | None = None, run: Path | None = None) -> Start:
     """The objective is the one asked for, else that of the `run` which made the checkpoint, else what its head is for."""
     model = registry.skeleton_of(str(folder))
-    cls, head = type(model), registry.head_of(model)
-    family = registry.by_architecture(cls.__name__)[0]
-    able = objectives_of(head, cls)
-    usual = RECIPES[family.name].objective
-    objective = asked or (run_settings(run) if run else {}).get("objective") or (usual if usual in able or not able else able[0])
+    family, head = registry.place_of(model)
+    made_for = run_settings(run).get("objective") if run else None
+    objective = asked or made_for or usual_objective(model) or RECIPES[family.name].objective
     check_objective(objective, family.name, family.models)
-    kept = objective in able
+    kept = objective in objectives_of(head, type(model))
     if HEADS[objective] == "joint" and not kept:
         raise ValueError(f"--objective {objective}: {folder} has no generator; it can be trained on masked or classification")
     architecture = None if kept else family.models[HEADS[objective]].__name__

@@ -13,17 +13,9 @@ from ..nn import evaluating
 from ..text.base import sentinels_in
 from . import checkpoint
 from .evaluate import evaluate, perplexity
-from .families import PAIRS, check_objective
-from .prepare import OBJECTIVES, DataChoices, prepare
+from .families import HEADS, check_objective, usual_objective
+from .prepare import DataChoices, prepare
 from .task import Task
-
-#: Model class -> what it was trained for, where no run says so; then the end of its name.
-BY_CLASS = PAIRS | {
-    "T5ForConditionalGeneration": "span_corruption",
-    "BartForConditionalGeneration": "text_infilling",
-    "ElectraForJointPreTraining": "replaced_token",
-}
-BY_HEAD = {"ForMaskedLM": "masked", "ForSequenceClassification": "classification", "LMHeadModel": "causal", "ForCausalLM": "causal"}
 
 
 def evaluate_file(model, tokenizer, path, *, target=None, objective=None, batch: int = 16, run: Path | None = None) -> dict:
@@ -125,12 +117,11 @@ def class_names(config) -> list[str] | None:
 
 def guess_objective(model, path, target) -> str:
     """What a head is for. An encoder-decoder is asked to translate where the file holds pairs, or target the other language."""
-    name = type(model).__name__
-    if model.is_encoder_decoder and (name not in BY_CLASS or target is not None or tabbed(path)):
+    name, objective = type(model).__name__, usual_objective(model)
+    if objective in ("span_corruption", "text_infilling") and (target is not None or tabbed(path)):
         return "translation"
-    objective = BY_CLASS.get(name) or next((o for end, o in BY_HEAD.items() if name.endswith(end)), None)
     if objective is None:
         alone = name == "ElectraForPreTraining"
         hint = "; a discriminator is scored with its generator, as ElectraForJointPreTraining" if alone else ""
-        raise ValueError(f"{name}: eval scores the objectives {', '.join(OBJECTIVES)}; this head has none of them{hint}")
+        raise ValueError(f"{name}: eval scores the objectives {', '.join(HEADS)}; this head has none of them{hint}")
     return objective
