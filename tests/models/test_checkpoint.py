@@ -511,6 +511,12 @@ def test_bad_inputs_are_refused_by_argument(inputs, error, message):
         model(**inputs)
 
 
+def test_positions_without_an_end_still_have_a_beginning():
+    model = tg.models.create("llama-7b", hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, vocab_size=23)
+    with pytest.raises(ValueError, match="position_ids: expected 0 or more, got -1 to 5000"):
+        model(input_ids=[[1, 2]], position_ids=[[-1, 5000]])
+
+
 @pytest.mark.parametrize(("inputs", "message"), [
     ({"token_type_ids": [[0, 1, 0]]}, r"token_type_ids: expected shape \(2, 3\), got \(1, 3\)"),
     ({"token_type_ids": [[0, 1, 2]] * 2}, "token_type_ids: id 2 is outside the vocabulary of 2"),

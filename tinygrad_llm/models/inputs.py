@@ -63,7 +63,7 @@ def segment_ids(value: Any, shape: tuple[int, ...], kinds: int) -> np.ndarray:
     return ids
 
 
-def within_positions(length: int, longest: int | None, name: str = "input_ids") -> None:
+def within_positions(length: int, longest: int | None, name: str) -> None:
     """Raise if the sequence is longer than there are positions."""
     if longest is not None and length > longest:
         raise ValueError(f"{name}: {length} positions, the model has {longest}; shorten the sequence")
@@ -82,7 +82,7 @@ def label_ids(value: Any, shape: tuple[int, ...], classes: int, name: str = "lab
     return labels.astype(np.int64, copy=False)
 
 
-def position_rows(value: Any, B: int, T: int, past: int, longest: int | None = None) -> np.ndarray:
+def position_rows(value: Any, B: int, T: int, past: int, longest: int | None) -> np.ndarray:
     """Positions (T,), or what the caller passed as `position_ids`, (1|B, T)."""
     if value is None:
         return np.arange(past, past + T)
@@ -92,5 +92,6 @@ def position_rows(value: Any, B: int, T: int, past: int, longest: int | None = N
     if positions.dtype.kind not in "iu" or positions.shape not in ((1, T), (B, T)):
         raise ValueError(f"position_ids: expected integers of shape ({B}, {T}), got {positions.dtype} {positions.shape}")
     if positions.min() < 0 or (longest is not None and positions.max() >= longest):
-        raise ValueError(f"position_ids: expected 0 to {(longest or 0) - 1}, got {positions.min()} to {positions.max()}")
+        expected = "0 or more" if longest is None else f"0 to {longest - 1}"
+        raise ValueError(f"position_ids: expected {expected}, got {positions.min()} to {positions.max()}")
     return positions.astype(np.int64, copy=False)
