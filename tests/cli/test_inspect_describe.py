@@ -123,3 +123,12 @@ def test_one_letter_has_a_page_and_a_long_text_a_short_title(run, tmp_path):
         page = page_data(tmp_path / "page.html")
         assert page["title"] == title and page["tokens"] == list(text)
         assert len(page["histograms"]) == (1 if len(text) == 1 else 2), "of one token there is no loss, and no gradient"
+
+
+def test_of_roberta_two_positions_are_never_read(run, tmp_path):
+    """Its config counts those of padding."""
+    data, model = prepared("roberta", tmp_path=tmp_path)
+    model.save(tmp_path / "model")
+    data.tokenizer.save(tmp_path / "model")
+    code, _, err = run("inspect", tmp_path / "model", "--text", "t" * 17, "--out", tmp_path / "page.html")
+    assert code == 1 and "the text has 17 tokens, the model reads 16; shorten --text" in err

@@ -123,13 +123,14 @@ def prompt_ids(tokenizer, text: str, model):
     if not len(ids):
         start = model.config.bos_token_id
         ids = np.array([start if start is not None else 0])
-    limit = getattr(model.config, "max_position_embeddings", None)
-    within(len(ids), limit)
+    check_length(len(ids), model)
     return ids
 
 
-def within(length: int, limit: int | None) -> None:
-    if limit is not None and length > limit:
+def check_length(length: int, model) -> None:
+    from tinygrad_llm.models.memory import longest
+
+    if length > (limit := longest(model)):
         raise ValueError(f"--prompt has {length} tokens, the model sees {limit} at once; give at most {limit}")
 
 
@@ -153,9 +154,9 @@ def write_continuation(model, tokenizer, args) -> int:
 def best_beam(model, ids, args, options: dict):
     """The new ids. Beams do not slide: their scores are sums over one context."""
     from tinygrad_llm.generate import generate
+    from tinygrad_llm.models.memory import longest
 
-    limit = getattr(model.config, "max_position_embeddings", None)
-    room = args.tokens if limit is None else min(args.tokens, limit + 1 - len(ids))  # the last one is not read
+    room = min(args.tokens, longest(model) + 1 - len(ids))  # the last one is not read
     got = generate(model, ids, max_new_tokens=room, num_beams=args.beams, length_penalty=args.length_penalty, **options)[0]
     new = got[len(ids) :]
     tell_if_full(len(new), room, args)
@@ -213,7 +214,6 @@ def write_classes(model, tokenizer, args) -> int:
     from tinygrad_llm import autograd
     from tinygrad_llm.autograd import functional as F
     from tinygrad_llm.cli import UsageError
-    from tinygrad_llm.models.memory import longest
     from tinygrad_llm.training.encoder_tasks import classified_batch
     from tinygrad_llm.training.whole_file import class_names
 
@@ -222,7 +222,7 @@ def write_classes(model, tokenizer, args) -> int:
         raise UsageError("--prompt: a classifier needs a text")
     kind = model.config.problem_type
     batch = classified_batch(tokenizer.special, [tokenizer.encode(args.prompt)], [0])
-    within(batch["input_ids"].shape[1], longest(model))
+    check_length(batch["input_ids"].shape[1], model)
     with autograd.no_grad():
         scores = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[0]
         if kind != "regression":

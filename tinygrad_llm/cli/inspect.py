@@ -64,6 +64,7 @@ def write_page(page: str, out: Path) -> None:
 
 def prepare(model: Any, tokenizer: Any, given: str, target: str | None) -> dict[str, Any]:
     """The model call's arguments for one text; labels where the model has a loss to show gradients of."""
+    from ..models.memory import limit_of
     from ..models.registry import head_of
     from ..training.encoder_tasks import classified_batch
 
@@ -74,9 +75,9 @@ def prepare(model: Any, tokenizer: Any, given: str, target: str | None) -> dict[
         raise ValueError(f"the tokenizer makes no token of {given!r}; give a longer text")
     if classifies:
         ids = classified_batch(tokenizer.special, ids, [0])["input_ids"]
-    longest = getattr(model.config, "max_position_embeddings", None)
-    if longest is not None and ids.shape[1] > longest:
-        raise ValueError(f"the text has {ids.shape[1]} tokens, the model reads {longest}; shorten --text")
+    limit = limit_of(model)
+    if limit is not None and ids.shape[1] > limit:
+        raise ValueError(f"the text has {ids.shape[1]} tokens, the model reads {limit}; shorten --text")
     if model.is_encoder_decoder:
         return {"input_ids": ids, "decoder_input_ids": decoder_ids(model, head, tokenizer, ids, target)}
     return {"input_ids": ids, "labels": ids} if head == "causal_lm" and ids.shape[1] > 1 else {"input_ids": ids}

@@ -181,10 +181,15 @@ def parts_of(model: Any) -> list[Part]:
     return list(parts.values())
 
 
-def longest(model: Any) -> int:
-    """How many tokens the model sees at once: those it has positions for, else those it was made for; 512 where nothing says."""
+def limit_of(model: Any) -> int | None:
+    """How many tokens the model has positions for, else how many it was made for; None where nothing says, as of T5."""
     limit = getattr(model.without_head(), "positions_limit", lambda: None)()  # RoBERTa's config counts two that no token can have
-    return int(limit or getattr(model.config, "max_position_embeddings", None) or 512)
+    return limit or getattr(model.config, "max_position_embeddings", None)
+
+
+def longest(model: Any) -> int:
+    """How many tokens the model sees at once: its limit, or 512."""
+    return int(limit_of(model) or 512)
 
 
 def _blocks(model: Any) -> list[Any]:

@@ -4,6 +4,7 @@ import numpy as np
 
 from ..generate import fill_mask, generate
 from ..generate.settings import stops
+from ..models.memory import longest
 
 
 def sample(model, task, tokenizer, *, tokens: int = 120, seed: int = 0) -> str:
@@ -38,11 +39,11 @@ def continue_ids(model, ids, tokens: int, rng, stream=None, stop_strings=(), tok
 
     Also beyond the model's positions: the last half of them is then kept as the prompt.
     """
-    limit = getattr(model.config, "max_position_embeddings", None)
+    limit = longest(model)
     out, left = np.asarray(ids, dtype=np.int64), tokens
     while left > 0:
-        window = out if limit is None else out[-max(limit // 2, 1) :] if len(out) >= limit else out
-        step = left if limit is None else min(left, limit - len(window))
+        window = out[-max(limit // 2, 1) :] if len(out) >= limit else out
+        step = min(left, limit - len(window))
         grown = generate(model, window, max_new_tokens=step, rng=rng, stream=stream, eos_token_id=-1, stop_strings=stop_strings,
                          tokenizer=tokenizer, **options)[0]  # fmt: skip
         out = np.concatenate([out, grown[len(window) :]])
@@ -69,7 +70,7 @@ def filled(model, task, tokenizer) -> str:
     truth, mask_id = np.where(labels >= 0, labels, ids), task.special["mask"]
     if not (ids == mask_id).any():  # a short text, in which none was chosen, or none of the chosen was masked
         ids[1] = mask_id
-    answers = fill_mask(model.generator if hasattr(model, "generator") else model, ids[None], mask_id, top_k=1)[0]
+    answers = fill_mask(getattr(model, "generator", model), ids[None], mask_id, top_k=1)[0]
     guess = ids.copy()
     guess[ids == mask_id] = [best[0][0] for best in answers]
     return "\n".join(f"{name:8}{tokenizer.decode(x[1:-1])!r}" for name, x in (("masked", ids), ("model", guess), ("text", truth)))
