@@ -178,9 +178,6 @@ class BartForConditionalGeneration(Seq2SeqLM, _Bart):
         self.lm_head = self.output_layer()
         self.logits_bias = np.zeros((1, config.vocab_size), np.float32)
 
-    def base_model(self) -> BartModel:
-        return self.model
-
 
 class BartForSequenceClassification(_Bart):
     """One row of logits per sequence, from the decoder's state at the last end-of-sequence token."""

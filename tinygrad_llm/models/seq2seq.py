@@ -138,25 +138,20 @@ class EncoderDecoder(EncoderSide):
 
 
 class Seq2SeqLM(Model):
-    """Next-token logits of the decoder; with labels alone, the decoder reads them shifted right.
-
-    `base_model()` is the encoder-decoder.
-    """
+    """Next-token logits over an EncoderDecoder, which it holds or is itself; with labels alone, the decoder reads them shifted
+    right."""
 
     is_encoder_decoder = True
     can_generate = True
     lm_head: nn.Linear | None
     logits_bias: np.ndarray | None = None  # a constant (1, V) that is added
 
-    def base_model(self) -> EncoderDecoder:
-        raise NotImplementedError
-
     def make_cache(self, capacity: int = 256) -> nn.KVCache:
-        return EncoderDecoder.make_cache(self.base_model(), capacity)
+        return EncoderDecoder.make_cache(self.without_head(), capacity)
 
     def encode(self, *args: Any, **kwargs: Any) -> ModelOutput:
         """The encoder's states, to be passed as `encoder_outputs`."""
-        return EncoderDecoder.encode(self.base_model(), *args, **kwargs)
+        return EncoderDecoder.encode(self.without_head(), *args, **kwargs)
 
     def output_layer(self) -> nn.Linear | None:
         """An output matrix of its own, or None where it is the token embedding."""
@@ -175,7 +170,7 @@ class Seq2SeqLM(Model):
         self, input_ids: Any = None, attention_mask: Any = None, decoder_input_ids: Any = None, labels: Any = None, **kwargs: Any
     ) -> ModelOutput:
         """The base model's output with logits (B, T, V) and, given labels (B, T), the loss."""
-        c, base = self.config, self.base_model()
+        c, base = self.config, self.without_head()
         if decoder_input_ids is None and labels is not None and kwargs.get("decoder_inputs_embeds") is None:
             decoder_input_ids = shift_right(labels, c.decoder_start_token_id, c.pad_token_id)
         states = base if base is not self else functools.partial(EncoderDecoder.forward, self)

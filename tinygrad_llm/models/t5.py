@@ -227,9 +227,6 @@ class T5ForConditionalGeneration(Seq2SeqLM, T5Model):
         super().__init__(config)
         self.lm_head = self.output_layer()
 
-    def base_model(self) -> T5Model:
-        return self
-
     def scale(self) -> float:
         return self.config.d_model**-0.5 if self.config.scale_decoder_outputs else 1.0
 

@@ -120,9 +120,6 @@ class TransformerForConditionalGeneration(Seq2SeqLM, TransformerModel):
         super().__init__(config)
         self.lm_head = self.output_layer()
 
-    def base_model(self) -> TransformerModel:
-        return self
-
     def label_smoothing(self) -> float:
         return self.config.label_smoothing if self.training else 0.0
 
