@@ -5,6 +5,8 @@ For guesses that must be checked there are `following(ids)`, the scores after ea
 The rest of generation knows nothing about caches, masks, positions, or whether there is an encoder.
 """
 
+from typing import Any
+
 import numpy as np
 
 from ..autograd import Tensor, no_grad
@@ -21,7 +23,32 @@ def reserve(model, length: int, new_tokens: int) -> KVCache:
     return cache
 
 
-class Decoder:
+class Decoding:
+    """What both kinds have in common; `go_on(ids)` is the model on the ids (B, T) that follow."""
+
+    cache: KVCache
+    source: np.ndarray  # text to look up guesses in, besides what is being written
+    padding: np.ndarray | None = None  # (B,) how many ids in front are padding
+
+    def go_on(self, ids: np.ndarray) -> Any:
+        raise NotImplementedError
+
+    @no_grad()
+    def next(self, tokens: np.ndarray) -> np.ndarray:
+        """Scores after one more token (B,) of each sequence: (B, V) float32."""
+        return last_scores(self.go_on(tokens[:, None]))
+
+    @no_grad()
+    def following(self, ids: np.ndarray) -> np.ndarray:
+        """One sequence goes on with ids (T,): the scores after each of them, (T, V) float32."""
+        return self.go_on(ids[None]).logits._data[0].astype(np.float32, copy=False)
+
+    def rewind(self, length: int) -> None:
+        """Forget the ids from `length` on."""
+        self.cache.truncate(length)
+
+
+class Decoder(Decoding):
     """A decoder-only model that goes on from ids (B, T) or vectors (B, T, D), left-padded where attention_mask (B, T) is 0."""
 
     def __init__(self, model, prompt: np.ndarray, mask: np.ndarray, new_tokens: int):
@@ -29,40 +56,29 @@ class Decoder:
         self.cache = reserve(model, self.length, new_tokens)
         self.padded = not mask.all()
         self.places = np.where(mask != 0, np.cumsum(mask, axis=1) - 1, 0)  # (B, T), 0 at padding
-        self.source = np.empty(0, np.int64)  # text to look up guesses in, besides what is being written
-        ids_padded = self.padded and prompt.ndim == 2
-        self.padding = np.argmax(mask != 0, axis=1) if ids_padded else None  # (B,) how many ids in front are padding
+        self.source = np.empty(0, np.int64)
+        self.padding = np.argmax(mask != 0, axis=1) if self.padded and prompt.ndim == 2 else None
 
     @no_grad()
     def first(self) -> np.ndarray:
         return last_scores(self.call(self.places, logits_to_keep=1, **{reading(self.prompt): self.prompt}))
 
-    @no_grad()
-    def next(self, tokens: np.ndarray) -> np.ndarray:
-        return last_scores(self.go_on(tokens[:, None], logits_to_keep=1))
-
-    def go_on(self, ids, **extra):
-        """The model on new ids (B, T), whose positions follow the prompt's last one."""
+    def go_on(self, ids: np.ndarray) -> Any:
+        """Positions follow the prompt's last one."""
         if not self.padded:
-            return self.call(None, input_ids=ids, **extra)
+            return self.call(None, input_ids=ids)
         B, T = ids.shape
         self.mask = np.concatenate([self.mask, np.ones((B, T), dtype=self.mask.dtype)], axis=1)
         written = self.cache.length + 1 - self.length
-        return self.call(self.places[:, -1:] + np.arange(written, written + T), input_ids=ids, **extra)
+        return self.call(self.places[:, -1:] + np.arange(written, written + T), input_ids=ids)
 
     def call(self, positions, **extra):
         if self.padded:
             extra |= {"attention_mask": self.mask, "position_ids": positions}
         return self.model(past_key_values=self.cache, **extra)
 
-    @no_grad()
-    def following(self, ids: np.ndarray) -> np.ndarray:
-        """One sequence goes on with ids (T,): the scores after each of them, (T, V) float32."""
-        return all_scores(self.go_on(ids[None]))
-
     def rewind(self, length: int) -> None:
-        """Forget the ids from `length` on."""
-        self.cache.truncate(length)
+        super().rewind(length)
         if self.padded:
             self.mask = self.mask[:, :length]
 
@@ -71,10 +87,8 @@ class Decoder:
         self.mask = self.mask[rows]
 
 
-class Seq2Seq:
+class Seq2Seq(Decoding):
     """An encoder-decoder: the source is encoded once; decoding begins at ids (B, T), usually one start token."""
-
-    padding = None
 
     def __init__(self, model, source: np.ndarray, mask: np.ndarray, ids: np.ndarray, new_tokens: int, copies: int = 1):
         self.model, self.ids, self.source, self.copies = model, np.repeat(ids, copies, axis=0), source[0], copies
@@ -89,22 +103,11 @@ class Seq2Seq:
 
     @no_grad()
     def first(self) -> np.ndarray:
-        return last_scores(self.call(self.ids))
+        return last_scores(self.go_on(self.ids))
 
-    @no_grad()
-    def next(self, tokens: np.ndarray) -> np.ndarray:
-        return last_scores(self.call(tokens[:, None]))
-
-    def call(self, ids):
+    def go_on(self, ids: np.ndarray) -> Any:
         return self.model(encoder_outputs=self.encoded, attention_mask=self.mask, decoder_input_ids=ids,
                           past_key_values=self.cache)
-
-    @no_grad()
-    def following(self, ids: np.ndarray) -> np.ndarray:
-        return all_scores(self.call(ids[None]))
-
-    def rewind(self, length: int) -> None:
-        self.cache.truncate(length)
 
     def reorder(self, rows: np.ndarray) -> None:
         own = np.arange(len(rows)) // self.copies
@@ -118,7 +121,3 @@ def reading(prompt: np.ndarray) -> str:
 
 def last_scores(output) -> np.ndarray:
     return output.logits._data[:, -1].astype(np.float32, copy=False)
-
-
-def all_scores(output) -> np.ndarray:
-    return output.logits._data[0].astype(np.float32, copy=False)
