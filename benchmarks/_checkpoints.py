@@ -5,14 +5,12 @@ from __future__ import annotations
 import getpass
 import hashlib
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import tinygrad_llm
-from tinygrad_llm.bench.child import environment
+from tinygrad_llm.bench.child import output_of
 
 WRITE = """
 import json, sys
@@ -33,10 +31,7 @@ def checkpoint(name: str, **overrides: Any) -> Path:
     folder.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
         to = Path(fresh) / "checkpoint"
-        command = [sys.executable, "-c", WRITE, name, json.dumps(overrides), str(to)]
-        done = subprocess.run(command, env=environment(), capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"could not write the checkpoint of {name}:\n{done.stderr}")
+        output_of("-c", WRITE, name, json.dumps(overrides), str(to))
         try:
             to.rename(folder)
         except OSError:

@@ -9,8 +9,6 @@ first part and leaves the second out.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from training_step import SHAPES, batch_of, our_step, tight_gpt, torch_step
 
 from tinygrad_llm import models
 from tinygrad_llm.bench import Case, Options, Skip
-from tinygrad_llm.bench.child import environment
+from tinygrad_llm.bench.child import output_of
 
 LONGEST = 2048
 MODEL = {"vocab_size": 65, "n_positions": LONGEST, "n_embd": 384, "n_head": 6, "n_layer": 6, "dropout": 0.0}
@@ -71,8 +69,4 @@ def prediction_case(name: str, threads: int) -> Case:
 
 def measured(words: list[str], threads: int) -> dict[str, int]:
     """What _peak.py prints, from a process of its own."""
-    command = [sys.executable, str(Path(__file__).with_name("_peak.py")), *words]
-    done = subprocess.run(command, env=environment(NUMBA_NUM_THREADS=str(threads)), capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"the training process failed:\n{done.stderr}")
-    return json.loads(done.stdout)
+    return json.loads(output_of(str(Path(__file__).with_name("_peak.py")), *words, NUMBA_NUM_THREADS=str(threads)))

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from tinygrad_llm.bench import Case, Options, Skip
-from tinygrad_llm.bench.child import environment
+from tinygrad_llm.bench.child import output_of
 
 STEPS, RUNS = 2000, 2
 
@@ -37,40 +36,30 @@ def text_file() -> Path:
 def recipe_case(steps: int) -> Case:
     case = Case(f"nanoGPT on Tiny Shakespeare, {steps} steps", unit="step", work=steps, runs=RUNS, tol=0.03)
     for name, precision in (("ours", "float32"), ("ours bfloat16", "bfloat16")):
-        case.contestant(name)(our_program(steps, precision))
+        case.contestant(name)(partial(our_program, steps, precision))
     for name, compiled in (("torch", "0"), ("compile", "1")):
-        case.contestant(name)(torch_program(steps, compiled))
+        case.contestant(name)(partial(torch_program, steps, compiled))
     return case
 
 
-def our_program(steps: int, precision: str) -> Callable[[], Callable[[], float]]:
-    def setup() -> Callable[[], float]:
-        text = text_file()
+def our_program(steps: int, precision: str) -> Callable[[], float]:
+    text = text_file()
 
-        def run() -> float:
-            with tempfile.TemporaryDirectory() as folder:
-                out = Path(folder) / "run"
-                every = ["--eval-every", str(steps), "--save-every", "0", "--sample-every", "0"]
-                command = ["-m", "tinygrad_llm", "train", str(text), "--no-bias", "--steps", str(steps), *every]
-                return program(*command, "--precision", precision, "--out", str(out), "--json")["best_loss"]
+    def run() -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "run"
+            every = ["--eval-every", str(steps), "--save-every", "0", "--sample-every", "0"]
+            command = ["-m", "tinygrad_llm", "train", str(text), "--no-bias", "--steps", str(steps), *every]
+            return last_line(*command, "--precision", precision, "--out", str(out), "--json")["best_loss"]
 
-        return run
-
-    return setup
+    return run
 
 
-def torch_program(steps: int, compiled: str) -> Callable[[], Callable[[], float]]:
-    def setup() -> Callable[[], float]:
-        text = text_file()
-        recipe = str(Path(__file__).resolve().parent / "_torch_recipe.py")
-        return lambda: program(recipe, str(text), str(steps), compiled)["loss"]
-
-    return setup
+def torch_program(steps: int, compiled: str) -> Callable[[], float]:
+    text, recipe = text_file(), Path(__file__).resolve().with_name("_torch_recipe.py")
+    return lambda: last_line(str(recipe), str(text), str(steps), compiled)["loss"]
 
 
-def program(*arguments: str) -> dict[str, float]:
-    """Run a Python program to its end; the last line that it prints is JSON."""
-    done = subprocess.run([sys.executable, *arguments], env=environment(), capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"python {' '.join(arguments)} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+def last_line(*arguments: str) -> dict[str, float]:
+    """The JSON that a Python program prints last."""
+    return json.loads(output_of(*arguments).splitlines()[-1])

@@ -7,12 +7,11 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from tinygrad_llm.bench.case import PACKAGES
-from tinygrad_llm.bench.child import ROOT, environment
+from tinygrad_llm.bench.child import ROOT, output_of
 
 REPORTED = dict.fromkeys(("numpy", "numba", *PACKAGES.values(), "tinygrad-llm"))  # each once, in this order
 
@@ -71,9 +70,5 @@ def identity(machine: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def measured_limits(threads: int, dtype: str) -> dict[str, float]:
-    """{"gflops": ..., "gbytes": ...} at this thread count, of multiply-adds in this dtype, from a fresh process."""
-    command = [sys.executable, "-m", "tinygrad_llm.bench.limits", str(threads), dtype]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(NUMBA_NUM_THREADS=str(threads)))
-    if done.returncode:
-        raise RuntimeError(f"could not measure this machine's limits:\n{done.stderr}")
-    return json.loads(done.stdout)
+    """What `limits.best` finds at this thread count, of multiply-adds in this dtype, from a fresh process."""
+    return json.loads(output_of("-m", "tinygrad_llm.bench.limits", str(threads), dtype, NUMBA_NUM_THREADS=str(threads)))
