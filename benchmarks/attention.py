@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.bench import Case, Options
-from tinygrad_llm.bench.case import randn
+from tinygrad_llm.bench import Case, Options, randn
 
 B, H, K = 4, 12, 64
 LENGTHS = (256, 1024, 4096)

@@ -27,11 +27,7 @@ LENGTH = 256
 
 
 def cases(options: Options) -> Iterator[Case]:
-    for number, (name, (sizes, B, T)) in enumerate(STEPS.items(), 1):
-        if not options.size or number in options.size:  # --size 1,3 picks by number
-            yield step_case(name, sizes, B, T)
-    if not options.size or len(STEPS) + 1 in options.size:
-        yield patterns_case()
+    return iter(options.picked([*(step_case(name, *step) for name, step in STEPS.items()), patterns_case()]))
 
 
 def step_case(name: str, sizes: dict[str, Any], B: int, T: int) -> Case:

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.bench import Case, Options
-from tinygrad_llm.bench.case import randn
+from tinygrad_llm.bench import Case, Options, randn
 
 SQUARES = (64, 128, 256, 512, 1024, 2048)
 # name, batch, rows, columns, depth, transposed operands

@@ -24,9 +24,7 @@ NAMES = (
 
 
 def cases(options: Options) -> Iterator[Case]:
-    for number, name in enumerate(NAMES, 1):
-        if not options.size or number in options.size:  # --size 1,3 picks by number
-            yield precision_case(name)
+    return map(precision_case, options.picked(NAMES))
 
 
 def precision_case(name: str) -> Case:

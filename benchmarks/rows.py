@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import kernels
-from tinygrad_llm.bench import Case, Options
+from tinygrad_llm.bench import Case, Options, randn
 
 Arrays = tuple[np.ndarray, ...]
 WIDTH, CLASSES, PARAMETERS = 768, 50257, 10_000_000
@@ -48,7 +48,7 @@ def versus_torch(name: str, inputs: Callable[..., Arrays], traffic: float, ours:
 
 
 def drawn(options: Options, *shapes: tuple[int, ...]) -> Callable[..., Arrays]:
-    return lambda rng: tuple(rng.standard_normal(shape, dtype=np.float32).astype(options.dtype) for shape in shapes)
+    return lambda rng: randn(rng, options.dtype, *shapes)
 
 
 def norm_cases(rows: int, options: Options) -> Iterator[Case]:
@@ -137,8 +137,7 @@ def cross_entropy_case(options: Options) -> Case:
     rows = 512
 
     def inputs(rng: np.random.Generator) -> Arrays:
-        logits = rng.standard_normal((rows, CLASSES), dtype=np.float32).astype(options.dtype)
-        return logits, rng.integers(0, CLASSES, rows)
+        return *randn(rng, options.dtype, (rows, CLASSES)), rng.integers(0, CLASSES, rows)
 
     def ours(logits: Any, targets: Any) -> Any:
         def step() -> Any:
@@ -166,8 +165,7 @@ def embedding_cases(options: Options) -> Iterator[Case]:
     tokens = 2048
 
     def inputs(rng: np.random.Generator) -> Arrays:
-        g = rng.standard_normal((tokens, WIDTH), dtype=np.float32).astype(options.dtype)
-        return g, rng.integers(0, CLASSES, tokens)
+        return *randn(rng, options.dtype, (tokens, WIDTH)), rng.integers(0, CLASSES, tokens)
 
     item = np.dtype(options.dtype).itemsize
     yield versus_torch(f"embedding gradient {tokens} to {CLASSES} x {WIDTH}", inputs, (tokens + CLASSES) * WIDTH * item,

@@ -40,9 +40,7 @@ SHAPES: dict[str, tuple[str, dict[str, Any], int, int, int, int]] = {
 
 
 def cases(options: Options) -> Iterator[Case]:
-    for number, name in enumerate(SHAPES, 1):
-        if not options.size or number in options.size:  # --size 1,3 picks by number
-            yield step_case(name)
+    return map(step_case, options.picked(SHAPES))
 
 
 def batch_of(preset: str, vocabulary: int, B: int, T: int, S: int, rng: np.random.Generator) -> Batch:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from kernels._threads import cores
 
 Timed = Callable[[], Any]
 SetUp = Callable[..., Timed]
+Thing = TypeVar("Thing")
 
 OURS = "ours"
 
@@ -45,6 +46,10 @@ class Options:
     def sizes(self, *default: int) -> tuple[int, ...]:
         """The sizes from --size, or the question's own."""
         return self.size or default
+
+    def picked(self, things: Iterable[Thing]) -> list[Thing]:
+        """Of cases that have no size those whose numbers, from 1 on, --size names: --size 1,3. All of them without it."""
+        return [thing for number, thing in enumerate(things, 1) if not self.size or number in self.size]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
