@@ -648,6 +648,14 @@ def test_a_query_whose_last_key_is_knocked_out_attends_to_nothing(name, request)
         assert not pattern[:, 1, 0].any() and not values[f"{where}.z"][:, 0, 1].any()
 
 
+def test_each_side_of_an_encoder_decoder_has_its_depth(gpt):
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_decoder_layers": 2, "num_heads": 2, "vocab_size": 60}
+    model = tg.models.create("t5-small", **sizes)
+    assert [lens.depth(model), lens.depth(model, "decoder"), lens.depth(model, "encoder")] == [2, 2, 1]
+    with pytest.raises(ValueError, match=r"depth: GPT2LMHeadModel has no layers named encoder.blocks.0"):
+        lens.depth(gpt, "encoder")
+
+
 def test_names_follow_a_change_of_the_model():
     model = tg.models.create("gpt2", n_layer=2, n_head=2, n_embd=16, vocab_size=60, n_positions=32).eval()
     assert lens.depth(model) == 2

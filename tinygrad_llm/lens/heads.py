@@ -14,7 +14,7 @@ import numpy as np
 from ..autograd import generator, no_grad
 from ..nn import evaluating
 from .look import record
-from .naming import names, of_side
+from .naming import main_side, names, of_side
 
 
 def patterns(model: Any, side: str = "", kind: str = "attn", **inputs: Any) -> np.ndarray:
@@ -22,7 +22,7 @@ def patterns(model: Any, side: str = "", kind: str = "attn", **inputs: Any) -> n
 
     `side`: "encoder" or "decoder"; `kind`: "attn" or "cross".
     """
-    side = side or ("decoder" if getattr(model, "is_encoder_decoder", False) else "")
+    side = side or main_side(model)
     with no_grad(), evaluating(model), record(model, f"{of_side(side)}blocks.*.{kind}.pattern") as values:
         model(**inputs)
     return values.stack(f"{kind}.pattern", side)

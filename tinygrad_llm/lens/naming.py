@@ -32,11 +32,16 @@ def of_side(side: str) -> str:
     return f"{side}." if side else ""
 
 
+def main_side(model: Any) -> str:
+    """The side whose layers the logits come from: "decoder" of an encoder-decoder; nothing where there are no sides."""
+    return "decoder" if getattr(model, "is_encoder_decoder", False) else ""
+
+
 class Namer:
     """Turns (module path, tap name) into the vocabulary above."""
 
     def __init__(self, model: Any) -> None:
-        self.sides = bool(getattr(model, "is_encoder_decoder", False))
+        self.sides = bool(main_side(model))
 
     def name(self, path: str, tap: str) -> str:
         side = next((part for part in path.split(".") if part in ("encoder", "decoder")), "") if self.sides else ""
@@ -80,7 +85,7 @@ def _one_token(model: Any) -> dict[str, Any]:
     """The shortest input. An encoder-decoder's is the end token: BART's classifier reads its state."""
     if "discriminator" in vars(model):  # the names of both would be the same
         raise TypeError(f"lens: {type(model).__name__} is two models; look into its `generator` or its `discriminator`")
-    if not getattr(model, "is_encoder_decoder", False):
+    if not main_side(model):
         takes = inspect.signature(model.forward).parameters
         if "input_ids" not in takes and not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
             raise TypeError(

@@ -19,7 +19,7 @@ from ..autograd import no_grad
 from ..nn import evaluating
 from .heads import distance, entropy, induction_scores, previous_token_scores
 from .look import record
-from .naming import names, of_side
+from .naming import main_side, names, of_side
 from .profiler import profile
 from .read import direct_logit_attribution, gradients_kept, logit_lens
 
@@ -40,7 +40,7 @@ def report(
     if ids.ndim != 2 or ids.shape[0] != 1 or ids.shape[1] < 1:
         raise ValueError(f"report: expected one row of ids, shape (1, T), got {ids.shape}")
     texts = {"": [decode(int(i)) for i in ids[0]]}
-    if getattr(model, "is_encoder_decoder", False):
+    if main_side(model):
         texts = {"encoder": texts[""], "decoder": [decode(int(i)) for i in np.asarray(inputs["decoder_input_ids"])[0]]}
     plain = {key: value for key, value in inputs.items() if key != "labels"}
     with evaluating(model), gradients_kept(model):
@@ -173,7 +173,7 @@ def _norms(streams: dict[str, Any], gradients: dict[str, Any], sides: Sequence[s
 
 
 def _attribution(model: Any, inputs: dict[str, Any], decode: Callable[[int], str]) -> dict[str, Any] | None:
-    if "logits" not in names(model) or getattr(model, "is_encoder_decoder", False):
+    if "logits" not in names(model) or main_side(model):
         return None
     try:
         found = direct_logit_attribution(model, **inputs)

@@ -17,19 +17,18 @@ from ..generate.beam import top_indices
 from ..models.outputs import word_logits
 from ..nn import evaluating
 from .look import patch, record
-from .naming import names
+from .naming import main_side, names, of_side
 
 Metric = Callable[[Any], Any]  # takes the model's output, returns a scalar Tensor (or a number, where no gradient is asked for)
 
 
-def _side(model: Any) -> str:
-    return "decoder." if getattr(model, "is_encoder_decoder", False) else ""
-
-
-def depth(model: Any, side: str | None = None) -> int:
-    """How many layers the model (or one side of it) has."""
-    start = f"{_side(model) if side is None else side}blocks."
-    return 1 + max(int(name[len(start) :].split(".")[0]) for name in names(model) if name.startswith(start))
+def depth(model: Any, side: str = "") -> int:
+    """How many layers the model has; of an encoder-decoder its `side`, "encoder" or "decoder" (the default)."""
+    start = f"{of_side(side or main_side(model))}blocks."
+    numbers = [int(name[len(start) :].split(".")[0]) for name in names(model) if name.startswith(start)]
+    if not numbers:
+        raise ValueError(f"depth: {type(model).__name__} has no layers named {start}0, {start}1, ...")
+    return 1 + max(numbers)
 
 
 @contextmanager
@@ -81,7 +80,7 @@ def _patch_places(model: Any, tap: str, clean: dict[str, Any], corrupted: dict[s
         one, other = np.shape(clean[key]), np.shape(corrupted.get(key, ()))
         if one != other:
             raise ValueError(f"patching by position: {key} of the clean run has shape {one}, of the corrupted run {other}")
-    return [f"{_side(model)}blocks.{i}.{tap}" for i in range(depth(model))]
+    return [f"{of_side(main_side(model))}blocks.{i}.{tap}" for i in range(depth(model))]
 
 
 def _number(score: Any) -> float:
@@ -117,7 +116,7 @@ def logit_lens(model: Any, top: int = 5, targets: np.ndarray | None = None, **in
     tokens whose rank is wanted. nostalgebraist 2020, "interpreting GPT: the logit lens".
     """
     _need_logits(model, "logit_lens")
-    side, last = _side(model), depth(model) - 1
+    side, last = of_side(main_side(model)), depth(model) - 1
     places = [f"{side}blocks.0.resid_pre", *(f"{side}blocks.{i}.resid_post" for i in range(last + 1))]
     with no_grad(), evaluating(model), record(model, *places) as values:
         model(**inputs)
@@ -169,7 +168,7 @@ def direct_logit_attribution(
     Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".
     """
     _need_logits(model, "direct_logit_attribution")
-    side, L = _side(model), depth(model)
+    side, L = of_side(main_side(model)), depth(model)
     parts = [f"{side}blocks.0.resid_pre"]
     for i in range(L):
         parts += [n for n in (f"{side}blocks.{i}.{tap}" for tap in ("attn_out", "cross_out", "mlp_out")) if n in names(model)]
