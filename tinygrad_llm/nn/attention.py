@@ -7,7 +7,9 @@ Vaswani et al. 2017 §3.2; grouped queries (Hkv < H): Ainslie et al. 2023.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -130,9 +132,9 @@ class MultiHeadAttention(Module):
 
     def joined(self) -> Joined:
         """The weights of q, k and v under one another, and their biases."""
-        parameters = [p for layer in (self.q, self.k, self.v) for p in (layer.weight, layer.bias)]
-        if self._joined is None or not self._joined.holds(parameters):
-            self._joined = Joined(parameters[::2], parameters[1::2])
+        layers = (self.q, self.k, self.v)
+        if self._joined is None or not self._joined.holds(layers):
+            self._joined = Joined(layers)
         return self._joined
 
     def _step_by_step(
@@ -190,7 +192,6 @@ class MultiHeadAttention(Module):
             scale=self.scale, dropout_p=dropout, seed=draw_seed() if dropout else 0,
         )  # fmt: skip
 
-
     def _share_keys(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask, copies: int) -> Tensor:
         """`_attend` where `copies` neighbouring rows of q (B, H, T, K) look at one of k's: as heads of that row, so that its keys
         are read once."""
@@ -207,17 +208,21 @@ class Joined:
 
     __slots__ = ("arrays", "bias", "weight")
 
-    def __init__(self, weights: list[Tensor], biases: list[Tensor | None]) -> None:
-        self.weight = side_by_side_in_place(weights)
-        self.bias = None if biases[0] is None else side_by_side_in_place(biases)  # type: ignore[arg-type]
-        self.arrays = [None if p is None else p._data for pair in zip(weights, biases, strict=True) for p in pair]
+    def __init__(self, layers: Sequence[Linear]) -> None:
+        self.weight = side_by_side_in_place([layer.weight for layer in layers])
+        self.bias = None if layers[0].bias is None else side_by_side_in_place([layer.bias for layer in layers])
+        self.arrays = arrays_of(layers)
 
-    def holds(self, parameters: list[Tensor | None]) -> bool:
+    def holds(self, layers: Sequence[Linear]) -> bool:
         """Whether these are still the parameters' arrays: training or loading may have given them others."""
-        return all((None if p is None else p._data) is a for p, a in zip(parameters, self.arrays, strict=True))
+        return all(map(is_, arrays_of(layers), self.arrays))
 
     def __reduce__(self) -> Any:
         return type(None), ()  # a copied model joins its own copies
+
+
+def arrays_of(layers: Sequence[Linear]) -> list[np.ndarray | None]:
+    return [None if p is None else p._data for layer in layers for p in (layer.weight, layer.bias)]
 
 
 def side_by_side_in_place(parameters: list[Tensor]) -> np.ndarray:
