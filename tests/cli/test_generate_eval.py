@@ -1,6 +1,5 @@
 """generate and eval as a user meets them, and what they say when something is wrong."""
 
-import argparse
 import json
 import os
 import re
@@ -14,7 +13,8 @@ from tests.cli.conftest import short
 from tests.cli.test_inspect_describe import page_data
 from tests.training.small import TEXT, prepared
 from tinygrad_llm import models, text
-from tinygrad_llm.cli.generate import Stream, add_parser, check, tell_if_full
+from tinygrad_llm.cli import build_parser
+from tinygrad_llm.cli.generate import Stream, check, tell_if_full
 from tinygrad_llm.generate import fill_mask
 from tinygrad_llm.training import samples, whole_file
 
@@ -409,8 +409,8 @@ def test_prompts(train, corpus, run, tmp_path):
     ["--seed", "0"], ["--length-penalty", "-1"], ["--lookup", "2", "--temperature", "0"],
 ])  # fmt: skip
 def test_options_may_lie_at_the_ends_of_their_ranges(words):
-    commands = argparse.ArgumentParser().add_subparsers()
-    check(add_parser(commands).parse_args(["somewhere", *words]))
+    parser, _ = build_parser()
+    check(parser.parse_args(["generate", "somewhere", *words]))
 
 
 def test_a_checkpoint_of_another_family(train, corpus, run, tmp_path):

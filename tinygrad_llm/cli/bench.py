@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "bench",
         help="side-by-side benchmarks against what is installed",
@@ -27,7 +27,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--plots", metavar="DIR", help="draw the results (needs matplotlib)")
     parser.add_argument("--show", metavar="FILE", help="earlier results, for stdout, --readme, --markdown or --plots; runs nothing")
     parser.add_argument("--compare", nargs=2, metavar=("OLD", "NEW"), help="compare two result files; exit code 1 on a regression")
-    return parser
 
 
 def run(args: argparse.Namespace) -> int:
@@ -157,15 +156,15 @@ def ask_all(paths: list[Any], options: Any, against: list[str] | None, results: 
         if json_file and is_file_to_be(json_file):
             report.write(results, json_file)
 
+    def say(text: str) -> None:
+        tqdm.write(text, file=sys.stderr)
+
     with tqdm(paths, unit="question", disable=not live, file=sys.stderr) as bar:
         for path in bar:
-            def show(case: str, share: float, stem: str = path.stem) -> None:
+            def progress(case: str, share: float, stem: str = path.stem) -> None:
                 bar.set_postfix_str(f"{stem}: {case} {share:.0%}")
 
-            def say(text: str) -> None:
-                tqdm.write(text, file=sys.stderr)
-
-            record = Question(path, options, against, say, show, keep, results["machine"]).run()
+            record = Question(path, options, against, say, progress, keep, results["machine"]).run()
             if record["failed"]:
                 say(f"{path.stem} FAILED: {record['failed']}")
     results["complete"] = True

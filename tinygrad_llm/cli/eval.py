@@ -19,7 +19,6 @@ def add_parser(subparsers):
     parser.add_argument("--objective", help="default: what the run was trained for, or what the model's head can do")
     parser.add_argument("--batch", type=int, default=16, metavar="N", help="examples at once (default 16)")
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help=HELP)
-    return parser
 
 
 def run(args) -> int:

@@ -38,7 +38,6 @@ def add_parser(subparsers):
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end when this was written; may be repeated")
     parser.add_argument("--seed", type=int, metavar="N", help="the same seed, the same text")
     parser.add_argument("--int8", action="store_true", help="weights in eight bits: faster, nearly the same probabilities")
-    return parser
 
 
 def run(args) -> int:

@@ -111,7 +111,6 @@ def add_parser(subparsers):
         "--mpi", action="store_true", help="share every batch among the processes that `mpirun -n N tinygrad-llm train ...` starts"
     )
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help=HELP)
-    return parser
 
 
 def run(args) -> int:
