@@ -192,9 +192,17 @@ def test_taps_show_every_value_with_its_place():
     assert places["transformer.layers.1.attn", "pattern"] == (1, 2, 3, 3)
     assert places["transformer.layers.0.mlp", "mlp_post"] == (1, 3, 32)
     assert places["transformer", "embed"] == (1, 3, 8) and places["", "logits"] == (1, 3, 11)
-    assert {name for _, name in places} == set(nn.TAPS)
+    assert {name for _, name in places} == set(nn.TAPS) - {"cross_out"}
     with nn.looking_through(Everything(("transformer.layers.0.attn", "pattern"))):
         assert np.abs(model(ids).logits.data - shown).max() > 1e-4
+
+
+def test_the_list_of_taps_has_what_attends_to_an_encoder():
+    model = tg.models.create("t5-small", d_model=8, d_kv=4, d_ff=8, num_layers=1, num_decoder_layers=1, num_heads=2, vocab_size=11)
+    lens = Everything()
+    with nn.looking_through(lens):
+        model.eval()([[1, 2, 3]], decoder_input_ids=[[1, 2]])
+    assert {name for _, name, _ in lens.seen} == set(nn.TAPS)
 
 
 def test_a_model_can_be_copied_and_pickled():

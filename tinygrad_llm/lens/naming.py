@@ -4,9 +4,9 @@
     blocks.3.resid_mid           blocks.3.mlp_pre      blocks.3.mlp_post      blocks.3.mlp_out   blocks.3.resid_post
     final_norm                   logits
 
-and for a sequence-to-sequence model the same with `encoder.` or `decoder.` in front, and `decoder.blocks.3.cross.*` for
-what attends to the encoder. Heads: q, k, v and z are (B, T, H, K), so that `z[:, :, 4]` is head 4, as in TransformerLens;
-scores and pattern are (B, H, T, S).
+and for a sequence-to-sequence model the same with `encoder.` or `decoder.` in front, and `decoder.blocks.3.cross.*` and
+`decoder.blocks.3.cross_out` for what attends to the encoder. Heads: q, k, v and z are (B, T, H, K), so that `z[:, :, 4]`
+is head 4, as in TransformerLens; scores and pattern are (B, H, T, S).
 """
 
 from __future__ import annotations

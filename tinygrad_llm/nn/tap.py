@@ -10,7 +10,7 @@ Names, in the order in which a layer makes them, with shapes (see the alphabet i
     q           (B, H, T, K)   queries, after rotary positions        k, v  (B, Hkv, S, K)
     scores      (B, H, T, S)   before softmax, masks and biases in    pattern (B, H, T, S) after it
     z           (B, H, T, K)   weighted values, before the output projection
-    attn_out    (B, T, D)      what attention adds to the stream
+    attn_out    (B, T, D)      what attention adds to the stream      cross_out (B, T, D) what attention to an encoder adds
     resid_mid   (B, T, D)      the stream between attention and feed-forward
     mlp_pre     (B, T, F)      before the activation                  mlp_post (B, T, F) after it
     mlp_out     (B, T, D)      what the feed-forward adds             resid_post (B, T, D) after the layer
@@ -24,7 +24,7 @@ from typing import Any, Protocol
 from ..autograd.state import local as engine
 
 NAMES = (
-    "embed", "resid_pre", "q", "k", "v", "scores", "pattern", "z", "attn_out", "resid_mid",
+    "embed", "resid_pre", "q", "k", "v", "scores", "pattern", "z", "attn_out", "cross_out", "resid_mid",
     "mlp_pre", "mlp_post", "mlp_out", "resid_post", "final_norm", "logits",
 )  # fmt: skip
 
