@@ -24,7 +24,7 @@ def facts(name: str) -> dict[str, str]:
     model = skeleton_of(representative(name.lower()) if name.lower() in families else name)
     base = model.without_head()
     stack = getattr(base, "decoder", getattr(base, "encoder", base))
-    blocks = base.blocks() if hasattr(base, "blocks") else stack.layers
+    blocks = stack.layers if base.is_encoder_decoder else base.blocks()
     block = blocks[0]
     return {
         "new": novelty(model),

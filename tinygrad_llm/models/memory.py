@@ -196,11 +196,7 @@ def _blocks(model: Any) -> list[Any]:
     """Every block as often as it runs."""
     if head_of(model) == "joint":
         return _blocks(model.generator) + _blocks(model.discriminator)
-    base = model.without_head()
-    if hasattr(base, "blocks"):
-        return base.blocks()
-    stacks = [base.encoder, base.decoder] if base.is_encoder_decoder and hasattr(base, "encoder") else [base]
-    return [block for stack in stacks for block in getattr(stack, "layers", [])]
+    return model.without_head().blocks()
 
 
 def kept(model: Any) -> int:

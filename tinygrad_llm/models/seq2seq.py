@@ -70,6 +70,10 @@ class EncoderSide(Model):
         """How many positions there are, None for no limit."""
         return None
 
+    def blocks(self) -> list[nn.Module]:
+        """The blocks in the order in which they run."""
+        return self.encoder.layers
+
     def read(self, ids: Any, embeds: Any, past: int = 0, name: str = "input_ids") -> Tensor:
         """What a stack reads, (B, T, D): `embed` of ids, or what stands for it."""
         return inputs.token_vectors(self, self.embed, ids, embeds, past, name)
@@ -92,6 +96,10 @@ class EncoderDecoder(EncoderSide):
 
     is_encoder_decoder = True
     decoder: Stack
+
+    def blocks(self) -> list[nn.Module]:
+        """Those of the encoder, then those of the decoder."""
+        return [*self.encoder.layers, *self.decoder.layers]
 
     def make_cache(self, capacity: int = 256) -> nn.KVCache:
         return nn.KVCache(len(self.decoder.layers), min(capacity, self.positions_limit() or capacity))

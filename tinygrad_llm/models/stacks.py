@@ -122,6 +122,10 @@ class Decoder(Model):
         """How many of the nearest positions layer i sees; None for all."""
         return None
 
+    def blocks(self) -> list[nn.Module]:
+        """The blocks in the order in which they run."""
+        return self.layers
+
     def turn(self, positions: np.ndarray, dtype: Any) -> dict[str, Any]:
         """What the attention of every layer gets besides: rotary angles."""
         return {}
@@ -159,7 +163,7 @@ class Decoder(Model):
         x = tap("embed", self.embed(x, positions))
         record = Record(output_hidden_states, output_attentions)
         seen = lambda i: mask.with_window(self.window(i))
-        x = run_blocks(self.layers, x, seen, record, cache, self._recompute, **self.turn(positions, x.dtype))
+        x = run_blocks(self.blocks(), x, seen, record, cache, self._recompute, **self.turn(positions, x.dtype))
         x = tap("final_norm", x if self.final_norm is None else self.final_norm(x))
         if cache is not None:
             cache.advance(T)

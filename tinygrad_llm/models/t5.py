@@ -202,10 +202,6 @@ class T5EncoderModel(_T5, EncoderSide):
     tied = {"encoder.embed_tokens.weight": "tokens.weight"}
     unused = (r"decoder\..*", r"lm_head\.weight")
 
-    def blocks(self) -> list[nn.Module]:
-        """The blocks in the order in which they run."""
-        return self.encoder.layers
-
     def forward(self, *args: Any, **kwargs: Any) -> ModelOutput:
         """Hidden states (B, T, D) of ids (B, T): see `encode`."""
         return self.encode(*args, **kwargs)
