@@ -53,7 +53,7 @@ def binding(case: Case, limits: dict[str, Any]) -> int | None:
     return max(took, key=took.__getitem__) if took else None
 
 
-def multiply_add_kernel(lanes: int, dtype: str = "float32") -> Any:
+def multiply_add_kernel(lanes: int, dtype: str) -> Any:
     """An @njit function of (n, seed) that runs n rounds of CHAINS vector multiply-adds and returns one lane of their sum."""
     from llvmlite import ir
     from numba import njit, types
@@ -110,7 +110,7 @@ def amounts(options: Options) -> tuple[int, int]:
     return 2 * vector_bytes() // np.dtype(options.dtype).itemsize * CHAINS * ROUNDS * options.threads, READ_BYTES
 
 
-def adding(threads: int, dtype: str = "float32") -> Callable[[], Callable[[], Any]]:
+def adding(threads: int, dtype: str) -> Callable[[], Callable[[], Any]]:
     def set_up() -> Callable[[], Any]:
         from numba import njit, prange, types
 

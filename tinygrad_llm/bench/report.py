@@ -105,7 +105,7 @@ def geometric_mean(values: list[float]) -> float:
 
 def question_table(question: dict[str, Any], limits: dict[str, Any]) -> str:
     """One question as Markdown: our time, our speed, and each contestant's time over ours."""
-    others = list(dict.fromkeys(n for c in question["cases"] for n in c["contestants"] if not n == "ours"))
+    others = list(dict.fromkeys(n for c in question["cases"] for n in c["contestants"] if n != "ours"))
     with_speed = any(c["flops"] or c["bytes"] or c["work"] for c in question["cases"])
     with_peak = any("peak_bytes" in r for c in question["cases"] for r in c["contestants"].values())
     head = ["case", "ours", *(["speed (share of limit)"] if with_speed else []), *others]

@@ -17,6 +17,7 @@ from typing import Any
 Lap = Callable[[int], float]  # calls -> seconds for all of them
 
 MIN_ROUNDS, MAX_ROUNDS = 5, 400
+CONFIDENCE = 0.95
 SURE = 6  # rounds from which on some interval covers the median with 95%
 TIGHT = 0.03  # stop when the interval's width is under this share of the ratio
 LAP_SECONDS = 0.01  # short calls are repeated until a lap takes this long
@@ -48,8 +49,8 @@ class Timing:
         return min(self.laps[name])
 
 
-def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
-    """Order-statistic interval for the median: the narrowest symmetric one with at least this coverage.
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Order-statistic interval for the median: the narrowest symmetric one that covers it with at least 95%.
 
     (x_(k), x_(n+1-k)) covers with probability 1 - 2 P(Binomial(n, 1/2) < k). With fewer than six values
     no pair reaches 95%, and the range of all values is what can be said.
@@ -58,7 +59,7 @@ def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[
     tail, k = 0.0, 0
     while k < n // 2:
         tail += math.comb(n, k) / 2**n
-        if 2 * tail > 1 - confidence:
+        if 2 * tail > 1 - CONFIDENCE:
             break
         k += 1
     k = max(k, 1)

@@ -41,8 +41,6 @@ NUMBERS = {
 OWN = ("layers", "heads", "width", "vocab", "tokenizer", "init")
 #: The learning rate of such a model: a tenth of a new one's, for it has something to lose.
 GENTLE = 1e-4
-#: What a run leaves in OUT beside its model, log and checkpoints.
-REPORTS = ("report.html", "loss.png")
 #: Kernels that a run asks for last: on a cold start a second process compiles them while the first step's are compiled.
 LATER = (
     "attention.warmup_backward", "cross_entropy.warmup", "attention_cached.warmup", "matmul_call.warmup_few_rows", "chain.warmup",
@@ -269,7 +267,7 @@ def resumed_settings(args) -> dict:
 
 def train(settings: dict, out: Path, resume: bool, processes) -> dict:
     import kernels
-    from tinygrad_llm.training import Trainer, checkpoint, unigram_loss
+    from tinygrad_llm.training import Trainer, checkpoint, report, unigram_loss
     from tinygrad_llm.training.progress import Progress
 
     kernels.compile_beside(*LATER)
@@ -289,7 +287,7 @@ def train(settings: dict, out: Path, resume: bool, processes) -> dict:
             say(f"the text is another one than before ({in_words(before['text'])}); the run goes on with what is there now")
     else:  # what --force replaces goes when nothing can be wrong with the new run's data any more
         checkpoint.clear(out)
-        for name in REPORTS:
+        for name in (report.PAGE, report.PICTURE):
             (out / name).unlink(missing_ok=True)
     say(describe(settings, model, prepared, trainer, out))
     processes.from_first((model, prepared.task, options))

@@ -89,7 +89,7 @@ def new_tokens(chosen: dict, length: int, max_new_tokens: int) -> int:
     return int(total) - length
 
 
-def make_settings(chosen: dict, length: int, unseen: int = 0, **named) -> Settings:
+def make_settings(chosen: dict, length: int, unseen: int, **named) -> Settings:
     """Settings for prompts of so many ids after `unseen` vectors, from the named arguments and what was chosen besides."""
     chosen = {name: value for name, value in chosen.items() if name not in ("bos_token_id", "decoder_start_token_id")}
     apart = ("eos_token_id", "pad_token_id", "min_new_tokens", "stop_strings", "logits_processor")

@@ -190,7 +190,7 @@ def fill(value: Tensor, array: np.ndarray) -> None:
 class Record:
     """Collects hidden states and attention patterns on the way through the layers, if asked for."""
 
-    def __init__(self, hidden: bool = False, attentions: bool = False) -> None:
+    def __init__(self, hidden: bool, attentions: bool) -> None:
         self.hidden: list[Tensor] | None = [] if hidden else None
         self.attentions: list[Tensor] | None = [] if attentions else None
         self.cross: list[Tensor] | None = [] if attentions else None

@@ -348,7 +348,7 @@ def config_dict(model: Model, dtype: str) -> dict[str, Any]:
     return {"architectures": [name], **model.config.to_dict(), "dtype": dtype}
 
 
-def stored_items(model: Model, strangers: Set[str] = frozenset()) -> Iterator[Item]:
+def stored_items(model: Model, strangers: Set[str]) -> Iterator[Item]:
     """Every tensor of the published layout: its name, its shape, and how to make it.
 
     The strangers, which no published model has, are stored under our names as they are; so is what was to be joined with one.

@@ -20,7 +20,7 @@ FIELDS = (
 class Later:
     """A value that is made when somebody reads it: with labels, the loss is found without ever storing all the logits."""
 
-    def __init__(self, make: Callable[[], Any], parameters: tuple[Any, ...] = ()) -> None:
+    def __init__(self, make: Callable[[], Any], parameters: tuple[Any, ...]) -> None:
         self.make = make
         self.recorded = is_grad_enabled()
         self.arrays = tuple(p._data for p in parameters if p is not None)

@@ -107,7 +107,7 @@ def model_class(name: str, head: str | None = None) -> type[Model]:
     return family.models[head]
 
 
-def by_architecture(name: str, source: str = "", model_type: Any = None) -> tuple[Family, type[Model]]:
+def by_architecture(name: str, source: str, model_type: Any) -> tuple[Family, type[Model]]:
     """The family and class of an entry in a config.json's `architectures`; its `model_type` tells a typo from another family."""
     if name not in _architectures:
         own = [a for a, (family, _) in _architectures.items() if model_type is None or model_type in types_of(family)]
@@ -118,7 +118,7 @@ def by_architecture(name: str, source: str = "", model_type: Any = None) -> tupl
             hint = f"supported are {', '.join(sorted(own))}; with architecture=... `load` puts another head on the same base"
         else:
             hint = f"its model_type {model_type!r} is not supported, only {', '.join(model_types())}"
-        raise ValueError(f"{source or 'architectures'}: unknown architecture {name!r}; {hint}")
+        raise ValueError(f"{source}: unknown architecture {name!r}; {hint}")
     family, head = _architectures[name]
     return family, family.models[head]
 

@@ -50,7 +50,7 @@ class TrainingMemory:
         return asdict(self) | {"peak": self.peak}
 
 
-def training_memory(model: Any, blocks: list[Any], batch: int, context: int, target: int | None = None) -> TrainingMemory:
+def training_memory(model: Any, blocks: list[Any], batch: int, context: int, target: int | None) -> TrainingMemory:
     """For `batch` sequences of `context` tokens; an encoder-decoder's targets have `target` (None: as many)."""
     source = batch * context
     ours = batch * (target or context) if model.is_encoder_decoder else source

@@ -239,7 +239,7 @@ def side_by_side_in_place(parameters: list[Tensor]) -> np.ndarray:
     return block
 
 
-def attend_openly(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, dropout: float = 0.0) -> tuple[Tensor, Tensor]:
+def attend_openly(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, dropout: float) -> tuple[Tensor, Tensor]:
     """Attention in elementary operations, which forms the scores and the pattern: (z, pattern). Slower, the same numbers."""
     B, H, T, K = q.shape
     Hkv, S = k.shape[1], k.shape[2]

@@ -13,15 +13,15 @@ SECONDS_BETWEEN_DRAWS = 0.1  # on a terminal
 class Progress:
     """`update` per step; `note` for text of its own (a sample, an evaluation). Writes to stderr unless told otherwise."""
 
-    def __init__(self, total: int, stream=None, clock=time.perf_counter):
-        self.total, self.stream, self.clock = total, stream or sys.stderr, clock  # None where stderr is closed
+    def __init__(self, total: int, stream=None):
+        self.total, self.stream = total, stream or sys.stderr  # None where stderr is closed
         self.live = bool(getattr(self.stream, "isatty", lambda: False)())
         self.drawn = -1e9
         self.width = 0
 
     def update(self, record: dict, last: bool = False) -> None:
         """Shows a step's record, if it is time to; the last one in any case."""
-        now = self.clock()
+        now = time.perf_counter()
         pause = SECONDS_BETWEEN_DRAWS if self.live else SECONDS_BETWEEN_LINES
         if not last and now - self.drawn < pause:
             return

@@ -10,6 +10,9 @@ h1{font-size:1.5rem}table{border-collapse:collapse}td{padding:.1rem 1rem .1rem 0
 white-space:pre-wrap;overflow-wrap:anywhere}svg{width:100%;height:auto}
 @media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}pre{background:#262626}text{fill:#aaa}}"""
 WIDTH, HEIGHT, LEFT, BOTTOM = 720, 320, 50, 30
+MOST_POINTS = 1500
+WEIGHT = 0.9  # of a step in the average of the next one
+PAGE, PICTURE = "report.html", "loss.png"
 
 
 def write_report(out: Path, title: str, facts: dict, sample: str) -> Path:
@@ -21,7 +24,7 @@ def write_report(out: Path, title: str, facts: dict, sample: str) -> Path:
         f"<!doctype html>{head}<style>{STYLE}</style><h1>{html.escape(title)}</h1>{curves(*points_of(out))}"
         f"<table>{rows}</table>{written}"
     )
-    path = out / "report.html"
+    path = out / PAGE
     path.write_text(page, "utf-8")
     return path
 
@@ -59,13 +62,13 @@ def curves(losses, evaluations) -> str:
     )
 
 
-def averaged(data, weight: float = 0.9):
+def averaged(data):
     """An exponential average over the steps before and after each: of those before alone it would lie above a loss that falls."""
 
     def sums(values):
         total, norm = 0.0, 0.0
         for value in values:
-            total, norm = weight * total + value, weight * norm + 1
+            total, norm = WEIGHT * total + value, WEIGHT * norm + 1
             yield total, norm
 
     values = [v for _, v in data]
@@ -73,9 +76,9 @@ def averaged(data, weight: float = 0.9):
     return [(step, (a + b - value) / (n + m - 1)) for (step, value), (a, n), (b, m) in both]
 
 
-def thin(data, most: int = 1500):
-    """At most `most` points: a page of a long run stays small."""
-    return data[:: max(1, -(-len(data) // most))]
+def thin(data):
+    """At most MOST_POINTS of them: a page of a long run stays small."""
+    return data[:: max(1, -(-len(data) // MOST_POINTS))]
 
 
 def write_plot(out: Path) -> Path | None:
@@ -92,5 +95,5 @@ def write_plot(out: Path) -> Path | None:
     axes.plot([s for s, _ in evaluations], [v for _, v in evaluations], color="tab:red", marker="o", label="held-out")
     axes.set(xlabel="step", ylabel="loss (nats per token)")
     axes.legend()
-    figure.savefig(out / "loss.png", dpi=120)
-    return out / "loss.png"
+    figure.savefig(out / PICTURE, dpi=120)
+    return out / PICTURE

@@ -65,7 +65,7 @@ class Start:
         return models.load(self.folder, architecture=self.architecture, rng=rng, **changes)
 
 
-def start_from(folder: Path, asked: str | None = None, run: Path | None = None) -> Start:
+def start_from(folder: Path, asked: str | None, run: Path | None = None) -> Start:
     """The objective is the one asked for, else that of the `run` which made the checkpoint, else what its head is for."""
     model = registry.skeleton_of(str(folder))
     family, head = registry.place_of(model)
