@@ -80,10 +80,13 @@ def make_tokenizer(text, choices: DataChoices):
     return texts.train(choices.tokenizer, text, choices.vocab, style=style, sentinels=sentinels)
 
 
+def task_options(choices: DataChoices, limit: str) -> dict[str, Any]:
+    """What every task is told. limit: its argument for how much it is evaluated on, None for everything."""
+    return {"seed": choices.seed, "eval_batch": choices.eval_batch} | ({limit: None} if choices.whole else {})
+
+
 def window_task(train, held, choices: DataChoices, tokenizer):
-    kind, options = WINDOW_TASKS[choices.objective], {"seed": choices.seed, "eval_batch": choices.eval_batch}
-    if choices.whole:
-        options["eval_windows"] = None
+    kind, options = WINDOW_TASKS[choices.objective], task_options(choices, "eval_windows")
     if kind is CausalTask:
         return CausalTask(train, held, choices.context, **options)
     if kind is InfillingTask:
@@ -109,10 +112,7 @@ def prepare_large(path, choices: DataChoices, tokenizer, scratch: Path) -> Prepa
 def prepare_pairs(text: str, choices: DataChoices, tokenizer) -> Prepared:
     parts = [[tokenizer.encode(s) for s in d] for d in documents(text, least=1 if choices.whole else 4)]
     train, held = split(parts, choices, least=2)  # a document, and one to draw a stranger from
-    task = PAIR_TASKS[choices.objective](
-        train, held, choices.context, tokenizer, seed=choices.seed, eval_batch=choices.eval_batch,
-        eval_pairs=None if choices.whole else 64,
-    )  # fmt: skip
+    task = PAIR_TASKS[choices.objective](train, held, choices.context, tokenizer, **task_options(choices, "eval_pairs"))
     tokens = sum(len(s) for d in parts for s in d)
     return Prepared(task, tokenizer, {"characters": len(text), "tokens": tokens, "documents": len(parts)})
 
@@ -159,16 +159,8 @@ def prepare_translation(path, target, choices: DataChoices, tokenizer) -> Prepar
     tokenizer = tokenizer or make_tokenizer("\n".join(s for pair in pairs for s in pair), choices)
     encoded = [(tokenizer.encode(s), tokenizer.encode(t)) for s, t in pairs]
     train, held = split(encoded, choices)
-    task = TranslationTask(
-        train,
-        held,
-        choices.context,
-        tokenizer,
-        seed=choices.seed,
-        label_smoothing=choices.label_smoothing,
-        eval_examples=None if choices.whole else 256,
-        eval_batch=choices.eval_batch,
-    )
+    options = task_options(choices, "eval_examples")
+    task = TranslationTask(train, held, choices.context, tokenizer, label_smoothing=choices.label_smoothing, **options)
     longest = max(max(len(s), len(t)) for s, t in encoded)
     return Prepared(task, tokenizer, {"pairs": len(pairs), "longest": longest})
 
@@ -227,8 +219,5 @@ def prepare_classification(path, choices: DataChoices, tokenizer) -> Prepared:
     tokenizer = tokenizer or make_tokenizer("\n".join(t for _, t in rows), choices)
     examples = [(tokenizer.encode(t), names.index(label)) for label, t in rows]
     train, held = split(examples, choices)
-    task = ClassificationTask(
-        train, held, choices.context, tokenizer, seed=choices.seed, eval_examples=None if choices.whole else 512,
-        eval_batch=choices.eval_batch,
-    )  # fmt: skip
+    task = ClassificationTask(train, held, choices.context, tokenizer, **task_options(choices, "eval_examples"))
     return Prepared(task, tokenizer, {"examples": len(rows), "labels": names})
