@@ -267,28 +267,22 @@ def resumed_settings(args) -> dict:
 
 def train(settings: dict, out: Path, resume: bool, processes) -> dict:
     import kernels
-    from tinygrad_llm.training import Trainer, checkpoint, report, unigram_loss
+    from tinygrad_llm.training import Trainer, unigram_loss
     from tinygrad_llm.training.progress import Progress
 
     kernels.compile_beside(*LATER)
     options = make_options(settings)
     prepared, model = build(settings, out, resume)
     check_step(model, options, prepared.task.objective, settings["context"], processes)
-    progress = Progress(options.steps)
-    info = {"settings": keepable(settings), "objective": prepared.task.objective, "text": sizes_of(prepared),
-            "checksums": checksums(settings)}  # fmt: skip
-    if "labels" in prepared.info:
-        info["labels"] = prepared.info["labels"]
-    trainer = Trainer(model, prepared.task, options, out=out, tokenizer=prepared.tokenizer, progress=progress, sampler=show_sample,
-                      processes=processes, info=info)  # fmt: skip
+    info = remembered(settings, prepared)
+    trainer = Trainer(model, prepared.task, options, out=out, tokenizer=prepared.tokenizer, progress=Progress(options.steps),
+                      sampler=show_sample, processes=processes, info=info)  # fmt: skip
     if resume:
         before = info | trainer.resume()
         if (before["text"], before["checksums"]) != (info["text"], info["checksums"]):
             say(f"the text is another one than before ({in_words(before['text'])}); the run goes on with what is there now")
     else:  # what --force replaces goes when nothing can be wrong with the new run's data any more
-        checkpoint.clear(out)
-        for name in (report.PAGE, report.PICTURE):
-            (out / name).unlink(missing_ok=True)
+        clear(out)
     say(describe(settings, model, prepared, trainer, out))
     processes.from_first((model, prepared.task, options))
     begun = trainer.step
@@ -309,6 +303,24 @@ def train(settings: dict, out: Path, resume: bool, processes) -> dict:
     except FloatingPointError as error:
         raise diverged(error, out, spoilt=resume and trainer.step == begun) from error
     return result
+
+
+def remembered(settings: dict, prepared) -> dict:
+    """What the run's checkpoints say of it."""
+    info = {"settings": keepable(settings), "objective": prepared.task.objective, "text": sizes_of(prepared),
+            "checksums": checksums(settings)}  # fmt: skip
+    if "labels" in prepared.info:
+        info["labels"] = prepared.info["labels"]
+    return info
+
+
+def clear(out: Path) -> None:
+    """Removes what an earlier run left: its checkpoints, and what it reported."""
+    from tinygrad_llm.training import checkpoint, report
+
+    checkpoint.clear(out)
+    for name in (report.PAGE, report.PICTURE):
+        (out / name).unlink(missing_ok=True)
 
 
 def full_disk(error: OSError, out: Path) -> OSError:
@@ -370,14 +382,18 @@ def build(settings: dict, out: Path, resume: bool):
             recipe, objective, prepared.tokenizer, labels=len(labels) or 2, init=settings.get("init"), rng=rng, **sizes
         )
     if labels:
-        numbers = {name: i for i, name in enumerate(labels)}
-        model.config.extra |= {"id2label": {str(i): name for name, i in numbers.items()}, "label2id": numbers}
+        name_classes(model.config, labels)
     model.recompute = settings.get("recompute", False)
     if settings["no_bias"]:
         for name, p in model.named_parameters():
             if name.endswith("bias"):
                 p.requires_grad_(False)
     return prepared, model
+
+
+def name_classes(config, labels) -> None:
+    """Into config.json, under transformers' keys."""
+    config.extra |= {"id2label": {str(i): name for i, name in enumerate(labels)}, "label2id": {n: i for i, n in enumerate(labels)}}
 
 
 def check_step(model, options, objective: str, context: int, processes) -> None:
