@@ -6,10 +6,10 @@ The protocol that `tinygrad_llm.generate` uses (any model that can generate has 
     model.config                          pad_token_id, eos_token_id, bos_token_id, decoder_start_token_id (seq2seq)
     model.generation_config               what generation_config.json says; None: what it would say stands in the config
     model.is_encoder_decoder              False: decoder only; True: encoder and decoder
-    cache = model.make_cache(capacity)    a KVCache; `cache.length`, `cache.reorder(rows)`
-    model(input_ids=..., attention_mask=..., position_ids=..., past_key_values=cache)
+    cache = model.make_cache(capacity)    a KVCache, of less capacity where the model has fewer positions
+    model(input_ids=..., attention_mask=..., position_ids=..., past_key_values=cache, logits_to_keep=...)
                                           decoder only: ids of the new positions, attention_mask (B, past + new); the cache is
-                                          filled in place and counts itself forward
+                                          filled in place and counts itself forward; of a prompt the last logits are asked for
     encoded = model.encode(input_ids=..., attention_mask=...)
                                           seq2seq: once per prompt, then
     model(encoder_outputs=encoded, attention_mask=..., decoder_input_ids=..., past_key_values=cache)
