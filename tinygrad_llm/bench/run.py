@@ -56,35 +56,28 @@ class Question:
                 if any(case.name == done["name"] for done in record["cases"]):
                     raise ValueError(f"two cases are named {case.name!r}; results are compared by name, so give each its own")
                 if case.fresh:
-                    self.dismiss()
+                    self.dismiss(self.team)
                 record["cases"].append(self.run_case(index, case))
                 self.keep(record)
                 if case.fresh:
-                    self.dismiss()
+                    self.dismiss(self.team)
             if self.options.size and not record["cases"]:  # where --size picks cases by number
                 self.say(f"{self.path.stem}: no case for --size {','.join(map(str, self.options.size))}")
-        except (ValidationError, Failed) as reason:
-            record["failed"] = str(reason)
-            self.keep(record)
-        except Exception:  # in the file's own code; other questions go on
-            record["failed"] = traceback.format_exc()
+        except Exception as error:  # if it is one in the file's own code, its traceback is the reason; other questions go on
+            record["failed"] = str(error) if isinstance(error, ValidationError | Failed) else traceback.format_exc()
             self.keep(record)
         except KeyboardInterrupt:
-            self.dismiss(at_once=True)
-            self.end(self.limits, at_once=True)
+            self.dismiss(self.team, self.limits, at_once=True)
             raise
         finally:
-            self.dismiss()
-            self.end(self.limits)
+            self.dismiss(self.team, self.limits)
         return record
 
-    def dismiss(self, at_once: bool = False) -> None:
-        self.end(self.team, at_once)
-
-    def end(self, team: dict[Any, Contestant], at_once: bool = False) -> None:
-        for contestant in team.values():
-            contestant.kill() if at_once else contestant.close()
-        team.clear()
+    def dismiss(self, *teams: dict[Any, Contestant], at_once: bool = False) -> None:
+        for team in teams:
+            for contestant in team.values():
+                contestant.kill() if at_once else contestant.close()
+            team.clear()
 
     def entrants(self, case: Case) -> list[str]:
         """Ours first, then those asked for and installed; an absent one is said once, with its reason."""
