@@ -333,6 +333,24 @@ class Doubled(tg.nn.Linear):
         return super().forward(x) * 2.0
 
 
+@pytest.mark.parametrize("part", ["", "head.dense."])
+@pytest.mark.parametrize("change", [
+    lambda ps: [setattr(p, "data", 2 * p.data) for p in ps],  # given other arrays
+    lambda ps: tg.optim.SGD(ps, lr=1.0).step(),  # moved, then written
+    lambda ps: [p.data.__imul__(2) for p in ps],
+])  # fmt: skip
+def test_logits_read_after_their_parameters_changed_say_so(change, part):
+    model, ids = small("bert-base", head="masked_lm"), np.arange(4, 10)[None]
+    parts = [p for name, p in model.named_parameters() if name.startswith(part)]
+    out, moved = (model(input_ids=ids, labels=ids) for _ in range(2))
+    out.loss.backward()
+    tg.optim.SGD(parts, lr=1.0)
+    assert moved.logits.shape == (1, 6, model.config.vocab_size)  # elsewhere, but the same
+    change(parts)
+    with pytest.raises(RuntimeError, match="read them before optimizer.step"):
+        _ = out.logits
+
+
 @pytest.mark.parametrize("labelled", [False, True])
 @pytest.mark.parametrize(
     ("name", "head", "place"),

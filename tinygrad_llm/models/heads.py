@@ -33,7 +33,9 @@ class VocabularyHead(nn.Module):
     ) -> tuple[Any, Tensor | None]:
         """(logits, loss) for hidden (B, T, D)."""
         output = embedding if self.decoder is None else self.decoder
-        return losses.vocabulary(hidden, output, self.bias, labels, transform=self.transform, name=name)
+        return losses.vocabulary(
+            hidden, output, self.bias, labels, transform=self.transform, transform_reads=self.parameters(), name=name
+        )
 
 
 class DenseClassifier(nn.Module):

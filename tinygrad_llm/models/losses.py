@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ def vocabulary(
     labels: Any = None,
     *,
     transform: Callable[[Tensor], Tensor] | None = None,
+    transform_reads: Iterable[Tensor] = (),
     label_smoothing: float = 0.0,
     name: str = "labels",
     next_token: bool = False,
@@ -33,7 +34,7 @@ def vocabulary(
     `output` is a layer, or the weight (V, D) of one. With labels (B, T), the loss is made chunk by chunk from the labelled rows
     alone, and the logits only if somebody reads them: they are the largest array of a training step, and in masked language
     modelling six rows in seven of them are not used. That reads a Linear's parameters; a layer with a hook or a forward of its
-    own is called. `next_token`: position t's logits are judged at label t + 1.
+    own is called. `next_token`: position t's logits are judged at label t + 1. `transform_reads`: the parameters of `transform`.
     """
     if isinstance(output, Linear) and output.is_plain(Linear):
         own = output.bias
@@ -61,7 +62,7 @@ def vocabulary(
     if 0 < used.size < 0.9 * target.size:  # a copy of few rows is cheaper than products with all
         rows, target = rows[used], target[used]
     rows = rows if transform is None else transform(rows)
-    return Later(logits, (output, bias)), F.linear_cross_entropy(
+    return Later(logits, (output, bias, *transform_reads)), F.linear_cross_entropy(
         rows, output, target, bias, ignore_index=IGNORED, label_smoothing=label_smoothing
     )
 

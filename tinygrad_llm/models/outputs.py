@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..autograd import is_grad_enabled, no_grad
 from ..autograd import node as nodes
@@ -20,17 +22,22 @@ FIELDS = (
 class Later:
     """A value that is made when somebody reads it: with labels, the loss is found without ever storing all the logits."""
 
-    def __init__(self, make: Callable[[], Any], parameters: tuple[Any, ...]) -> None:
+    def __init__(self, make: Callable[[], Any], parameters: Iterable[Any]) -> None:
         self.make = make
         self.recorded = is_grad_enabled()
-        self.arrays = tuple(p._data for p in parameters if p is not None)
+        self.read = tuple((p, p._data) for p in parameters if p is not None)
         self.time = nodes.last_write
 
+    def has_changed(self) -> bool:
+        """Whether a parameter was overwritten, or given an array of other values; an optimizer's first step does both."""
+        return any(
+            nodes.overwritten(array, self.time) or (p._data is not array and not np.array_equal(p._data, array, equal_nan=True))
+            for p, array in self.read
+        )
+
     def value(self) -> Any:
-        if nodes.overwritten(self.arrays, self.time):
-            raise RuntimeError(
-                "these logits were not read before parameters were changed in place; read them before optimizer.step()"
-            )
+        if self.has_changed():
+            raise RuntimeError("these logits were not read before parameters were changed; read them before optimizer.step()")
         if self.recorded == is_grad_enabled():
             return self.make()
         if self.recorded:
