@@ -8,6 +8,7 @@ Array operations keep NumPy's names, neural parts PyTorch's, model calls those o
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,17 @@ def __getattr__(name: str) -> Any:
         engine = _engine()
         if name in engine:
             return engine[name]
+        raise _nothing(name)
     raise AttributeError(f"module 'tinygrad_llm' has no attribute {name!r}")
+
+
+def _nothing(name: str) -> AttributeError:
+    """The error, with how to write here what PyTorch has under this name."""
+    from . import functional, nn
+    from .autograd import elsewhere
+
+    hints = elsewhere.OF_A_TENSOR | elsewhere.OF_NN | {part: f"tg.nn.{part}" for part in nn.__all__} | elsewhere.OF_THE_PACKAGE
+    return elsewhere.no_attribute(sys.modules[__name__], name, hints, functional=functional.__all__)
 
 
 def _engine() -> dict[str, Any]:

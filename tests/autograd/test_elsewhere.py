@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tinygrad_llm as tg
-from tinygrad_llm.autograd.elsewhere import OF_A_MODULE, OF_A_TENSOR, OF_NN
+from tinygrad_llm.autograd.elsewhere import OF_A_MODULE, OF_A_TENSOR, OF_AUTOGRAD, OF_NN, OF_OPTIM, OF_THE_PACKAGE
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,34 @@ def test_a_part_of_pytorch_is_refused_with_how_it_is_written_here():
             eval(hint, names)
 
 
+@pytest.mark.parametrize(
+    ("room", "name", "hint"),
+    [
+        (tg, "cat", "tg.concatenate(tensors, axis)"),
+        (tg, "float64", "np.float64"),
+        (tg, "relu", "tg.functional.relu(x, ...)"),
+        (tg, "unsqueeze", "tg.expand_dims(x, axis)"),
+        (tg, "Parameter", "tg.Tensor(values, requires_grad=True)"),
+        (tg, "Module", "tg.nn.Module"),
+        (tg.autograd, "Function", "tg.custom_op"),
+        (tg.optim, "lr_scheduler", "tg.optim.cosine(optimizer, warmup, total), linear, inverse_sqrt or constant"),
+    ],
+)
+def test_a_room_says_how_the_functions_of_pytorchs_are_written_here(room, name, hint):
+    with pytest.raises(AttributeError) as error:
+        getattr(room, name)
+    assert str(error.value) == f"module {room.__name__!r} has no attribute {name!r}; here: {hint}"
+    assert not hasattr(room, "colour")
+    hints = {tg: OF_THE_PACKAGE, tg.autograd: OF_AUTOGRAD, tg.optim: OF_OPTIM}[room]
+    assert not [name for name in hints if hasattr(room, name)]
+
+
 def test_a_hint_is_true():
     """What the hints say can be written: every expression in x runs."""
     x = tg.Tensor(np.arange(4.0, dtype=np.float32).reshape(2, 2))
     names = {"tg": tg, "np": np, "x": x, "y": x, "axis": 0, "n": 2, "shape": (2, 2), "low": 0, "high": 1, "dtype": np.float32}
-    for hint in OF_A_TENSOR.values():
+    names |= {"tensors": [x, x], "array": x.data, "values": [1.0]}
+    for hint in [*OF_A_TENSOR.values(), *OF_THE_PACKAGE.values()]:
         if hint.startswith(("x.", "tg.", "-x")) and not any(mark in hint for mark in (";", " for ", "= ", "...")):
             eval(hint, dict(names))
 

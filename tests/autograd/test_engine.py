@@ -201,6 +201,9 @@ def test_ints_bools_and_objects_carry_no_gradient_and_say_so():
         tg.argmax(leaf(3)).backward()
     with pytest.raises(RuntimeError, match="does not require"):
         tg.ones(1).backward()
+    x = leaf(1)
+    with pytest.raises(RuntimeError, match="create_graph=True"):
+        tg.grad(tg.grad(x**2, x)[0], x)
 
 
 BAD_CALLS = {
@@ -451,6 +454,8 @@ def test_an_ndarray_does_not_swallow_a_tensor_silently():
     assert isinstance(np.exp(x), tg.Tensor) and isinstance(np.sum(x), tg.Tensor)
     with pytest.raises(RuntimeError, match="detach"):
         np.asarray(x)
+    with pytest.raises(RuntimeError, match=r"an array of tuple \(Tensor, NoneType\): a Tensor that"):
+        x + (x, None)  # what a module returns together with its pattern
     with pytest.raises(TypeError, match="no gradient rule"):
         np.spacing(x)
     with pytest.raises(TypeError, match="no gradient rule"):

@@ -4,11 +4,15 @@ state.py (switches) → node.py (the graph) → tensor.py → op.py (the registr
 → ops_*.py (the operations) → methods.py (what can be called on a Tensor) → functional.py.
 """
 
+import sys
+from typing import Any
+
 from kernels._memory import keep_freed_memory
 
 from . import methods as methods
 from .anomaly import AnomalyError, detect_anomaly
 from .checkpointing import checkpoint
+from .elsewhere import OF_AUTOGRAD, no_attribute
 from .engine import GradientError, backward, grad
 from .node import mark_written
 from .op import Op, custom_op, op, registry
@@ -27,3 +31,8 @@ __all__ = [
 __all__ += _ops  # noqa: PLE0605
 
 keep_freed_memory()
+
+
+def __getattr__(name: str) -> Any:
+    """What `torch.autograd` has and this room has not: the error says how it is written."""
+    raise no_attribute(sys.modules[__name__], name, OF_AUTOGRAD)

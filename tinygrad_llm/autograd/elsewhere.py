@@ -52,6 +52,33 @@ OF_NN = {
     "BCEWithLogitsLoss": "tg.functional.binary_cross_entropy_with_logits(logits, labels)",
 }  # fmt: skip
 
+OF_THE_PACKAGE = {
+    "cat": "tg.concatenate(tensors, axis)", "from_numpy": "tg.Tensor(array)", "as_tensor": "tg.asarray(values)",
+    "rand_like": "tg.rand(x.shape)", "randn_like": "tg.randn(x.shape)", "bernoulli": "tg.rand(x.shape) < x",
+    "cdist": "tg.norm(x[:, None] - y[None], axis=-1)", "detach": "x.detach()", "stop_gradient": "x.detach()",
+    "is_tensor": "isinstance(x, tg.Tensor)", "inference_mode": "tg.no_grad()",
+    "set_grad_enabled": "with tg.no_grad(): or with tg.enable_grad():",
+    "set_default_dtype": "dtype= where a Tensor is made, model.astype(dtype)", "linalg": "tg.norm, tg.solve, tg.svd, ...",
+    "fft": "no gradient goes through it; np.fft.rfft(x.numpy())", "func": "tg.grad, tg.vjp, tg.jvp, tg.jacobian, tg.hessian",
+    "vmap": "axes in front: operations broadcast, x @ y multiplies stacks of matrices",
+    "Generator": "np.random.default_rng(seed), and rng= where numbers are drawn",
+    "save": "model.save(directory), for a dict of arrays np.savez",
+    "load": "tg.models.load(directory), for a dict of arrays np.load",
+    "float32": "np.float32", "float64": "np.float64", "double": "np.float64", "int32": "np.int32", "int64": "np.int64",
+    "long": "np.int64", "bool": "bool", "bfloat16": "tg.autocast('bfloat16') for products; arrays are float32 or float64",
+}  # fmt: skip
+
+OF_AUTOGRAD = {
+    "Function": "tg.custom_op", "Variable": "tg.Tensor(values, requires_grad=True)",
+    "gradcheck": "tg.testing.gradcheck(fn, inputs)", "gradgradcheck": "tg.testing.gradgradcheck(fn, inputs)",
+    "set_detect_anomaly": "with tg.detect_anomaly():",
+}  # fmt: skip
+
+OF_OPTIM = {
+    "lr_scheduler": "tg.optim.cosine(optimizer, warmup, total), linear, inverse_sqrt or constant",
+    "LBFGS": "scipy.optimize.minimize(f, start, jac=True, method='L-BFGS-B'), f giving the loss and its gradient as arrays",
+}
+
 
 def no_attribute(
     holder: Any, name: str, hints: dict[str, str], functions: Container[str] = (), functional: Container[str] = ()

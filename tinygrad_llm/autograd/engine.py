@@ -78,7 +78,8 @@ def _seed(output: Any, gradient: Any, who: str, create_graph: bool) -> Any:
     if not isinstance(output, Tensor):
         raise TypeError(f"{who}: expected a Tensor to differentiate, got {type(output).__name__}")
     if output.node is None:
-        why = "ints and bools have no gradient" if output.dtype.kind != "f" else "none of what it was made from requires_grad"
+        none = "none of what it was made from requires_grad (a gradient does so after create_graph=True)"
+        why = none if output.dtype.kind == "f" else "ints and bools have no gradient"
         raise RuntimeError(f"{who}: this {output.dtype}{output.shape} tensor does not require a gradient: {why}")
     if gradient is None:
         if output.size != 1:

@@ -37,8 +37,10 @@ def to_array(data: Any, dtype: Any = None) -> np.ndarray:
     else:
         try:
             array = np.asarray(data)
-        except ValueError as error:
-            raise ValueError(f"Tensor: cannot make an array of {type(data).__name__}: {error}") from error
+        except (ValueError, RuntimeError) as error:
+            held = ", ".join(type(x).__name__ for x in data[:4]) if isinstance(data, (list, tuple)) else ""
+            kind = type(data).__name__ + (f" ({held}{', ...' if len(data) > 4 else ''})" if held else "")
+            raise type(error)(f"Tensor: cannot make an array of {kind}: {error}") from error
         if array.dtype.kind == "f" and dtype is None:
             array = array.astype(np.float32)
     if dtype is not None:
