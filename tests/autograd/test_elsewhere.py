@@ -87,6 +87,16 @@ def test_a_hint_is_true():
             eval(hint, dict(names))
 
 
+def test_a_module_of_ones_own_is_kept_in_a_file_as_the_hint_says(tmp_path):
+    module, other, path = tg.nn.Linear(3, 2), tg.nn.Linear(3, 2), tmp_path / "weights.npz"
+    with pytest.raises(AttributeError) as error:
+        module.save(path)
+    save, load = str(error.value).partition("; here: ")[2].split(", and ")
+    eval(save, {"np": np, "path": path, "module": module})
+    eval(f"other.{load}", {"np": np, "path": path, "other": other})
+    np.testing.assert_array_equal(module.weight.data, other.weight.data)
+
+
 def test_a_module_says_it_too_and_a_property_that_fails_says_what_failed():
     class Broken(tg.nn.Module):
         @property

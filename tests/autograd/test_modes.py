@@ -465,6 +465,18 @@ def test_a_custom_ops_forward_must_return_arrays_and_what_backward_needs(forward
         tg.custom_op(3)
 
 
+def test_a_rule_that_asks_for_what_was_not_saved_is_refused_when_it_is_entered():
+    @tg.custom_op
+    def floored(x, *, low=0.0):
+        return np.maximum(x, low), (x,)
+
+    with pytest.raises(TypeError, match="op floored: a rule gets what the forward saved; save 'low' and take it without"):
+
+        @floored.grad_of("x")
+        def _(g, x, *, low):
+            return g * (x > low)
+
+
 def test_a_function_without_a_name_is_named_by_its_type():
     scaled = tg.custom_op(functools.partial(lambda x, k: (x * k, ()), k=2.0))
     assert scaled(leaf(2)).shape == (2,)

@@ -489,6 +489,45 @@ def test_an_own_module_is_looked_into_by_its_taps_if_it_takes_input_ids():
         lens.names(Other())
 
 
+class AttentionOnly(tg.nn.Module):
+    """A decoder of one's own that returns its logits and nothing else."""
+
+    class Block(tg.nn.Module):
+        def __init__(self):
+            self.attn = tg.nn.MultiHeadAttention(16, 2)
+
+        def forward(self, x):
+            x = tg.nn.tap("resid_pre", x)
+            return tg.nn.tap("resid_post", x + tg.nn.tap("attn_out", self.attn(x, mask=tg.nn.Mask(causal=True))[0]))
+
+    def __init__(self):
+        self.embed, self.layers, self.unembed = tg.nn.Embedding(60, 16), [self.Block(), self.Block()], tg.nn.Linear(16, 60)
+
+    def forward(self, input_ids):
+        x = self.embed(np.asarray(input_ids))
+        for layer in self.layers:
+            x = layer(x)
+        return tg.nn.tap("logits", self.unembed(x))
+
+
+def test_an_own_decoder_that_returns_its_logits_alone_is_read_like_ours():
+    model = AttentionOnly()
+    seen = lens.logit_lens(model, top=1, targets=IDS, input_ids=IDS)
+    logits = model(IDS).numpy()
+    np.testing.assert_array_equal(seen.tokens[-1, :, :, 0], logits.argmax(-1))
+    found = lens.direct_logit_attribution(model, heads=True, input_ids=IDS)
+    assert found.values.sum() == pytest.approx(found.total, abs=1e-5) and found.total == pytest.approx(logits[0, -1].max())
+    assert data_of(report(model, {"input_ids": IDS[:1]}))["lens"]["rows"]
+    with pytest.raises(TypeError, match=r"AttentionOnly has no config .*; make ids with repeated_tokens"):
+        lens.detect_heads(model)
+
+
+def test_report_with_a_path_in_an_arguments_place_says_what_it_takes(gpt, tmp_path):
+    for arguments in ((tmp_path, {"input_ids": IDS[:1]}), ({"input_ids": IDS[:1]}, "page.html")):
+        with pytest.raises(TypeError, match="report: expected .*it returns the page"):
+            report(gpt, *arguments)
+
+
 def test_dir_lists_what_the_room_has():
     assert {"record", "patch", "logit_lens", "report"} <= set(dir(lens)) and "import_module" not in dir(lens)
 

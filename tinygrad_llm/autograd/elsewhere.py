@@ -9,6 +9,8 @@ from typing import Any
 IN_PLACE = "a Tensor is a value, no operation changes one: x = {}"
 ON_CPU = "everything is on the CPU, there is nothing to move"
 
+TO_A_FILE = "np.savez(path, **{name: p.numpy() for name, p in module.state_dict().items()}), and load_state_dict(np.load(path))"
+
 OF_A_TENSOR = {
     "view": "x.reshape(...)", "view_as": "x.reshape(y.shape)", "permute": "x.transpose(...)",
     "unsqueeze": "tg.expand_dims(x, axis)", "expand": "tg.broadcast_to(x, shape)", "expand_as": "tg.broadcast_to(x, y.shape)",
@@ -35,7 +37,7 @@ OF_A_MODULE = {
     "buffers": "vars(module): a buffer is an ndarray in an attribute",
     "register_full_backward_hook": "register_hook of a Tensor that passes, or lens.record(model, names, gradients=True)",
     "register_forward_pre_hook": "lens.patch(model, {name: function}), or a module around this one",
-    "get_input_embeddings": "the tg.nn.Embedding among model.named_modules()",
+    "save": TO_A_FILE, "get_input_embeddings": "the tg.nn.Embedding among model.named_modules()",
 }  # fmt: skip
 
 OF_NN = {
@@ -62,8 +64,8 @@ OF_THE_PACKAGE = {
     "fft": "no gradient goes through it; np.fft.rfft(x.numpy())", "func": "tg.grad, tg.vjp, tg.jvp, tg.jacobian, tg.hessian",
     "vmap": "axes in front: operations broadcast, x @ y multiplies stacks of matrices",
     "Generator": "np.random.default_rng(seed), and rng= where numbers are drawn",
-    "save": "model.save(directory), for a dict of arrays np.savez",
-    "load": "tg.models.load(directory), for a dict of arrays np.load",
+    "save": f"model.save(directory), for a module of one's own {TO_A_FILE}",
+    "load": f"tg.models.load(directory), for a module of one's own {TO_A_FILE}",
     "float32": "np.float32", "float64": "np.float64", "double": "np.float64", "int32": "np.int32", "int64": "np.int64",
     "long": "np.int64", "bool": "bool", "bfloat16": "tg.autocast('bfloat16') for products; arrays are float32 or float64",
 }  # fmt: skip

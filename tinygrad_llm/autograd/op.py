@@ -82,6 +82,9 @@ class Op:
         """The rule's saved names as the op's: all its rules must have the same."""
         parameters = list(inspect.signature(rule).parameters.values())
         names = tuple(p.name for p in parameters[1:] if p.kind is p.POSITIONAL_OR_KEYWORD)
+        for p in parameters:
+            if p.kind is p.KEYWORD_ONLY and p.default is p.empty and p.name != "needs":
+                raise TypeError(f"op {self.name}: a rule gets what the forward saved; save {p.name!r} and take it without the *")
         if self.named and names != self.saved_names:
             raise TypeError(f"op {self.name}: all rules take the same saved values; {self.saved_names} before, {names} now")
         self.saved_names, self.named = names, True

@@ -83,6 +83,11 @@ def detect_heads(model: Any, length: int = 24, batch: int = 8, rng: np.random.Ge
         raise TypeError(
             f"detect_heads: {type(model).__name__} is not a decoder; use previous_token_scores(patterns(...)) on its sides"
         )
+    if not hasattr(model, "config"):
+        raise TypeError(
+            f"detect_heads: {type(model).__name__} has no config that tells its vocabulary; make ids with repeated_tokens, then "
+            "induction_scores(patterns(model, input_ids=ids), ids)"
+        )
     limit = getattr(model.without_head(), "positions_limit", lambda: None)()
     ids = repeated_tokens(model.config.vocab_size, min(length, limit // 2) if limit else length, batch, rng)
     pattern = patterns(model, input_ids=ids)

@@ -9,7 +9,7 @@ import base64
 import html
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ def report(
 
     `inputs`: the model call's arguments, one row, with `labels` where gradients are wanted; `decode`: id -> text.
     """
+    if not isinstance(inputs, Mapping) or not callable(decode):
+        raise TypeError('report: expected (model, {"input_ids": ids}, decode), decode a function; it returns the page as text')
     ids = np.asarray(inputs["input_ids"])
     if ids.ndim != 2 or ids.shape[0] != 1 or ids.shape[1] < 1:
         raise ValueError(f"report: expected one row of ids, shape (1, T), got {ids.shape}")

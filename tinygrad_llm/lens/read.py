@@ -46,7 +46,8 @@ def gradients_kept(model: Any) -> Iterator[None]:
 
 def _need_logits(model: Any, who: str) -> None:
     if "logits" not in names(model):
-        raise TypeError(f"{who}: {type(model).__name__} makes no logits of words; load it with a head that does (head=...)")
+        own = 'load it with a head that does (head=...), or name your own, nn.tap("logits", ...)'
+        raise TypeError(f"{who}: {type(model).__name__} makes no logits of words; {own}")
 
 
 def _need_place(shape: tuple[int, ...], position: int, *tokens: int | None) -> None:

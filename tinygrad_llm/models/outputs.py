@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..autograd import is_grad_enabled, no_grad
+from ..autograd import Tensor, is_grad_enabled, no_grad
 from ..autograd import node as nodes
 
 FIELDS = (
@@ -93,8 +93,11 @@ class ModelOutput:
         return f"ModelOutput({', '.join(f'{name}={_show(self.values[name])}' for name in self.keys())})"
 
 
-def word_logits(out: ModelOutput) -> Any:
-    """The vocabulary's logits; heads for two tasks, such as BERT's of pretraining, have a name of their own for them."""
+def word_logits(out: ModelOutput | Tensor) -> Any:
+    """The vocabulary's logits; heads for two tasks, such as BERT's of pretraining, have a name of their own for them, and a module
+    of one's own may return them alone."""
+    if isinstance(out, Tensor):
+        return out
     return out.prediction_logits if out.logits is None else out.logits
 
 
