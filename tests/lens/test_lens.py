@@ -489,6 +489,21 @@ def test_an_own_module_is_looked_into_by_its_taps_if_it_takes_input_ids():
         lens.names(Other())
 
 
+def test_either_side_of_an_encoder_decoder_can_be_patched(t5):
+    corrupted = IDS.copy()
+    corrupted[:, 3] = (corrupted[:, 3] + 7) % 60
+    clean, corrupted = ({"input_ids": ids, "decoder_input_ids": IDS[:, :5]} for ids in (IDS, corrupted))
+    metric = lambda out: out.logits[0, -1, 5] - out.logits[0, -1, 6]
+    exact = lens.activation_patching(t5, clean, corrupted, metric, side="encoder")
+    np.testing.assert_allclose(exact[0], np.arange(17) == 3, atol=1e-3)  # the only position that differs
+    assert exact.shape == lens.attribution_patching(t5, clean, corrupted, metric, side="encoder").shape == (2, 17)
+    assert lens.activation_patching(t5, clean, corrupted, metric).shape == (2, 5)  # the decoder's
+    assert lens.depth(t5, "encoder") == lens.depth(t5) == 2
+    for patching in (lens.activation_patching, lens.attribution_patching):
+        with pytest.raises(ValueError, match=r"the metric gives one number for a run, got an array of shape \(60,\)"):
+            patching(t5, clean, corrupted, lambda out: out.logits[0, -1])
+
+
 class AttentionOnly(tg.nn.Module):
     """A decoder of one's own that returns its logits and nothing else."""
 

@@ -66,7 +66,7 @@ def _need_targets(targets: np.ndarray, shape: tuple[int, ...]) -> None:
         raise IndexError(f"logit_lens: targets from {targets.min()} to {targets.max()} are outside the vocabulary of {shape[2]}")
 
 
-def _patch_places(model: Any, tap: str, clean: dict[str, Any], corrupted: dict[str, Any]) -> list[str]:
+def _patch_places(model: Any, tap: str, side: str, clean: dict[str, Any], corrupted: dict[str, Any]) -> list[str]:
     """The names of one tap in every layer, for patching position by position; both runs must line up."""
     for run in (clean, corrupted):
         if not isinstance(run, Mapping):
@@ -81,11 +81,13 @@ def _patch_places(model: Any, tap: str, clean: dict[str, Any], corrupted: dict[s
         one, other = np.shape(clean[key]), np.shape(corrupted.get(key, ()))
         if one != other:
             raise ValueError(f"patching by position: {key} of the clean run has shape {one}, of the corrupted run {other}")
-    return [f"{of_side(main_side(model))}blocks.{i}.{tap}" for i in range(depth(model))]
+    return [f"{of_side(side or main_side(model))}blocks.{i}.{tap}" for i in range(depth(model, side))]
 
 
 def _number(score: Any) -> float:
     """What a metric returned: a Tensor, an array or a number."""
+    if np.size(score) != 1:
+        raise ValueError(f"patching by position: the metric gives one number for a run, got an array of shape {np.shape(score)}")
     return float(score.item() if hasattr(score, "item") else score)
 
 
@@ -255,14 +257,14 @@ def _frozen_readout(model: Any, end: str, stream: np.ndarray, token: int, agains
 
 
 def activation_patching(
-    model: Any, clean: dict[str, Any], corrupted: dict[str, Any], metric: Metric, tap: str = "resid_pre"
+    model: Any, clean: dict[str, Any], corrupted: dict[str, Any], metric: Metric, tap: str = "resid_pre", side: str = ""
 ) -> np.ndarray:
     """(L, T): the metric of the corrupted run when one layer's value at one position is taken from the clean run.
 
-    0 where it changes nothing, 1 where it brings back the clean run's metric. Meng et al. 2022, "Locating and Editing
-    Factual Associations in GPT", §2.
+    0 where it changes nothing, 1 where it brings back the clean run's metric. `side`: whose layers and positions, the "encoder"'s
+    or the "decoder"'s. Meng et al. 2022, "Locating and Editing Factual Associations in GPT", §2.
     """
-    places = _patch_places(model, tap, clean, corrupted)
+    places = _patch_places(model, tap, side, clean, corrupted)
     with no_grad(), evaluating(model):
         with record(model, *places) as values:
             best = _number(metric(model(**clean)))
@@ -279,13 +281,13 @@ def activation_patching(
 
 
 def attribution_patching(
-    model: Any, clean: dict[str, Any], corrupted: dict[str, Any], metric: Metric, tap: str = "resid_pre"
+    model: Any, clean: dict[str, Any], corrupted: dict[str, Any], metric: Metric, tap: str = "resid_pre", side: str = ""
 ) -> np.ndarray:
     """(L, T): a linear estimate of `activation_patching` from three runs: (clean - corrupted) · d metric / d value.
 
     Nanda 2023, "Attribution Patching: Activation Patching At Industrial Scale".
     """
-    places = _patch_places(model, tap, clean, corrupted)
+    places = _patch_places(model, tap, side, clean, corrupted)
     with no_grad(), evaluating(model), record(model, *places) as good:
         best = _number(metric(model(**clean)))
     with enable_grad(), evaluating(model), gradients_kept(model), record(model, *places, gradients=True) as bad:
@@ -293,8 +295,9 @@ def attribution_patching(
         if not isinstance(value, Tensor):
             got = type(value).__name__
             raise TypeError(f"attribution_patching: the metric is differentiated, so it returns a Tensor; got {got}")
+        worst = _number(value)
         value.backward()
-    if best == value.item():
+    if best == worst:
         raise ValueError("attribution_patching: both runs have the same metric; there is nothing to bring back")
     rows = [((good[p] - bad[p]) * bad.grad[p]).sum(axis=(0, *range(2, good[p].ndim))) for p in places]
-    return np.stack(rows) / (best - value.item())
+    return np.stack(rows) / (best - worst)
