@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tinygrad_llm as tg
-from tinygrad_llm.autograd.elsewhere import OF_A_MODULE, OF_A_TENSOR, OF_AUTOGRAD, OF_NN, OF_OPTIM, OF_THE_PACKAGE
+from tinygrad_llm.autograd.elsewhere import OF_A_MODULE, OF_A_TENSOR, OF_AUTOGRAD, OF_MODELS, OF_NN, OF_OPTIM, OF_THE_PACKAGE
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,9 @@ def test_a_part_of_pytorch_is_refused_with_how_it_is_written_here():
         (tg, "Parameter", "tg.Tensor(values, requires_grad=True)"),
         (tg, "Module", "tg.nn.Module"),
         (tg.autograd, "Function", "tg.custom_op"),
+        (tg.models, "GPT2LMHeadModel", "tg.models.load(directory) or tg.models.create(name)"),
+        (tg.models, "AutoModelForCausalLM", "tg.models.load(directory) or tg.models.create(name)"),
+        (tg.models, "AutoTokenizer", "tg.text.load(directory)"),
         (tg.optim, "lr_scheduler", "tg.optim.cosine(optimizer, warmup, total), linear, inverse_sqrt or constant"),
     ],
 )
@@ -73,7 +76,7 @@ def test_a_room_says_how_the_functions_of_pytorchs_are_written_here(room, name, 
         getattr(room, name)
     assert str(error.value) == f"module {room.__name__!r} has no attribute {name!r}; here: {hint}"
     assert not hasattr(room, "colour")
-    hints = {tg: OF_THE_PACKAGE, tg.autograd: OF_AUTOGRAD, tg.optim: OF_OPTIM}[room]
+    hints = {tg: OF_THE_PACKAGE, tg.autograd: OF_AUTOGRAD, tg.models: OF_MODELS, tg.optim: OF_OPTIM}[room]
     assert not [name for name in hints if hasattr(room, name)]
 
 
@@ -107,5 +110,7 @@ def test_a_module_says_it_too_and_a_property_that_fails_says_what_failed():
         Broken().register_full_backward_hook  # noqa: B018
     with pytest.raises(AttributeError, match=r"'Broken' object has no attribute 'register_buffer'; here: self\.name = an ndarray"):
         Broken().register_buffer("mask", np.ones(3))
+    with pytest.raises(AttributeError, match=r"here: with tg\.lens\.record\(model, '\*'\) as values: model\(input_ids=ids\)"):
+        Broken().run_with_cache([[1]])
     with pytest.raises(AttributeError, match="'Broken' object has no attribute 'hidden_size'"):
         Broken().width  # noqa: B018

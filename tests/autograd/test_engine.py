@@ -204,6 +204,10 @@ def test_ints_bools_and_objects_carry_no_gradient_and_say_so():
     x = leaf(1)
     with pytest.raises(RuntimeError, match="create_graph=True"):
         tg.grad(tg.grad(x**2, x)[0], x)
+    with pytest.raises(TypeError, match=r"outputs must be a Tensor or a list of Tensors, got function; call it first: tg\.grad\(f\(x\), x\)"):
+        tg.grad(lambda x: x**2, x)
+    with pytest.raises(TypeError, match="inputs must be a Tensor or a list of Tensors, got NoneType$"):
+        tg.grad(x**2, None)
 
 
 BAD_CALLS = {

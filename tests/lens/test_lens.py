@@ -679,6 +679,11 @@ def test_what_reads_logits_wants_a_model_that_makes_them(bert):
             read(bert, input_ids=IDS)
 
 
+def test_patterns_wants_the_ids_by_name(gpt):
+    with pytest.raises(TypeError, match="have names: input_ids=ids; got a ndarray as side"):
+        lens.patterns(gpt, IDS)
+
+
 def test_report_wants_one_row(gpt):
     with pytest.raises(ValueError, match=r"\(1, T\)"):
         report(gpt, {"input_ids": IDS})

@@ -238,6 +238,8 @@ def test_caching_with_gradients_says_no():
     cache = model(input_ids=[[4, 5]], use_cache=True).past_key_values
     with pytest.raises(RuntimeError, match="no_grad"):
         model(input_ids=[[6]], past_key_values=cache)
+    with pytest.raises(TypeError, match=r"past_key_values: expected a cache, of model\.make_cache\(\) .*; got a tuple"):
+        model(input_ids=[[6]], past_key_values=((np.ones((1, 2, 2, 6)),) * 2,) * 2)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bart-base"])

@@ -75,6 +75,14 @@ def test_a_query_that_sees_nothing_gives_and_takes_nothing():
         np.testing.assert_array_equal(x.grad.data, 0)
 
 
+@pytest.mark.parametrize(("inputs", "got"), [(1, "ndarray"), (3, "Tensor")])
+def test_attention_called_as_in_pytorch_says_what_it_takes(inputs, got):
+    layer, x = nn.MultiHeadAttention(4, 2), tg.ones((1, 3, 4))
+    arguments = {"mask": np.tri(3, dtype=bool)} if inputs == 1 else {}
+    with pytest.raises(TypeError, match=rf"expected mask=tg\.nn\.Mask\(causal=True\) .* one `context`; got a {got} as mask"):
+        layer(*[x] * inputs, **arguments)
+
+
 def test_dropout_in_attention_acts_in_training_alone():
     layer = nn.MultiHeadAttention(8, 2, dropout=0.5)
     x = tg.Tensor(np.random.default_rng(0).standard_normal((2, 5, 8)).astype(np.float32))

@@ -233,7 +233,7 @@ def test_one_tensor_is_one_parameter(as_params):
 
 @pytest.mark.parametrize("params, what", [
     (lambda m: m.named_parameters(), "a tuple"), (lambda m: [m.weight * 2], "result of an operation"),
-    (lambda m: [m.weight.data], "a ndarray"),
+    (lambda m: [m.weight.data], "a ndarray"), (lambda m: m, "a Linear"),
 ])  # fmt: skip
 def test_what_is_no_parameter_is_refused(params, what):
     with pytest.raises(TypeError, match=f"expected leaf Tensors.*{what}"):

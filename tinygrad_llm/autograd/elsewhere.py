@@ -20,7 +20,8 @@ OF_A_TENSOR = {
     "eq": "x == y", "ne": "x != y", "lt": "x < y", "le": "x <= y", "gt": "x > y", "ge": "x >= y",
     "type": "x.astype(dtype)", "type_as": "x.astype(y.dtype)", "float": "x.astype(np.float32)", "double": "x.astype(np.float64)",
     "long": "x.astype(np.int64)", "int": "x.astype(np.int32)", "bool": "x.astype(bool)",
-    "half": "tg.autocast('bfloat16') for products; arrays are float32 or float64", "contiguous": "x itself: any layout will do",
+    "half": "tg.autocast('bfloat16') for products; arrays are float32 or float64",
+    "detach_": "x.detach()", "contiguous": "x itself: any layout will do",
     "is_contiguous": "x.data.flags.c_contiguous", "stride": "x.data.strides", "new_zeros": "tg.zeros(shape, dtype=dtype)",
     "add_": IN_PLACE.format("x + y"), "sub_": IN_PLACE.format("x - y"), "mul_": IN_PLACE.format("x * y"),
     "div_": IN_PLACE.format("x / y"), "masked_fill_": IN_PLACE.format("tg.masked_fill(x, mask, value)"),
@@ -37,7 +38,13 @@ OF_A_MODULE = {
     "buffers": "vars(module): a buffer is an ndarray in an attribute",
     "register_full_backward_hook": "register_hook of a Tensor that passes, or lens.record(model, names, gradients=True)",
     "register_forward_pre_hook": "lens.patch(model, {name: function}), or a module around this one",
-    "save": TO_A_FILE, "get_input_embeddings": "the tg.nn.Embedding among model.named_modules()",
+    "save": TO_A_FILE, "save_pretrained": "model.save(directory)", "from_pretrained": "tg.models.load(directory)",
+    "gradient_checkpointing_enable": "model.recompute = True", "dtype": "next(module.parameters()).dtype",
+    "device": ON_CPU, "cfg": "model.config", "hook_dict": "tg.lens.names(model)",
+    "run_with_cache": "with tg.lens.record(model, '*') as values: model(input_ids=ids)",
+    "run_with_hooks": "with tg.lens.patch(model, {name: function}): model(input_ids=ids)",
+    "add_hook": "with tg.lens.patch(model, {name: function}): model(input_ids=ids)",
+    "get_input_embeddings": "the tg.nn.Embedding among model.named_modules()",
 }  # fmt: skip
 
 OF_NN = {
@@ -56,7 +63,8 @@ OF_NN = {
 
 OF_THE_PACKAGE = {
     "cat": "tg.concatenate(tensors, axis)", "from_numpy": "tg.Tensor(array)", "as_tensor": "tg.asarray(values)",
-    "rand_like": "tg.rand(x.shape)", "randn_like": "tg.randn(x.shape)", "bernoulli": "tg.rand(x.shape) < x",
+    "rand_like": "tg.rand(x.shape)", "randn_like": "tg.randn(x.shape)", "value_and_grad": "y = f(x), then tg.grad(y, x)",
+    "bernoulli": "tg.rand(x.shape) < x",
     "cdist": "tg.norm(x[:, None] - y[None], axis=-1)", "detach": "x.detach()", "stop_gradient": "x.detach()",
     "is_tensor": "isinstance(x, tg.Tensor)", "inference_mode": "tg.no_grad()",
     "set_grad_enabled": "with tg.no_grad(): or with tg.enable_grad():",
@@ -79,6 +87,11 @@ OF_AUTOGRAD = {
 OF_OPTIM = {
     "lr_scheduler": "tg.optim.cosine(optimizer, warmup, total), linear, inverse_sqrt or constant",
     "LBFGS": "scipy.optimize.minimize(f, start, jac=True, method='L-BFGS-B'), f giving the loss and its gradient as arrays",
+}
+
+OF_MODELS = {
+    "AutoConfig": "tg.models.preset_config(name)", "AutoTokenizer": "tg.text.load(directory)",
+    "AutoModel": "tg.models.load(directory) or tg.models.create(name)",
 }
 
 

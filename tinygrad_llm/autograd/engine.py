@@ -7,7 +7,7 @@ walk serves ndarrays (the fast path) and Tensors (`create_graph`, where the grad
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from time import perf_counter
 from typing import Any
@@ -47,8 +47,7 @@ def grad(
     Touches no `.grad`. `create_graph` makes the result differentiable; an input that the outputs do not depend on is
     an error unless `allow_unused`, which gives None for it.
     """
-    outs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    ins = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    outs, ins = _listed(outputs, "outputs"), _listed(inputs, "inputs")
     seeds = [grad_outputs] if isinstance(outputs, Tensor) and not isinstance(grad_outputs, (list, tuple)) else grad_outputs
     seeds = [None] * len(outs) if seeds is None else list(seeds)
     if len(seeds) != len(outs):
@@ -71,6 +70,15 @@ def grad(
             raise RuntimeError(f"grad: the outputs do not depend on inputs[{i}] ({x.dtype}{x.shape}); allow_unused=True gives None")
         result.append(found if found is None or isinstance(found, Tensor) else from_node(found, None))
     return tuple(result)
+
+
+def _listed(tensors: Any, name: str) -> list[Tensor]:
+    if isinstance(tensors, Tensor):
+        return [tensors]
+    if not isinstance(tensors, Iterable):
+        call = "; call it first: tg.grad(f(x), x)" if callable(tensors) else ""
+        raise TypeError(f"grad: {name} must be a Tensor or a list of Tensors, got {type(tensors).__name__}{call}")
+    return list(tensors)
 
 
 def _seed(output: Any, gradient: Any, who: str, create_graph: bool) -> Any:

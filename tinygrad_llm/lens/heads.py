@@ -22,6 +22,8 @@ def patterns(model: Any, side: str = "", kind: str = "attn", **inputs: Any) -> n
 
     `side`: "encoder" or "decoder"; `kind`: "attn" or "cross".
     """
+    if not isinstance(side, str):
+        raise TypeError(f"patterns: the model call's arguments have names: input_ids=ids; got a {type(side).__name__} as side")
     side = side or main_side(model)
     with no_grad(), evaluating(model), record(model, f"{of_side(side)}blocks.*.{kind}.pattern") as values:
         model(**inputs)

@@ -7,6 +7,10 @@ model(input_ids=ids, labels=labels) has `.loss` and `.logits`; model.generate(id
 inputs_embeds (B, T, D), vectors in place of ids; other arguments are those of transformers.
 """
 
+import sys
+from typing import Any
+
+from ..autograd.elsewhere import OF_MODELS, no_attribute
 from . import albert as albert
 from . import bart as bart
 from . import bert as bert
@@ -15,6 +19,7 @@ from . import gpt as gpt
 from . import gpt2 as gpt2
 from . import gpt3 as gpt3
 from . import llama as llama
+from . import registry as registry
 from . import roberta as roberta
 from . import t5 as t5
 from . import transformer as transformer
@@ -38,3 +43,9 @@ def compare(a: str, b: str):
     from .differences import compare
 
     return compare(a, b)
+
+
+def __getattr__(name: str) -> Any:
+    """What transformers has and this room has not: the error says how it is written."""
+    is_model = name.startswith("AutoModelFor") or registry.is_architecture(name)
+    raise no_attribute(sys.modules[__name__], name, {**OF_MODELS, name: OF_MODELS["AutoModel"]} if is_model else OF_MODELS)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Tensor
+from ..nn import KVCache
 
 
 def as_array(value: Any, name: str) -> np.ndarray:
@@ -51,6 +52,18 @@ def token_vectors(base: Any, embed: Any, ids: Any, embeds: Any, past: int = 0, n
         raise ValueError(f"{given}: expected shape (batch, positions, {width}), none of them 0, got {x.shape}")
     within_positions(x.shape[1] + past, longest, given)
     return x
+
+
+def past_length(cache: Any) -> int:
+    """How many positions a cache holds."""
+    if cache is None:
+        return 0
+    if not isinstance(cache, KVCache):
+        raise TypeError(
+            "past_key_values: expected a cache, of model.make_cache() or of an earlier output, to be filled in place; "
+            f"got a {type(cache).__name__}"
+        )
+    return cache.length
 
 
 def segment_ids(value: Any, shape: tuple[int, ...], kinds: int) -> np.ndarray:

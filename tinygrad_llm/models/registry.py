@@ -81,6 +81,11 @@ def is_name(name: str) -> bool:
     return name.lower() in _presets or name.lower() in ALIASES
 
 
+def is_architecture(name: str) -> bool:
+    """Whether a checkpoint's `architectures` may say so."""
+    return name in _architectures
+
+
 def find(name: str, also: str = "") -> tuple[Family, str]:
     """(family, preset) for a preset's name or alias, in any case. also: what else the name is not, for the error."""
     key = name.lower()

@@ -127,7 +127,7 @@ class EncoderDecoder(EncoderSide):
             encoded = ModelOutput(**dict(zip(("last_hidden_state", "hidden_states", "attentions"), encoded)))
         context = encoded.last_hidden_state
         cache = self.make_cache() if use_cache and past_key_values is None else past_key_values
-        past = 0 if cache is None else cache.length
+        past = inputs.past_length(cache)
         x = self.read(decoder_input_ids, decoder_inputs_embeds, past, "decoder_input_ids")
         B, T, _ = x.shape
         if context.shape[0] != B:

@@ -151,7 +151,7 @@ class Decoder(Model):
         that are added, such as that of who speaks.
         """
         cache = self.make_cache() if use_cache and past_key_values is None else past_key_values
-        past = 0 if cache is None else cache.length
+        past = inputs.past_length(cache)
         x = inputs.token_vectors(self, self.tokens, input_ids, inputs_embeds, past)
         B, T, _ = x.shape
         mask = nn.from_attention_mask(attention_mask, B, T, past + T, causal=True, offset=past)

@@ -88,6 +88,11 @@ class MultiHeadAttention(Module):
         """x (B, T, D) attends to itself, or to `context` (B, S, D). Returns (B, T, D), added to `residual` where one is given,
         and, if asked, the pattern (B, H, T, S)."""
         x = as_tensor(x)
+        if not isinstance(mask, Mask):
+            raise TypeError(
+                "MultiHeadAttention: expected mask=tg.nn.Mask(causal=True) or tg.nn.Mask(pairs=allowed), and keys and values made "
+                f"of one `context`; got a {type(mask).__name__} as mask"
+            )
         alone = context is None and mask.packed is None and not output_pattern
         if alone and cache is not None and self.is_continuing(x):
             return self._continue(x, mask, rotary, cache, residual), None

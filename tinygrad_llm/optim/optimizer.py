@@ -1,5 +1,7 @@
 """What the optimizers share: groups with their own options, flat storage, and state that can be saved."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 import kernels
@@ -215,6 +217,8 @@ def as_groups(params) -> list[dict]:
 
 
 def as_list(params) -> list:
+    if not isinstance(params, Iterable):
+        raise TypeError(f"params: expected leaf Tensors, such as model.parameters(), got a {type(params).__name__}")
     return [params] if isinstance(params, Tensor) else list(params)
 
 
