@@ -193,6 +193,8 @@ def test_ints_bools_and_objects_carry_no_gradient_and_say_so():
         tg.Tensor([1, 2], requires_grad=True)
     with pytest.raises(TypeError, match="bool"):
         tg.Tensor([True], requires_grad=True)
+    with pytest.raises(TypeError, match="expected True or False, got <class 'numpy.float64'>; a dtype is a keyword: dtype="):
+        tg.Tensor([1.0], np.float64)
     with pytest.raises(TypeError, match="object"):
         tg.Tensor(np.array([object()]))
     with pytest.raises(TypeError, match="object"):

@@ -83,6 +83,8 @@ class Tensor:
         self._data = to_array(data, dtype)
         self.node = None
         if requires_grad:
+            if not isinstance(requires_grad, (bool, np.bool_)):
+                raise TypeError(f"requires_grad: expected True or False, got {requires_grad!r}; a dtype is a keyword: dtype=...")
             self.requires_grad_()
 
     # -- the array ---------------------------------------------------------------------------------------------------
