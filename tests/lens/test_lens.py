@@ -504,6 +504,16 @@ def test_either_side_of_an_encoder_decoder_can_be_patched(t5):
             patching(t5, clean, corrupted, lambda out: out.logits[0, -1])
 
 
+def test_the_losss_gradient_at_the_logits_is_seen_by_who_looks_at_them(gpt):
+    out = gpt(input_ids=IDS, labels=IDS)
+    assert tg.grad(out.loss, out.logits, allow_unused=True) == (None,)
+    with lens.record(gpt, "logits", gradients=True) as values:
+        gpt(input_ids=IDS, labels=IDS).loss.backward()
+    logits = tg.Tensor(out.logits.data[:, :-1].reshape(-1, 60), requires_grad=True)
+    (expected,) = tg.grad(tg.functional.cross_entropy(logits, IDS[:, 1:].reshape(-1)), logits)
+    np.testing.assert_allclose(values.grad["logits"][:, :-1].reshape(-1, 60), expected.data, rtol=1e-4, atol=1e-7)
+
+
 class AttentionOnly(tg.nn.Module):
     """A decoder of one's own that returns its logits and nothing else."""
 

@@ -66,7 +66,10 @@ class _Field:
 
 class ModelOutput:
     """Fields by name: `out.logits`, `out["logits"]`. `hidden_states` and `attentions` are tuples, one entry per layer
-    (hidden states: the embeddings first, what leaves the last norm last)."""
+    (hidden states: the embeddings first, what leaves the last norm last).
+
+    With labels a vocabulary's `loss` is not made of `logits`, which are made when read: its gradient does not pass through them.
+    Who wants it there makes the loss of the logits, or looks: `lens.record(model, "logits", gradients=True)`."""
 
     __slots__ = ("values",)
 
