@@ -394,6 +394,45 @@ def test_an_output_layer_is_a_module_like_any_other(name, head, place, labelled)
     check(plain + np.arange(23))
 
 
+class Alone(tg.nn.Module):
+    """A part of one's own that returns its Tensor, or the Tensor and what blocks return with it."""
+
+    def __init__(self, more=()):
+        self.linear, self.more = tg.nn.Linear(12, 12).astype(np.float64), more
+
+    def forward(self, x, **kwargs):
+        return (self.linear(x), *self.more) if self.more else self.linear(x)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("part, more", [("attn", (None,)), ("block", ((None, None),))])
+@pytest.mark.parametrize("name", ["gpt2", "bert-base"])
+def test_a_part_of_ones_own_may_return_its_tensor_alone(name, part, more, recompute):
+    """Two rows would pass for an output and its pattern."""
+    model, alone, ids = small(name), Alone(), np.arange(4, 12).reshape(2, 4)
+    layers, outputs = model.without_head().layers, []
+    model.recompute = recompute
+    for own in (alone, Alone(more)):
+        own.linear = alone.linear
+        if part == "attn":
+            layers[0].attn = own
+        else:
+            layers[0] = own
+        outputs.append(model(input_ids=ids).last_hidden_state.data)
+    np.testing.assert_array_equal(*outputs)
+
+
+def test_a_part_may_be_a_function_in_generation_too():
+    model, ids = small("gpt2"), np.arange(4, 12).reshape(2, 4)
+    block = model.transformer.layers[0]
+    block.mlp, block.mlp_norm, block.drop = (lambda x: x * 0.0), (lambda x: x), (lambda x: x)
+    written = model.generate(ids, max_new_tokens=3, eos_token_id=-1)
+    for length in (4, 5, 6):
+        with tg.no_grad():
+            logits = model(input_ids=written[:, :length]).logits.data
+        np.testing.assert_array_equal(logits[:, -1].argmax(-1), written[:, length])
+
+
 def test_an_output_layers_bias_is_added_to_that_of_the_model():
     model, ids = small("bart-base"), np.arange(4, 16).reshape(2, 6)
     model.logits_bias = np.random.default_rng(1).standard_normal((1, 23))

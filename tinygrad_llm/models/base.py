@@ -30,6 +30,7 @@ from kernels.arrays import empty
 from .. import nn
 from ..autograd import Tensor, checkpoint, generator
 from ..nn import init
+from ..nn.blocks import with_patterns
 from .config import Config
 from .names import Stored, Table, prefixed, translate
 from .room import check_room
@@ -225,7 +226,7 @@ def run_blocks(
     def layer(i: int, x: Tensor, **keywords: Any) -> Any:
         if blocks[i]._name != f"layers.{i}":  # a block that serves as several layers says which one it is now
             object.__setattr__(blocks[i], "_name", f"layers.{i}")
-        return blocks[i](x, mask=mask_of(i), **keywords)
+        return with_patterns(blocks[i](x, mask=mask_of(i), **keywords), (None, None))
 
     for i in range(len(blocks)):
         if record.hidden is not None:

@@ -10,6 +10,7 @@ import numpy as np
 from ..autograd import Tensor
 from ..autograd import functional as F
 from ..nn import Int8Weight, Linear, Module, linear, tap
+from ..nn.module import is_plain
 from ..nn.tap import wanted
 from .inputs import as_array, label_ids
 from .outputs import Later
@@ -36,7 +37,7 @@ def vocabulary(
     modelling six rows in seven of them are not used. That reads a Linear's parameters; a layer with a hook or a forward of its
     own is called. `next_token`: position t's logits are judged at label t + 1. `transform_reads`: the parameters of `transform`.
     """
-    if isinstance(output, Linear) and output.is_plain(Linear):
+    if isinstance(output, Linear) and is_plain(output, Linear):
         own = output.bias
         output, bias = output.weight, own if bias is None else bias if own is None else bias + own
 

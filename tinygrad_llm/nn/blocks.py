@@ -12,9 +12,9 @@ from ..autograd import Tensor
 from ..autograd.state import local as engine
 from .attention import MultiHeadAttention
 from .feedforward import FeedForward
-from .layers import Dropout
+from .layers import Dropout, is_idle
 from .mask import OPEN, Mask
-from .module import Module
+from .module import Module, is_plain
 from .tap import tap
 
 
@@ -44,13 +44,13 @@ class EncoderBlock(Module):
         if self.adds_inside(attn, MultiHeadAttention):
             x, pattern = attn(inner, residual=x, **kwargs)
         else:
-            out, pattern = attn(inner, **kwargs)
+            out, pattern = with_patterns(attn(inner, **kwargs), None)
             x = x + tap(name, self.drop(out))
         return x if self.norm_first else norm(x), pattern
 
     def adds_inside(self, part: Module, kind: type) -> bool:
         """Whether the part may add the residual itself: nothing happens to its output in between, and nobody looks at it."""
-        return part.is_plain(kind) and self.drop.is_idle() and engine.lens is None
+        return is_plain(part, kind) and is_idle(self.drop) and engine.lens is None
 
     def feed(self, x: Tensor) -> Tensor:
         """The feed-forward part with its norm and residual."""
@@ -60,6 +60,11 @@ class EncoderBlock(Module):
         else:
             x = x + tap("mlp_out", self.drop(self.mlp(inner)))
         return tap("resid_post", x if self.norm_first else self.mlp_norm(x))
+
+
+def with_patterns(out: Any, none: Any) -> Any:
+    """What a part gave, in full: one of somebody's own may return its Tensor alone, which would be unpacked by its rows."""
+    return (out, none) if isinstance(out, Tensor) else out
 
 
 class DecoderBlock(EncoderBlock):

@@ -14,7 +14,7 @@ from ..autograd import Tensor
 from ..autograd import functional as F
 from ..autograd.ops_shape import as_tensor
 from ..autograd.state import local as engine
-from .layers import Dropout, Linear, are_fusible
+from .layers import Dropout, Linear, are_fusible, is_idle
 from .module import Module
 from .tap import tap
 
@@ -93,7 +93,7 @@ class FeedForward(Module):
         """Whether one operation can do all of it, without the names inside, which a lens would want to see."""
         return (
             self.gate is None and engine.lens is None and self.act_name in FUSED and self.has_its_act()
-            and are_fusible(x, self.up, self.down) and self.drop.is_idle()
+            and are_fusible(x, self.up, self.down) and is_idle(self.drop)
         )  # fmt: skip
 
     def has_its_act(self) -> bool:

@@ -15,7 +15,7 @@ from ..autograd import Tensor, is_grad_enabled
 from ..autograd import functional as F
 from ..autograd.ops_linalg import FEW_ROWS, is_for_kernels
 from . import init
-from .module import Module
+from .module import Module, is_plain
 from .quantized import Int8Weight
 
 LEAST_WIDTH, FUSED_WORK = 64, 1 << 21  # of a weight, and multiply-adds; below, kernels choose their way by the size
@@ -46,7 +46,7 @@ def are_fusible(x: Tensor, *layers: Any) -> bool:
     rows = math.prod(array.shape[:-1])
     decoding = rows <= FEW_ROWS and not is_grad_enabled()
     for layer in layers:
-        if not layer.is_plain(Linear):
+        if not is_plain(layer, Linear):
             return False
         weight = layer.weight
         if type(weight) is not Tensor or weight._data.dtype != array.dtype:
@@ -131,12 +131,13 @@ class Dropout(Module):
         self.p = float(p)
         self.rng = rng
 
-    def is_idle(self) -> bool:
-        """Whether the input comes out as it is, unseen."""
-        return (not self.training or self.p == 0.0) and self.is_plain(Dropout)
-
     def forward(self, x: Tensor) -> Tensor:
         """x -> the same shape"""
         if not self.training or self.p == 0.0:
             return x
         return F.dropout(x, self.p, True, rng=self.rng)
+
+
+def is_idle(drop: Any) -> bool:
+    """Whether what a block has for dropout gives its input back as it is, unseen."""
+    return is_plain(drop, Dropout) and (not drop.training or drop.p == 0.0)

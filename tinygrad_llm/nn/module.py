@@ -69,10 +69,6 @@ class Module:
                 out = out if seen is None else seen
         return out
 
-    def is_plain(self, kind: type) -> bool:
-        """Whether calling this module is calling `kind.forward` and nothing else, so that a fused operation may take its place."""
-        return type(self) is kind and not self._forward_hooks and "forward" not in vars(self)
-
     def __setattr__(self, name: str, value: Any) -> None:
         for path, child in _found(Module, name, value):
             object.__setattr__(child, "_name", path)
@@ -257,6 +253,11 @@ def _array(value: Any) -> np.ndarray:
 
 def _few(names: list[str]) -> str:
     return ("nothing" if not names else ", ".join(names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def is_plain(part: Any, kind: type[Module]) -> bool:
+    """Whether calling this part is calling `kind.forward` and nothing else, so that a fused operation may take its place."""
+    return type(part) is kind and not part._forward_hooks and "forward" not in vars(part)
 
 
 @contextlib.contextmanager

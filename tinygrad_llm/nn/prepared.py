@@ -23,9 +23,9 @@ from .attention import MultiHeadAttention
 from .blocks import DecoderBlock
 from .cache import KVCache
 from .feedforward import FUSED, GATED, FeedForward, _same
-from .layers import Dropout, LayerNorm, Linear, RMSNorm
+from .layers import Dropout, LayerNorm, Linear, RMSNorm, is_idle
 from .mask import OPEN, Mask
-from .module import structure
+from .module import is_plain, structure
 from .quantized import Int8Weight
 
 array_of = attrgetter("_data")
@@ -155,7 +155,7 @@ class Prepared:
     # -- writing the chain -------------------------------------------------------------------------------------------
 
     def _add_block(self, block: Any, window: int | None, cache: Any) -> None:
-        require(block.is_plain(DecoderBlock) and block.drop.is_idle())
+        require(is_plain(block, DecoderBlock) and is_idle(block.drop))
         self._add_part(block.norm_first, block.attn_norm, self._add_self_attention, block.attn, window, cache)
         if block.cross is not None:
             self._add_part(block.norm_first, block.cross_norm, self._add_cross_attention, block.cross, cache)
@@ -180,10 +180,10 @@ class Prepared:
         return self.chain.room(name, self.shape[0] * self.shape[1], width)
 
     def _norm(self, norm: Any, x: np.ndarray, out: np.ndarray) -> np.ndarray:
-        if norm.is_plain(LayerNorm):
+        if is_plain(norm, LayerNorm):
             self.chain.layer_norm(x, self._array(norm.weight), self._array(norm.bias), norm.eps, out)
         else:
-            require(norm.is_plain(RMSNorm))
+            require(is_plain(norm, RMSNorm))
             self.chain.rms_norm(x, self._array(norm.weight), norm.eps, out)
         return out
 
@@ -191,7 +191,7 @@ class Prepared:
         self, attn: Any, x: np.ndarray, residual: np.ndarray, out: np.ndarray, window: int | None, cache: Any
     ) -> None:
         """out = residual + attention of x and all positions before it"""
-        require(attn.is_plain(MultiHeadAttention) and not (attn.training and attn.dropout) and cache.k is not None)
+        require(is_plain(attn, MultiHeadAttention) and not (attn.training and attn.dropout) and cache.k is not None)
         q, k, v = self._project(attn, x)
         if self.angles:
             q, k = self._turn(q, "turned q"), self._turn(k, "turned k")
@@ -203,7 +203,7 @@ class Prepared:
 
     def _add_cross_attention(self, attn: Any, x: np.ndarray, residual: np.ndarray, out: np.ndarray, cache: Any) -> None:
         """out = residual + attention of x to the source, whose keys and values are in the cache; `copies` rows share one's"""
-        require(attn.is_plain(MultiHeadAttention) and not (attn.training and attn.dropout) and cache.cross is not None)
+        require(is_plain(attn, MultiHeadAttention) and not (attn.training and attn.dropout) and cache.cross is not None)
         k, v = (part._data for part in cache.cross)
         sources, copies = k.shape[0], self.shape[0] // k.shape[0]
         require(attn.q_norm is None and attn.k_norm is None and copies == self.copies)
@@ -217,7 +217,7 @@ class Prepared:
         """q (B, H, T, K), k and v (B, Hkv, T, K)"""
         layers, counts = (attn.q, attn.k, attn.v), (attn.heads, attn.kv_heads, attn.kv_heads)
         norms = (attn.q_norm, attn.k_norm, None)
-        require(all(layer.is_plain(Linear) for layer in layers))
+        require(all(is_plain(layer, Linear) for layer in layers))
         same_bias = len({layer.bias is None for layer in layers}) == 1
         if norms == (None,) * 3 and same_bias and all(type(layer.weight) is Tensor for layer in layers):
             joined = attn.joined()
@@ -248,8 +248,8 @@ class Prepared:
 
     def _add_feed_forward(self, mlp: Any, x: np.ndarray, residual: np.ndarray, out: np.ndarray) -> None:
         """out = residual + feed-forward of x"""
-        require(mlp.is_plain(FeedForward) and mlp.drop.is_idle() and mlp.has_its_act())
-        require(mlp.up.is_plain(Linear))
+        require(is_plain(mlp, FeedForward) and is_idle(mlp.drop) and mlp.has_its_act())
+        require(is_plain(mlp.up, Linear))
         inner = self._room("inner", mlp.up.weight.shape[0])
         if mlp.gate is None:
             require(mlp.act_name in FUSED)
@@ -263,7 +263,7 @@ class Prepared:
         self._product(mlp.down, inner, out, residual=residual)
 
     def _product(self, layer: Any, x: np.ndarray, out: np.ndarray, activation: str | None = None, residual: Any = None) -> None:
-        require(layer.is_plain(Linear))
+        require(is_plain(layer, Linear))
         weight, bias = layer.weight, self._array(layer.bias)
         if isinstance(weight, Int8Weight):
             self.chain.product_int8(x, weight.q, weight.scale, out, bias, activation, residual)
