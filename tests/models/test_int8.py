@@ -78,7 +78,7 @@ def test_every_matrix_takes_a_quarter_of_the_memory_and_lookups_keep_floats():
     model.quantize()
     assert len(linears) == 12 and sum(m.weight.q.nbytes for m in linears) * 4 == floats
     np.testing.assert_array_equal(model.base.tokens.weight.data, table)
-    assert model.base.tokens.output_weight().q.dtype == np.int8
+    assert model.base.tokens.quantized.q.dtype == np.int8
     assert not [n for n, p in model.named_parameters() if p.ndim == 2 and "tokens" not in n and "positions" not in n]
 
 

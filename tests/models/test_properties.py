@@ -422,6 +422,22 @@ def test_a_part_of_ones_own_may_return_its_tensor_alone(name, part, more, recomp
     np.testing.assert_array_equal(*outputs)
 
 
+@pytest.mark.parametrize("name, head", [("gpt2", None), ("bert-base", "masked_lm"), ("t5-small", None)])
+def test_another_module_may_stand_in_the_token_tables_place(name, head):
+    class Table(tg.nn.Module):
+        def __init__(self, weight):
+            self.weight = weight
+
+        def forward(self, ids):
+            return tg.functional.embedding(ids, self.weight)
+
+    model, ids = small(name, head), np.arange(4, 12).reshape(2, 4)
+    inputs = {"input_ids": ids, "labels": ids}
+    expected, base = model(**inputs).loss.item(), model.without_head()
+    base.tokens = Table(base.tokens.weight)
+    assert model(**inputs).loss.item() == expected
+
+
 def test_a_part_may_be_a_function_in_generation_too():
     model, ids = small("gpt2"), np.arange(4, 12).reshape(2, 4)
     block = model.transformer.layers[0]

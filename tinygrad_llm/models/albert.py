@@ -12,6 +12,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 from .. import nn
+from ..nn.layers import output_weight
 from . import bert, heads, losses
 from .base import Model
 from .config import Config, choice, layers, rate, size, small
@@ -152,7 +153,7 @@ class AlbertForPreTraining(heads.WithHead, _Albert):
         self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, sentence_order_label: Any = None, **kwargs: Any
     ) -> ModelOutput:
         out = self.albert(input_ids, attention_mask, **kwargs)
-        out.prediction_logits, masked = self.head(out.last_hidden_state, self.albert.tokens.output_weight(), labels)
+        out.prediction_logits, masked = self.head(out.last_hidden_state, output_weight(self.albert.tokens), labels)
         out.sop_logits = self.order(self.drop(out.pooler_output))
         given = sentence_order_label is not None
         out.loss = heads.add(masked, losses.rows(out.sop_logits, sentence_order_label, "sentence_order_label") if given else None)

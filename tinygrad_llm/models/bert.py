@@ -12,6 +12,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 from .. import nn
+from ..nn.layers import output_weight
 from . import heads, losses
 from .base import Model
 from .config import Config, choice, layers, rate, size, small
@@ -168,7 +169,7 @@ class BertForPreTraining(heads.WithHead, _Bert):
         self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, next_sentence_label: Any = None, **kwargs: Any
     ) -> ModelOutput:
         out = self.bert(input_ids, attention_mask, **kwargs)
-        out.prediction_logits, masked = self.head(out.last_hidden_state, self.bert.tokens.output_weight(), labels)
+        out.prediction_logits, masked = self.head(out.last_hidden_state, output_weight(self.bert.tokens), labels)
         out.seq_relationship_logits = self.relation(out.pooler_output)
         given = next_sentence_label is not None
         follows = losses.rows(out.seq_relationship_logits, next_sentence_label, "next_sentence_label") if given else None

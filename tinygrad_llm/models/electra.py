@@ -16,6 +16,7 @@ import numpy as np
 from .. import nn
 from ..autograd import Tensor, generator, no_grad
 from ..autograd import functional as F
+from ..nn.layers import output_weight
 from . import bert, heads, inputs
 from .base import Model
 from .config import Config, choice, layers, rate, size, small
@@ -184,7 +185,7 @@ class ElectraForJointPreTraining(Model):
             return guess.logits._data[masked]
         with no_grad():
             hidden = Tensor(guess.last_hidden_state._data[masked][None])
-            return self.generator.head(hidden, self.generator.base.tokens.output_weight())[0]._data[0]
+            return self.generator.head(hidden, output_weight(self.generator.base.tokens))[0]._data[0]
 
 
 class ElectraForSequenceClassification(heads.SequenceClassification, _Electra):

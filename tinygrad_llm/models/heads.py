@@ -9,6 +9,7 @@ import numpy as np
 from .. import nn
 from ..autograd import Tensor
 from ..autograd import functional as F
+from ..nn.layers import output_weight
 from . import inputs, losses
 from .base import Model
 from .config import Config
@@ -88,7 +89,7 @@ class MaskedLM(WithHead):
 
     def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
         out = self.base(input_ids, attention_mask, **kwargs)
-        out.logits, out.loss = self.head(out.last_hidden_state, self.base.tokens.output_weight(), labels)
+        out.logits, out.loss = self.head(out.last_hidden_state, output_weight(self.base.tokens), labels)
         return out
 
 

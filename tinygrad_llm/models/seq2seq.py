@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import nn
 from ..autograd import Tensor
+from ..nn.layers import output_weight
 from . import inputs, losses
 from .base import Model, Record, run_blocks
 from .config import ConfigError
@@ -185,7 +186,7 @@ class Seq2SeqLM(Model):
         out = states(input_ids, attention_mask, decoder_input_ids, **kwargs)
         hidden, scale = out.last_hidden_state, self.scale()
         hidden = hidden if scale == 1.0 else hidden * scale
-        output = base.tokens.output_weight() if self.lm_head is None else self.lm_head
+        output = output_weight(base.tokens) if self.lm_head is None else self.lm_head
         bias = None if self.logits_bias is None else Tensor(self.logits_bias[0].astype(hidden.dtype, copy=False))
         out.logits, out.loss = losses.vocabulary(hidden, output, bias, labels, label_smoothing=self.label_smoothing())
         return out

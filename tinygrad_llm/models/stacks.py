@@ -13,6 +13,7 @@ import numpy as np
 from .. import nn
 from ..autograd import Tensor
 from ..nn import tap
+from ..nn.layers import output_weight
 from . import inputs, losses
 from .base import Model, Record, run_blocks
 from .config import Config
@@ -195,7 +196,7 @@ class CausalLM(WithHead):
         if logits_to_keep < 0 or (logits_to_keep and labels is not None):
             raise ValueError(f"logits_to_keep: expected 0 or a number of positions, and no labels with it; got {logits_to_keep}")
         out = self.base(input_ids, attention_mask, **kwargs)
-        output = self.base.tokens.output_weight() if self.lm_head is None else self.lm_head
+        output = output_weight(self.base.tokens) if self.lm_head is None else self.lm_head
         hidden = out.last_hidden_state
         if 0 < logits_to_keep < hidden.shape[1]:
             hidden = hidden[:, -logits_to_keep:]

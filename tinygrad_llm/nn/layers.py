@@ -77,10 +77,6 @@ class Embedding(Module):
         self.padding_idx = padding_idx
         self.quantized: Int8Weight | None = None
 
-    def output_weight(self) -> Tensor | Int8Weight:
-        """The table as the matrix of a tied output layer: after `quantize` the copy in eight bits. Look-ups keep the floats."""
-        return self.weight if self.quantized is None else self.quantized
-
     def quantize(self) -> Embedding:
         """Keep a copy in eight bits for a tied output layer, for inference alone. Returns self."""
         if self.quantized is None:
@@ -90,6 +86,13 @@ class Embedding(Module):
     def forward(self, ids: Any) -> Tensor:
         """ids (...) -> (..., width)"""
         return F.embedding(ids, self.weight, self.padding_idx)
+
+
+def output_weight(tokens: Any) -> Tensor | Int8Weight:
+    """The table as the matrix of a tied output layer: after `quantize` the copy in eight bits. Look-ups keep the floats.
+    What stands in an Embedding's place has the table in `weight`."""
+    quantized = tokens.quantized if isinstance(tokens, Embedding) else None
+    return tokens.weight if quantized is None else quantized
 
 
 def lengths(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
