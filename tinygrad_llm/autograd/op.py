@@ -88,6 +88,7 @@ class Op:
         if self.named and names != self.saved_names:
             raise TypeError(f"op {self.name}: all rules take the same saved values; {self.saved_names} before, {names} now")
         self.saved_names, self.named = names, True
+
     def grad_of(self, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """``@op.grad_of("a")``: the rule `(g, *saved) -> gradient of a`. Un-broadcasting is not its business."""
         if name not in self.inputs or self.variadic:
