@@ -1,5 +1,6 @@
 """The loop: it learns, accumulates exactly, stops when it should, and resumes bit for bit from any moment."""
 
+import contextlib
 import contextvars
 import io
 import itertools
@@ -268,6 +269,43 @@ def test_a_signal_ends_the_run_after_the_step(number, tmp_path):
     assert result["interrupted"] and result["steps"] == 7
     assert json.loads((tmp_path / "last" / "training.json").read_text())["step"] == 7
     assert signal.getsignal(number) is before
+    trainer.train_step = original
+    assert trainer.run()["steps"] == 50, "another run goes on"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_the_last_checkpoint_loses_no_step(number, tmp_path, monkeypatch):
+    """Outside of the loop it ended the process as it would any other, up to `save_every` steps back."""
+    trainer = causal_trainer(tmp_path, steps=5, save_every=0, eval_every=0)
+    write = checkpoint.write_state
+    monkeypatch.setattr(checkpoint, "write_state", lambda *args: (signal.raise_signal(number), write(*args)))
+    result = trainer.run()
+    assert not result["interrupted"] and checkpoint.read_info(tmp_path / "last")["step"] == 5
+
+
+def test_sigterm_may_come_twice_and_ctrl_c_may_not(tmp_path):
+    """`timeout` sends it to the process and to its group."""
+    for number, ends in ((signal.SIGTERM, False), (signal.SIGINT, True)):
+        trainer = causal_trainer(tmp_path / number.name, steps=50)
+        original = trainer.train_step
+        trainer.train_step = lambda t=trainer, step=original, n=number: [signal.raise_signal(n), step(), signal.raise_signal(n)][1]
+        with pytest.raises(KeyboardInterrupt) if ends else contextlib.nullcontext():
+            assert trainer.run()["steps"] == 1 and checkpoint.find(tmp_path / number.name / "last")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_the_program_ignores_or_handles_is_left_to_it(number):
+    seen = []
+    for handler in (signal.SIG_IGN, lambda *args: seen.append(args[0])):
+        trainer = causal_trainer(steps=4)
+        original = trainer.train_step
+        trainer.train_step = lambda step=original: (step(), signal.raise_signal(number))[0]
+        before = signal.signal(number, handler)
+        try:
+            assert trainer.run()["steps"] == 4
+        finally:
+            signal.signal(number, before)
+    assert seen == [number] * 4
 
 
 def test_early_stop(monkeypatch):

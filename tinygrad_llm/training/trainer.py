@@ -28,6 +28,7 @@ from .processes import ALONE, Alone, Processes
 from .progress import Progress
 
 POSITION = ("step", "smooth", "best", "best_step", "bad_evaluations", "seconds")
+UNHANDLED = (signal.SIG_DFL, signal.default_int_handler)
 SMOOTHING = 0.98  # of the smoothed loss: an average over about 50 steps
 
 
@@ -120,9 +121,10 @@ class Trainer:
             while self.step < self.options.steps and not self.processes.any(self.stopping) and not self.out_of_patience():
                 self.timed_step()
                 self.at_intervals()
+            if self.out is not None:
+                self.save()
+            self.processes.any(False)  # a signal to one that has ended already would end all, the first one while it saves
         finished = self.step >= self.options.steps or self.out_of_patience()
-        if self.out is not None:
-            self.save()
         if self.progress:
             self.progress.close()
         return {
@@ -273,20 +275,26 @@ def add_up(counts: list[dict[str, int]]) -> dict[str, int]:
 
 
 class interruptible:
-    """While a run goes on, the first Ctrl-C or SIGTERM ends it after the present step; a second one ends it at once."""
+    """While a run goes on, Ctrl-C or SIGTERM ends it after the present step; a second Ctrl-C ends it at once.
+
+    Not a second SIGTERM: `timeout` and schedulers may send several. A signal that is ignored, or that the program has a handler of
+    its own for, is left to it.
+    """
 
     def __init__(self, trainer):
         self.trainer = trainer
 
     def __enter__(self):
         here = threading.current_thread() is threading.main_thread()
-        self.before = {number: signal.signal(number, self.on_signal) for number in (signal.SIGINT, signal.SIGTERM) if here}
+        free = [n for n in (signal.SIGINT, signal.SIGTERM) if here and signal.getsignal(n) in UNHANDLED]
+        self.before = {number: signal.signal(number, self.on_signal) for number in free}
 
     def on_signal(self, number, frame):
-        if self.trainer.stopping:
+        if self.trainer.stopping and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.trainer.stop()
 
     def __exit__(self, *exc_info):
         for number, handler in self.before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not Python's to put back
+            signal.signal(number, handler)
+        self.trainer.stopping = False  # another `run` goes on
