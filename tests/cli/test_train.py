@@ -1,6 +1,7 @@
 """train as a user meets it, and what it says when something is wrong."""
 
 import errno
+import gzip
 import json
 import os
 import re
@@ -212,6 +213,27 @@ def test_a_resumed_run_says_that_its_text_was_changed(train, corpus, run, tmp_pa
             corpus.write_text(text)
         code, _, err = run("train", "--resume", tmp_path / "run", "--steps", 8)
         assert code == 0 and ("the text is another one than before" in err) == said, err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="makes a pipe")
+def test_the_same_text_packed_or_from_a_pipe_is_no_other(train, corpus, run, tmp_path):
+    packed, pipe = tmp_path / "corpus.gz", tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def pour():
+        return subprocess.Popen(["cp", str(corpus), str(pipe)])
+
+    for first, then in ((packed, packed), (packed, corpus), (corpus, packed), (pipe, corpus), (corpus, pipe)):
+        for place, more in ((first, [*SMALL, "--force", "--out"]), (then, ["--steps", 8, "--resume"])):
+            packed.write_bytes(gzip.compress(corpus.read_bytes(), 1 if more[0] == "--steps" else 9))
+            other = pour() if place == pipe else None
+            code, _, err = run("train", place, *more, tmp_path / "run")
+            assert code == 0 and "another one" not in err and (other is None or other.wait() == 0), (first, then, err)
+    corpus.rename(tmp_path / "moved")
+    assert train(tmp_path / "moved", "--force")[0] == 0
+    (tmp_path / "moved").unlink()
+    code, _, err = run("train", "--resume", tmp_path / "run")
+    assert code == 1 and short(err).endswith(f"moved: no such file; name the text again:  tinygrad-llm train FILE --resume {tmp_path / 'run'}")
 
 
 def test_the_average_of_a_falling_loss_is_not_above_it():

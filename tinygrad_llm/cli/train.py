@@ -259,7 +259,12 @@ def resumed_settings(args) -> dict:
                 f"{option(name)} {value}: the run in {args.out} was made with {saved.get(name)}, "
                 "which a resumed run keeps"
             )
-    return saved | asked
+    settings = saved | asked
+    for name, words in (("file", "FILE"), ("target", "--target FILE")):
+        if settings[name] and not Path(settings[name]).exists():
+            hint = "" if name in asked else f"; name the text again:  tinygrad-llm train {words} --resume {args.out}"
+            raise FileNotFoundError(f"{settings[name]}: no such file{hint}")
+    return settings
 
 
 # -- the run -----------------------------------------------------------------------------------------------------------------
@@ -279,7 +284,7 @@ def train(settings: dict, out: Path, resume: bool, processes) -> dict:
                       sampler=show_sample, processes=processes, info=info)  # fmt: skip
     if resume:
         before = info | trainer.resume()
-        if (before["text"], before["checksums"]) != (info["text"], info["checksums"]):
+        if another_text(before, info):
             say(f"the text is another one than before ({in_words(before['text'])}); the run goes on with what is there now")
     else:  # what --force replaces goes when nothing can be wrong with the new run's data any more
         clear(out)
@@ -436,19 +441,27 @@ def describe(settings, model, prepared, trainer, out: Path) -> str:
     )
 
 
-def checksums(settings: dict) -> list[int]:
-    """CRC-32 of each file that the run learns from."""
+def checksums(settings: dict) -> list[int | None]:
+    """CRC-32 of each text that the run learns from, unpacked; None for a pipe, which was read already."""
+    import gzip
     import zlib
 
-    found = []
+    found: list[int | None] = []
     for path in (settings["file"], settings["target"]):
-        if path and Path(path).is_file():  # what comes through a pipe was read already
-            with open(path, "rb") as file:
-                total = 0
+        total = None
+        if path and Path(path).is_file():
+            total = 0
+            with gzip.open(path) if Path(path).suffix == ".gz" else open(path, "rb") as file:
                 while block := file.read(1 << 20):
                     total = zlib.crc32(block, total)
-            found.append(total)
+        found.append(total)
     return found
+
+
+def another_text(before: dict, now: dict) -> bool:
+    """Whether two records of a run tell of different texts."""
+    pairs = zip(before["checksums"], now["checksums"])
+    return before["text"] != now["text"] or any(a != b for a, b in pairs if None not in (a, b))
 
 
 def sizes_of(prepared) -> dict[str, int]:
