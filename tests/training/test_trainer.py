@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import signal
+import sys
 import threading
 
 import numpy as np
@@ -467,6 +468,25 @@ def test_a_resumed_log_forgets_the_steps_that_were_lost(tmp_path):
     assert read(path) == lines[:4]
     Log(path)
     assert path.read_bytes() == b""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
+def test_a_resumed_log_outlives_a_full_disk(tmp_path):
+    """What stays is not written anew: that would fit no more, or be cut off by a kill."""
+    import resource
+
+    path, lines = tmp_path / "log.jsonl", [{"step": step} for step in range(100)]
+    for line in lines:
+        Log(path, resume_at=100).write(line)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
+    try:
+        log = Log(path, resume_at=80)
+        with pytest.raises(OSError, match="too large"):
+            log.write({"step": 81})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert read(path) == lines[:81]
 
 
 @pytest.mark.parametrize(("content", "expected"), [

@@ -1,6 +1,7 @@
 """The log of a run: one JSON object a line, so that a killed run loses at most its last line."""
 
 import json
+import os
 from pathlib import Path
 
 LOG = "log.jsonl"
@@ -16,13 +17,28 @@ class Log:
         if resume_at is None:
             path.write_text("", "utf-8")
             return
-        kept = [r for r in read(path) if r.get("step", 0) <= resume_at] if path.is_file() else []
-        path.write_text("".join(json.dumps(r) + "\n" for r in kept), "utf-8")
+        path.touch()
+        os.truncate(path, size_until(path, resume_at))  # in its place, which is locked; nothing that stays is written anew
 
     def write(self, record: dict) -> None:
         if self.path is not None:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
+
+
+def size_until(path: Path, step: int) -> int:
+    """The bytes of all whole lines up to this step; steps only rise."""
+    size = 0
+    with open(path, "rb") as file:
+        for line in file:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                break
+            if not line.endswith(b"\n") or record.get("step", 0) > step:
+                break
+            size += len(line)
+    return size
 
 
 def read(path: Path) -> list[dict]:
