@@ -197,6 +197,25 @@ def test_a_run_killed_while_it_read_its_data_is_in_nobodys_way(train, corpus, tm
     assert train(tmp_path / "nothing.txt")[0] == 1 and train(corpus)[0] == 0
 
 
+def test_the_tokens_of_a_run_that_never_began_are_in_nobodys_way(train, corpus, tmp_path, monkeypatch):
+    """A large text's tokens are in OUT before the run begins; one without a log is somebody's own file."""
+    monkeypatch.setattr(prepare, "IN_MEMORY", 100)
+    out = tmp_path / "run"
+    code, _, err = train(corpus, "--batch", 10**12)
+    assert code == 1 and "out of memory" in short(err) and not out.exists()
+    out.mkdir()
+    for name in ("tokens.bin", "tokens.bin.new"):  # killed
+        (out / name).touch()
+        code, _, err = train(corpus)
+        assert code == 2 and "something else" in short(err) and (out / name).exists()
+        (out / "log.jsonl").touch()
+        assert train(corpus, "--batch", 10**12)[0] == 1 and list(out.iterdir()) == []
+    (out / "tokens.bin.new").touch()
+    (out / "log.jsonl").touch()
+    assert train(corpus)[0] == 0 and not (out / "tokens.bin.new").exists()
+    assert train(corpus, "--batch", 10**12, "--force")[0] == 1 and (out / "tokens.bin").exists()
+
+
 def test_resume_after_the_end_goes_further(train, corpus, run, tmp_path):
     train(corpus)
     code, _, err = run("train", "--resume", tmp_path / "run", "--steps", 8)

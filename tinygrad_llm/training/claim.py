@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .log import LOG
+from .prepare import TOKENS
 
+BEFORE = {LOG, TOKENS, TOKENS + ".new"}  # what may be there before a run begins
 FAR = (1 << 31) - 2  # the byte that is locked on Windows, where a lock keeps others from writing: beyond every log's end
 
 
@@ -16,8 +18,8 @@ FAR = (1 << 31) - 2  # the byte that is locked on Windows, where a lock keeps ot
 def claimed(out: Path, made: bool = False) -> Iterator[None]:
     """Holds OUT's log locked. The lock is the system's own: it ends with the process, however that ends.
 
-    An empty log marks OUT as a run's from the start. Where the run began nothing it goes again, and OUT with it if it was `made`
-    for this run.
+    An empty log marks OUT as a run's from the start. Where the run began nothing it goes again, with a large text's tokens, and OUT
+    too if it was `made` for this run.
     """
     made, log = made or not out.exists(), out / LOG
     out.mkdir(parents=True, exist_ok=True)
@@ -29,15 +31,17 @@ def claimed(out: Path, made: bool = False) -> Iterator[None]:
         finally:
             file.close()  # Windows removes no file that is open
             if untouched(out):
-                log.unlink(missing_ok=True)
-                if made:
-                    out.rmdir()
+                with contextlib.suppress(PermissionError):  # Windows, where the tokens may still be mapped
+                    for name in os.listdir(out):
+                        (out / name).unlink()
+                    if made:
+                        out.rmdir()
 
 
 def untouched(out: Path) -> bool:
-    """Whether a directory holds nothing, or a log in which nothing stands: a run that was killed while it read its data."""
-    names = os.listdir(out) if out.is_dir() else None
-    return names == [] or (names == [LOG] and not (out / LOG).stat().st_size)
+    """Whether a directory holds nothing, or an empty log (and tokens) of a run that was killed while it read its data."""
+    names = set(os.listdir(out)) if out.is_dir() else None
+    return names == set() or (names is not None and LOG in names and names <= BEFORE and not (out / LOG).stat().st_size)
 
 
 def lock(file, out: Path) -> bool:

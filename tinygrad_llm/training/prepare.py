@@ -15,6 +15,7 @@ from .task import CausalTask
 
 #: A text file larger than this is tokenized piece by piece into a file on disk, and read from there.
 IN_MEMORY = 64 << 20
+TOKENS = "tokens.bin"
 HELD_OUT = 0.1
 
 WINDOW_TASKS = {"causal": CausalTask, "masked": MaskedTask, "replaced_token": ReplacedTask, "span_corruption": SpanTask,
@@ -103,7 +104,7 @@ def prepare_large(path, choices: DataChoices, tokenizer, scratch: Path) -> Prepa
         )
     tokenizer = tokenizer or make_tokenizer(Lines(path), choices)
     scratch.mkdir(parents=True, exist_ok=True)
-    place = scratch / "tokens.bin"
+    place = scratch / TOKENS
     total = write_tokens(place, (tokenizer.encode(piece) for piece in Lines(path)), tokenizer.vocab_size)
     task = window_task(*split_ids(TokenFile(place), HELD_OUT), choices, tokenizer)
     return Prepared(task, tokenizer, {"tokens": total})
