@@ -1,11 +1,14 @@
 """What a config.json means: keys left out, old words, keys that contradict each other; and what is written back."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 import tinygrad_llm as tg
+from tests.models import zoo
+from tests.models.test_golden import GOLDEN
 
 HEADS = dict(num_attention_heads=4, num_key_value_heads=2)
 SIZES = dict(HEADS, hidden_size=16, intermediate_size=20, num_hidden_layers=3, vocab_size=40)
@@ -221,6 +224,45 @@ def test_token_ids_that_a_file_leaves_out(name, ids, tmp_path):
     edit(folder, **dict.fromkeys(keys))  # null is not left out
     if name != "roberta-base":  # whose positions count from padding's id
         assert tg.models.load(folder).config.eos_token_id is None
+
+
+WINDOWS = {"layer_types", "sliding_window", "use_sliding_window"}  # transformers writes what it makes of them
+DEFAULTS = {"type_vocab_size"}  # which `zoo` chooses as they are
+
+
+@pytest.mark.parametrize("architecture", [
+    "BertModel", "RobertaModel", "AlbertModel", "ElectraModel", "OpenAIGPTModel", "GPT2Model", "LlamaModel", "MistralForCausalLM",
+    "Qwen2ForCausalLM", "Qwen3ForCausalLM", "T5Model", "BartModel",
+])  # fmt: skip
+def test_a_key_that_a_file_leaves_out_means_what_transformers_takes_it_for(architecture):
+    """Its own default, which it wrote into the golden files wherever `zoo` did not choose a value."""
+    whole = json.loads(str(np.load(GOLDEN / f"{architecture}.npz")["config"]))
+    kind = tg.models.registry.by_architecture(architecture)[0].config
+    chosen, found = zoo.case(architecture, 0).config, []
+    for field in dataclasses.fields(kind):
+        if field.name in whole and field.name not in WINDOWS | (set(chosen) - DEFAULTS) and field.default is not dataclasses.MISSING:
+            found.append(field.name)
+            without = kind.from_dict({key: value for key, value in whole.items() if key != field.name})
+            assert getattr(without, field.name) == whole[field.name], field.name
+    assert len(found) >= 5
+
+
+THREE = ("embd_pdrop", "attn_pdrop", "resid_pdrop")
+ENCODER = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+RATES = {
+    "bert-base": (0.1, ENCODER), "roberta-base": (0.1, ENCODER), "electra-small": (0.1, ENCODER), "albert-base": (0.0, ENCODER),
+    "gpt": (0.1, THREE), "gpt2": (0.1, THREE), "gpt3-125m": (0.0, THREE), "t5-small": (0.1, ("dropout_rate",)),
+    "bart-base": (0.1, ("dropout",)), "transformer-base": (0.1, ("dropout",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_dropout_is_that_of_the_papers(name):
+    """Where a config says nothing. The others, which `zoo` does not choose, are seen above."""
+    rate, keys = RATES[name]
+    config = tg.models.preset_config(name)
+    assert {key: getattr(config, key) for key in keys} == dict.fromkeys(keys, rate)
+    assert getattr(config, "classifier_dropout_prob", 0.1) == 0.1  # ALBERT's alone has one of its own
 
 
 def test_the_number_of_labels_survives_a_save(tmp_path):

@@ -17,7 +17,7 @@ COUNTS = {
     "bert-tiny": 4_385_920, "bert-mini": 11_170_560, "bert-small": 28_763_648, "bert-medium": 41_373_184,
     "roberta-base": 124_645_632, "roberta-large": 355_359_744,
     "albert-base": 11_683_584, "albert-large": 17_683_968, "albert-xlarge": 58_724_864, "albert-xxlarge": 222_595_584,
-    "electra-base": 108_891_648, "electra-large": 334_092_288, "gpt": 116_534_784,
+    "electra-small": 13_483_008, "electra-base": 108_891_648, "electra-large": 334_092_288, "gpt": 116_534_784,
     "llama-13b": 13_015_864_320, "llama-30b": 32_528_943_616, "llama-65b": 65_285_660_672, "llama2-70b": 68_976_648_192,
     "llama3.1-8b": 8_030_261_248, "llama3.1-70b": 70_553_706_496, "mistral-7b": 7_241_732_096, "qwen2-0.5b": 494_032_768,
     "qwen3-0.6b": 596_049_920,
@@ -27,6 +27,31 @@ COUNTS = {
 @pytest.mark.parametrize("name", COUNTS)
 def test_the_published_count(name):
     assert tg.models.count_parameters(name) == COUNTS[name]
+
+
+HEADS = {  # no count tells them
+    "bert": dict(tiny=2, mini=4, small=8, medium=8, base=12, large=16), "roberta": dict(base=12, large=16),
+    "albert": dict(base=12, large=16, xlarge=16, xxlarge=64), "electra": dict(small=4, base=12, large=16),
+    "gpt2": dict(medium=16, large=20, xl=25), "bart": dict(base=12, large=16), "t5": dict(small=8, base=12, large=16),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "heads"), [
+    ("gpt", 12), ("gpt2", 12), *((f"{family}-{size}", n) for family, sizes in HEADS.items() for size, n in sizes.items()),
+])  # fmt: skip
+def test_the_published_number_of_heads(name, heads):
+    assert tg.models.preset_config(name).num_attention_heads == heads
+
+
+@pytest.mark.parametrize(("size", "head_width"), [
+    ("125m", 64), ("350m", 64), ("760m", 96), ("1.3b", 128), ("2.7b", 80), ("6.7b", 128), ("13b", 128), ("175b", 128),
+])  # fmt: skip
+def test_gpt3s_sizes_are_those_of_its_table(size, head_width):
+    """Table 2.1: the parameters, within a fiftieth of what each size is called, and how wide a head is."""
+    config = tg.models.preset_config(f"gpt3-{size}")
+    called = float(size[:-1]) * {"m": 1e6, "b": 1e9}[size[-1]]
+    assert tg.models.count_parameters(f"gpt3-{size}") == pytest.approx(called, rel=0.02)
+    assert config.n_embd == head_width * config.n_head and config.n_positions == 2048
 
 
 @pytest.mark.parametrize(("name", "overrides", "count"), [

@@ -26,6 +26,7 @@ from .stacks import Encoder
 @dataclasses.dataclass
 class RobertaConfig(Config):
     model_type: ClassVar[str] = "roberta"
+    absent: ClassVar[dict[str, Any]] = {"layer_norm_eps": 1e-12, "type_vocab_size": 2}
 
     vocab_size: int = size()
     hidden_size: int = size()
