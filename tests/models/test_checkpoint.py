@@ -267,6 +267,44 @@ def test_a_masked_language_model_has_no_pooler_and_starts_a_classifier_all_the_s
     np.testing.assert_array_equal(base.tokens.weight.data, kept)
 
 
+@pytest.mark.parametrize(("name", "head", "architecture", "more"), [
+    ("bert-base", "pretraining", "BertModel", []), ("bert-base", "pretraining", "BertForMaskedLM", []),
+    ("albert-base", "pretraining", "AlbertModel", []), ("albert-base", "pretraining", "AlbertForMaskedLM", []),
+    ("roberta-base", "base", "RobertaModel", ["lm_head.dense.weight"]),
+    ("roberta-base", "masked_lm", "RobertaForMaskedLM", ["roberta.pooler.dense.weight", "lm_head.bias"]),  # not tied
+    ("electra-small", "pretraining", "ElectraModel", ["generator_lm_head.weight", "generator_predictions.dense.weight"]),
+    ("bart-base", "seq2seq_lm", "BartModel", ["encoder.version"]),
+    ("bart-base", "seq2seq_lm", "BartForConditionalGeneration", ["model.decoder.version"]),
+])  # fmt: skip
+def test_a_file_may_hold_more_than_the_class_that_its_config_names(name, head, architecture, more, tmp_path):
+    """The heads of pretraining, mostly, that published files have."""
+    sizes = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=2, vocab_size=23)
+    sizes |= dict(decoder_layers=1, decoder_attention_heads=2) if name == "bart-base" else dict(intermediate_size=9)
+    model = tg.models.create(name, head, rng=np.random.default_rng(0), tie_word_embeddings=name != "roberta-base", **sizes)
+    model.save(tmp_path)
+    path = tmp_path / "model.safetensors"
+    save_file({**load_file(path), **{n: np.zeros(1, np.float32) for n in more}}, path)
+    edit(tmp_path, architectures=[architecture])
+    tokens = tg.models.load(tmp_path).without_head().tokens.weight.data
+    np.testing.assert_array_equal(tokens, model.without_head().tokens.weight.data)
+
+
+@pytest.mark.parametrize(("name", "bias"), [("bert-base", "cls.predictions"), ("roberta-base", "lm_head"), ("albert-base", "predictions")])
+def test_the_bias_of_a_masked_language_model_may_lie_under_either_name(name, bias, tmp_path):
+    sizes = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=2, intermediate_size=9, vocab_size=23)
+    model = tg.models.create(name, "masked_lm", rng=np.random.default_rng(0), **sizes)
+    model.head.bias.data[...] = np.arange(23)
+    model.save(tmp_path)
+    path = tmp_path / "model.safetensors"
+    stored = load_file(path)
+    values = stored.pop(f"{bias}.bias")
+    save_file({**stored, f"{bias}.decoder.bias": values}, path)
+    equal(model, tg.models.load(tmp_path))
+    save_file({**stored, f"{bias}.bias": values, f"{bias}.decoder.bias": values + 1}, path)
+    with pytest.raises(ValueError, match=f"{bias}.decoder.bias differs from {bias}.bias"):
+        tg.models.load(tmp_path)
+
+
 def test_another_head_takes_all_of_the_base(tmp_path):
     sizes = dict(hidden_size=12, num_hidden_layers=2, num_attention_heads=2, intermediate_size=9, vocab_size=23)
     tg.models.create("bert-base", "pretraining", rng=np.random.default_rng(0), **sizes).save(tmp_path)
@@ -528,6 +566,13 @@ def test_bad_inputs_of_questions_are_refused_by_argument(inputs, message):
     ids = [[1, 2, 3], [4, 5, 6]]
     with pytest.raises(ValueError, match=message):
         model(ids, **inputs)
+
+
+@pytest.mark.parametrize(("name", "key"), [("bert-base", "next_sentence_label"), ("albert-base", "sentence_order_label")])
+def test_a_bad_label_of_sentences_is_refused_by_argument(name, key):
+    model = tg.models.create(name, "pretraining", hidden_size=12, num_hidden_layers=1, num_attention_heads=2, vocab_size=23)
+    with pytest.raises(ValueError, match=rf"^{key}: 2 is outside \[0, 2\)"):
+        model([[1, 2, 3]], **{key: [2]})
 
 
 def test_an_answer_that_ends_beyond_the_text_counts_for_its_beginning_alone():

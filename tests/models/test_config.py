@@ -146,6 +146,20 @@ def test_biases_that_a_type_has_no_place_for(name, key, tmp_path):
         tg.models.create(name, **SIZES, **{key: True})
 
 
+@pytest.mark.parametrize(("name", "sizes", "message"), [
+    *((name, {"hidden_size": 18}, " = 18 is not a multiple of .* = 4")
+      for name in ("bert-base", "roberta-base", "albert-base", "electra-small", "gpt", "gpt2", "gpt3-125m", "bart-base", "transformer-base")),
+    ("bart-base", {"hidden_size": 24, "decoder_attention_heads": 5}, "d_model = 24 is not a multiple of decoder_attention_heads = 5"),
+    ("albert-base", {"num_hidden_groups": 5}, "num_hidden_layers = 12 is not a multiple of num_hidden_groups = 5"),
+    ("roberta-base", {"max_position_embeddings": 2}, "max_position_embeddings = 2 leaves none after padding's id 1"),
+    ("roberta-base", {"pad_token_id": None}, "leaves none after padding's id None"),
+])  # fmt: skip
+def test_sizes_that_do_not_fit_are_refused(name, sizes, message):
+    with pytest.raises(tg.models.ConfigError, match=message):
+        tg.models.preset_config(name, **{"num_attention_heads": 4, **sizes})
+    tg.models.preset_config("roberta-base", max_position_embeddings=3)  # one
+
+
 # -- GPT-2's relatives -------------------------------------------------------------------------------------------------
 
 

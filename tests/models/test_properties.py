@@ -221,6 +221,11 @@ def test_a_classifier_has_its_own_dropout_where_the_config_gives_one(name):
             assert (plain.drop if "drop" in vars(plain) else plain.classifier.drop).p == 0.25
 
 
+def test_alberts_order_of_sentences_is_a_classifier_like_any_other():
+    model = small("albert-base", "pretraining", num_labels=3, classifier_dropout_prob=0.5)
+    assert model.drop.p == 0.5 and model(np.array([[4, 5, 6]])).sop_logits.shape == (1, 3)
+
+
 def test_a_reordered_cache_continues_the_other_row():
     model = small("gpt2")
     ids = np.array([[4, 5, 6], [9, 8, 7]])
@@ -257,6 +262,54 @@ def test_positions_in_the_cache_count(name):
             with pytest.raises(ValueError, match=f"^{key}: 17 positions, the model has 16"):
                 model(**{key: value[:, 15:]}, past_key_values=cache, **more)
         assert model(**{f"{side}input_ids": ids[:, 15:16]}, past_key_values=cache, **more).logits.shape == (1, 1, 23)
+
+
+@pytest.mark.parametrize("name", [*ENCODERS, "gpt", "gpt2", "gpt3-125m", "bart-base"])
+def test_all_positions_can_be_read_and_no_more(name):
+    """16 of them: RoBERTa's table has two rows more, which it leaves unused, and so has BART's, beside what its config says."""
+    model, ids = small(name), np.arange(4, 21)[None]
+    longest = model(ids[:, :16]).last_hidden_state.shape[1]
+    assert longest == 16
+    with pytest.raises(ValueError, match="^input_ids: 17 positions, the model has 16"):
+        model(ids)
+
+
+@pytest.mark.parametrize("name", [*ENCODERS, *DECODERS])
+def test_positions_may_be_given(name):
+    """Those that a model would count itself change nothing; each row may have its own."""
+    model, ids = small(name), np.array([[4, 5, 6, 7], [9, 8, 7, 6]])
+    states = lambda *args, **more: model.without_head()(*args, **more).last_hidden_state.data
+    first = 2 if "roberta" in name else 0
+    plain, places = states(ids), first + np.arange(4)
+    for rows in (places, places[None], np.tile(places, (2, 1))):
+        np.testing.assert_array_equal(states(ids, position_ids=rows), plain)
+    apart = np.stack([places, places[::-1]])
+    got = states(ids, position_ids=apart)
+    np.testing.assert_allclose(got[1:], states(ids[1:], position_ids=places[::-1]), rtol=0, atol=1e-12)
+    assert np.abs(got[1] - plain[1]).max() > 1e-3
+
+
+def test_alberts_groups_run_one_after_another_and_are_stored_apart():
+    model = small("albert-base", "base", num_hidden_layers=4, num_hidden_groups=2, inner_group_num=2)
+    assert [model.shared.index(block) for block in model.blocks()] == [0, 1, 0, 1, 2, 3, 2, 3]
+    places = [model.weight_names()[f"shared.{i}.mlp.up.weight"].name for i in range(4)]
+    assert places == [f"encoder.albert_layer_groups.{g}.albert_layers.{i}.ffn.weight" for g in (0, 1) for i in (0, 1)]
+
+
+@pytest.mark.parametrize(("name", "act"), [("bert-base", "relu"), ("albert-base", "relu"), ("roberta-base", "gelu"), ("electra-small", "gelu")])
+def test_what_activates_the_head_of_a_masked_language_model(name, act):
+    """The config's function, but in RoBERTa's and ELECTRA's code GELU always."""
+    model, x = small(name, "masked_lm", hidden_act="relu"), tg.Tensor(np.linspace(-2, 2, 9))
+    np.testing.assert_array_equal(model.head.act(x).data, tg.nn.activation(act)(x).data)
+
+
+@pytest.mark.parametrize(("name", "head"), [
+    *((name, "masked_lm") for name in ENCODERS), ("gpt", None), ("gpt2", None), ("gpt3-125m", None), ("llama-7b", None),
+])  # fmt: skip
+def test_every_norm_has_the_configs_eps(name, head):
+    key = "rms_norm_eps" if name.startswith("llama") else "layer_norm_eps"
+    norms = [part for part in small(name, head, **{key: 0.125}).modules() if isinstance(part, tg.nn.LayerNorm | tg.nn.RMSNorm)]
+    assert len(norms) > 2 and {part.eps for part in norms} == {0.125}
 
 
 def numeric(loss, value, index, eps=1e-6):
