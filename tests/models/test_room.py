@@ -52,6 +52,12 @@ def test_what_cannot_be_read_is_no_limit(machine):
     assert room.memory_limit(machine(cgroup="0::/job\n", limits=limits)) == 7000
     assert room.memory_limit(machine(meminfo="")) == 7000
     assert room.memory_limit(machine(meminfo="", cgroup="1:cpu:/\n")) is None
+    assert room.memory_limit(machine(meminfo="", cgroup="0::/job\n", limits={"sys/fs/cgroup/memory.max": ""})) is None
+
+
+def test_where_the_system_does_not_tell_nothing_is_refused(monkeypatch):
+    monkeypatch.setattr(room, "memory_limit", lambda: None)
+    room.check_room("a model", 10**30)
 
 
 def test_weights_that_cannot_fit_are_refused_before_they_are_made(monkeypatch, tmp_path):
