@@ -92,7 +92,7 @@ def test_what_is_no_checkpoint_is_said(saved, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(FileNotFoundError, match=r"somebody/model: no such directory; .* pip install 'tinygrad-llm\[hub\]'"):
         tg.models.load("somebody/model")
-    for name in ("a/b/c", "./here", str(folder / "gone")):
+    for name in ("a/b/c", "./here", "/gone", str(folder / "gone")):
         with pytest.raises(FileNotFoundError, match="no such directory$"):
             tg.models.load(name)
 
@@ -206,6 +206,14 @@ def test_another_head_on_a_published_base(tmp_path):
     edit(tmp_path, num_hidden_layers=2)
     with pytest.raises(ValueError, match=r"missing bert.encoder.layer.1"):
         tg.models.load(tmp_path, architecture="BertForSequenceClassification")
+
+
+def test_what_a_caller_asks_for_goes_before_what_the_config_says(saved):
+    _, folder = saved
+    model = tg.models.load(folder, architecture="GPT2ForSequenceClassification", num_labels=5, resid_pdrop=0.25)
+    assert model.score.weight.shape == (5, 12) and model.transformer.layers[0].drop.p == 0.25
+    with pytest.raises(ValueError, match="^architecture: unknown architecture 'GPT2'"):
+        tg.models.load(folder, architecture="GPT2")
 
 
 def test_questions_on_a_classifier_s_base_have_two_labels(tmp_path):
@@ -430,6 +438,7 @@ def test_loading_takes_little_more_than_the_weights(tmp_path):
     ({"quantization_config": {"bits": 4}}, "quantization_config: quantized weights are not supported"),
     ({"architectures": ..., "model_type": "swin"}, "unknown model_type 'swin'"),
     ({"architectures": "GPT2LMHeadModel"}, "architectures: expected a list"),
+    ({"architectures": [3]}, r"architectures: expected a list of class names, got \[3\]"),
 ])  # fmt: skip
 def test_a_bad_config_is_refused_by_key(saved, changes, message):
     _, folder = saved
@@ -483,10 +492,16 @@ def test_broken_files_are_named(saved, monkeypatch):
     (folder / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(FileNotFoundError, match="neither model.safetensors nor .* found pytorch_model.bin"):
         tg.models.load(folder)
-    for text in ("{", '{"a":' * 100_000):
-        (folder / "config.json").write_text(text)
+    for content in (b"{", b'{"a":' * 100_000, b'{"a": "\xff"}'):
+        (folder / "config.json").write_bytes(content)
         with pytest.raises(ValueError, match="config.json: not valid JSON"):
             tg.models.load(folder)
+    (folder / "config.json").write_text("[1]")
+    with pytest.raises(ValueError, match="config.json: expected a JSON object, got list"):
+        tg.models.load(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match="no config.json there"):
+        tg.models.load(folder)
     (folder / "notes").write_text("x")
     monkeypatch.chdir(folder)
     with pytest.raises(NotADirectoryError, match="notes: expected a checkpoint's directory, got a file"):
@@ -505,8 +520,19 @@ def test_a_shard_that_is_not_there(saved):
     index.write_text(json.dumps({"weight_map": {"x": "../../etc/passwd"}}))
     with pytest.raises(FileNotFoundError, match="passwd"):
         tg.models.load(folder)
+    (folder / "below").mkdir()
+    save_file({"x": np.zeros(1, np.float32)}, folder / "below" / "x.safetensors")
+    index.write_text(json.dumps({"weight_map": {"x": "below/x.safetensors"}}))
+    with pytest.raises(FileNotFoundError, match="names below/x.safetensors, which is not in that folder"):
+        tg.models.load(folder)
     index.write_text(json.dumps({"weight_map": {"x": 3}}))
     with pytest.raises(ValueError, match="weight_map: expected a file's name for x, got 3"):
+        tg.models.load(folder)
+    index.write_text(json.dumps({"weight_map": {"x": next(folder.glob("model-00001-of-*")).name}}))
+    with pytest.raises(ValueError, match="x should be in model-00001-of-.*, and is not"):
+        tg.models.load(folder)
+    index.write_text(json.dumps({"metadata": {}}))
+    with pytest.raises(ValueError, match="index.json: missing weight_map"):
         tg.models.load(folder)
 
 

@@ -77,6 +77,8 @@ def test_without_a_model_type_the_class_name_decides(tmp_path):
     folder = written(tmp_path, "mistral-7b", **SIZES, sliding_window=3)
     before = logits(folder)
     np.testing.assert_array_equal(logits(folder, model_type=...), before)
+    edit(folder, architectures=...)
+    assert tg.models.load(folder, architecture="MistralForCausalLM").config.model_type == "mistral"
     edit(folder, model_type="mistral", architectures=...)
     values = json.loads((folder / "config.json").read_text())
     assert tg.models.llama.LlamaConfig.from_dict(values).model_type == "mistral"
@@ -204,6 +206,12 @@ def test_a_t5_1_1_whose_config_says_that_it_is_tied(tmp_path):
     after = tg.models.load(folder)
     np.testing.assert_array_equal(after.lm_head.weight.data, before.lm_head.weight.data)
     assert tg.models.registry.skeleton_of(folder).num_parameters() == before.num_parameters()
+    after.save(tmp_path / "shards", shard_bytes=1000)
+    edit(tmp_path / "shards", tie_word_embeddings=True)
+    np.testing.assert_array_equal(tg.models.load(tmp_path / "shards").lm_head.weight.data, before.lm_head.weight.data)
+    tied = type(after)(after.config.replace(tie_word_embeddings=True, scale_decoder_outputs=False))
+    tied.save(tmp_path / "tied")  # one matrix in the file
+    assert tg.models.load(tmp_path / "tied").lm_head is None
     edit(folder, scale_decoder_outputs=True)
     with pytest.raises(ValueError, match="lm_head.weight differs from shared.weight"):
         tg.models.load(folder)
