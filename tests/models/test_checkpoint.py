@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import tinygrad_llm as tg
-from tinygrad_llm.models import differences, tensor_file
+from tinygrad_llm.models import checkpoint, differences, tensor_file
 from tinygrad_llm.models.tensor_file import TensorFile, to_bfloat16, write
 
 SIZES = dict(n_embd=12, n_layer=2, n_head=3, vocab_size=23, n_positions=9)
@@ -313,6 +313,13 @@ def test_the_bias_of_a_masked_language_model_may_lie_under_either_name(name, bia
         tg.models.load(tmp_path)
 
 
+def test_another_head_of_the_same_name_stays_behind(tmp_path):
+    sizes = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=2, intermediate_size=9, vocab_size=23)
+    tg.models.create("roberta-base", "sequence_classification", rng=np.random.default_rng(0), **sizes).save(tmp_path)
+    model = tg.models.load(tmp_path, architecture="RobertaForTokenClassification")  # classifier.weight, not classifier.dense.weight
+    assert model.classifier.weight.shape == (2, 12)
+
+
 def test_another_head_takes_all_of_the_base(tmp_path):
     sizes = dict(hidden_size=12, num_hidden_layers=2, num_attention_heads=2, intermediate_size=9, vocab_size=23)
     tg.models.create("bert-base", "pretraining", rng=np.random.default_rng(0), **sizes).save(tmp_path)
@@ -479,6 +486,21 @@ def test_wrong_weights_are_refused_by_name(saved):
             tg.models.load(folder)
     save_file({**stored, "lm_head.weight": stored["transformer.wte.weight"].copy()}, path)
     tg.models.load(folder)  # tied, and stored twice: fine
+
+
+def test_four_names_are_told_and_how_many_more():
+    assert [checkpoint.some(list("abcdef")[:n]) for n in (1, 4, 5, 6)] == ["a", "a, b, c, d", "a, b, c, d and 1 more", "a, b, c, d and 2 more"]
+
+
+def test_an_output_matrix_of_its_own_does_not_stand_for_the_embedding(tmp_path):
+    sizes = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=2, intermediate_size=9, vocab_size=23)
+    tg.models.create("qwen2-0.5b", num_key_value_heads=2, tie_word_embeddings=False, **sizes).save(tmp_path)
+    path = tmp_path / "model.safetensors"
+    stored = load_file(path)
+    del stored["model.embed_tokens.weight"]
+    save_file(stored, path)
+    with pytest.raises(tg.models.CheckpointError, match="missing model.embed_tokens.weight$"):
+        tg.models.load(tmp_path)
 
 
 def test_broken_files_are_named(saved, monkeypatch):
