@@ -81,6 +81,34 @@ def test_names_with_and_without_the_prefix(saved, prefix):
     equal(model.transformer, tg.models.load(folder))
 
 
+def test_names_of_old_files(tmp_path):
+    """gamma and beta; buffers that any code can make; and of BART's one table all three names, without the prefix."""
+    sizes = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=2, vocab_size=23)
+    model = tg.models.create("bert-base", "masked_lm", intermediate_size=9, **sizes)
+    for i, value in enumerate(model.parameters()):
+        value.data[...] = i
+    model.save(tmp_path)
+    path = tmp_path / "model.safetensors"
+    old = {n.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta"): v for n, v in load_file(path).items()}
+    assert sum(n.endswith(("gamma", "beta")) for n in old) == 8
+    save_file({**old, "bert.embeddings.position_ids": np.arange(9)[None]}, path)
+    equal(model, tg.models.load(tmp_path))
+
+    model = tg.models.create("llama-7b", intermediate_size=9, **sizes)
+    model.save(tmp_path)
+    save_file({**load_file(path), "model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(3, np.float32)}, path)
+    equal(model, tg.models.load(tmp_path))
+
+    model = tg.models.create("bart-base", "seq2seq_lm", decoder_layers=1, **sizes)
+    model.save(tmp_path)
+    bare = {n.removeprefix("model."): v for n, v in load_file(path).items()}
+    save_file({**bare, **{f"{side}.embed_tokens.weight": bare["shared.weight"] for side in ("encoder", "decoder")}}, path)
+    equal(model, tg.models.load(tmp_path))
+    save_file({n if n == "final_logits_bias" else f"model.{n}": v for n, v in load_file(path).items()}, path)
+    edit(tmp_path, architectures=["BartModel"])
+    equal(model.model, tg.models.load(tmp_path))
+
+
 def test_what_is_no_checkpoint_is_said(saved, monkeypatch):
     model, folder = saved
     with pytest.raises(ValueError, match="save: dtype 'int8' is not supported; there are float64, float32, float16, bfloat16"):
@@ -185,6 +213,16 @@ def test_other_precisions(saved, asked, stored):
     again = tg.models.load(folder)
     assert again.transformer.tokens.weight.dtype == (np.float64 if asked == "float64" else np.float32)
     assert tg.models.load(folder, dtype="float64").transformer.tokens.weight.dtype == np.float64
+
+
+def test_the_config_comes_last(saved, monkeypatch):
+    """A folder has one only when all that it describes is there."""
+    model, folder = saved
+    moved, replace = [], os.replace
+    monkeypatch.setattr(os, "replace", lambda old, new: (moved.append(new.name), replace(old, new)))
+    model.save(folder, shard_bytes=3000)
+    kinds = [name.rpartition(".")[2] for name in moved]
+    assert kinds == sorted(kinds, reverse=True) and set(kinds) == {"safetensors", "json"}
 
 
 def test_a_failed_save_leaves_the_old_files(saved, monkeypatch):
@@ -671,6 +709,13 @@ def test_an_adapter_is_saved_under_its_own_names_beside_the_published_ones(tmp_p
         if not name.startswith("transformer.layers.0.attn.o"):
             np.testing.assert_array_equal(stored[name], value.data, err_msg=name)
     assert stored["transformer.h.1.attn.c_attn.weight"].shape == (16, 48)
+    sizes = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=9, vocab_size=23)
+    model = tg.models.create("bert-base", "base", **sizes)  # one published tensor for each of ours
+    model.layers[0].attn.q = Adapted(model.layers[0].attn.q)
+    with pytest.warns(UserWarning, match="load will refuse"):
+        model.save(tmp_path)
+    stored = set(load_file(tmp_path / "model.safetensors"))
+    assert {n for n in stored if ".q" in n} == {f"layers.0.attn.q.{n}" for n in ("up", "down", "base.weight", "base.bias")}
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts open files in /proc")
