@@ -179,8 +179,13 @@ def test_shards_and_what_an_earlier_save_left(saved):
     assert index["metadata"]["total_size"] == sum(map(sum, sizes)) and set(index["weight_map"].values()) == set(shards)
     assert all(sum(one) <= 3000 or len(one) == 1 for one in sizes), "at most so many bytes, but one tensor at least"
     assert all(sum(one) + sum(two) > 3000 for one, two in zip(sizes, sizes[1:]))
+    for name in shards:
+        with safe_open(folder / name, "np") as file:
+            assert file.metadata() == {"format": "pt"}  # without, transformers refuses it
     assert shards == [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
     equal(model, tg.models.load(folder))
+    two = [(name, (3,), None) for name in "ab"]
+    assert [len(checkpoint.split(two, 4, limit)) for limit in (24, 23)] == [1, 2]
     others = ["model-ema.safetensors", "model_best.safetensors", "model.safetensors.bak"]
     for name in others:
         (folder / name).write_text("somebody's")
@@ -463,6 +468,7 @@ def test_loading_takes_little_more_than_the_weights(tmp_path):
     ({"n_embd": 13}, "n_embd = 13 is not a multiple of n_head = 3"),
     ({"n_layer": 10**9}, "n_layer: expected an int from 1 to 10000"),
     ({"n_layer": -2}, "n_layer: expected an int"),
+    ({"vocab_size": 2**31}, "vocab_size: expected an int from 1 to 2147483647"),
     ({"n_head": 1.5}, "n_head: expected an int"),
     ({"n_head": True}, "n_head: expected an int"),
     ({"vocab_size": "23"}, "vocab_size: expected an int"),

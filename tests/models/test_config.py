@@ -51,6 +51,43 @@ def test_what_was_derived_is_derived_anew():
     assert config("t5-small", tie_word_embeddings=False).scale_decoder_outputs is False
 
 
+@pytest.mark.parametrize(("key", "good", "bad"), [
+    ("vocab_size", [1, 2**31 - 1], [0, 2**31, True, 5.0, None]),
+    ("n_layer", [1, 10_000], [0, 10_001]),
+    ("n_inner", [1, None], [0, "7"]),
+    ("resid_pdrop", [0, 0.0, 0.999], [1, 1.0, -0.1, False, None, float("nan")]),
+    ("layer_norm_epsilon", [1e-30, 1], [0, -1.0, float("inf"), float("nan"), True]),
+    ("eos_token_id", [-1, 0, [3, 4], None], [-2, [], True, [3, True], 1.0, [[3]]]),
+])  # fmt: skip
+def test_where_the_values_of_a_key_end(key, good, bad):
+    config = tg.models.preset_config("gpt2")
+    for value in good:
+        assert getattr(config.replace(**{key: value}), key) == value
+    for value in bad:
+        with pytest.raises(tg.models.ConfigError, match=f"^GPT2Config.{key}: expected .*, got"):
+            config.replace(**{key: value})
+
+
+def test_a_name_that_no_value_has_is_refused_and_its_neighbour_told():
+    for name, hint in (("hiden_size", "; did you mean 'hidden_size'"), ("n_embed", "; did you mean 'n_embd'"), ("extra", "")):
+        with pytest.raises(tg.models.ConfigError, match=f"GPT2Config has no '{name}'{hint}"):
+            tg.models.preset_config("gpt2", **{name: 5})
+
+
+def test_what_a_caller_set_is_no_longer_derived():
+    config = tg.models.preset_config("llama-7b")
+    config.head_dim = 6
+    assert config.replace(vocab_size=5).head_dim == 6
+
+
+def test_one_word_for_all_rates_of_dropout_but_where_it_is_the_name_of_one():
+    config = tg.models.preset_config
+    rates = lambda found: {f.name: getattr(found, f.name) for f in dataclasses.fields(found) if "rate" in f.metadata}
+    assert rates(config("gpt2", dropout=0.3)) == dict.fromkeys(THREE, 0.3)
+    assert rates(config("bert-base", dropout=0.3)) == {**dict.fromkeys(ENCODER, 0.3), "classifier_dropout": None}
+    assert rates(config("bart-base", dropout=0.3)) == {**rates(config("bart-base")), "dropout": 0.3}
+
+
 # -- Llama's relatives -------------------------------------------------------------------------------------------------
 
 
