@@ -74,6 +74,15 @@ def test_a_name_that_no_value_has_is_refused_and_its_neighbour_told():
             tg.models.preset_config("gpt2", **{name: 5})
 
 
+def test_a_file_may_use_the_names_that_all_families_have_in_common():
+    kind = tg.models.gpt2.GPT2Config
+    own = dict(n_embd=12, n_layer=2, n_head=3, n_positions=9, n_inner=7, layer_norm_epsilon=1e-3)
+    common = {{v: k for k, v in kind.attribute_map.items()}[name]: value for name, value in own.items()}
+    read = kind.from_dict({"vocab_size": 23, **common, "model_type": "gpt2"})
+    assert read == kind(vocab_size=23, bos_token_id=50256, eos_token_id=50256, **own)
+    assert kind.from_dict(read.to_dict()) == kind.from_dict(read.to_dict() | {"model_type": "other"})
+
+
 def test_what_a_caller_set_is_no_longer_derived():
     config = tg.models.preset_config("llama-7b")
     config.head_dim = 6
@@ -341,6 +350,10 @@ def test_the_number_of_labels_survives_a_save(tmp_path):
 @pytest.mark.parametrize(("name", "keys"), [
     ("gpt2", {"_num_labels": 1, "_attn_implementation_autoset": True, "xla_device": True, "transformers_weights": "other"}),
     ("gpt2", {"author": "N. N.", "created_date": "2021-04-28", "license": "MIT"}),
+    ("bert-base", {"position_embedding_type": "absolute", "is_decoder": False}),
+    ("bart-base", {"normalize_before": False, "static_position_embeddings": False, "normalize_embedding": True, "add_bias_logits": False,
+                   "force_bos_token_to_be_generated": False, "num_hidden_layers": 1, "encoder_layerdrop": 0.0}),
+    ("gpt", {"n_special": 40}),
     ("bert-base", {"use_return_dict": True, "cls_token_id": 1, "mask_token_id": 2}),
     ("bert-base", {"language": "english", "name": "Bert", "vocab_size_or_config_json_file": 23, "embedding_size": 12}),
     ("bert-base", {"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity", "adapters": {"fusions": {}}}),

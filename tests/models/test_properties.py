@@ -180,8 +180,45 @@ def test_electras_pair_is_one_loss():
     assert out.discriminator_loss.item() == pytest.approx(judged.loss.item()) and (out.corrupted_ids != ids).any()
     x, y = judged.logits.data[real == 1], (out.corrupted_ids != ids)[real == 1]
     assert judged.loss.item() == pytest.approx(np.mean(np.log1p(np.exp(x)) - x * y))
+    assert model.without_head() is model.discriminator.electra
+    assert model.generator.electra.positions is model.discriminator.electra.positions
+    with pytest.raises(ValueError, match=r"^labels: 23 is outside \[0, 23\)"):
+        model(ids, labels=np.full_like(ids, 23))
+    plain = tg.models.preset_config("electra-small")
+    assert (plain.discriminator_weight, plain.for_generator().hidden_size) == (50.0, 64)
+    least = plain.replace(hidden_size=21, num_attention_heads=3, intermediate_size=30).for_generator()
+    assert (least.hidden_size, least.num_attention_heads, least.intermediate_size) == (5, 1, 7)  # rounded down, but one head
     generator = tg.models.preset_config("electra-base").for_generator()
     assert (generator.hidden_size, generator.num_attention_heads, generator.intermediate_size) == (256, 4, 1024)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_electras_guesses_are_drawn_from_what_its_generator_says(watched):
+    """The largest of logits and Gumbel noise is a draw from their softmax; the kinds of segments are heard by both."""
+
+    class Lens:
+        wants = staticmethod(lambda name: name == "logits")
+        see = staticmethod(lambda path, name, value: value * 3.0)
+
+    model, ids = small("electra-small", "joint"), np.arange(4, 16).reshape(2, 6)
+    masked, types = np.arange(6) % 2 == 1, np.array([[0, 0, 0, 1, 1, 1], [0, 1, 1, 1, 1, 1]])
+    given, labels = np.where(masked, 3, ids), np.where(masked, ids, -100)
+    real = np.array([[1] * 6, [1] * 5 + [0]])
+    call = lambda: model(given, real, labels=labels, rng=np.random.default_rng(1), token_type_ids=types)
+    if watched:
+        with tg.nn.looking_through(Lens()):
+            out = call()
+    else:
+        out = call()
+    guess = model.generator(given, real, labels=labels, token_type_ids=types)
+    scores = guess.logits.data * (3.0 if watched else 1.0)
+    np.testing.assert_allclose(out.generator_logits.data, scores, rtol=1e-12)
+    drawn = (scores[:, masked].reshape(6, 23) + np.random.default_rng(1).gumbel(size=(6, 23))).argmax(axis=-1)
+    np.testing.assert_array_equal(out.corrupted_ids[:, masked].reshape(-1), drawn)
+    if not watched:
+        assert out.generator_loss.item() == pytest.approx(guess.loss.item())
+        judged = model.discriminator(out.corrupted_ids, real, token_type_ids=types)
+        np.testing.assert_allclose(out.logits.data, judged.logits.data, rtol=1e-12)
 
 
 SIDES = ("encoder", "decoder")
