@@ -300,6 +300,11 @@ def test_a_decoder_classifies_by_its_last_real_token(name):
     assert out.loss is not None and model([[0, 0]]).logits.shape == (1, 2)
     vectors = model.base.tokens(np.array(texts[1:])).data
     np.testing.assert_allclose(model(inputs_embeds=vectors).logits.data, alone[1:], rtol=1e-5, atol=1e-6)
+    with tg.no_grad():  # the first positions from a cache
+        cache = model.base.make_cache()
+        model(padded[:, :2], mask[:, :2], past_key_values=cache)
+        out = model(padded[:, 2:], mask, past_key_values=cache)
+    np.testing.assert_allclose(out.logits.data, alone, rtol=1e-4, atol=1e-5)
     unpadded = tg.models.create(name, "sequence_classification", rng=np.random.default_rng(0), pad_token_id=None, **sizes).eval()
     np.testing.assert_allclose(unpadded(padded).logits.data[0], model(padded[:1], [[1] * 5]).logits.data[0], rtol=1e-4, atol=1e-6)
 

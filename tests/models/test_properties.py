@@ -263,6 +263,34 @@ def test_alberts_order_of_sentences_is_a_classifier_like_any_other():
     assert model.drop.p == 0.5 and model(np.array([[4, 5, 6]])).sop_logits.shape == (1, 3)
 
 
+@pytest.mark.parametrize(("name", "head", "output"), [
+    ("bert-base", "sequence_classification", "logits"), ("bert-base", "token_classification", "logits"),
+    ("gpt2", "token_classification", "logits"), ("albert-base", "pretraining", "sop_logits"),
+])  # fmt: skip
+def test_dropout_stands_before_the_classifier(name, head, output):
+    model, ids = small(name, head), np.array([[4, 5, 6]])
+    last = model.order if head == "pretraining" else model.classifier
+    plain = model(ids)[output].data
+    model.drop.register_forward_hook(lambda module, args, out: out * 3.0)
+    np.testing.assert_allclose(model(ids)[output].data - last.bias.data, 3.0 * (plain - last.bias.data), rtol=1e-9)
+
+
+def test_dropout_stands_before_both_products_of_a_dense_classifier():
+    classifier = tg.models.heads.DenseClassifier(5, 3, "tanh", 0.5).astype(np.float64).eval()
+    x = np.random.default_rng(0).standard_normal((2, 5))
+    classifier.drop.register_forward_hook(lambda module, args, out: out * 3.0)
+    np.testing.assert_allclose(classifier(tg.Tensor(x)).data, classifier.out(tg.tanh(classifier.dense(tg.Tensor(x * 3.0))) * 3.0).data)
+
+
+@pytest.mark.parametrize(("name", "key"), [("bert-base", "next_sentence_label"), ("albert-base", "sentence_order_label")])
+def test_the_loss_of_pretraining_is_of_the_labels_that_are_given(name, key):
+    model, ids = small(name, "pretraining"), np.arange(4, 16).reshape(2, 6)
+    words, order = {"labels": np.where(ids % 3, -100, ids)}, {key: np.array([0, 1])}
+    alone = [model(ids, **given).loss.item() for given in (words, order)]
+    assert model(ids).loss is None and min(alone) > 0
+    assert model(ids, **words, **order).loss.item() == pytest.approx(sum(alone), rel=1e-12)
+
+
 def test_a_reordered_cache_continues_the_other_row():
     model = small("gpt2")
     ids = np.array([[4, 5, 6], [9, 8, 7]])

@@ -29,14 +29,10 @@ class VocabularyHead(nn.Module):
     def transform(self, x: Tensor) -> Tensor:
         return self.norm(self.act(self.dense(x)))
 
-    def forward(
-        self, hidden: Tensor, embedding: Tensor | nn.Int8Weight, labels: Any = None, name: str = "labels"
-    ) -> tuple[Any, Tensor | None]:
+    def forward(self, hidden: Tensor, embedding: Tensor | nn.Int8Weight, labels: Any = None) -> tuple[Any, Tensor | None]:
         """(logits, loss) for hidden (B, T, D)."""
         output = embedding if self.decoder is None else self.decoder
-        return losses.vocabulary(
-            hidden, output, self.bias, labels, transform=self.transform, transform_reads=self.parameters(), name=name
-        )
+        return losses.vocabulary(hidden, output, self.bias, labels, transform=self.transform, transform_reads=self.parameters())
 
 
 class DenseClassifier(nn.Module):

@@ -27,7 +27,6 @@ def vocabulary(
     transform: Callable[[Tensor], Tensor] | None = None,
     transform_reads: Iterable[Tensor] = (),
     label_smoothing: float = 0.0,
-    name: str = "labels",
     next_token: bool = False,
 ) -> tuple[Any, Tensor | None]:
     """(logits, loss) of the output layer: logits = output(transform(hidden)) + bias, (B, T, D) -> (B, T, V).
@@ -52,7 +51,7 @@ def vocabulary(
     B, T, D = hidden.shape
     # somebody looks at them, or changes them; or the loss has no shortcut
     shown = logits() if wanted("logits") or not isinstance(output, Tensor) else None
-    target = label_ids(labels, (B, T), output.shape[0] if shown is None else shown.shape[-1], name)
+    target = label_ids(labels, (B, T), output.shape[0] if shown is None else shown.shape[-1])
     if next_token:  # labels move, not logits
         target = np.concatenate([target[:, 1:], np.full((B, 1), IGNORED)], axis=1)
     target = target.reshape(-1)
