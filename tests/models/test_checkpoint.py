@@ -300,6 +300,9 @@ def test_a_decoder_classifies_by_its_last_real_token(name):
     assert out.loss is not None and model([[0, 0]]).logits.shape == (1, 2)
     vectors = model.base.tokens(np.array(texts[1:])).data
     np.testing.assert_allclose(model(inputs_embeds=vectors).logits.data, alone[1:], rtol=1e-5, atol=1e-6)
+    pairs = np.tril(np.ones((5, 5), int)) * mask[:, None]
+    for form in (pairs, pairs[:, None]):
+        np.testing.assert_allclose(model(padded, form).logits.data, alone, rtol=1e-5, atol=1e-6)
     with tg.no_grad():  # the first positions from a cache
         cache = model.base.make_cache()
         model(padded[:, :2], mask[:, :2], past_key_values=cache)
@@ -681,6 +684,7 @@ def test_an_answer_that_ends_beyond_the_text_counts_for_its_beginning_alone():
     out = model.eval()(ids)
     cost = lambda logits, i: np.log(np.exp(logits.data).sum(-1)) - logits.data[:, i]
     start = (cost(out.start_logits, 0)[0] + cost(out.start_logits, 1)[1]) / 2
+    assert model(ids, start_positions=[0, 1]).loss is model(ids, end_positions=[0, 1]).loss is None
     for beyond in (3, 99):
         loss = model(ids, start_positions=[0, 1], end_positions=[2, beyond]).loss.item()
         assert loss == pytest.approx((start + cost(out.end_logits, 2)[0]) / 2, rel=1e-5)

@@ -178,6 +178,8 @@ def test_electras_pair_is_one_loss():
     np.testing.assert_array_equal(out.corrupted_ids[:, ~masked], ids[:, ~masked])
     judged = model.discriminator(out.corrupted_ids, real, labels=(out.corrupted_ids != ids).astype(int))
     assert out.discriminator_loss.item() == pytest.approx(judged.loss.item()) and (out.corrupted_ids != ids).any()
+    both = [model.discriminator(ids, form, labels=ids % 2).loss.item() for form in (None, np.ones((2, 6, 6), int))]
+    assert both[0] == pytest.approx(both[1])
     x, y = judged.logits.data[real == 1], (out.corrupted_ids != ids)[real == 1]
     assert judged.loss.item() == pytest.approx(np.mean(np.log1p(np.exp(x)) - x * y))
     assert model.without_head() is model.discriminator.electra

@@ -117,7 +117,8 @@ class ElectraForPreTraining(heads.WithHead, _Electra):
         out.logits = self.out(x)[..., 0]  # (B, T, D) -> (B, T)
         if labels is not None:
             replaced = inputs.label_ids(labels, out.logits.shape, 2).astype(out.logits.dtype)
-            real = slice(None) if attention_mask is None else inputs.as_array(attention_mask, "attention_mask").astype(bool)
+            mask = None if attention_mask is None else inputs.as_array(attention_mask, "attention_mask")
+            real = slice(None) if mask is None or mask.ndim > 2 else mask.astype(bool)  # a mask of pairs names no padding
             out.loss = F.binary_cross_entropy_with_logits(out.logits[real], Tensor(replaced[real]))
         return out
 

@@ -115,7 +115,7 @@ class SequenceClassification(WithHead):
 class LastTokenClassification(WithHead):
     """One row of logits per sequence, from the last real token, the position that has seen all others.   GPT §3.2
 
-    Real is what attention_mask says or, without one, what is not the config's pad token, if there is one.
+    Real is what attention_mask says or, without one or with one of pairs, what is not the config's pad token, if there is one.
     """
 
     def __init__(self, config: Config) -> None:
@@ -131,8 +131,9 @@ class LastTokenClassification(WithHead):
 
     def real(self, input_ids: Any, attention_mask: Any, B: int, T: int) -> np.ndarray:
         """(B, T) True at what is no padding."""
-        if attention_mask is not None:
-            return np.atleast_2d(inputs.as_array(attention_mask, "attention_mask"))[:, -T:] != 0
+        mask = None if attention_mask is None else inputs.as_array(attention_mask, "attention_mask")
+        if mask is not None and mask.ndim == 2:
+            return mask[:, -T:] != 0
         if input_ids is None:
             return np.ones((B, T), bool)
         return inputs.as_array(input_ids, "input_ids") != self.config.pad_token_id
