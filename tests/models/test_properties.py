@@ -148,6 +148,19 @@ def test_the_type_of_a_token_is_one_more_token_in_its_place(name):
         small("llama-7b")(input_ids=ids, token_type_ids=ids)
 
 
+class Lens:
+    """Logits as many times as large."""
+
+    def __init__(self, times):
+        self.times = times
+
+    def wants(self, name):
+        return name == "logits"
+
+    def see(self, path, name, value):
+        return value * self.times
+
+
 def test_the_first_transformer_scales_its_embeddings_and_smooths_labels_in_training_alone():
     model, ids = small("transformer-base", label_smoothing=0.2), np.arange(4, 10)[None]
     x = model.embed(ids)
@@ -157,7 +170,10 @@ def test_the_first_transformer_scales_its_embeddings_and_smooths_labels_in_train
     costs = np.log(np.exp(scores).sum(-1, keepdims=True)) - scores
     plain = costs[0, np.arange(6), ids[0]].mean()
     assert model(input_ids=ids, labels=ids).loss.item() == pytest.approx(plain)
-    assert model.train()(input_ids=ids, labels=ids).loss.item() == pytest.approx(0.8 * plain + 0.2 * costs.mean())
+    smoothed = pytest.approx(0.8 * plain + 0.2 * costs.mean())
+    assert model.train()(input_ids=ids, labels=ids).loss.item() == smoothed
+    with tg.nn.looking_through(Lens(1.0)):  # the loss of logits that somebody looks at
+        assert model(input_ids=ids, labels=ids).loss.item() == smoothed
 
 
 @pytest.mark.parametrize(("name", "scale"), [("t5-small", 12**-0.5), ("t5-v1_1-small", 1.0)])
@@ -197,18 +213,13 @@ def test_electras_pair_is_one_loss():
 @pytest.mark.parametrize("watched", [False, True])
 def test_electras_guesses_are_drawn_from_what_its_generator_says(watched):
     """The largest of logits and Gumbel noise is a draw from their softmax; the kinds of segments are heard by both."""
-
-    class Lens:
-        wants = staticmethod(lambda name: name == "logits")
-        see = staticmethod(lambda path, name, value: value * 3.0)
-
     model, ids = small("electra-small", "joint"), np.arange(4, 16).reshape(2, 6)
     masked, types = np.arange(6) % 2 == 1, np.array([[0, 0, 0, 1, 1, 1], [0, 1, 1, 1, 1, 1]])
     given, labels = np.where(masked, 3, ids), np.where(masked, ids, -100)
     real = np.array([[1] * 6, [1] * 5 + [0]])
     call = lambda: model(given, real, labels=labels, rng=np.random.default_rng(1), token_type_ids=types)
     if watched:
-        with tg.nn.looking_through(Lens()):
+        with tg.nn.looking_through(Lens(3.0)):
             out = call()
     else:
         out = call()
@@ -252,9 +263,10 @@ def test_each_rate_of_dropout_acts_in_its_places(name, rate, places):
 def test_a_classifier_has_its_own_dropout_where_the_config_gives_one(name):
     key = "classifier_dropout_prob" if name == "albert-base" else "classifier_dropout"
     for head in ("sequence_classification", "token_classification"):
-        model = small(name, head, hidden_dropout_prob=0.25, **{key: 0.5})
-        drop = model.drop if "drop" in vars(model) else model.classifier.drop
-        assert drop.p == 0.5
+        for rate in (0.5, 0.0):
+            model = small(name, head, hidden_dropout_prob=0.25, **{key: rate})
+            drop = model.drop if "drop" in vars(model) else model.classifier.drop
+            assert drop.p == rate
         if name != "albert-base":  # whose classifier has a rate of its own always
             plain = small(name, head, hidden_dropout_prob=0.25)
             assert (plain.drop if "drop" in vars(plain) else plain.classifier.drop).p == 0.25
