@@ -596,6 +596,26 @@ def test_an_output_layers_bias_is_added_to_that_of_the_model():
         layer.register_forward_hook(lambda module, args, out: out * 1.0)  # it is called from now on
 
 
+@pytest.mark.parametrize(("name", "head", "parameter"), [
+    ("gpt2", None, "transformer.tokens.weight"), ("bert-base", "masked_lm", "bert.tokens.weight"), ("bert-base", "masked_lm", "head.bias"),
+    ("llama-7b", None, "lm_head.weight"),
+])  # fmt: skip
+def test_logits_of_parameters_that_are_no_more_are_refused(name, head, parameter):
+    """With labels they are made when they are read."""
+    model, ids = small(name, head), np.arange(4, 10)[None]
+    value = dict(model.named_parameters())[parameter]
+    out, read = model(ids, labels=ids), model(ids, labels=ids)
+    before = read.logits.data.copy()
+    read.loss.backward()
+    optimizer = tg.optim.SGD([value], lr=0.1)
+    for _ in range(2):  # the first step moves parameters to another place
+        optimizer.step()
+        np.testing.assert_array_equal(read.logits.data, before)
+        with pytest.raises(RuntimeError, match="not read before parameters were changed in place"):
+            out.logits  # noqa: B018
+        out = model(ids, labels=ids)
+
+
 def test_a_classifiers_loss_is_of_its_problem_type():
     rng = np.random.default_rng(0)
     ids, numbers, marks = rng.integers(4, 23, (4, 6)), rng.standard_normal((4, 2)), rng.integers(0, 2, (4, 2))
