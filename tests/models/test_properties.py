@@ -616,6 +616,17 @@ def test_logits_of_parameters_that_are_no_more_are_refused(name, head, parameter
         out = model(ids, labels=ids)
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int32, np.uint64])
+def test_ids_and_labels_are_integers_of_any_kind(kind):
+    ids, one = np.arange(4, 16).reshape(2, 6), np.array([0, 1])
+    for name, head, more in (("gpt2", None, {"labels": ids, "position_ids": np.arange(6)}), ("bert-base", "masked_lm", {"labels": ids}),
+                             ("bert-base", "sequence_classification", {"labels": one}),
+                             ("bert-base", "sequence_classification", {"labels": one[:, None]})):  # fmt: skip
+        model = small(name, head)
+        want = model(ids, **more).loss.item()
+        assert model(ids.astype(kind), **{key: value.astype(kind) for key, value in more.items()}).loss.item() == want
+
+
 def test_a_classifiers_loss_is_of_its_problem_type():
     rng = np.random.default_rng(0)
     ids, numbers, marks = rng.integers(4, 23, (4, 6)), rng.standard_normal((4, 2)), rng.integers(0, 2, (4, 2))
