@@ -167,7 +167,27 @@ def test_relative_buckets():
     assert (before[distance >= 0] == 0).all() and (np.diff(before[distance <= 0]) <= 0).all() and before.max() == 31
 
 
+@given(
+    seed=st.integers(0, 2**32 - 1), T=st.integers(1, 4), offset=st.integers(0, 4), causal=st.booleans(), heads=st.sampled_from([1, 3]),
+    window=st.sampled_from([None, 1, 2, 4]), form=st.sampled_from(["none", "keys", "pairs", "heads", "rows"]), whole=st.booleans(),
+)  # fmt: skip
+def test_what_a_mask_allows(seed, T, offset, causal, heads, window, form, whole):
+    """What a caller passed in each of its forms, pair by pair; queries stand behind `offset` keys."""
+    B, S = 2, offset + T
+    given = np.random.default_rng(seed).random((B, heads, T, S)) < (1.1 if whole else 0.6)
+    passed = {"none": None, "keys": given[:, 0, 0], "pairs": given[:, 0], "heads": given, "rows": given[:1]}[form]
+    seen = np.ones((B, heads, T, S), bool) & {
+        "none": np.True_, "keys": given[:, :1, :1], "pairs": given[:, :1], "heads": given, "rows": given[:1]}[form]  # fmt: skip
+    mask = nn.from_attention_mask(None if passed is None else tg.Tensor(passed.astype(int)), B, T, S, causal=causal, offset=offset)
+    allowed = mask.with_window(window).allowed(T, S)
+    found = np.ones_like(seen) if allowed is None else np.broadcast_to(allowed, seen.shape)
+    for b, h, t, s in np.ndindex(*seen.shape):
+        near = window is None or abs(s - offset - t) < window
+        assert found[b, h, t, s] == (seen[b, h, t, s] and near and (s <= offset + t or not causal))
+
+
 @pytest.mark.parametrize(("mask", "message"), [
+    (np.ones((3, 1, 3, 3)), r"got \(3, 1, 3, 3\)"), (np.ones((2, 1, 3, 4)), r"got \(2, 1, 3, 4\)"), (np.ones(3), r"got \(3,\)"),
     (np.ones((2, 4)), r"expected shape \(2, 3\)"), (np.full((2, 3), 2), "expected 0 and 1"), (np.full((2, 3), -1e4), "expected 0 and 1"),
 ])  # fmt: skip
 def test_a_bad_mask_is_refused(mask, message):
