@@ -126,6 +126,33 @@ def test_cached_decoding_is_uncached_decoding(name, seed, pieces, capacity):
     np.testing.assert_allclose(np.concatenate(got, axis=1), whole, rtol=0, atol=1e-12)
 
 
+def test_what_a_decoder_reads_of_its_labels():
+    shift = tg.models.seq2seq.shift_right
+    np.testing.assert_array_equal(shift([[5, -100, 7, -100], [8, 9, -100, 4]], 2, 1), [[2, 5, 1, 7], [2, 8, 9, 1]])
+    for start, pad in ((None, 1), (2, None)):
+        with pytest.raises(tg.models.ConfigError, match="decoder_start_token_id and pad_token_id must be set"):
+            shift([[5]], start, pad)
+    with pytest.raises(ValueError, match=r"labels: expected shape \(batch, positions\), got \(2,\)"):
+        shift([5, 6], 2, 1)
+
+
+@pytest.mark.parametrize("name", SEQ2SEQ)
+def test_both_sides_have_as_many_rows_and_the_lens_sees_what_each_begins_with(name):
+    model, seen = small(name), set()
+
+    class Places:
+        wants = staticmethod(lambda name: name == "embed")
+        see = staticmethod(lambda path, name, value: seen.add(path.split(".")[-1]) or value)
+
+    with tg.nn.looking_through(Places()):
+        model(input_ids=[[4, 5]], decoder_input_ids=[[6]])
+    assert seen == {"encoder", "decoder"}
+    with pytest.raises(ValueError, match="^decoder_input_ids: 2 rows, but the encoder saw 1"):
+        model(input_ids=[[4, 5]], decoder_input_ids=[[6], [7]])
+    limit = model.without_head().positions_limit()
+    assert model.make_cache(10**4).capacity == (limit or 10**4)
+
+
 @pytest.mark.parametrize("name", SEQ2SEQ)
 def test_the_encoders_outputs_may_be_a_tuple(name):
     model, source, target = small(name), np.arange(4, 10)[None], np.array([[7, 8]])

@@ -167,14 +167,16 @@ def test_relative_buckets():
     assert (before[distance >= 0] == 0).all() and (np.diff(before[distance <= 0]) <= 0).all() and before.max() == 31
 
 
-@given(
-    seed=st.integers(0, 2**32 - 1), T=st.integers(1, 4), offset=st.integers(0, 4), causal=st.booleans(), heads=st.sampled_from([1, 3]),
-    window=st.sampled_from([None, 1, 2, 4]), form=st.sampled_from(["none", "keys", "pairs", "heads", "rows"]), whole=st.booleans(),
-)  # fmt: skip
-def test_what_a_mask_allows(seed, T, offset, causal, heads, window, form, whole):
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("offset", [0, 3])
+@pytest.mark.parametrize("form", ["none", "keys", "pairs", "heads", "rows"])
+@pytest.mark.parametrize("window", [None, 1, 2, 4])
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_a_mask_allows(form, offset, causal, window, whole):
     """What a caller passed in each of its forms, pair by pair; queries stand behind `offset` keys."""
+    T, heads = 3, 3
     B, S = 2, offset + T
-    given = np.random.default_rng(seed).random((B, heads, T, S)) < (1.1 if whole else 0.6)
+    given = np.random.default_rng(0).random((B, heads, T, S)) < (1.1 if whole else 0.6)
     passed = {"none": None, "keys": given[:, 0, 0], "pairs": given[:, 0], "heads": given, "rows": given[:1]}[form]
     seen = np.ones((B, heads, T, S), bool) & {
         "none": np.True_, "keys": given[:, :1, :1], "pairs": given[:, :1], "heads": given, "rows": given[:1]}[form]  # fmt: skip
