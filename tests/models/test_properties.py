@@ -126,6 +126,19 @@ def test_cached_decoding_is_uncached_decoding(name, seed, pieces, capacity):
     np.testing.assert_allclose(np.concatenate(got, axis=1), whole, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["gpt2", *SEQ2SEQ])
+def test_a_cache_that_was_asked_for_goes_on_where_it_is(name):
+    model, ids = small(name), np.array([[4, 5, 6, 7]])
+    source = {"input_ids": ids} if model.is_encoder_decoder else {}
+    call = lambda ids, **more: model(**source, **{"decoder_input_ids" if source else "input_ids": ids}, use_cache=True, **more)
+    with tg.no_grad():
+        first = call(ids[:, :3])
+        second = call(ids[:, 3:], past_key_values=first.past_key_values)
+        whole = call(ids)
+    assert second.past_key_values is first.past_key_values and second.past_key_values.length == whole.past_key_values.length == 4
+    np.testing.assert_allclose(second.logits.data[:, 0], whole.logits.data[:, 3], rtol=0, atol=1e-12)
+
+
 def test_what_a_decoder_reads_of_its_labels():
     shift = tg.models.seq2seq.shift_right
     np.testing.assert_array_equal(shift([[5, -100, 7, -100], [8, 9, -100, 4]], 2, 1), [[2, 5, 1, 7], [2, 8, 9, 1]])
