@@ -331,6 +331,7 @@ def test_dropout_is_that_of_the_papers(name):
     config = tg.models.preset_config(name)
     assert {key: getattr(config, key) for key in keys} == dict.fromkeys(keys, rate)
     assert getattr(config, "classifier_dropout_prob", 0.1) == 0.1  # ALBERT's alone has one of its own
+    assert name != "roberta-base" or config.layer_norm_eps == 1e-5  # fairseq's; a file without means 1e-12
 
 
 def test_the_number_of_labels_survives_a_save(tmp_path):
