@@ -226,6 +226,13 @@ def test_what_divides_the_scores(by_width, by_layer, tmp_path):
         np.testing.assert_allclose(got, plain(IDS).logits.data, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize(("word", "function"), [("gelu", "gelu_new"), ("relu", "relu"), ("silu", "silu"), ("swish", "silu")])
+def test_gpts_words_for_activations(word, function):
+    model = tg.models.create("gpt", n_embd=12, n_layer=1, n_head=2, vocab_size=23, n_positions=9, afn=word)
+    x = tg.Tensor(np.linspace(-2, 2, 9))
+    np.testing.assert_array_equal(model.transformer.layers[0].mlp.act(x).data, tg.nn.activation(function)(x).data)
+
+
 # -- the other families ------------------------------------------------------------------------------------------------
 
 

@@ -52,6 +52,7 @@ def test_gpt3s_sizes_are_those_of_its_table(size, head_width):
     called = float(size[:-1]) * {"m": 1e6, "b": 1e9}[size[-1]]
     assert tg.models.count_parameters(f"gpt3-{size}") == pytest.approx(called, rel=0.02)
     assert config.n_embd == head_width * config.n_head and config.n_positions == 2048
+    assert config.band == 128  # the Sparse Transformer's, where the paper says none
 
 
 @pytest.mark.parametrize(("name", "overrides", "count"), [
