@@ -422,6 +422,14 @@ def test_what_activates_the_head_of_a_masked_language_model(name, act):
     np.testing.assert_array_equal(model.head.act(x).data, tg.nn.activation(act)(x).data)
 
 
+def test_electras_discriminator_has_the_configs_function_and_two_kinds_of_labels():
+    model, ids = small("electra-small", "pretraining", hidden_act="relu"), np.array([[4, 5, 6]])
+    inner = np.maximum(model.dense(model.electra(ids).last_hidden_state).data, 0.0)
+    np.testing.assert_allclose(model(ids).logits.data, model.out(tg.Tensor(inner)).data[..., 0], rtol=1e-12)
+    with pytest.raises(ValueError, match=r"^labels: 2 is outside \[0, 2\)"):
+        model(ids, labels=[[0, 1, 2]])
+
+
 @pytest.mark.parametrize(("name", "head"), [
     *((name, "masked_lm") for name in ENCODERS), ("gpt", None), ("gpt2", None), ("gpt3-125m", None), ("llama-7b", None),
 ])  # fmt: skip
