@@ -180,6 +180,8 @@ def test_decoder_ids_begin_with_the_start_token():
     out = generate(model, source, decoder_input_ids=begun, max_new_tokens=4)
     assert out[:, :3].tolist() == [[PAD, 8, 7], [PAD, 11, 9]]
     assert np.array_equal(out, generate(model, source, decoder_input_ids=out[:, :3], max_new_tokens=4)), "it is not put twice"
+    other = generate(model, source, decoder_input_ids=begun, max_new_tokens=4, decoder_start_token_id=5)
+    assert other[:, :3].tolist() == [[5, 8, 7], [5, 11, 9]]
 
 
 def log_probability(model, ids, start):

@@ -21,7 +21,12 @@ from tinygrad_llm.lens.tape import _size as size_text
 @pytest.fixture(scope="module")
 def gpt():
     tg.manual_seed(0)
-    return tg.models.create("gpt2", n_layer=3, n_head=4, n_embd=32, vocab_size=60, n_positions=64).eval()
+    model = tg.models.create("gpt2", n_layer=3, n_head=4, n_embd=32, vocab_size=60, n_positions=64).eval()
+    rng = np.random.default_rng(0)
+    for name, p in model.named_parameters():
+        if name.endswith("bias"):  # zero at the start, which would hide what they do
+            p.data[:] = rng.normal(0, 0.1, p.shape)
+    return model
 
 
 @pytest.fixture(scope="module")

@@ -113,6 +113,9 @@ def test_the_commands(capsys):
     assert "memory at batch 4, context 512" in capsys.readouterr().out
     assert cli.main(["compare", "bert", "t5"]) == 0
     assert "RMSNorm" in capsys.readouterr().out
+    assert cli.main(["compare", "bert", "t5", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(r["row"], r["bert"], r["t5"]) for r in rows] == tg.models.compare("bert", "t5")
     assert cli.main(["describe", "gpt-9"]) == 1
     assert "no model named 'gpt-9'" in capsys.readouterr().err
     assert cli.main(["compare", "bert"]) == 2
