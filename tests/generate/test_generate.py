@@ -339,6 +339,52 @@ def test_filters_keep_the_best(scores, k, p):
     )
 
 
+def test_typical_p_keeps_what_surprises_as_much_as_expected():
+    """As many tokens, the nearest to the expected surprise first, as sum to p: told here row by row, in float64."""
+    scores = np.random.default_rng(0).normal(0, 2, (6, 12)).astype(np.float32)
+    scores[:, 5] = -np.inf
+    for p in (0.1, 0.4, 0.7, 0.95):
+        for row, kept in zip(scores, filters.typical_p(scores, p)):
+            probabilities = filters.softmax(row.astype(np.float64)[None])[0]
+            surprise = -np.log(np.maximum(probabilities, 1e-300))
+            order = np.argsort(np.abs(surprise - (probabilities * surprise).sum()))
+            alive = np.sort(order[: 1 + (np.cumsum(probabilities[order]) < p).sum()])
+            assert np.array_equal(np.flatnonzero(np.isfinite(kept)), alive) and np.array_equal(kept[alive], row[alive])
+
+
+def test_cutoffs_keep_what_is_probable_enough_and_the_best():
+    scores = np.random.default_rng(0).normal(0, 2, (6, 12)).astype(np.float32)
+    for least in (0.01, 0.1, 0.9):
+        for row, plain, kept in zip(scores, filters.cutoff(scores, least), filters.cutoff(scores, least, by_entropy=True)):
+            probabilities = filters.softmax(row.astype(np.float64)[None])[0]
+            entropy = -(probabilities * np.log(probabilities)).sum()
+            for found, limit in ((plain, least), (kept, min(least, least**0.5 * np.exp(-entropy)))):
+                alive = (probabilities >= limit) | (probabilities == probabilities.max())
+                assert np.array_equal(np.isfinite(found), alive) and np.array_equal(found[alive], row[alive])
+
+
+@pytest.mark.parametrize("named, sifted", [
+    ({"repetition_penalty": 2.0}, lambda x, ids: filters.repetition_penalty(x, ids, 2.0)),
+    ({"no_repeat_ngram_size": 2}, lambda x, ids: filters.no_repeated_ngram(x, ids, 2)),
+    ({"temperature": 0.5}, lambda x, ids: filters.temperature(x, 0.5)),
+    ({"top_k": 3}, lambda x, ids: filters.top_k(x, 3)),
+    ({"top_p": 0.5}, lambda x, ids: filters.top_p(x, 0.5)),
+    ({"min_p": 0.2}, lambda x, ids: filters.min_p(x, 0.2)),
+    ({"typical_p": 0.5}, lambda x, ids: filters.typical_p(x, 0.5)),
+    ({"epsilon_cutoff": 0.05}, lambda x, ids: filters.cutoff(x, 0.05)),
+    ({"eta_cutoff": 0.05}, lambda x, ids: filters.cutoff(x, 0.05, by_entropy=True)),
+    ({"renormalize_logits": True}, lambda x, ids: filters.log_softmax(x)),
+], ids=lambda x: next(iter(x)) if isinstance(x, dict) else "")  # fmt: skip
+def test_each_setting_has_its_filter_and_rows_do_not_mix(named, sifted):
+    rng = np.random.default_rng(0)
+    scores, ids = rng.normal(0, 2, (4, 12)).astype(np.float32), np.array([[3, 1, 2, 1], [4, 4, 4, 4], [5, 6, 7, 8], [9, 0, 9, 0]])
+    got = Settings(do_sample=True, **named).process(scores, ids, False)
+    assert np.array_equal(got, sifted(scores, ids)) and not np.array_equal(got, scores)
+    assert np.array_equal(got, np.concatenate([sifted(scores[i : i + 1], ids[i : i + 1]) for i in range(4)]))
+    drawn = not {"repetition_penalty", "no_repeat_ngram_size", "renormalize_logits"} & set(named)
+    assert np.array_equal(Settings(**named).process(scores, ids, False), scores) == drawn, "what sifts a draw is for draws alone"
+
+
 def test_repetition_penalty():
     scores = np.array([[2.0, -2.0, 1.0, 0.5]], dtype=np.float32)
     ids = np.array([[3, 0, 1, 1]])

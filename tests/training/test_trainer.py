@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.training.small import causal_trainer, prepared, same_bits, weights
-from tinygrad_llm import autograd, training
+from tinygrad_llm import autograd, optim, training
 from tinygrad_llm.training import checkpoint
+from tinygrad_llm.training import progress as progress_module
 from tinygrad_llm.training import trainer as trainer_module
 from tinygrad_llm.training.log import Log, is_log, read
 
@@ -364,21 +365,65 @@ def test_a_gradient_that_is_not_finite_ends_the_run():
         trainer.train_step()
 
 
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+RECORD = {"step": 12000, "loss": 2.0, "smooth": 2.0, "lr": 1e-3, "grad_norm": 0.5, "tokens_per_s": 31200, "seconds_left": 3905}
+
+
 @pytest.mark.parametrize("columns", [200, 80, 60, 30])
 def test_the_progress_line_fits_the_terminal(columns, monkeypatch):
     """A line that wraps is redrawn from its second row, and leaves the first one behind at each step."""
-
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
     monkeypatch.setenv("COLUMNS", str(columns))
     progress = training.Progress(20000, stream=Terminal())
-    record = {"step": 12000, "loss": 2.0, "smooth": 2.0, "lr": 1e-3, "grad_norm": 0.5, "tokens_per_s": 31200, "seconds_left": 3905}
-    progress.update(record)
+    progress.update(RECORD)
     line = progress.stream.getvalue()
     assert line.startswith("\rstep 12000/20000  loss 2.000") and len(line) <= columns
     assert ("1:05:05 left" in line) == (columns > 30) and ("grad" in line) == (columns == 200)
+
+
+@pytest.mark.parametrize("stream, pause", [(Terminal, 0.1), (io.StringIO, 10.0)])
+def test_progress_is_told_now_and_then_and_at_the_end(stream, pause):
+    now = [50.0]
+    progress = training.Progress(5, stream=stream(), clock=lambda: now[0])
+    for step, moment in ((1, 0.0), (2, 0.9), (3, 1.1), (4, 2.0), (5, 2.0)):
+        now[0] = 50 + moment * pause
+        progress.update(RECORD | {"step": step}, last=step == 5)
+    assert [word for word in progress.stream.getvalue().split() if "/5" in word] == ["1/5", "3/5", "5/5"]
+
+
+def test_what_is_told_takes_the_place_of_the_line_on_a_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    long, short = (progress_module.format_line(RECORD | {"step": n}, 20000) for n in (12000, 7))
+    progress = training.Progress(20000, stream=Terminal())
+    progress.update(RECORD, last=True)
+    progress.update(RECORD | {"step": 7}, last=True)
+    progress.note("a sample")
+    progress.close()  # there is no line to end
+    progress.update(RECORD, last=True)
+    progress.close()
+    redrawn = f"\r{long}\r{short}" + " " * (len(long) - len(short))
+    assert progress.stream.getvalue() == f"{redrawn}\r{' ' * len(short)}\ra sample\n\r{long}\n"
+    plain = training.Progress(20000, stream=io.StringIO())
+    plain.note("a sample"), plain.update(RECORD), plain.note("another"), plain.close()
+    assert plain.stream.getvalue() == f"a sample\n{long}\nanother\n"
+
+
+def test_amounts_and_times_are_short():
+    words = {999: "999", 1000: "1.0k", 31200: "31.2k", 1e6: "1.0M", 2.5e9: "2.5G"}
+    assert {x: progress_module.amount(x) for x in words} == words
+    times = {0.4: "0:00", 59.6: "1:00", 65: "1:05", 3599: "59:59", 3600: "1:00:00", 36065: "10:01:05"}
+    assert {x: progress_module.clock_time(x) for x in times} == times
+
+
+@pytest.mark.parametrize("name, kind", [("adamw", optim.AdamW), ("adam", optim.Adam), ("sgd", optim.SGD)])
+def test_the_optimizer_is_the_one_asked_for(name, kind):
+    optimizer = causal_trainer(optimizer=name, beta1=0.8, beta2=0.95, weight_decay=0.3).optimizer
+    assert type(optimizer) is kind and [g["weight_decay"] for g in optimizer.param_groups] == [0.3, 0.0]
+    for group in optimizer.param_groups:
+        assert group["momentum"] == 0.8 if name == "sgd" else group["betas"] == (0.8, 0.95)
 
 
 def test_resume_refuses_what_is_not_a_run(tmp_path):
