@@ -111,6 +111,11 @@ def test_the_decoder_reads_the_target_behind_its_start_token(run, tmp_path):
     page = page_data(tmp_path / "page.html")
     assert page["tokens"] == [data.tokenizer.decode([model.config.decoder_start_token_id]), *"fox"]
     assert [kind["keys"] for kind in page["attention"]] == [list("the quick"), page["tokens"], list("the quick")]
+    code, _, err = run("inspect", tmp_path / "model", "--text", "the quick", "--out", tmp_path / "own.html")
+    assert code == 0, err
+    written = model.eval().generate(data.tokenizer.encode("the quick"), max_new_tokens=15)[0]  # with its start token all that fits
+    shown = page_data(tmp_path / "own.html")["tokens"]
+    assert shown == [inspect.token_text(data.tokenizer, i) for i in written] != list("the quick")
 
 
 def test_one_letter_has_a_page_and_a_long_text_a_short_title(run, tmp_path):

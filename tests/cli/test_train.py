@@ -26,7 +26,7 @@ from tinygrad_llm.training.report import averaged, curves, thin, write_report
 
 
 def test_train_writes_everything(train, corpus, tmp_path):
-    code, out, err = train(corpus, "--json")
+    code, out, err = train(corpus, "--json", "--sample-every", 4)
     assert code == 0
     result = json.loads(out)
     assert result["steps"] == 6 and not result["interrupted"] and result["best_loss"] < 4 and result["unigram_loss"] > 2
@@ -40,6 +40,8 @@ def test_train_writes_everything(train, corpus, tmp_path):
     page = (run / "report.html").read_text()
     assert "<svg" in page and "http" not in page.replace("http-equiv", "") and "loss" in page
     assert "step 6/6" in err and "evaluation loss" in err and "\r" not in err, "plain lines, because this is no terminal"
+    assert f"; model: {run}; report: {run / 'report.html'}\n" in err and re.search(r"^done in 0:\d\d; best loss \d", err, re.M)
+    assert len([line for line in err.splitlines() if line.startswith("    ")]) >= 2, "samples, after step 4 and at the end"
 
 
 def test_the_result_goes_to_a_file(train, corpus, tmp_path):

@@ -110,8 +110,8 @@ def test_resuming_continues_bit_for_bit(tmp_path):
     assert cut.run()["interrupted"]
     resumed = causal_trainer(tmp_path / "b", seed=0)
     resumed.resume()
-    assert resumed.step == 5
-    resumed.run()
+    assert resumed.step == 5 and resumed.seconds == cut.seconds
+    assert resumed.run()["seconds"] > cut.seconds > 0
     assert same_bits(weights(straight.model), weights(resumed.model))
     for name in ("model.safetensors", "last/optimizer.safetensors", "best/model.safetensors"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
@@ -334,6 +334,8 @@ def test_the_best_of_an_earlier_run_in_the_same_place_is_not_published(tmp_path)
     trainer = causal_trainer(tmp_path, steps=2, eval_every=0)
     assert trainer.run()["best_step"] == 0
     assert (tmp_path / "model.safetensors").read_bytes() == (tmp_path / "last" / "model.safetensors").read_bytes()
+    causal_trainer(tmp_path, steps=1, eval_every=1).run()
+    assert [r["step"] for r in read(tmp_path / "log.jsonl")] == [0, 1, 1], "nor does its log go on"
 
 
 def test_stopped_at_the_first_evaluation_and_resumed(tmp_path):
