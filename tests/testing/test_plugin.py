@@ -96,6 +96,14 @@ def test_chosen_operations_as_json(capsys):
     assert last == f"1 operations checked on {matmul['samples']} samples, 0 wrong; 1 have no gradient to check"
 
 
+def test_the_flags_reach_the_sweep(capsys, monkeypatch):
+    seen = []
+    monkeypatch.setattr(sweep, "sweep", lambda chosen, **named: seen.append((chosen, named)) or [])
+    assert cli.main(["gradcheck", "sin"]) == cli.main(["gradcheck", "sin", "--fast", "--order", "1", "--seed", "7"]) == 0
+    named = [{"order": 2, "fast": False, "seed": 0}, {"order": 1, "fast": True, "seed": 7}]
+    assert seen == [(["sin"], chosen) for chosen in named]
+
+
 def test_unknown_operation(capsys):
     assert cli.main(["gradcheck", "matmull"]) == 2
     assert cli.main(["gradcheck", "--seed", "-1", "exp"]) == 2
