@@ -143,12 +143,12 @@ def test_what_lies_beside_the_vocabulary(tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join(words), "utf-8")
     assert text.load(tmp_path).encode("Café 你好").tolist() == [6, 7, 1]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"strip_accents": False, "tokenize_chinese_chars": False}))
-    (tmp_path / "added_tokens.json").write_text(json.dumps({"<user>": 10, "<bot>": 9}))
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<bot>": 10, "<user>": 9}))
     tokenizer = text.load(tmp_path)
-    assert tokenizer.encode("<user>Café<bot>你好").tolist() == [10, 5, 9, 8]
+    assert tokenizer.encode("<user>Café<bot>你好").tolist() == [9, 5, 10, 8]
     assert tokenizer.vocab_size == 11
     tokenizer.save(tmp_path)
-    assert text.load(tmp_path).encode("<user>Café").tolist() == [10, 5]
+    assert text.load(tmp_path).encode("<user>Café").tolist() == [9, 5]
     (tmp_path / "tokenizer.json").unlink()
     (tmp_path / "added_tokens.json").write_text(json.dumps({"<user>": 12}))
     with pytest.raises(ValueError, match="added_tokens.json: '<user>' has id 12, expected 9"):
@@ -252,7 +252,7 @@ def test_bad_choices():
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "is empty"), (b" \n", "is empty"), (b"\x89PNG\x00\x00", "binary"), ("hi".encode("utf-16"), "UTF-16"),
+    [(b"", "is empty"), (b" \n", "is empty"), (b"\x89PNG\x00\x00", "binary file; expected UTF-8"), ("hi".encode("utf-16"), "UTF-16"),
      ("Größe".encode("latin-1"), "iconv"), (b"abc", "at least 10")],
 )  # fmt: skip
 def test_files_that_cannot_be_read(tmp_path, content, message):

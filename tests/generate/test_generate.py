@@ -385,6 +385,12 @@ def test_each_setting_has_its_filter_and_rows_do_not_mix(named, sifted):
     assert np.array_equal(Settings(**named).process(scores, ids, False), scores) == drawn, "what sifts a draw is for draws alone"
 
 
+def test_settings_that_sift_nothing():
+    scores = np.random.default_rng(0).normal(0, 2, (2, 12)).astype(np.float32)
+    idle = Settings(do_sample=True, top_p=1.0, min_p=0.0, typical_p=1.0, epsilon_cutoff=0.0, eta_cutoff=0.0, top_k=99)
+    assert np.array_equal(idle.process(scores, np.zeros((2, 1), np.int64), False), scores)
+
+
 def test_repetition_penalty():
     scores = np.array([[2.0, -2.0, 1.0, 0.5]], dtype=np.float32)
     ids = np.array([[3, 0, 1, 1]])
@@ -434,9 +440,13 @@ def test_what_may_not_come():
     barred = lambda s: [np.flatnonzero(np.isinf(row)).tolist() for row in s]
     assert barred(filters.no_repeated_ngram(scores, ids, 1)) == [[1, 2, 3], [4]]
     assert barred(filters.no_repeated_ngram(scores, ids, 3)) == [[3], [4]]
+    assert barred(filters.no_repeated_ngram(scores, ids, 5)) == [[], [4]]
     assert barred(filters.no_repeated_ngram(scores, ids, 6)) == [[], []]
+    assert barred(filters.no_repeated_ngram(scores, ids[:, :2], 3, ids)) == [[3], [4]], "as many tokens as there are, and one more"
+    assert barred(filters.no_repeated_ngram(scores, ids[:, :2], 4, ids)) == [[], []]
     assert barred(filters.no_bad_words(scores, ids, [[5], [1, 2, 0], [3, 1], [1, 1, 2, 3, 1, 2, 3], [4, 4, 4, 4, 4, 4, 0]])) == [[0, 5], [5]]
     assert barred(filters.without(scores, [2, 77])) == [[2], [2]]
+    assert filters.only(scores, [1, 4]).tolist() == [[-np.inf, 0, -np.inf, -np.inf, 0, -np.inf]] * 2
     assert not scores.any(), "the scores given stay as they are"
 
 
@@ -465,6 +475,7 @@ def test_an_own_processor_bars_what_suppress_tokens_would(options):
         (lambda ids, scores: scores[:1], r"back, got float32 \(1, 24\)"),
         (lambda ids, scores: scores * np.nan, "NaN"),
         (lambda ids, scores: np.full_like(scores, -np.inf), "no token above -inf"),
+        (lambda ids, scores: np.concatenate([scores[:1], np.full_like(scores[1:], -np.inf)]), "no token above -inf"),
         ("top", "functions of"),
     ],
 )
