@@ -441,10 +441,27 @@ def test_a_classifier_names_the_classes_of_a_text(kind, train, run, tmp_path):
     values = [float(v.removesuffix("%")) for v in (top, other)]
     assert (first, second) == ("ham", "spam") and values[0] > values[1] and ("%" in out) == (kind != "regression")
     assert (abs(sum(values) - 100) < 0.11) == (kind is None)
+    assert [part.split(" ")[0] for part in run("generate", tmp_path / "run", "--prompt", "buy it now")[1].split("  ")] == ["spam", "ham"]
     for words, message in [([], "--prompt: a classifier needs a text"), (["--prompt", "x", "--beams", 2], "--beams: this model classifies"),
                            (["--prompt", "hello " * 9], "--prompt has 56 tokens, the model sees 16 at once")]:  # fmt: skip
         code, out, err = run("generate", tmp_path / "run", *words)
         assert code in (1, 2) and message in short(err) and out == ""
+
+
+def test_a_file_need_not_have_all_the_classes(train, run, tmp_path):
+    """They keep the numbers that the model was trained with, by the run's memory or by the config.json of the model alone."""
+    rows = {"ham": "ham\thello there\n" * 20, "spam": "spam\tbuy it now\n" * 20}
+    for name, content in (rows | {"both": rows["ham"] + rows["spam"]}).items():
+        (tmp_path / name).write_text(content)
+    assert train(tmp_path / "both", "--model", "bert", "--objective", "classification", "--steps", 5, "--lr", 0.01)[0] == 0
+    (tmp_path / "alone").mkdir()
+    for name in ("config.json", "model.safetensors", "vocabulary.json"):
+        (tmp_path / "alone" / name).write_bytes((tmp_path / "run" / name).read_bytes())
+    for model in ("run", "alone"):
+        found = [json.loads(run("eval", tmp_path / model, tmp_path / name, "--json")[1]) for name in ("both", "ham", "spam")]
+        for value in ("loss", "accuracy"):
+            both, *apart = (result[value] for result in found)
+            assert both == pytest.approx(sum(apart) / 2, rel=1e-4), (model, value)
 
 
 def test_a_model_without_words_or_classes_has_nothing_to_say(train, run, corpus, tmp_path):

@@ -100,6 +100,12 @@ def test_several_texts_are_refused_with_how_to_encode_them(kind, texts):
         tokenizer.encode(texts)
 
 
+def test_no_characters():
+    assert text.CharTokenizer("").encode("").tolist() == [] and text.CharTokenizer("", {"unk": "?"}).encode("ab").tolist() == [0, 0]
+    with pytest.raises(ValueError, match="'a' .* is not in this model's vocabulary of 0 characters"):
+        text.CharTokenizer("").encode("a")
+
+
 def test_unknown_character():
     plain, with_unk = text.train("chars", "abc"), text.train("chars", "abc", style="bert")
     with pytest.raises(ValueError, match=r"'z' \(U\+007A\) is not in this model's vocabulary of 3"):
