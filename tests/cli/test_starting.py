@@ -77,6 +77,18 @@ def test_a_language_model_becomes_a_classifier(family, more, train, go_on, run, 
     assert code == 1 and "label 'd' is not one of the model's: a, b, c" in short(err)
 
 
+def test_a_decoder_that_becomes_a_classifier_names_what_pads_its_texts(train, go_on, corpus, tmp_path):
+    """GPT-2's tokenizer has an end of text alone. Without the id transformers takes one text at a time."""
+    (tmp_path / "tokenizer").mkdir()
+    text.train("chars", corpus.read_text(), style="gpt").save(tmp_path / "tokenizer")
+    assert train(corpus, "--tokenizer", tmp_path / "tokenizer")[0] == 0
+    assert models.load(tmp_path / "run").config.pad_token_id is None
+    lines = tmp_path / "lines.tsv"
+    lines.write_text("a\tthe lazy dog\nb\tquick zebras\n" * 20)
+    assert go_on(lines, "run", "labels", "--objective", "classification", "--steps", 2)[0] == 0
+    assert models.load(tmp_path / "labels").config.pad_token_id == text.load(tmp_path / "labels").special["eos"]
+
+
 def test_a_classifier_without_names_needs_as_many_labels_as_classes(go_on, corpus, tmp_path, train):
     lines = tmp_path / "lines.tsv"
     lines.write_text("c\tthe lazy dog\na\tquick zebras\nb\tfive boxing wizards jump\n" * 20)

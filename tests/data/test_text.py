@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tinygrad_llm import text
 from tinygrad_llm.text import simple, subword
+from tinygrad_llm.text.base import with_borrowed_roles
 from tinygrad_llm.text.corpus import Lines
 
 SAMPLE = "The quick brown fox jumps over the lazy dog.\nThe dog sleeps. A fox, quick and brown, does not!\n" * 20
@@ -98,6 +99,11 @@ def test_several_texts_are_refused_with_how_to_encode_them(kind, texts):
     tokenizer = text.train(kind, SAMPLE, 330)
     with pytest.raises(TypeError, match=rf"got {type(texts).__name__}; of several, one at a time"):
         tokenizer.encode(texts)
+
+
+def test_roles_are_borrowed_where_they_are_missing():
+    assert with_borrowed_roles({"bos": 0, "eos": 2}) == {"bos": 0, "eos": 2, "cls": 0, "sep": 2}
+    assert with_borrowed_roles({"bos": 0, "cls": 5}) == {"bos": 0, "cls": 5}
 
 
 def test_no_characters():

@@ -269,10 +269,13 @@ def test_a_sample_of_a_text_in_which_nothing_was_masked(seed, tmp_path, monkeypa
     batch = data.task.evaluation()[0]
     text = np.where(batch["labels"] == IGNORE, batch["input_ids"], batch["labels"])
     plain = batch | {"input_ids": text[seed:], "labels": np.full_like(text[seed:], IGNORE)}
-    monkeypatch.setattr(data.task, "evaluation", lambda: [plain])
-    masked, guessed, truth = sample(model, data.task, data.tokenizer).splitlines()
-    assert truth == f"text    {data.tokenizer.decode(text[seed, 1:-1])!r}"
-    assert masked.count("[MASK]") == 1 and "[MASK]" not in truth and guessed.startswith("model")
+    wider = {name: np.pad(plain[name], ((0, 0), (0, 2)), constant_values=fill) for name, fill in (("input_ids", 0), ("labels", IGNORE))}
+    wider["attention_mask"] = np.pad(np.ones_like(plain["input_ids"]), ((0, 0), (0, 2)))
+    for shown in (plain, wider):
+        monkeypatch.setattr(data.task, "evaluation", lambda shown=shown: [shown])
+        masked, guessed, truth = sample(model, data.task, data.tokenizer).splitlines()
+        assert truth == f"text    {data.tokenizer.decode(text[seed, 1:-1])!r}", "without its padding"
+        assert masked.count("[MASK]") == 1 and "[MASK]" not in truth and guessed.startswith("model")
 
 
 def test_classes_that_are_numbers_stand_in_their_order(tmp_path):
@@ -382,3 +385,7 @@ def test_every_kind_of_model_shows_what_it_has_learnt(family, tmp_path):
     else:
         words = ["source", "target", "model"] if family in ("t5", "bart") else ["masked", "model", "text"]
         assert [line.split()[0] for line in shown[0].splitlines()] == words
+
+
+def test_a_text_begins_with_a_line_end_or_the_first_character():
+    assert [samples.opening(texts.train("chars", letters)) for letters in ("ba\n", "ba")] == ["\n", "a"]
