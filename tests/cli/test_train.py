@@ -374,6 +374,12 @@ def test_bad_files(train, tmp_path, content, message):
     [
         (["--width", 30, "--heads", 4], "--width 30 does not divide by --heads 4"),
         (["--steps", 0], "--steps: expected at least 1"),
+        (["--layers", 0], "--layers: expected at least 1"),
+        (["--heads", 0], "--heads: expected at least 1"),
+        (["--width", 0], "--width: expected at least 1"),
+        (["--context", 7], "--context: expected at least 8"),
+        (["--vocab", 0], "--vocab: expected at least 1"),
+        (["--seed", -1], "--seed: expected at least 0"),
         (["--dropout", 1.5], "--dropout"),
         (["--lr", -1], "--lr"),
         (["--init", 0], "--init: expected a finite number above 0"),

@@ -437,7 +437,7 @@ def test_a_stop_string_may_end_in_a_character_of_several_tokens():
 
 def test_what_may_not_come():
     scores, ids = np.zeros((2, 6), np.float32), np.array([[1, 2, 3, 1, 2], [4, 4, 4, 4, 4]])
-    barred = lambda s: [np.flatnonzero(np.isinf(row)).tolist() for row in s]
+    barred = lambda s: [np.flatnonzero(np.isneginf(row)).tolist() for row in s]
     assert barred(filters.no_repeated_ngram(scores, ids, 1)) == [[1, 2, 3], [4]]
     assert barred(filters.no_repeated_ngram(scores, ids, 3)) == [[3], [4]]
     assert barred(filters.no_repeated_ngram(scores, ids, 5)) == [[], [4]]

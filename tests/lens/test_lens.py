@@ -396,6 +396,21 @@ def test_heads_are_told_apart_in_every_pre_norm_family_and_with_frozen_weights(t
         assert not any(name.endswith(("attn_out", "cross_out")) for name in found.components)
 
 
+def test_a_norm_that_takes_no_mean_leaves_it_in_the_attribution():
+    """Llama's: each part's worth is part / rms · weight · (the token's row of the output matrix)."""
+    tg.manual_seed(3)
+    llama = tg.models.create("llama-7b", num_hidden_layers=2, hidden_size=32, intermediate_size=48, num_attention_heads=4,
+                             num_key_value_heads=2, vocab_size=60).eval()  # fmt: skip
+    with lens.record(llama, "blocks.*.attn_out", "blocks.*.mlp_out", "blocks.0.resid_pre", "blocks.1.resid_post") as values:
+        llama(input_ids=IDS)
+    found = lens.direct_logit_attribution(llama, position=5, token=7, input_ids=IDS)
+    state, stream = llama.state_dict(), values["blocks.1.resid_post"][0, 5]
+    direction = state["model.final_norm.weight"] * state["lm_head.weight"][7] / np.sqrt((stream**2).mean() + llama.config.rms_norm_eps)
+    for name, value in zip(found.components[:-1], found.values):
+        part = values["blocks.0.resid_pre" if name == "embed" else name][0, 5]
+        np.testing.assert_allclose(value, part @ direction, rtol=1e-3, atol=1e-6, err_msg=name)
+
+
 def test_direct_logit_attribution_names_what_is_outside(gpt):
     with pytest.raises(IndexError, match="position 17 is outside the text's 17"):
         lens.direct_logit_attribution(gpt, position=17, input_ids=IDS)

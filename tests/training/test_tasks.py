@@ -12,10 +12,12 @@ from tinygrad_llm import models, training
 from tinygrad_llm import text as texts
 from tinygrad_llm.data import IGNORE
 from tinygrad_llm.models.registry import skeleton_of
+from tinygrad_llm.objectives import span_corruption
+from tinygrad_llm.text.base import sentinels_in
 from tinygrad_llm.training import prepare, samples
 from tinygrad_llm.training.families import HEADS, RECIPES, recipe_for
 from tinygrad_llm.training.samples import sample
-from tinygrad_llm.training.whole_file import class_names, evaluate_file, guess_objective
+from tinygrad_llm.training.whole_file import class_names, evaluate_file, guess_objective, windows_for
 
 WINDOWED = ["gpt2", "gpt", "gpt3", "llama", "roberta", "electra", "t5", "bart", "bert", "albert"]
 
@@ -385,6 +387,17 @@ def test_every_kind_of_model_shows_what_it_has_learnt(family, tmp_path):
     else:
         words = ["source", "target", "model"] if family in ("t5", "bart") else ["masked", "model", "text"]
         assert [line.split()[0] for line in shown[0].splitlines()] == words
+
+
+def test_spans_have_a_window_that_their_sentinels_suffice_for():
+    """0.05 spans a token, and one sentinel more: eval takes windows of so many tokens."""
+    for sentinels in (2, 3, 6):
+        tokenizer = texts.train("chars", "ab", style="t5", sentinels=sentinels)
+        most = windows_for(tokenizer)
+        corrupt = lambda n, tokenizer=tokenizer: span_corruption(np.full(n, 9), sentinels=sentinels_in(tokenizer.special))
+        assert most == 20 * (sentinels - 1) and corrupt(most)
+        with pytest.raises(ValueError, match="use shorter sequences or more sentinels"):
+            corrupt(most + 20)
 
 
 def test_a_text_begins_with_a_line_end_or_the_first_character():

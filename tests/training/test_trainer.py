@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import errno
 import io
 import itertools
 import json
@@ -331,8 +332,9 @@ def test_best_is_kept_and_published(tmp_path):
 
 def test_the_best_of_an_earlier_run_in_the_same_place_is_not_published(tmp_path):
     causal_trainer(tmp_path, steps=9, eval_every=3, lr=1e-2).run()
+    (tmp_path / "best.tmp").mkdir()
     trainer = causal_trainer(tmp_path, steps=2, eval_every=0)
-    assert trainer.run()["best_step"] == 0
+    assert trainer.run()["best_step"] == 0 and not (tmp_path / "best.tmp").exists()
     assert (tmp_path / "model.safetensors").read_bytes() == (tmp_path / "last" / "model.safetensors").read_bytes()
     causal_trainer(tmp_path, steps=1, eval_every=1).run()
     assert [r["step"] for r in read(tmp_path / "log.jsonl")] == [0, 1, 1], "nor does its log go on"
@@ -411,6 +413,20 @@ def test_what_is_told_takes_the_place_of_the_line_on_a_terminal(monkeypatch):
     plain = training.Progress(20000, stream=io.StringIO())
     plain.note("a sample"), plain.update(RECORD), plain.note("another"), plain.close()
     assert plain.stream.getvalue() == f"a sample\n{long}\nanother\n"
+
+
+def test_what_nobody_reads_goes_nowhere(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    training.Progress(5).note("a")
+    full = io.StringIO()
+    monkeypatch.setattr(full, "write", lambda text: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")), raising=False)
+    with pytest.raises(OSError, match="full"):
+        progress_module.tell("a", full)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream:
+        progress_module.tell("a", stream)
+        assert os.write(stream.fileno(), b"b") == 1, "the pipe's end is one of nothing now"
 
 
 def test_amounts_and_times_are_short():
