@@ -101,6 +101,10 @@ def test_several_texts_are_refused_with_how_to_encode_them(kind, texts):
         tokenizer.encode(texts)
 
 
+def test_a_vocabulary_has_a_size_where_none_is_asked_for():
+    assert 256 < text.train("bpe", SAMPLE).vocab_size <= 4096
+
+
 def test_roles_are_borrowed_where_they_are_missing():
     assert with_borrowed_roles({"bos": 0, "eos": 2}) == {"bos": 0, "eos": 2, "cls": 0, "sep": 2}
     assert with_borrowed_roles({"bos": 0, "cls": 5}) == {"bos": 0, "cls": 5}

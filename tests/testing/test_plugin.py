@@ -37,7 +37,9 @@ def test_wrong(gradcheck):
 
 def test_tensors(gradcheck):
     import tinygrad_llm as tg
-    assert gradcheck(lambda x: tg.tanh(x).sum(), tg.Tensor(X, requires_grad=True), fast=True, order=2)
+    x, w = (tg.Tensor(a, requires_grad=True) for a in (X, W))
+    assert gradcheck(lambda x: tg.tanh(x).sum(), x, fast=True, order=2)
+    assert gradcheck(lambda x, w: tg.tanh(x @ w).sum(), (x, w))
 """
 
 
