@@ -87,6 +87,12 @@ def test_every_round_has_every_contestant():
     assert all(timed[3 * i : 3 * i + 3] == timing.order_of(list("abc"), i) for i in range(rounds))
 
 
+def test_progress_ends_at_all_of_it():
+    shares = []
+    timing.measure({"a": lambda calls: calls * 0.01, "b": lambda calls: calls * 0.02}, 1e-9, shares.append)
+    assert set(shares) == {1.0}
+
+
 def test_short_calls_are_bundled_until_the_clock_can_see_them():
     assert timing.calls_per_lap(lambda calls: calls * 1e-6) * 1e-6 >= timing.LAP_SECONDS
     assert timing.calls_per_lap(lambda calls: calls * 1.0) == 1

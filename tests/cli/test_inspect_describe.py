@@ -79,6 +79,16 @@ def test_what_describe_cannot_read(words, code, message, run, tmp_path, monkeypa
     assert got == code and message in short(err)
 
 
+def test_a_preset_is_described_beside_a_folder_called_so_and_a_model_in_it_before(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    preset = run("describe", "gpt2", "--json")
+    (tmp_path / "gpt2").mkdir()
+    assert preset[0] == 0 and run("describe", "gpt2", "--json")[:2] == preset[:2]
+    models.create("gpt2", n_layer=1, n_embd=16, n_head=2, vocab_size=30).save(tmp_path / "gpt2")
+    code, out, _ = run("describe", "gpt2", "--json")
+    assert code == 0 and json.loads(out)["parameters"] == models.load(tmp_path / "gpt2").num_parameters()
+
+
 def test_a_page_is_no_directory(run, tmp_path):
     code, _, err = run("inspect", tmp_path, "--text", "a", "--out", tmp_path, "--force")
     assert code == 2 and f"--out {tmp_path}: this is a directory, not a file" in short(err)

@@ -389,6 +389,12 @@ def test_every_kind_of_model_shows_what_it_has_learnt(family, tmp_path):
         assert [line.split()[0] for line in shown[0].splitlines()] == words
 
 
+@pytest.mark.parametrize("objective, wanted", [("translation", "a file of pairs"), ("classification", "a file with one LABEL<tab>TEXT")])
+def test_no_corpus_is_built_in_for_pairs_and_labels(objective, wanted):
+    with pytest.raises(ValueError, match=f"{objective} needs {wanted}"):
+        prepare.prepare(None, None, prepare.DataChoices(objective, "seq2seq", 16))
+
+
 def test_spans_have_a_window_that_their_sentinels_suffice_for():
     """0.05 spans a token, and one sentinel more: eval takes windows of so many tokens."""
     for sentinels in (2, 3, 6):
