@@ -559,7 +559,8 @@ def test_no_new_tokens_at_least_takes_back_a_least_length(tmp_path):
 
 
 def test_what_a_checkpoint_asks_for_in_vain_is_said(tmp_path):
-    model = told(tmp_path, decoder(), num_beams=2, length_penalty=2.0, top_h=0.5, sequence_bias=[[[3], 1.0]], do_sample=True)
+    idle = {"num_return_sequences": 1, "repetition_penalty": 1.0, "diversity_penalty": 0.0, "num_beam_groups": 1, "stop_strings": []}
+    model = told(tmp_path, decoder(), num_beams=2, length_penalty=2.0, top_h=0.5, sequence_bias=[[[3], 1.0]], do_sample=True, **idle)
     with pytest.warns(UserWarning) as seen:
         generate(model, prompts(0), max_new_tokens=1)
     assert [str(w.message).split(":")[0] for w in seen] == [

@@ -164,6 +164,8 @@ def test_the_first_token_of_a_text_is_given(tmp_path):
     (tmp_path / "corpus.txt").write_text("the")
     found = evaluate_file(model, data.tokenizer, tmp_path / "corpus.txt")
     assert found["tokens"] == 2 and found["loss_per_char"] == pytest.approx(found["loss"])
+    (tmp_path / "corpus.txt").write_text("th")
+    assert evaluate_file(model, data.tokenizer, tmp_path / "corpus.txt")["tokens"] == 1
     (tmp_path / "corpus.txt").write_text("t")
     with pytest.raises(ValueError, match="1 token, and the first one is not predicted"):
         evaluate_file(model, data.tokenizer, tmp_path / "corpus.txt")
