@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from tests.cli.conftest import SMALL, short
 from tinygrad_llm import models, training
-from tinygrad_llm.cli.train import free_directory
+from tinygrad_llm.cli.train import follow, free_directory
 from tinygrad_llm.models import room
 from tinygrad_llm.training import checkpoint, families, prepare, samples
 from tinygrad_llm.training.claim import claimed
@@ -346,6 +346,28 @@ def test_nobody_has_to_read_the_progress(corpus, tmp_path, end):
     subprocess.run(["sh", "-c", shell], env=os.environ | {"TINYGRAD_LLM_KERNELS": "numpy"}, check=True, stdout=subprocess.DEVNULL)
     assert (tmp_path / "code").read_text() == "0\n" and checkpoint.read_state(tmp_path / "run" / "last")[0]["step"] == 6
     assert (tmp_path / "run" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("end, code", [(None, 0), (FloatingPointError("step 3"), 1)])
+def test_the_other_processes_train_what_the_first_one_sends(end, code, monkeypatch):
+    ran = []
+
+    class Noted:
+        def __init__(self, *sent, processes):
+            self.given = sent, processes
+
+        def run(self):
+            ran.append(self.given)
+            if end is not None:
+                raise end
+
+    class Other:
+        def from_first(self):
+            return "model", "task", "options"
+
+    other = Other()
+    monkeypatch.setattr(training, "Trainer", Noted)
+    assert follow(other) == code and ran == [(("model", "task", "options"), other)]
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------------
