@@ -227,6 +227,13 @@ def test_half_a_surrogate_pair(kind):
         text.train(kind, SAMPLE, 330).framed("a\udcff")
 
 
+def test_words_of_a_bpe_over_bytes():
+    tokenizer = text.train("bpe", SAMPLE, 300)
+    ids = tokenizer.encode("the lazy fox")
+    starts = np.flatnonzero(tokenizer.word_starts(ids)).tolist()
+    assert [tokenizer.decode(ids[a:b]) for a, b in zip(starts, [*starts[1:], None])] == ["the", " lazy", " fox"]
+
+
 def test_words_of_a_bpe_over_characters():
     """Llama's kind of vocabulary."""
     from tokenizers import Tokenizer, models, pre_tokenizers

@@ -583,6 +583,9 @@ def test_fill_mask():
         p = filters.softmax(logits[place].astype(np.float64)[None])[0]
         assert [t for t, _ in answer] == np.argsort(-p, kind="stable")[:3].tolist()
         assert [x for _, x in answer] == pytest.approx(sorted(p)[::-1][:3])
+    padded = fill_mask(model, np.pad(ids, ((0, 0), (0, 3))), MASK, top_k=3, attention_mask=np.pad(np.ones_like(ids), ((0, 0), (0, 3))))
+    for answer, other in zip(answers[0], padded[0]):
+        assert [t for t, _ in answer] == [t for t, _ in other] and [x for _, x in answer] == pytest.approx([x for _, x in other], rel=1e-4)
     with pytest.raises(ValueError, match="no mask token"):
         fill_mask(model, [[5, 6]], MASK)
 

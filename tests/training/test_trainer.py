@@ -29,6 +29,7 @@ def test_it_learns_more_than_token_frequencies():
     result = trainer.run()
     assert result["best_loss"] < training.unigram_loss(trainer.task, trainer.task.evaluation()) - 0.5
     assert not result["interrupted"] and result["steps"] == 300
+    assert abs(result["train_loss"] - result["best_loss"]) < 0.5, "both are means over tokens"
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "bert", "bart", "albert", "electra"])
