@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from tinygrad_llm import text
 from tinygrad_llm.text import simple, subword
-from tinygrad_llm.text.base import with_borrowed_roles
 from tinygrad_llm.text.corpus import Lines
 
 SAMPLE = "The quick brown fox jumps over the lazy dog.\nThe dog sleeps. A fox, quick and brown, does not!\n" * 20
@@ -106,8 +105,8 @@ def test_a_vocabulary_has_a_size_where_none_is_asked_for():
 
 
 def test_roles_are_borrowed_where_they_are_missing():
-    assert with_borrowed_roles({"bos": 0, "eos": 2}) == {"bos": 0, "eos": 2, "cls": 0, "sep": 2}
-    assert with_borrowed_roles({"bos": 0, "cls": 5}) == {"bos": 0, "cls": 5}
+    assert text.base.with_borrowed_roles({"bos": 0, "eos": 2}) == {"bos": 0, "eos": 2, "cls": 0, "sep": 2}
+    assert text.base.with_borrowed_roles({"bos": 0, "cls": 5}) == {"bos": 0, "cls": 5}
 
 
 def test_no_characters():
