@@ -102,8 +102,10 @@ def test_one_wrong_element_in_five_thousand_is_found():
         d[31, 41] *= 1.0005
         return d
 
+    x = tensor(60, 80)
+    x.data[31, 41] = 0.7  # close to 0, a part in two thousand can pass among thousands of larger elements
     for fast in (False, True):
-        error = refused(gradcheck, sine, tensor(60, 80), fast=fast)
+        error = refused(gradcheck, sine, x, fast=fast)
         assert error.index == (31, 41) and error.op == "sine"
 
 
