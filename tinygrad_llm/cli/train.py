@@ -443,15 +443,16 @@ def describe(settings, model, prepared, trainer, out: Path) -> str:
 
 def checksums(settings: dict) -> list[int | None]:
     """CRC-32 of each text that the run learns from, unpacked; None for a pipe, which was read already."""
-    import gzip
     import zlib
+
+    from tinygrad_llm.text.corpus import opened
 
     found: list[int | None] = []
     for path in (settings["file"], settings["target"]):
         total = None
         if path and Path(path).is_file():
             total = 0
-            with gzip.open(path) if Path(path).suffix == ".gz" else open(path, "rb") as file:
+            with opened(path) as file:
                 while block := file.read(1 << 20):
                     total = zlib.crc32(block, total)
         found.append(total)

@@ -14,7 +14,8 @@ def read_text(path, minimum: int = 1) -> str:
         raise IsADirectoryError(f"{path} is a directory; give one text file")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
-    raw = gunzip(path) if path.suffix == ".gz" else path.read_bytes()
+    with opened(path) as file:
+        raw = whole_gzip(file.read, path)
     if not raw.strip():
         raise ValueError(f"{path} is empty; give a text file with something to learn from")
     text = decode(raw, path)
@@ -23,9 +24,9 @@ def read_text(path, minimum: int = 1) -> str:
     return text
 
 
-def gunzip(path: Path) -> bytes:
-    with gzip.open(path) as file:
-        return whole_gzip(file.read, path)
+def opened(path):
+    """A file to read bytes from, unpacked where it is called .gz."""
+    return gzip.open(path) if Path(path).suffix == ".gz" else open(path, "rb")
 
 
 def whole_gzip(read, path, *args):
@@ -60,7 +61,7 @@ class Lines:
 
     def __iter__(self) -> Iterator[str]:
         offset = 0
-        with gzip.open(self.path) if Path(self.path).suffix == ".gz" else open(self.path, "rb") as file:
+        with opened(self.path) as file:
             while lines := whole_gzip(file.readlines, self.path, 4 << 20):
                 raw = b"".join(lines)
                 yield decode(raw, self.path, offset)
