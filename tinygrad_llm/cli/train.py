@@ -55,8 +55,8 @@ def add_parser(subparsers):
         "train",
         help="train a model on a text file, or on a built-in corpus",
         description="Trains on FILE (UTF-8 text, also .gz), or on Python's own library where none is given.",
-        epilog="Ctrl-C or SIGTERM ends a run after the step it is at and saves it; a second one ends it at once. --resume goes on "
-        "from what was saved last, and says so if FILE holds another text than before.",
+        epilog="Ctrl-C or SIGTERM ends a run after the step it is at and saves it; a second Ctrl-C ends it at once. --resume goes "
+        "on from what was saved last, and says so if FILE holds another text than before.",
     )
     parser.add_argument(
         "file", nargs="?", metavar="FILE", help="text; for translation SOURCE<tab>TARGET lines; for classification LABEL<tab>TEXT"
