@@ -91,22 +91,91 @@ def test_ten_thousand_elements():
     assert gradcheck(lambda x: tg.tanh(x).sum(axis=0), tensor(100, 100), fast=True)
 
 
-def test_one_wrong_element_in_five_thousand_is_found():
+def sine_with(wrong, scale=1.0):
+    """scale · sin x, whose rule multiplies the slopes at `wrong` (an index) by 1.0005."""
+
     @tg.custom_op
     def sine(x):
-        return np.sin(x), (x,)
+        return scale * np.sin(x), (x,)
 
     @sine.grad_of("x")
     def _(g, x):
-        d = g * np.cos(x)
-        d[31, 41] *= 1.0005
+        d = scale * g * np.cos(x)
+        d[wrong] *= 1.0005
+        return d
+
+    return sine
+
+
+@pytest.mark.parametrize("value", [0.7, 0.02, 0.0014, 0.0, -1.58])  # also close to 0, or where the slope is
+def test_one_wrong_element_in_five_thousand_is_found(value):
+    x = tensor(60, 80)
+    x.data[31, 41] = value
+    for fast in (False, True):
+        error = refused(gradcheck, sine_with((31, 41)), x, fast=fast)
+        assert error.index == (31, 41) and error.op == "sine"
+
+
+@pytest.mark.parametrize("reduced", [lambda y: y, np.sum], ids=["elements", "sum"])
+def test_one_wrong_element_beside_outputs_a_thousand_times_its_own_is_found(reduced):
+    @tg.custom_op
+    def cubed_exp(x):
+        return reduced(np.exp(3 * x)), (x,)
+
+    @cubed_exp.grad_of("x")
+    def _(g, x):
+        d = g * 3 * np.exp(3 * x)
+        d[31, 41] *= 1.001
         return d
 
     x = tensor(60, 80)
-    x.data[31, 41] = 0.7  # close to 0, a part in two thousand can pass among thousands of larger elements
+    for value in (-1.0, 0.5, 1.5):  # exp(3 · 3.5) is 36,000
+        x.data[31, 41] = value
+        assert refused(gradcheck, cubed_exp, x).index == (31, 41)
+
+
+@pytest.mark.parametrize("n", [30, 300, 5000])  # all outputs, those that move, random directions
+def test_outputs_whose_number_depends_on_the_input_are_compared_where_it_does_not_change(n):
+    def forward(x):
+        return x[x > 0] ** 2
+
+    def backward(g, x, factor=1.0):
+        d = np.zeros_like(x)
+        d[x > 0] = factor * 2 * x[x > 0] * g
+        return d
+
+    x = np.random.default_rng(0).normal(size=n)
+    assert check_vjp(forward, backward, x)
+    assert "claimed" in str(refused(check_vjp, forward, lambda g, x: backward(g, x, 1.1), x))
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-9, 1e-12])
+def test_small_gradients_of_many_elements_are_looked_at_as_closely(scale):
     for fast in (False, True):
-        error = refused(gradcheck, sine, x, fast=fast)
-        assert error.index == (31, 41) and error.op == "sine"
+        assert gradcheck(lambda x: scale * tg.sin(x), tensor(60, 80), fast=fast)
+        assert refused(gradcheck, sine_with(..., scale), tensor(60, 80), fast=fast).op == "sine"
+    assert refused(gradcheck, sine_with((31, 41), scale), tensor(60, 80)).index == (31, 41)
+
+
+def test_a_small_gradient_beside_a_large_one_is_looked_at_as_closely():
+    sine = sine_with((3, 4), scale=1e-9)
+    error = refused(gradcheck, lambda a, b: (tg.exp(a).sum(), sine(b).sum()), [tensor(60, 80), tensor(10, 10)])
+    assert error.input == 1 and error.index == (3, 4)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-9])
+def test_tied_elements_that_each_take_the_whole_gradient_are_found_however_small_it_is(scale):
+    @tg.custom_op
+    def largest(x):
+        return scale * x.max(), (x,)
+
+    @largest.grad_of("x")
+    def _(g, x):
+        return g * scale * (x == x.max())
+
+    tied = tg.Tensor(np.array([1.0, 3.0, 3.0]), requires_grad=True)
+    assert refused(gradcheck, largest, tied).op == "largest"
+    assert gradcheck(lambda x: scale * tg.max(x), tied)
 
 
 LAYOUTS = {

@@ -3,7 +3,8 @@
 An element that differs at the first measurement is a suspect, no more: the ladder (numeric.py) measures it again, and
 judge.py knows about kinks. Up to `SMALL` coordinates every element is visited, so one wrong element in a thousand is
 always found; beyond that, random directions in blocks of 256 whose tolerance is set by the largest single contribution,
-so a wrong element still shows, and a block that fails is divided until its elements are visited.
+one direction so that all contributions are alike: a wrong element still shows. A block that fails is divided until its
+elements are visited.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ def examine(problem: Problem, tolerance: Tolerance, fast: bool) -> bool:
     if problem.m:
         judge = Judge(problem, tolerance, pullback, u, g)
         combinations, claimed = _claims(problem, pullback, u, g, rng)
-        todo = _blocks(problem.n, fast)
+        todo = _blocks(problem, fast)
         small = problem.n <= (LEAF if fast else SMALL)
         while todo:
             block = todo.pop()
             if small or len(block) <= LEAF:
                 _visit(problem, tolerance, judge, combinations, claimed, block)
-            elif not _direction_agrees(problem, tolerance, combinations, claimed, block, rng):
+            elif not _directions_agree(problem, tolerance, combinations, claimed, block, rng, fast):
                 todo.extend(np.array_split(block, 4))  # narrowing the search, rather than visiting thousands
         judge.close()
         _any_size(problem, pullback, u, g)
@@ -142,29 +143,52 @@ def _claims(problem: Problem, pullback: Any, u: np.ndarray, g: np.ndarray, rng: 
     return None, jacobian
 
 
-def _blocks(n: int, fast: bool) -> list[np.ndarray]:
-    if fast or n <= SMALL:
-        return [np.arange(n)]
-    return [np.arange(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
+def _blocks(problem: Problem, fast: bool) -> list[np.ndarray]:
+    """Coordinates that are looked at together; within one input, as small slopes must not stand beside another's large ones."""
+    if fast or problem.n <= SMALL:
+        return [np.arange(problem.n)]
+    return [
+        np.arange(start, min(start + BLOCK, stop))
+        for first, stop in zip(problem.starts[:-1], problem.starts[1:])
+        for start in range(first, stop, BLOCK)
+    ]
 
 
-def _direction_agrees(
-    problem: Problem, tolerance: Tolerance, combinations: Any, claimed: np.ndarray, block: np.ndarray, rng: Any
+def _directions_agree(
+    problem: Problem, tolerance: Tolerance, combinations: Any, claimed: np.ndarray, block: np.ndarray, rng: Any, fast: bool
 ) -> bool:
-    """Two random directions within the block: is the slope along them what the gradient says, to within one element?"""
-    x = problem.coordinates(problem.arrays)
+    """Two random directions within the block: is the slope along them what the gradient says, to within one element?
+
+    The first moves each element by a share of itself, which stays within the function's domain. The second moves each so
+    far that all count alike, for in the first an element close to 0, or with a small slope, is lost beside the others; it
+    may leave the domain, or be too long to measure well, and then says something only where the block can be divided for
+    that (not if `fast`).
+    """
+    x = problem.coordinates(problem.arrays)[block]
     u = combinations if combinations is not None else np.eye(problem.m)
-    for _ in range(2):
+    own = np.where(x == 0, 1.0, np.where(np.isfinite(x), np.abs(x), 0.0))
+    for sizes, measurable in ((own, True), (_counting_alike(claimed[:, block], own), not fast)):
         v = np.zeros(problem.n)
-        sizes = np.where(x[block] == 0, 1.0, np.where(np.isfinite(x[block]), np.abs(x[block]), 0.0))
         v[block] = sizes * rng.uniform(0.5, 1, len(block)) * rng.choice([-1.0, 1.0], len(block))
         slope = measure(_combined(problem.ray(v), u), 0.0)
-        terms = np.abs(claimed[:, block] * v[block])
-        allowed = tolerance.atol + tolerance.rtol * terms.max(axis=1)
-        sure = 10 * slope.both_error <= allowed
-        if not (sure & (np.abs(claimed @ v - slope.both) <= allowed)).all():
+        largest = np.abs(claimed[:, block] * v[block]).max(axis=1)
+        allowed, error = tolerance.around(largest, largest, largest), 10 * slope.both_error
+        gap = np.abs(claimed @ v - slope.both)
+        off = ~((gap <= allowed) & (error <= allowed)) if measurable else gap > allowed + error
+        if off.any():
             return False
     return True
+
+
+def _counting_alike(claimed: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """How far to move each element for its share in the slope to be that of the others; `sizes` say how far is usual."""
+    slopes, moving = np.abs(claimed).max(axis=0), sizes > 0
+    some = slopes > 0
+    if not (some.any() and moving.any()):
+        return sizes
+    usual = np.median(slopes[some])
+    even = np.where(some, usual / np.maximum(slopes, 1e-3 * usual), 1.0)
+    return np.where(moving, even * np.median(sizes[moving]), 0.0)
 
 
 def _combined(ray: Line, u: np.ndarray) -> Line:

@@ -52,13 +52,14 @@ class Judge:
     def _measure(self, c: int) -> Slope:
         """The slope along one coordinate; of many outputs only those that move with it are measured."""
         x = float(self.problem.coordinates(self.problem.arrays)[c])
-        line = self.problem.line(c)
+        near = self.problem.line(c)
+        line = lambda t: self.problem.of_this_size(near(t))
         if self.problem.m <= FEW_OUTPUTS:
             return measure(line, x)
-        h = self.tolerance.eps * max(1.0, abs(x))
-        here, high, low = line(x), line(x + h), line(x - h)
-        moved = np.flatnonzero((high != here) | (low != here))
-        return spread_over(measure(lambda t: line(t)[moved], x), moved, 8 * ULP * np.abs(here) / h)
+        here, step, wide = line(x), self.tolerance.eps * max(1.0, abs(x)), max(1.0, abs(x)) / 2
+        with np.errstate(all="ignore"):  # a wide step may leave the domain: NaN counts as moved
+            moved = np.flatnonzero(np.any([line(x + h) != here for h in (step, -step, wide, -wide)], axis=0))
+        return spread_over(measure(lambda t: line(t)[moved], x), moved, 8 * ULP * np.abs(here) / wide)
 
     # -- one element -------------------------------------------------------------------------------------------------
 
@@ -141,7 +142,8 @@ class Judge:
             v[list(entries)] = 1.0
             slope = measure(problem.ray_of(j, v), 0.0)
             claimed = float(sum(entries.values()))
-            allowed = self.tolerance.around(claimed, float(slope.best[0]), 1.0) * len(entries)
+            largest = max(abs(value) for value in entries.values())
+            allowed = self.tolerance.around(claimed, float(slope.best[0]), largest) * len(entries)
             if not bool(slope.admits(np.array(claimed), np.array(allowed))[0]) and not self._near_by(j, v, claimed, allowed):
                 self._accuse_together(j, entries, claimed, slope)
         if len(self.blind) > problem.n / 2:

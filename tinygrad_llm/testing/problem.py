@@ -34,7 +34,7 @@ class Tolerance:
             if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f"{name}: expected a finite tolerance of at least 0, got {getattr(self, name)}")
 
-    def around(self, analytic: Any, numeric: Any, scale: float, floor: Any = 0.0) -> Any:
+    def around(self, analytic: Any, numeric: Any, scale: Any, floor: Any = 0.0) -> Any:
         """What may differ. Where the whole gradient is small, so is the default `atol`: else it would hide anything."""
         atol = self.atol if self.atol > 1e-7 else np.minimum(self.atol, np.maximum(1e-5 * scale, floor))
         return atol + self.rtol * np.fmax(np.abs(analytic), np.abs(numeric))
@@ -86,6 +86,10 @@ class Problem:
         except (ValueError, ArithmeticError, np.linalg.LinAlgError):  # at the caller's own inputs they are not caught
             return np.full(self.m, np.nan)
 
+    def of_this_size(self, outputs: np.ndarray) -> np.ndarray:
+        """The outputs, or NaN where there are more or fewer of them than at the inputs (x[x > 0], farther from x)."""
+        return outputs if outputs.shape == (self.m,) else np.full(self.m, np.nan)
+
     def coordinates(self, arrays: Arrays) -> np.ndarray:
         return flat([arrays[i] for i in self.active])
 
@@ -111,7 +115,7 @@ class Problem:
     def ray(self, direction: np.ndarray, start: np.ndarray | None = None) -> Callable[[float], np.ndarray]:
         """The outputs as a function of t at x + t · direction."""
         x = self.coordinates(self.arrays) if start is None else start
-        return lambda t: self._value_near_by(self.at(x + t * direction))
+        return lambda t: self.of_this_size(self._value_near_by(self.at(x + t * direction)))
 
     def ray_of(self, j: int, direction: np.ndarray, start: np.ndarray | None = None) -> Callable[[float], np.ndarray]:
         """Output `j` alone as a function of t at x + t · direction."""

@@ -137,7 +137,7 @@ def _same_by_both_routes(tolerance: Tolerance, plain: Sequence[Any], graphed: Se
                 how = "with" if a is None else "without"
                 raise GradcheckError("missing", f"gradgradcheck: input {i} has a gradient only {how} create_graph", input=i)
             continue
-        allowed = tolerance.atol + tolerance.rtol * np.abs(a._data)
+        allowed = tolerance.around(a._data, a._data, np.max(np.abs(a._data), initial=0.0))
         if a.shape != b.shape or not (same(a._data, b._data) or np.all(np.abs(a._data - b._data) <= allowed)):
             raise GradcheckError(
                 "mismatch",
