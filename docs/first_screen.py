@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt  # noqa: E402  (after the choice of backend)
 
 import tinygrad_llm as tg  # noqa: E402
 
-PROMPT, TOKENS, LINES, READ = "def ", 600, 12, "return self.value(self.name)"
+PROMPT, TOKENS, LINES, READ = "def ", 600, 10, "return self.value(self.name)"
 
 
 def losses(run: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -52,8 +52,8 @@ def draw(run: Path, picture: Path) -> None:
     name, pattern = clearest_head(model, tokenizer.encode(READ)[None].astype(np.int64))
     training, held = losses(run)
 
-    figure = plt.figure(figsize=(9, 6.4), layout="constrained")
-    parts = figure.subplot_mosaic([["learns", "looks"], ["writes", "writes"]], height_ratios=[3, 2])
+    figure = plt.figure(figsize=(9, 5.5), layout="constrained")
+    parts = figure.subplot_mosaic([["learns", "looks"], ["writes", "writes"]], height_ratios=[9, 4])
     left, right, below = parts["learns"], parts["looks"], parts["writes"]
     left.plot(*training.T, color="#9ca3af", linewidth=1, label="training, smoothed")
     left.plot(*held.T, "o-", color="#2563eb", markersize=4, label="held-out text")
