@@ -232,6 +232,31 @@ def test_checkpoint_refuses_what_was_changed_in_place(depth, write):
     assert not node.readers
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_checkpoint_refuses_a_parameter_that_was_given_other_data(depth):
+    x, w = leaf(3), leaf(3, seed=1)
+    first = w.data
+
+    def region(x):
+        return (x * w).sum()
+
+    def run():
+        return tg.checkpoint(lambda x: tg.checkpoint(region, x) if depth == 2 else region(x), x)
+
+    y = run()
+    w.data = first + 1
+    with pytest.raises(RuntimeError, match=r"a parameter of shape \(3,\) was given other data after the forward"):
+        y.backward()
+    w.data = first.copy()  # another array of the same numbers, as when an optimizer gathers the parameters
+    y.backward()
+    np.testing.assert_array_equal(x.grad.data, first)
+    before, x.grad = x.data, None
+    y = run()
+    x.data = before + 1  # what the region was given is kept
+    y.backward()
+    np.testing.assert_array_equal(w.grad.data, 2 * before)
+
+
 def test_anomalies_are_found_in_checkpoints_and_nothing_else_is():
     with tg.detect_anomaly():
         x = leaf(3)

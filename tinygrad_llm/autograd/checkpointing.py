@@ -34,7 +34,7 @@ class _Saved:
 
 
 class _Strip(Observer):
-    """Watches the first run: takes the saved values off each node, and notes where each generator stood."""
+    """Watches the first run: takes the saved values off each node, and notes the parameters and where each generator stood."""
 
     def __init__(self, region: _Region) -> None:
         self.region = region
@@ -42,6 +42,7 @@ class _Strip(Observer):
 
     def after_op(self, op: Any, inputs: Any, params: Any, outputs: Any, node: Any, seconds: float) -> None:
         if node is not None:
+            self.region.note_parameters(inputs)
             if isinstance(node.saved, tuple):
                 node.saved = _Saved(self.region, self.count)
             self.count += 1
@@ -72,6 +73,8 @@ class _Region:
         self.args = tuple(_cut(a) for a in args)
         self.kwargs = {name: _cut(a) for name, a in kwargs.items()}
         self.generators: dict[int, tuple[np.random.Generator, Any]] = {}
+        self.given = {id(a) for a in (*args, *kwargs.values())}
+        self.parameters: dict[int, tuple[Tensor, np.ndarray]] = {}
         self.values: dict[int, Any] = {}
         self.count = 0
         self.precision, self.path, self.module, self.lens = local.precision, local.path, local.module, local.lens
@@ -87,6 +90,7 @@ class _Region:
         return value if isinstance(value, tuple) else value.restore()
 
     def _run_again(self) -> None:
+        self._refuse_other_parameters()
         now = [(rng, rng.bit_generator.state) for rng, _ in self.generators.values()]
         collect = _Collect(self.time)
         outer, local.observers = local.observers, ()  # watchers saw these calls already
@@ -105,6 +109,19 @@ class _Region:
                 rng.bit_generator.state = state
         self._refuse_other_than_first(collect)
         self.values = collect.values
+
+    def note_parameters(self, inputs: Any) -> None:
+        """Those that `fn` finds by itself, such as a layer's weights, with the arrays they have now; what it was given is kept."""
+        for x in inputs:
+            if isinstance(x, Tensor) and x.requires_grad and x.is_leaf and id(x) not in self.given:
+                self.parameters.setdefault(id(x), (x, x._data))
+
+    def _refuse_other_parameters(self) -> None:
+        for x, first in self.parameters.values():
+            if x._data is not first and not np.array_equal(x._data, first, equal_nan=True):
+                raise RuntimeError(
+                    f"checkpoint: a parameter of shape {first.shape} was given other data after the forward; run backward first"
+                )
 
     def _refuse_other_than_first(self, collect: _Collect) -> None:
         if len(collect.ops) != self.count:
