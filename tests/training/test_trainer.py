@@ -516,10 +516,13 @@ def test_options_may_lie_at_the_ends_of_their_ranges(edge):
     assert getattr(training.Options(**edge), name) == value
 
 
-def test_a_log_survives_a_torn_line(tmp_path):
-    path = tmp_path / "log.jsonl"
-    path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
-    assert read(path) == [{"step": 1, "loss": 2.0}]
+@pytest.mark.parametrize("torn", [b'{"step": 2, "lo', b'{"step": 2}', b"\x00\x00\x00", b"\xff\xfe\n"])
+def test_a_log_survives_a_torn_line(tmp_path, torn):
+    path, whole = tmp_path / "log.jsonl", b'{"step": 1, "loss": 2.0}\n'
+    path.write_bytes(whole + torn)
+    assert read(path) == [{"step": 1, "loss": 2.0}] and is_log(path)
+    Log(path, resume_at=9)
+    assert path.read_bytes() == whole, "what is read is what a resumed run keeps"
 
 
 def test_a_resumed_log_forgets_the_steps_that_were_lost(tmp_path):

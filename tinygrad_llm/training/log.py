@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 LOG = "log.jsonl"
@@ -26,36 +27,35 @@ class Log:
                 file.write(json.dumps(record) + "\n")
 
 
-def size_until(path: Path, step: int) -> int:
-    """The bytes of all whole lines up to this step; steps only rise."""
-    size = 0
+def whole_lines(path: Path) -> Iterator[tuple[dict, int]]:
+    """The record of each whole line, and where it ends in the file. A line that was cut off or spoilt ends the log."""
+    end = 0
     with open(path, "rb") as file:
         for line in file:
+            end += len(line)
             try:
                 record = json.loads(line)
             except ValueError:
-                break
-            if not line.endswith(b"\n") or record.get("step", 0) > step:
-                break
-            size += len(line)
-    return size
+                return
+            if not line.endswith(b"\n"):
+                return
+            yield record, end
+
+
+def size_until(path: Path, step: int) -> int:
+    """The bytes of all whole lines up to this step; steps only rise."""
+    return max((end for record, end in whole_lines(path) if record.get("step", 0) <= step), default=0)
 
 
 def read(path: Path) -> list[dict]:
-    """All whole lines; a last line that was cut off is left out."""
-    records = []
-    for line in Path(path).read_text("utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return records
+    """All whole lines."""
+    return [record for record, _ in whole_lines(path)]
 
 
 def is_log(path: Path) -> bool:
     """Whether a file is the log of a run (an empty one is that of a run just begun), and not something else of that name."""
     try:
         records = read(path)
-    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError):
+    except (FileNotFoundError, IsADirectoryError):
         return False
     return all(isinstance(r, dict) and "step" in r for r in records) and (bool(records) or not path.stat().st_size)
