@@ -1,8 +1,5 @@
 """Attention kernels against the plain definition in float64, over every option, layout and head ratio."""
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +11,11 @@ from kernels import amx, attention, attention_plain, reference_attention
 from kernels._jit import COMPILED
 from kernels.attention_problem import make_problem
 from tests.kernels.attention_problems import KINDS, in_float64, laid_out, options, problems, solve, worst
+from tests.kernels.fresh import python
 
 if COMPILED:
     from kernels import attention_cached
 
-ROOT = Path(__file__).parents[2]
 E3 = np.zeros((2, 2, 3, 4), np.float32)
 WITH_BIAS = np.zeros((2, 2, 3, 4), np.float32)
 
@@ -379,9 +376,7 @@ print("same")
 
 @pytest.mark.parametrize("switch", ["NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK"])
 def test_runs_uncompiled_and_with_checked_bounds(switch):
-    done = subprocess.run([sys.executable, "-c", SMALL_RUN], cwd=ROOT, env={**os.environ, switch: "1"},
-                          capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "same", done.stderr
+    assert python(SMALL_RUN, **{switch: "1"}) == "same"
 
 
 MEMORY_RUN = """
@@ -402,6 +397,5 @@ print((run(int(sys.argv[1])) - start) / 1024)
 @pytest.mark.skipif(sys.platform == "win32", reason="resource is a Unix module")
 def test_memory_is_linear_in_the_length():
     """8,192 positions: one pattern would be 256 MB; measured are 10 to 20."""
-    done = subprocess.run([sys.executable, "-c", MEMORY_RUN, "8192"], cwd=ROOT, capture_output=True, text=True, check=False)
     scale = 1024 if sys.platform == "darwin" else 1             # bytes there, kilobytes elsewhere
-    assert float(done.stdout) / scale < 64, done.stderr
+    assert float(python(MEMORY_RUN, 8192)) / scale < 64

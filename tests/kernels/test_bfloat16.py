@@ -1,8 +1,4 @@
 """Products in bfloat16: rounded operands, float32 sums, on tiles where the host has them and after rounding elsewhere."""
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +9,9 @@ import kernels
 from kernels import reference
 from kernels._jit import COMPILED
 from tests.kernels import attention_problems
+from tests.kernels.fresh import python
 from tests.kernels.test_matmul import bound, in_float64, problems
 
-ROOT = Path(__file__).parents[2]
 SIZES = st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 97, 130, 200]))
 
 
@@ -178,26 +174,19 @@ print("all")
 """
 
 
-def run(script, **variables):
-    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=600,
-                            env={**os.environ, "PYTHONPATH": str(ROOT), **variables})
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("all")
-
-
 PAIRS = {"TINYGRAD_LLM_AMX": "0", "TINYGRAD_LLM_PAIRS": "1"}        # where the host has no such instruction, numbers are rounded first
 
 
 @pytest.mark.skipif(not COMPILED, reason="threads belong to compiled kernels")
 @pytest.mark.parametrize("variables", [{}, {"TINYGRAD_LLM_AMX": "0"}, PAIRS], ids=str)
 def test_equal_bits_at_any_number_of_threads(variables):
-    run(SAME_BITS, NUMBA_NUM_THREADS="8", **variables)
+    assert python(SAME_BITS, NUMBA_NUM_THREADS="8", **variables) == "all"
 
 
 @pytest.mark.parametrize("variables", [{"TINYGRAD_LLM_AMX": "0"}, PAIRS, {"NUMBA_DISABLE_JIT": "1"},
                                        {"TINYGRAD_LLM_KERNELS": "numpy"}], ids=str)
 def test_hosts_without_tiles_or_compiler_give_the_same_numbers(variables):
-    run(AGAINST_REFERENCE, **variables)
+    assert python(AGAINST_REFERENCE, **variables) == "all"
 
 
 def test_linear_cross_entropy_rounds_its_three_products():

@@ -1,9 +1,5 @@
 """Products on matrix tiles: the same contract as every matmul, where the host has the tiles."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +7,7 @@ from hypothesis import strategies as st
 
 import kernels
 from kernels._jit import COMPILED
+from tests.kernels.fresh import python
 
 if not COMPILED:
     pytest.skip("kernels are not compiled here", allow_module_level=True)
@@ -129,12 +126,10 @@ def test_equal_bits_at_any_number_of_threads(m, k, n, transpose_a, options):
 
 
 def test_the_tiles_can_be_switched_off():
-    code = """if True:
+    code = """
         import numpy as np
         import kernels
         from kernels import amx
         ones = np.ones((64, 64), np.float32)
         print(amx.AVAILABLE, kernels.matmul(ones, ones).sum())"""
-    env = {**os.environ, "TINYGRAD_LLM_AMX": "0"}
-    out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert out.stdout.split() == ["False", str(64.0**3)]
+    assert python(code, TINYGRAD_LLM_AMX="0").split() == ["False", str(64.0**3)]

@@ -1,10 +1,10 @@
 """Arrays that are freed and allocated again do not come from the system again."""
 
-import os
-import subprocess
 import sys
 
 import pytest
+
+from tests.kernels.fresh import python
 
 PROGRAM = """
 import resource
@@ -24,9 +24,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def faults(size: int, count: int, first: str, **environment) -> int:
-    command = [sys.executable, "-c", PROGRAM, str(size), str(count), first]
-    out = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True)
-    return int(out.stdout)
+    return int(python(PROGRAM, size, count, first, **environment))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")

@@ -1,17 +1,11 @@
 """Row kernels run otherwise: tasks in any order, bits at 1, 2, 4 and 8 threads, checked bounds, and the loops as plain Python."""
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import kernels
 from kernels import _jit
+from tests.kernels.fresh import python
 from tests.kernels.row_problems import PROBLEMS
-
-ROOT = Path(__file__).parents[2]
 
 AGAINST_REFERENCE = """
 import numpy as np
@@ -47,11 +41,7 @@ print("all", len(PROBLEMS))
 """
 
 
-def run(script, **variables):
-    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=600,
-                            env={**os.environ, "PYTHONPATH": str(ROOT), **variables})
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("all")
+ALL = f"all {len(PROBLEMS)}"
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +79,14 @@ def test_bits_do_not_depend_on_the_order_of_tasks(name, last_first, monkeypatch)
 
 @pytest.mark.slow
 def test_bits_do_not_depend_on_the_number_of_threads():
-    run(SAME_BITS, NUMBA_NUM_THREADS="8")
+    assert python(SAME_BITS, NUMBA_NUM_THREADS="8") == ALL
 
 
 @pytest.mark.slow
 def test_no_index_leaves_its_array():
-    run("LEAD, WIDTH, DTYPES = (9, 41), 203, ['f']" + AGAINST_REFERENCE, NUMBA_BOUNDSCHECK="1")           # several tasks
+    several_tasks = "LEAD, WIDTH, DTYPES = (9, 41), 203, ['f']"
+    assert python(several_tasks + AGAINST_REFERENCE, NUMBA_BOUNDSCHECK="1") == ALL
 
 
 def test_the_loops_run_as_plain_python():
-    run("LEAD, WIDTH, DTYPES = (2, 3), 5, ['f', 'd']" + AGAINST_REFERENCE, NUMBA_DISABLE_JIT="1")
+    assert python("LEAD, WIDTH, DTYPES = (2, 3), 5, ['f', 'd']" + AGAINST_REFERENCE, NUMBA_DISABLE_JIT="1") == ALL

@@ -2,19 +2,17 @@
 import functools
 import os
 import platform
-import subprocess
-import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import kernels
 from kernels import _cache, _threads
+from tests.kernels import fresh
 
-ROOT = Path(__file__).parents[2]
+python = functools.partial(fresh.python, TINYGRAD_LLM_KERNELS="numba")
 
 SMALL_PRODUCTS = """
     import numpy as np, kernels
@@ -94,15 +92,6 @@ BESIDE = """
     print("started" if helper.process else "stayed away",
           "loaded" if kernel._entry.stats.cache_hits else "compiled")
 """
-
-
-def python(code, /, **environment):
-    """What a fresh Python prints, run from the repository's root."""
-    env = {**os.environ, "TINYGRAD_LLM_KERNELS": "numba", "PYTHONPATH": str(ROOT), **environment}
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env=env, cwd=ROOT, capture_output=True, text=True,
-                          timeout=300)
-    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout.strip()
 
 
 def test_import_loads_no_compiler():
@@ -216,9 +205,9 @@ def test_without_numba_the_loops_run_as_plain_python():
 @pytest.mark.parametrize("name, value", [("TINYGRAD_LLM_KERNELS", "cuda"), ("TINYGRAD_LLM_VECTORS", "7")])
 def test_a_wrong_setting_is_explained(name, value):
     code = "import kernels, numpy as np; kernels.matmul(np.ones((2, 2)), np.ones((2, 2)))"
-    env = {**os.environ, "TINYGRAD_LLM_KERNELS": "numba", "PYTHONPATH": str(ROOT), name: value}
-    done = subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 1 and value in done.stderr and name in done.stderr
+    with pytest.raises(AssertionError, match="exit code 1") as caught:
+        python(code, **{name: value})
+    assert name in str(caught.value) and value in str(caught.value)
 
 
 def test_sides_can_be_chosen_and_are_restored():
@@ -309,10 +298,7 @@ def test_a_called_function_is_part_of_its_caller_and_no_entry_of_its_own(tmp_pat
 
 @pytest.mark.skipif(_threads.cores() < 2, reason="a second process needs a core")
 def test_on_a_cold_start_a_second_process_compiles_what_comes_later(tmp_path):
-    argv = "import sys; sys.argv[1:] = [{}]\n"
-    def run(name):
-        return python(argv.format(f"'{name}'") + textwrap.dedent(BESIDE), NUMBA_CACHE_DIR=str(tmp_path))
-
+    run = functools.partial(python, BESIDE, NUMBA_CACHE_DIR=str(tmp_path))
     assert run("dropout.warmup") == "started loaded"
     assert run("dropout.warmup") == "stayed away loaded"
     for entry in tmp_path.rglob("*.kernel"):
