@@ -197,11 +197,23 @@ def custom_op(forward: Callable[..., Any] | None = None, *, name: str = "") -> A
 def _make_call(record: Op) -> Callable[..., Any]:
     """The function a user calls, made for the number of inputs: most of an operation's cost in Python is spent here.
 
-    `unary`, `binary` and `several` are `general` with everything in place for the usual case; they hand over what is not usual.
+    `_unary`, `_binary` and `_several` are `_general` with everything in place for the usual case; they hand over what is not usual.
     """
-    forward = record.forward
+    usual = _several if record.variadic else {1: _unary, 2: _binary}.get(len(record.inputs), _several)
+    general = _general(record)
+    call = general if record.strict else usual(record, general)
+    call.__name__ = call.__qualname__ = record.name
+    call.__doc__ = record.forward.__doc__
+    call.__module__ = record.forward.__module__
+    call.__wrapped__ = record.forward  # type: ignore[attr-defined]
+    call.__signature__ = inspect.signature(record.forward)  # type: ignore[attr-defined]
+    call.op, call.grad_of, call.grad, call.composite = record, record.grad_of, record.grad, record.set_composite  # type: ignore[attr-defined]
+    call.adds = record.adds  # type: ignore[attr-defined]
+    return call
+
+
+def _general(record: Op) -> Callable[..., Any]:
     differentiable = record.differentiable
-    variadic, count, required = record.variadic, len(record.inputs), record.required
 
     def general(*args: Any, **params: Any) -> Any:
         args, params = _bind(record, args, params)
@@ -210,6 +222,12 @@ def _make_call(record: Op) -> Callable[..., Any]:
         arrays, nodes, any_node = _unpack(record, args)
         recorded = any_node and differentiable and local.mode == PLAIN
         return _finish(record, _run(record, arrays, params), nodes if recorded else None, params)[0]
+
+    return general
+
+
+def _unary(record: Op, general: Callable[..., Any]) -> Callable[..., Any]:
+    forward, differentiable = record.forward, record.differentiable
 
     def unary(x: Any = None, *rest: Any, **params: Any) -> Any:
         mode = local.mode if switches.threads else PLAIN
@@ -232,6 +250,14 @@ def _make_call(record: Op) -> Callable[..., Any]:
             node.op, node.inputs, node.saved, node.params = record, nodes, saved, params or None
             node.shape, node.dtype, node.time, node.extra = out.shape, out.dtype, tick(), None
         return tensor
+
+    return _with_own_code(unary)
+
+
+def _binary(record: Op, general: Callable[..., Any]) -> Callable[..., Any]:
+    """With `operator`, the same for what Python's operators give it: two inputs by place."""
+    forward, differentiable = record.forward, record.differentiable
+    several = _several(record, general)
 
     def binary(a: Any, b: Any) -> Any:
         mode = local.mode if switches.threads else PLAIN
@@ -270,6 +296,14 @@ def _make_call(record: Op) -> Callable[..., Any]:
             return several(*((a, b, *rest) if b is not None else (a,) if a is not None else ()), **params)
         return binary(a, b)
 
+    binary_or_more.operator = _with_own_code(binary)  # type: ignore[attr-defined]
+    return binary_or_more
+
+
+def _several(record: Op, general: Callable[..., Any]) -> Callable[..., Any]:
+    forward, differentiable = record.forward, record.differentiable
+    variadic, count, required = record.variadic, len(record.inputs), record.required
+
     def several(*args: Any, **params: Any) -> Any:
         mode = local.mode if switches.threads else PLAIN
         given = len(args)
@@ -303,20 +337,13 @@ def _make_call(record: Op) -> Callable[..., Any]:
             return _finish(record, result, kept, params)[0]
         return from_node(out, None if kept is None else make_node(record, kept, saved, params, out.shape, out.dtype))
 
-    usual = unary if count == 1 and not variadic else binary_or_more if count == 2 and not variadic else several
-    call = general if record.strict else usual
-    if call is binary_or_more:
-        call.operator = binary  # type: ignore[attr-defined]
-    for function in (unary, binary):  # code of its own: the interpreter learns from one operation's calls, not from all
-        function.__code__ = function.__code__.replace()
-    call.__name__ = call.__qualname__ = record.name
-    call.__doc__ = forward.__doc__
-    call.__module__ = forward.__module__
-    call.__wrapped__ = forward  # type: ignore[attr-defined,union-attr]
-    call.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined,union-attr]
-    call.op, call.grad_of, call.grad, call.composite = record, record.grad_of, record.grad, record.set_composite  # type: ignore[attr-defined,union-attr]
-    call.adds = record.adds  # type: ignore[attr-defined,union-attr]
-    return call
+    return several
+
+
+def _with_own_code(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The interpreter learns from one operation's calls then, not from all."""
+    function.__code__ = function.__code__.replace()
+    return function
 
 
 def _bind(record: Op, args: tuple[Any, ...], params: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
