@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -565,6 +566,8 @@ def test_an_own_decoder_that_returns_its_logits_alone_is_read_like_ours():
     assert data_of(report(model, {"input_ids": IDS[:1]}))["lens"]["rows"]
     with pytest.raises(TypeError, match=r"AttentionOnly has no config .*; make ids with repeated_tokens"):
         lens.detect_heads(model)
+    model.config = SimpleNamespace(vocab_size=60)
+    assert lens.detect_heads(model)["induction"].shape == (2, 2)
 
 
 def test_report_with_a_path_in_an_arguments_place_says_what_it_takes(gpt, tmp_path):

@@ -90,7 +90,8 @@ def detect_heads(model: Any, length: int = 24, batch: int = 8, rng: np.random.Ge
             f"detect_heads: {type(model).__name__} has no config that tells its vocabulary; make ids with repeated_tokens, then "
             "induction_scores(patterns(model, input_ids=ids), ids)"
         )
-    limit = getattr(model.without_head(), "positions_limit", lambda: None)()
+    base = getattr(model, "without_head", lambda: model)()  # one of one's own has neither, and as many positions as it likes
+    limit = getattr(base, "positions_limit", lambda: None)()
     ids = repeated_tokens(model.config.vocab_size, min(length, limit // 2) if limit else length, batch, rng)
     pattern = patterns(model, input_ids=ids)
     return {
