@@ -11,6 +11,7 @@ import pytest
 import kernels
 from tests.cli.conftest import short
 from tests.cli.test_inspect_describe import page_data
+from tests.models.test_checkpoint import edit
 from tests.training.small import TEXT, prepared
 from tinygrad_llm import models, text
 from tinygrad_llm.cli import build_parser
@@ -205,8 +206,7 @@ def test_what_the_flags_say_reaches_the_generator(family, run, tmp_path, monkeyp
         assert "do_sample" not in asked[0]
         run(*words)
         assert asked[1]["do_sample"] and asked[1]["temperature"] == 0.8
-        config = json.loads((tmp_path / "model" / "config.json").read_text())
-        (tmp_path / "model" / "config.json").write_text(json.dumps(config | {"bos_token_id": 7}))
+        edit(tmp_path / "model", bos_token_id=7)
         run(*words, "--prompt", "", "--int8")
         assert asked[2]["ids"].tolist() == [7]
         with pytest.raises(RuntimeError, match="quantized"):
@@ -433,8 +433,7 @@ def test_a_classifier_names_the_classes_of_a_text(kind, train, run, tmp_path):
     lines.write_text("ham\thello there\nspam\tbuy it now\n" * 30)
     words = ["--model", "bert", "--objective", "classification", "--steps", 40, "--lr", 0.01]
     assert train(lines, *words)[0] == 0
-    config = json.loads((tmp_path / "run" / "config.json").read_text())
-    (tmp_path / "run" / "config.json").write_text(json.dumps(config | {"problem_type": kind}))
+    edit(tmp_path / "run", problem_type=kind)
     code, out, err = run("generate", tmp_path / "run", "--prompt", "hello there")
     assert code == 0, err
     (first, top), (second, other) = (part.split(" ") for part in out.strip().split("  "))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.generate.test_generate import EOS, PAD, V, vary
+from tests.generate.test_generate import EOS, PAD, Letters, V, vary
 from tinygrad_llm import models
 from tinygrad_llm.generate import Settings, generate
 from tinygrad_llm.generate.lookup import lookup, propose
@@ -80,11 +80,6 @@ def test_left_padding(seed, padding):
     for mask in (None, (ids != PAD).astype(int)):
         plain = generate(model, ids, attention_mask=mask, max_new_tokens=25)
         assert np.array_equal(generate(model, ids, attention_mask=mask, max_new_tokens=25, prompt_lookup_num_tokens=6), plain)
-
-
-class Letters:
-    def decode(self, ids):
-        return "".join(chr(97 + int(i)) for i in ids)
 
 
 @pytest.mark.parametrize("place", [1, 7, 20])

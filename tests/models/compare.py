@@ -30,6 +30,17 @@ def check_outputs(out, expected, case, tolerance, loss_tolerance):
             assert np.abs(g - w).max() <= tolerance * scale, f"{name}[{i}]: off by {np.abs(g - w).max():.3g}"
 
 
+def check(model, case, outputs, gradients, tolerance, gradient_tolerance):
+    """Outputs, with every state and pattern shown and on the fused path, which must say the same, and all gradients."""
+    loss_tolerance = min(tolerance, 1e-5)
+    shown = model(**case.inputs, output_hidden_states=True, output_attentions=True)
+    check_outputs(shown, outputs, case, tolerance, loss_tolerance)
+    out, got = backward(model, case)
+    plain = {n: w for n, w in outputs.items() if n not in LISTS}
+    check_outputs(out, plain, case, tolerance, loss_tolerance)
+    check_gradients(got, gradients, gradient_tolerance)
+
+
 def weighing(shape, case):
     """Weights in [-1, 1] that make one number of a base model's states; a decoder's padding counts nothing."""
     weights = np.sin(np.arange(int(np.prod(shape)))).reshape(shape)

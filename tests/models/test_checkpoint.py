@@ -19,6 +19,8 @@ from tinygrad_llm.models import checkpoint, differences, tensor_file
 from tinygrad_llm.models.tensor_file import TensorFile, to_bfloat16, write
 
 SIZES = dict(n_embd=12, n_layer=2, n_head=3, vocab_size=23, n_positions=9)
+SMALL = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=2, vocab_size=23)
+TINY = SMALL | dict(intermediate_size=9)
 
 
 @pytest.fixture
@@ -83,8 +85,7 @@ def test_names_with_and_without_the_prefix(saved, prefix):
 
 def test_names_of_old_files(tmp_path):
     """gamma and beta; buffers that any code can make; and of BART's one table all three names, without the prefix."""
-    sizes = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=2, vocab_size=23)
-    model = tg.models.create("bert-base", "masked_lm", intermediate_size=9, **sizes)
+    model = tg.models.create("bert-base", "masked_lm", **TINY)
     for i, value in enumerate(model.parameters()):
         value.data[...] = i
     model.save(tmp_path)
@@ -94,12 +95,12 @@ def test_names_of_old_files(tmp_path):
     save_file({**old, "bert.embeddings.position_ids": np.arange(9)[None]}, path)
     equal(model, tg.models.load(tmp_path))
 
-    model = tg.models.create("llama-7b", intermediate_size=9, **sizes)
+    model = tg.models.create("llama-7b", **TINY)
     model.save(tmp_path)
     save_file({**load_file(path), "model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(3, np.float32)}, path)
     equal(model, tg.models.load(tmp_path))
 
-    model = tg.models.create("bart-base", "seq2seq_lm", decoder_layers=1, **sizes)
+    model = tg.models.create("bart-base", "seq2seq_lm", decoder_layers=1, **SMALL)
     model.save(tmp_path)
     bare = {n.removeprefix("model."): v for n, v in load_file(path).items()}
     save_file({**bare, **{f"{side}.embed_tokens.weight": bare["shared.weight"] for side in ("encoder", "decoder")}}, path)
@@ -240,8 +241,7 @@ def test_a_failed_save_leaves_the_old_files(saved, monkeypatch):
 
 
 def test_another_head_on_a_published_base(tmp_path):
-    sizes = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=2, intermediate_size=9, vocab_size=23)
-    base = tg.models.create("bert-base", "pretraining", rng=np.random.default_rng(0), **sizes)
+    base = tg.models.create("bert-base", "pretraining", rng=np.random.default_rng(0), **TINY)
     base.save(tmp_path)
     model = tg.models.load(tmp_path, architecture="BertForSequenceClassification", rng=np.random.default_rng(1))
     np.testing.assert_array_equal(model.bert.tokens.weight.data, base.bert.tokens.weight.data)
@@ -261,8 +261,7 @@ def test_what_a_caller_asks_for_goes_before_what_the_config_says(saved):
 
 def test_questions_on_a_classifier_s_base_have_two_labels(tmp_path):
     """transformers takes the number of outputs from the config that we save."""
-    sizes = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=2, intermediate_size=9, vocab_size=23)
-    tg.models.create("bert-base", "sequence_classification", num_labels=3, rng=np.random.default_rng(0), **sizes).save(tmp_path)
+    tg.models.create("bert-base", "sequence_classification", num_labels=3, rng=np.random.default_rng(0), **TINY).save(tmp_path)
     edit(tmp_path, id2label={"0": "yes", "1": "no", "2": "maybe"})
     tg.models.load(tmp_path, architecture="BertForQuestionAnswering").save(tmp_path / "questions")
     config = json.loads((tmp_path / "questions" / "config.json").read_text())
@@ -317,8 +316,7 @@ def test_a_decoder_classifies_by_its_last_real_token(name):
     ("albert-base", "AlbertForSequenceClassification"),
 ])  # fmt: skip
 def test_a_masked_language_model_has_no_pooler_and_starts_a_classifier_all_the_same(name, architecture, tmp_path):
-    sizes = dict(hidden_size=12, num_hidden_layers=2, num_attention_heads=2, intermediate_size=9, vocab_size=23)
-    tg.models.create(name, "masked_lm", rng=np.random.default_rng(0), **sizes).save(tmp_path)
+    tg.models.create(name, "masked_lm", rng=np.random.default_rng(0), **TINY | dict(num_hidden_layers=2)).save(tmp_path)
     model = tg.models.load(tmp_path, architecture=architecture, rng=np.random.default_rng(1))
     base = model.base if model.holds_base() else model
     assert base.pooler.dense.weight.data.std() == pytest.approx(0.02, rel=0.5)
@@ -337,8 +335,7 @@ def test_a_masked_language_model_has_no_pooler_and_starts_a_classifier_all_the_s
 ])  # fmt: skip
 def test_a_file_may_hold_more_than_the_class_that_its_config_names(name, head, architecture, more, tmp_path):
     """The heads of pretraining, mostly, that published files have."""
-    sizes = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=2, vocab_size=23)
-    sizes |= dict(decoder_layers=1, decoder_attention_heads=2) if name == "bart-base" else dict(intermediate_size=9)
+    sizes = SMALL | (dict(decoder_layers=1, decoder_attention_heads=2) if name == "bart-base" else dict(intermediate_size=9))
     model = tg.models.create(name, head, rng=np.random.default_rng(0), tie_word_embeddings=name != "roberta-base", **sizes)
     model.save(tmp_path)
     path = tmp_path / "model.safetensors"
@@ -350,8 +347,7 @@ def test_a_file_may_hold_more_than_the_class_that_its_config_names(name, head, a
 
 @pytest.mark.parametrize(("name", "bias"), [("bert-base", "cls.predictions"), ("roberta-base", "lm_head"), ("albert-base", "predictions")])
 def test_the_bias_of_a_masked_language_model_may_lie_under_either_name(name, bias, tmp_path):
-    sizes = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=2, intermediate_size=9, vocab_size=23)
-    model = tg.models.create(name, "masked_lm", rng=np.random.default_rng(0), **sizes)
+    model = tg.models.create(name, "masked_lm", rng=np.random.default_rng(0), **TINY)
     model.head.bias.data[...] = np.arange(23)
     model.save(tmp_path)
     path = tmp_path / "model.safetensors"
@@ -365,15 +361,13 @@ def test_the_bias_of_a_masked_language_model_may_lie_under_either_name(name, bia
 
 
 def test_another_head_of_the_same_name_stays_behind(tmp_path):
-    sizes = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=2, intermediate_size=9, vocab_size=23)
-    tg.models.create("roberta-base", "sequence_classification", rng=np.random.default_rng(0), **sizes).save(tmp_path)
+    tg.models.create("roberta-base", "sequence_classification", rng=np.random.default_rng(0), **TINY).save(tmp_path)
     model = tg.models.load(tmp_path, architecture="RobertaForTokenClassification")  # classifier.weight, not classifier.dense.weight
     assert model.classifier.weight.shape == (2, 12)
 
 
 def test_another_head_takes_all_of_the_base(tmp_path):
-    sizes = dict(hidden_size=12, num_hidden_layers=2, num_attention_heads=2, intermediate_size=9, vocab_size=23)
-    tg.models.create("bert-base", "pretraining", rng=np.random.default_rng(0), **sizes).save(tmp_path)
+    tg.models.create("bert-base", "pretraining", rng=np.random.default_rng(0), **TINY | dict(num_hidden_layers=2)).save(tmp_path)
     edit(tmp_path, num_hidden_layers=1)
     with pytest.raises(ValueError, match=r"left over bert.encoder.layer.1"):
         tg.models.load(tmp_path, architecture="BertForSequenceClassification")
@@ -416,9 +410,8 @@ TWINS = {
 
 @pytest.mark.parametrize(("name", "twin"), [(name, twin) for name, (_, twins) in TWINS.items() for twin in twins])
 def test_a_tied_matrix_may_lie_under_either_name(name, twin, tmp_path):
-    sizes = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=2, vocab_size=23)
     more = {"bart-base": dict(decoder_layers=1, max_position_embeddings=9), "qwen2-0.5b": dict(intermediate_size=9)}.get(name, {})
-    model = tg.models.create(name, rng=np.random.default_rng(0), **sizes, **more)
+    model = tg.models.create(name, rng=np.random.default_rng(0), **SMALL, **more)
     model.save(tmp_path)
     path, published = tmp_path / "model.safetensors", TWINS[name][0]
     stored = load_file(path)
@@ -548,8 +541,7 @@ def test_four_names_are_told_and_how_many_more():
 
 
 def test_an_output_matrix_of_its_own_does_not_stand_for_the_embedding(tmp_path):
-    sizes = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=2, intermediate_size=9, vocab_size=23)
-    tg.models.create("qwen2-0.5b", num_key_value_heads=2, tie_word_embeddings=False, **sizes).save(tmp_path)
+    tg.models.create("qwen2-0.5b", num_key_value_heads=2, tie_word_embeddings=False, **TINY).save(tmp_path)
     path = tmp_path / "model.safetensors"
     stored = load_file(path)
     del stored["model.embed_tokens.weight"]
@@ -665,7 +657,7 @@ def test_positions_without_an_end_still_have_a_beginning():
     ({"start_positions": [0, 1], "end_positions": [1, 2, 2]}, r"end_positions: expected shape \(2,\), got \(3,\)"),
 ])  # fmt: skip
 def test_bad_inputs_of_questions_are_refused_by_argument(inputs, message):
-    model = tg.models.create("bert-base", "question_answering", hidden_size=12, num_hidden_layers=1, num_attention_heads=2, vocab_size=23)
+    model = tg.models.create("bert-base", "question_answering", **SMALL)
     ids = [[1, 2, 3], [4, 5, 6]]
     with pytest.raises(ValueError, match=message):
         model(ids, **inputs)
@@ -673,13 +665,13 @@ def test_bad_inputs_of_questions_are_refused_by_argument(inputs, message):
 
 @pytest.mark.parametrize(("name", "key"), [("bert-base", "next_sentence_label"), ("albert-base", "sentence_order_label")])
 def test_a_bad_label_of_sentences_is_refused_by_argument(name, key):
-    model = tg.models.create(name, "pretraining", hidden_size=12, num_hidden_layers=1, num_attention_heads=2, vocab_size=23)
+    model = tg.models.create(name, "pretraining", **SMALL)
     with pytest.raises(ValueError, match=rf"^{key}: 2 is outside \[0, 2\)"):
         model([[1, 2, 3]], **{key: [2]})
 
 
 def test_an_answer_that_ends_beyond_the_text_counts_for_its_beginning_alone():
-    model = tg.models.create("bert-base", "question_answering", hidden_size=12, num_hidden_layers=1, num_attention_heads=2, vocab_size=23)
+    model = tg.models.create("bert-base", "question_answering", **SMALL)
     ids = [[1, 2, 3], [4, 5, 6]]
     out = model.eval()(ids)
     cost = lambda logits, i: np.log(np.exp(logits.data).sum(-1)) - logits.data[:, i]

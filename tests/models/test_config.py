@@ -8,6 +8,7 @@ import pytest
 
 import tinygrad_llm as tg
 from tests.models import zoo
+from tests.models.test_checkpoint import SMALL, edit
 from tests.models.test_golden import GOLDEN
 
 HEADS = dict(num_attention_heads=4, num_key_value_heads=2)
@@ -23,13 +24,6 @@ def written(folder, name, head=None, **sizes):
         value.data[...] = rng.standard_normal(value.shape)
     model.save(folder)
     return folder
-
-
-def edit(folder, **changes):
-    """Change keys of config.json; a value of ... removes the key."""
-    path = folder / "config.json"
-    values = {k: v for k, v in {**json.loads(path.read_text()), **changes}.items() if v is not ...}
-    path.write_text(json.dumps(values))
 
 
 def logits(folder, **changes):
@@ -282,7 +276,6 @@ def test_t5_buckets_reach_beyond_the_distances_that_have_their_own(buckets, fart
             create()
 
 
-SMALL = dict(hidden_size=12, num_hidden_layers=1, num_attention_heads=2, vocab_size=23)
 
 
 @pytest.mark.parametrize(("name", "ids"), [

@@ -35,13 +35,7 @@ def read(architecture, folder):
 @pytest.mark.parametrize("architecture", zoo.ARCHITECTURES)
 def test_outputs_and_every_gradient(architecture, dtype, tolerance, gradient_tolerance, tmp_path):
     case, outputs, gradients = read(architecture, tmp_path)
-    model = tg.models.load(tmp_path, dtype=dtype)
-    shown = model(**case.inputs, output_hidden_states=True, output_attentions=True)
-    compare.check_outputs(shown, outputs, case, tolerance, min(tolerance, 1e-5))
-    out, got = compare.backward(model, case)
-    plain = {n: w for n, w in outputs.items() if n not in compare.LISTS}
-    compare.check_outputs(out, plain, case, tolerance, min(tolerance, 1e-5))  # the fused path says the same as the open one
-    compare.check_gradients(got, gradients, gradient_tolerance)
+    compare.check(tg.models.load(tmp_path, dtype=dtype), case, outputs, gradients, tolerance, gradient_tolerance)
 
 
 def test_a_wrong_gradient_is_caught(tmp_path):

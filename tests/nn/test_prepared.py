@@ -8,6 +8,7 @@ import pytest
 
 import kernels
 import tinygrad_llm as tg
+from tests.nn.small import attentive
 from tinygrad_llm import nn
 
 pytestmark = [pytest.mark.numba_side, pytest.mark.skipif(not kernels.can_chain(), reason="kernels are not compiled here")]
@@ -32,13 +33,7 @@ IDS = np.random.default_rng(0).integers(4, 50, (3, 20))
 
 
 def model(name, **more):
-    made = tg.models.create(name, rng=np.random.default_rng(1), **SMALL[name] | more).eval()
-    for p in made.parameters():  # initial weights are so small that attention hardly matters
-        p.data[...] += 0.2 * np.random.default_rng(p.size).standard_normal(p.shape).astype(np.float32)
-    for part in made.modules():
-        if isinstance(part, nn.MultiHeadAttention) and part.scale == 1.0:  # T5's: beside large scores its bias would decide nothing
-            part.q.weight.data[...] *= 0.05
-    return made
+    return attentive(name, **SMALL[name] | more)
 
 
 def start(made, batch=1, padded=False, copies=1):

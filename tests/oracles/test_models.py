@@ -31,13 +31,7 @@ def test_outputs_and_gradients(architecture, seed, tmp_path):
         with make.in_double():
             outputs, gradients = make.run(make.to_double(theirs), case)
         theirs.zero_grad()
-        ours = tg.models.load(tmp_path, dtype=dtype)
-        shown = ours(**case.inputs, output_hidden_states=True, output_attentions=True)
-        compare.check_outputs(shown, outputs, case, tolerance, min(tolerance, 1e-5))
-        out, got = compare.backward(ours, case)
-        plain = {n: w for n, w in outputs.items() if n not in compare.LISTS}
-        compare.check_outputs(out, plain, case, tolerance, min(tolerance, 1e-5))
-        compare.check_gradients(got, gradients, gradient_tolerance)
+        compare.check(tg.models.load(tmp_path, dtype=dtype), case, outputs, gradients, tolerance, gradient_tolerance)
 
 
 SCALED = [dict(scale_attn_weights=False), dict(scale_attn_by_inverse_layer_idx=True),

@@ -103,13 +103,18 @@ def test_clipping_limits_the_step():
     assert norm > 0.1 and moves[0] == pytest.approx(norm, rel=1e-3) and moves[1] == pytest.approx(0.1, rel=1e-3)
 
 
+def cut_at_five(trainer):
+    """The same, run until it is told to stop in its fifth step."""
+    original = trainer.train_step
+    trainer.train_step = lambda: (original(), trainer.stop() if trainer.step == 5 else None)[0]
+    assert trainer.run()["interrupted"]
+    return trainer
+
+
 def test_resuming_continues_bit_for_bit(tmp_path):
     straight = causal_trainer(tmp_path / "a")
     straight.run()
-    cut = causal_trainer(tmp_path / "b")
-    original = cut.train_step
-    cut.train_step = lambda: (original(), cut.stop() if cut.step == 5 else None)[0]
-    assert cut.run()["interrupted"]
+    cut = cut_at_five(causal_trainer(tmp_path / "b"))
     resumed = causal_trainer(tmp_path / "b", seed=0)
     resumed.resume()
     assert resumed.step == 5 and resumed.seconds == cut.seconds
@@ -130,10 +135,7 @@ def test_a_resumed_run_takes_the_rate_it_is_given(tmp_path):
 def test_bfloat16_is_another_run_and_resumes_bit_for_bit(tmp_path):
     straight = causal_trainer(tmp_path / "a", precision="bfloat16")
     straight.run()
-    cut = causal_trainer(tmp_path / "b", precision="bfloat16")
-    original = cut.train_step
-    cut.train_step = lambda: (original(), cut.stop() if cut.step == 5 else None)[0]
-    assert cut.run()["interrupted"]
+    cut_at_five(causal_trainer(tmp_path / "b", precision="bfloat16"))
     with pytest.raises(ValueError, match=r"precision.*bfloat16.*got float32"):
         causal_trainer(tmp_path / "b").resume()
     resumed = causal_trainer(tmp_path / "b", precision="bfloat16")
