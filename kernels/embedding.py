@@ -11,7 +11,7 @@ from ._jit import jit_tasks
 from ._rows import handed_back, rows_of, share, span, target_of
 from ._stream import LARGE, stream
 from .arrays import empty
-from .reference import _table
+from .reference import _table, _table_gradient
 from .vecmath import wide_vectors
 
 
@@ -71,12 +71,7 @@ def embedding_forward(weight, ids, out=None):
 
 
 def embedding_backward(g, ids, num_rows, out=None, padding_idx=None, accumulate=False):
-    check.rows("g", g)
-    check.index_range("ids", ids, num_rows)
-    if g.shape[:-1] != ids.shape:
-        raise ValueError(f"g: expected shape {(*ids.shape, 'D')}, one row for each id, got {g.shape}")
-    if accumulate and out is None:
-        raise ValueError("accumulate: needs an `out` to add to")
+    _table_gradient(g, ids, num_rows, out, accumulate)
     width = g.shape[-1]
     if out is None:
         clear = num_rows * width * g.itemsize >= LARGE          # smaller ones of zeros: fresh pages are

@@ -159,12 +159,7 @@ def embedding_backward(g, ids, num_rows, out=None, padding_idx=None, accumulate=
 
     g (*ids.shape, D). Rows equal to `padding_idx` get no gradient. `out` is overwritten, or added to with `accumulate`.
     """
-    check.rows("g", g)
-    check.index_range("ids", ids, num_rows)
-    if g.shape[:-1] != ids.shape:
-        raise ValueError(f"g: expected shape {(*ids.shape, 'D')}, one row for each id, got {g.shape}")
-    if accumulate and out is None:
-        raise ValueError("accumulate: needs an `out` to add to")
+    _table_gradient(g, ids, num_rows, out, accumulate)
     shape = (num_rows, g.shape[-1])
     dweight = np.zeros(shape, g.dtype) if out is None else check.writable("out", out, shape, g.dtype, (g,))
     if out is not None and not accumulate:
@@ -172,6 +167,15 @@ def embedding_backward(g, ids, num_rows, out=None, padding_idx=None, accumulate=
     keep = np.ones(ids.shape, bool) if padding_idx is None else ids != padding_idx
     np.add.at(dweight, ids[keep], g[keep])
     return dweight
+
+
+def _table_gradient(g, ids, num_rows, out, accumulate):
+    check.rows("g", g)
+    check.index_range("ids", ids, num_rows)
+    if g.shape[:-1] != ids.shape:
+        raise ValueError(f"g: expected shape {(*ids.shape, 'D')}, one row for each id, got {g.shape}")
+    if accumulate and out is None:
+        raise ValueError("accumulate: needs an `out` to add to")
 
 
 def _table(weight):
