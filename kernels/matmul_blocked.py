@@ -13,7 +13,7 @@ for every number of threads.
 import functools
 
 import numpy as np
-from numba import float32, int64
+from numba import int64
 
 from . import _pool, simd
 from ._jit import address_of, jit
@@ -36,16 +36,12 @@ def make_matmul(vector, pairs=False):
 
     pairs: float32 is packed as bfloat16, two neighbours of k in a word (`matmul_pairs`); the plan has both operands packed.
     """
-    single = vector.dtype == float32
-    size = 4 if single else 8
-    lanes = vector.lanes
-    width = PANEL * lanes
+    size, scalar, peek, _ = simd.number_of(vector)
+    lanes, width = vector.lanes, PANEL * vector.lanes
     add_product = add_pairs if pairs else None
     tile_1, tile_2, tile_3 = (make_tile(vector, n, add_product=add_product) for n in (1, 2, 3))
     low_4, low_2 = (make_tile(vector, PANEL, rows, add_product=add_product) for rows in (4, 2))
     low_tiles = simd.FEW_REGISTERS            # 6 rows: the powers of two that most sizes are leave 4 rows or 2 of them
-    peek = simd.peek_f32 if single else simd.peek_f64
-    scalar = np.float32 if single else np.float64
     pack_a, gather_a = make_pack(simd.Vector(vector.dtype, ROWS))
     pack_b, gather_b = make_pack(vector)
     convert = make_pairs if pairs else leave

@@ -30,12 +30,8 @@ from .simd import call_address, field, poke
 
 def make_epilogue(vector):
     """`finish(plan, args, where, pc)` for one dtype; `where` holds i0, rows, j0, cols and batch of a finished block."""
-    single = str(vector.dtype) == "float32"
-    size = 4 if single else 8
-    pointer = simd.pointer_f32 if single else simd.pointer_f64
-    peek = simd.peek_f32 if single else simd.peek_f64
-
-    relu, gelu, gelu_tanh, silu = ((LINES32 if single else LINES64)[name][2] for name in ("relu", "none", "tanh", "silu"))
+    size, _, peek, pointer = simd.number_of(vector)
+    relu, gelu, gelu_tanh, silu = ((LINES32 if size == 4 else LINES64)[name][2] for name in ("relu", "none", "tanh", "silu"))
 
     @jit
     def add_row(x, address, step):

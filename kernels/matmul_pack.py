@@ -3,8 +3,6 @@
 Packed data are lines, one for each step of k, of `count` numbers: columns of B for a panel, rows of A for a tile.
 """
 
-import numpy as np
-
 from . import simd
 from ._jit import jit
 from .simd import store
@@ -12,10 +10,8 @@ from .simd import store
 
 def make_pack(vector):
     """`pack` and `gather_lines` for lines made of this kind of vector."""
-    single = str(vector.dtype) == "float32"
-    size, lanes, side = (4 if single else 8), vector.lanes, simd.square_side(vector.lanes)
-    peek = simd.peek_f32 if single else simd.peek_f64
-    scalar = np.float32 if single else np.float64
+    size, scalar, peek, _ = simd.number_of(vector)
+    lanes, side = vector.lanes, simd.square_side(vector.lanes)
     load, transpose = simd._loader(vector), simd._transposer(vector)
 
     @jit

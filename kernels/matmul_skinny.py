@@ -8,7 +8,6 @@ Threads share such a product along k, so that each reads whole rows; who finishe
 gave. (Sharing the columns cuts rows into pieces of half a page: 18 GB/s where this has 26.)
 """
 
-import numpy as np
 from numba import carray
 
 from . import simd
@@ -27,31 +26,24 @@ from .vecmath import wide_vectors
 COLUMNS = 48                          # of the result that all rows of A meet while B's rows for them are in the cache
 
 
-def make_skinny(vector):
-    """`worker(plan, args, thread, scratch)` for a vector type, as in `matmul_blocked`."""
-    single = str(vector.dtype) == "float32"
-    size, lanes = (4 if single else 8), vector.lanes
-    peek = simd.peek_f32 if single else simd.peek_f64
-    scalar = np.float32 if single else np.float64
-    pointer = simd.pointer_f32 if single else simd.pointer_f64
+@jit
+def rows_next(left):
+    """Rows taken together: 8, 4, 2 or 1."""
+    return 8 if left >= 8 and MOST_ROWS == 8 else 4 if left >= 4 else 2 if left >= 2 else 1
+
+
+@jit
+def most_beside(rows, columns):
+    """Of how many columns `dots` takes the products with 8, 4, 2 or 1 rows together."""
+    most = 3 if rows == 8 else BESIDE_4 if rows == 4 else 4
+    return most if columns >= most else 1
+
+
+def make_by_dots(vector):
+    """`by_dots` for a vector type: B stored [out, in]."""
+    (size, _, peek, _), lanes = simd.number_of(vector), vector.lanes
     dots_1x4, dots_2x4, dots_4, dots_8x3 = (make_dots(vector, r, c) for r, c in ((1, 4), (2, 4), (4, BESIDE_4), (8, 3)))
     dots_1x1, dots_2x1, dots_4x1, dots_8x1 = (make_dots(vector, r, 1) for r in (1, 2, 4, 8))
-    # the next rows of B are asked for early, into the second cache: rows a multiple of 4 KB apart fall into the same sets of the
-    # first. Not with AVX2: its tiles are narrow, and asking costs them a third
-    tile_2, tile_4, tile_8 = (make_tile(vector, n, r, k_at_once(r) if MOST_ROWS == 8 else 0)
-                              for n, r in ((4, 2), (BESIDE_4, 4), (3, 8)))
-    load, splat = (simd.load_f32, simd.splat_f32) if single else (simd.load_f64, simd.splat_f64)
-
-    @jit
-    def rows_next(left):
-        """Rows taken together: 8, 4, 2 or 1."""
-        return 8 if left >= 8 and MOST_ROWS == 8 else 4 if left >= 4 else 2 if left >= 2 else 1
-
-    @jit
-    def most_beside(rows, columns):
-        """Of how many columns `dots` takes the products with 8, 4, 2 or 1 rows together."""
-        most = 3 if rows == 8 else BESIDE_4 if rows == 4 else 4
-        return most if columns >= most else 1
 
     @jit
     def dots(rows, columns, vectors, pa, row_a, pb, col_b, tail, to):
@@ -107,6 +99,18 @@ def make_skinny(vector):
                         put(spare, together, beside, pc + i * row_c + first * size, row_c, apart * size, alpha, beta)
                     c += apart * beside
                 i += together
+
+    return by_dots
+
+
+def make_by_rows(vector):
+    """`by_rows` for a vector type: B stored [in, out]."""
+    (size, scalar, peek, _), lanes = simd.number_of(vector), vector.lanes
+    load, splat = (simd.load_f32, simd.splat_f32) if size == 4 else (simd.load_f64, simd.splat_f64)
+    # the next rows of B are asked for early, into the second cache: rows a multiple of 4 KB apart fall into the same sets of the
+    # first. Not with AVX2: its tiles are narrow, and asking costs them a third
+    tile_2, tile_4, tile_8 = (make_tile(vector, n, r, k_at_once(r) if MOST_ROWS == 8 else 0)
+                              for n, r in ((4, 2), (BESIDE_4, 4), (3, 8)))
 
     @jit
     def narrow(k, rows, cols, pa, row_a, step_a, pb, row_b, pc, row_c, alpha, beta):
@@ -189,6 +193,14 @@ def make_skinny(vector):
                 sweep(min(kc, depth - k0), together, cols, pa + i * row_a + k0 * step_a, row_a, step_a, pb + k0 * row_b, row_b,
                       pc + i * row_c, row_c, alpha, keep)
                 i += together
+
+    return by_rows
+
+
+def make_skinny(vector):
+    """`worker(plan, args, thread, scratch)` for a vector type, as in `matmul_blocked`."""
+    size, scalar, _, pointer = simd.number_of(vector)
+    by_dots, by_rows = make_by_dots(vector), make_by_rows(vector)
 
     @jit
     def add_chunks(chunks, rows, cols, sums, pc, row_c, alpha, beta):

@@ -243,6 +243,12 @@ def _pointer_maker(scalar):
 pointer_f32, pointer_f64, pointer_i32 = (_pointer_maker(s) for s in (types.float32, types.float64, types.int32))
 
 
+def number_of(vector):
+    """(bytes, NumPy's type, `peek`, `pointer`) of one number of a vector of floats."""
+    single = vector.dtype == types.float32
+    return (4, np.float32, peek_f32, pointer_f32) if single else (8, np.float64, peek_f64, pointer_f64)
+
+
 @intrinsic
 def poke(typingctx, address, value):
     """Write a scalar at an address."""
