@@ -9,14 +9,11 @@ import numpy as np
 import pytest
 
 import tinygrad_llm as tg
+from tests.autograd.test_engine import leaf
 from tinygrad_llm.autograd import node
 from tinygrad_llm.autograd.op import registry
 
 F = tg.functional
-
-
-def leaf(*shape, seed=0, dtype=np.float64):
-    return tg.Tensor(np.random.default_rng(seed).standard_normal(shape).astype(dtype), requires_grad=True)
 
 
 # -- modes, hooks ------------------------------------------------------------------------------------------------------

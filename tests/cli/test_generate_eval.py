@@ -12,7 +12,7 @@ import kernels
 from tests.cli.conftest import short
 from tests.cli.test_inspect_describe import page_data
 from tests.models.test_checkpoint import edit
-from tests.training.small import TEXT, prepared
+from tests.training.small import TEXT, saved
 from tinygrad_llm import models, text
 from tinygrad_llm.cli import build_parser
 from tinygrad_llm.cli.generate import Stream, check, tell_if_full
@@ -176,9 +176,7 @@ def test_a_character_is_shown_when_all_its_bytes_have_come(capsys):
 
 @pytest.mark.parametrize("family", ["gpt2", "t5"])
 def test_what_the_flags_say_reaches_the_generator(family, run, tmp_path, monkeypatch):
-    data, model = prepared(family, tmp_path=tmp_path)
-    model.save(tmp_path / "model")
-    data.tokenizer.save(tmp_path / "model")
+    data, model = saved(family, tmp_path)
     asked, fox = [], data.tokenizer.encode("fox")
 
     def generate(model, ids, **options):
@@ -220,9 +218,7 @@ def test_a_full_context_is_said_where_tokens_are_missing(capsys):
 
 
 def test_of_electras_two_models_the_one_that_knows_words_fills_masks(run, tmp_path):
-    data, model = prepared("electra", tmp_path=tmp_path, context=32)
-    model.save(tmp_path / "model")
-    data.tokenizer.save(tmp_path / "model")
+    data, model = saved("electra", tmp_path, context=32)
     cls, mask, sep = (data.tokenizer.special[role] for role in ("cls", "mask", "sep"))
     ids = [cls, *data.tokenizer.encode("the "), mask, *data.tokenizer.encode("ox"), sep]
     (answer,) = fill_mask(model.eval().generator, ids, mask)[0]
@@ -231,9 +227,7 @@ def test_of_electras_two_models_the_one_that_knows_words_fills_masks(run, tmp_pa
 
 
 def test_a_prompt_may_fill_the_context(run, tmp_path):
-    data, model = prepared("gpt2", tmp_path=tmp_path)
-    model.save(tmp_path / "model")
-    data.tokenizer.save(tmp_path / "model")
+    data, model = saved("gpt2", tmp_path)
     fits = "the quick brown "
     assert len(fits) == 16 == model.config.max_position_embeddings
     code, out, err = run("generate", tmp_path / "model", "--prompt", fits, "--tokens", 2)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import short
-from tests.training.small import prepared
+from tests.training.small import saved
 from tinygrad_llm import models
 from tinygrad_llm.cli import inspect
 
@@ -113,9 +113,7 @@ def test_what_the_flags_of_describe_say_is_described(run):
 
 
 def test_the_decoder_reads_the_target_behind_its_start_token(run, tmp_path):
-    data, model = prepared("bart", tmp_path=tmp_path)
-    model.save(tmp_path / "model")
-    data.tokenizer.save(tmp_path / "model")
+    data, model = saved("bart", tmp_path)
     code, _, err = run("inspect", tmp_path / "model", "--text", "the quick", "--target", "fox", "--out", tmp_path / "page.html")
     assert code == 0, err
     page = page_data(tmp_path / "page.html")
@@ -129,9 +127,7 @@ def test_the_decoder_reads_the_target_behind_its_start_token(run, tmp_path):
 
 
 def test_one_letter_has_a_page_and_a_long_text_a_short_title(run, tmp_path):
-    data, model = prepared("gpt2", tmp_path=tmp_path, context=100)
-    model.save(tmp_path / "model")
-    data.tokenizer.save(tmp_path / "model")
+    data, model = saved("gpt2", tmp_path, context=100)
     for text, title in (("t", "model: t"), ("t" * 60, "model: " + "t" * 60), ("t" * 61, "model: " + "t" * 57 + "...")):
         code, _, err = run("inspect", tmp_path / "model", "--text", text, "--out", tmp_path / "page.html", "--force")
         assert code == 0, err
@@ -142,8 +138,6 @@ def test_one_letter_has_a_page_and_a_long_text_a_short_title(run, tmp_path):
 
 def test_of_roberta_two_positions_are_never_read(run, tmp_path):
     """Its config counts those of padding."""
-    data, model = prepared("roberta", tmp_path=tmp_path)
-    model.save(tmp_path / "model")
-    data.tokenizer.save(tmp_path / "model")
+    data, model = saved("roberta", tmp_path)
     code, _, err = run("inspect", tmp_path / "model", "--text", "t" * 17, "--out", tmp_path / "page.html")
     assert code == 1 and "the text has 17 tokens, the model reads 16; shorten --text" in err

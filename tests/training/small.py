@@ -24,6 +24,14 @@ def prepared(family="gpt2", sample=TEXT, tmp_path=None, context=16, **choices):
     return data, model
 
 
+def saved(family, tmp_path, **choices):
+    """The same, in the folder "model"."""
+    data, model = prepared(family, tmp_path=tmp_path, **choices)
+    model.save(tmp_path / "model")
+    data.tokenizer.save(tmp_path / "model")
+    return data, model
+
+
 def causal_trainer(out=None, dropout=0.1, seed=0, **options):
     """A GPT-2 of one layer on the sample text."""
     tokenizer = text.train("chars", TEXT)
