@@ -57,7 +57,7 @@ def load(
         model.generation_config = read_json(folder / GENERATION)
     entries = open_weights(folder)
     plan = match(model, entries, folder, lenient=architecture is not None)
-    read(model, plan, entries, dtype, rng)
+    read(model, plan, dtype, rng)
     return model.eval()
 
 
@@ -254,7 +254,7 @@ def check_shapes(model: Model, plan: Plan, folder: Path) -> None:
             )
 
 
-def read(model: Model, plan: Plan, entries: dict[str, Entry], dtype: Any, rng: np.random.Generator | None) -> None:
+def read(model: Model, plan: Plan, dtype: Any, rng: np.random.Generator | None) -> None:
     """Allocate each parameter and copy its values in; those not in the plan get their family's random values."""
     if dtype is None:
         dtype = np.float64 if any(e.dtype == "F64" for _, e in plan.values()) else np.float32

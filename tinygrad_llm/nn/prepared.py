@@ -56,7 +56,7 @@ def run_prepared(
         return None
     if not (mask.causal and mask.offset == cache.length and mask.pairs is mask.packed is None) or are_replaced():
         return None
-    starts = first_keys(mask.keys, B)
+    starts = first_keys(mask.keys)
     ends = np.full(B, S) if context is None else last_keys(context_mask, B, context.shape[1])
     if starts is None or ends is None or (context is not None and T > 1):
         return None
@@ -71,7 +71,7 @@ def are_replaced() -> bool:
     return any(kind.forward is not forward for kind, forward in FORWARDS.items())
 
 
-def first_keys(keys: np.ndarray | None, B: int) -> np.ndarray | int | None:
+def first_keys(keys: np.ndarray | None) -> np.ndarray | int | None:
     """Where each row's real tokens begin, if all that follow are real; None if not."""
     if keys is None:
         return 0

@@ -50,7 +50,7 @@ def gradcheck(
     that takes seconds (`check_vjp` says why).
     """
     _check_order(order, least=1)
-    values, wanted = _sort_inputs(fn, inputs)
+    values, wanted = _sort_inputs(inputs)
     check = _Check(fn, values, wanted, Tolerance(eps, atol, rtol), fast)
     check.run("gradcheck", fn, values, wanted, level=1)
     return order < 2 or gradgradcheck(fn, inputs, eps=eps, atol=atol, rtol=rtol, order=order, fast=fast)
@@ -73,7 +73,7 @@ def gradgradcheck(
     `GradcheckError`.
     """
     _check_order(order, least=2)
-    values, wanted = _sort_inputs(fn, inputs)
+    values, wanted = _sort_inputs(inputs)
     check = _Check(fn, values, wanted, Tolerance(eps, atol, rtol), fast)
     function, given, active = fn, values, wanted
     for level in range(2, order + 1):
@@ -92,7 +92,7 @@ def _check_order(order: Any, least: int) -> None:
 # -- inputs ------------------------------------------------------------------------------------------------------------
 
 
-def _sort_inputs(fn: Function, inputs: Any) -> tuple[list[Any], list[int]]:
+def _sort_inputs(inputs: Any) -> tuple[list[Any], list[int]]:
     """The inputs with Tensors as arrays, and the positions to differentiate."""
     given = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
     values = [x._data if isinstance(x, Tensor) else x for x in given]
