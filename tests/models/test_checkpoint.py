@@ -492,6 +492,8 @@ def test_loading_takes_little_more_than_the_weights(tmp_path):
      "supported are GPT2ForSequenceClassification, GPT2ForTokenClassification, GPT2LMHeadModel, GPT2Model; with architecture="),
     ({"quantization_config": {"bits": 4}}, "quantization_config: quantized weights are not supported"),
     ({"architectures": ..., "model_type": "swin"}, "unknown model_type 'swin'"),
+    ({"model_type": "swin"}, "GPT2LMHeadModel does not go with model_type 'swin', only gpt2"),
+    ({"architectures": ["BertForMaskedLM"]}, "BertForMaskedLM does not go with model_type 'gpt2', only bert"),
     ({"architectures": "GPT2LMHeadModel"}, "architectures: expected a list"),
     ({"architectures": [3]}, r"architectures: expected a list of class names, got \[3\]"),
 ])  # fmt: skip

@@ -305,7 +305,7 @@ DEFAULTS = {"type_vocab_size"}  # which `zoo` chooses as they are
 def test_a_key_that_a_file_leaves_out_means_what_transformers_takes_it_for(architecture):
     """Its own default, which it wrote into the golden files wherever `zoo` did not choose a value."""
     whole = json.loads(str(np.load(GOLDEN / f"{architecture}.npz")["config"]))
-    kind = tg.models.registry.by_architecture(architecture, "", "")[0].config
+    kind = tg.models.registry.by_architecture(architecture, "", None)[0].config
     chosen, found = zoo.case(architecture, 0).config, []
     for field in dataclasses.fields(kind):
         if field.name in whole and field.name not in WINDOWS | (set(chosen) - DEFAULTS) and field.default is not dataclasses.MISSING:

@@ -125,6 +125,8 @@ def by_architecture(name: str, source: str, model_type: Any) -> tuple[Family, ty
             hint = f"its model_type {model_type!r} is not supported, only {', '.join(model_types())}"
         raise ValueError(f"{source}: unknown architecture {name!r}; {hint}")
     family, head = _architectures[name]
+    if model_type is not None and model_type not in types_of(family):
+        raise ValueError(f"{source}: {name} does not go with model_type {model_type!r}, only {', '.join(types_of(family))}")
     return family, family.models[head]
 
 
