@@ -86,6 +86,7 @@ def test_integers_become_floats_where_numpy_makes_them_floats():
     assert tg.norm(np.array([100000, 100000], np.int32)).item() == np.hypot(1e5, 1e5)
     assert np.isclose(tg.logsumexp(np.array([1, 3], np.uint8)).item(), np.logaddexp(1, 3))
     assert np.float_power(tg.Tensor(np.array([100], np.int8)), 2).item() == 10000.0
+    assert tg.fabs([-2, 3]).dtype == np.fabs(tg.Tensor([-2, 3])).dtype == np.float64 and tg.fabs([-2.0]).dtype == np.float32
     assert np.isclose(tg.lstsq(np.array([[1], [3]]), np.array([1, 3]))[0].item(), 1)
     assert tg.mean(np.full(1000, 100, np.float16)).item() == 100 and tg.mean(np.full(2, 1, np.float16)).dtype == np.float16
     assert tg.nanmean(tg.Tensor([1.0, np.nan])).dtype == np.float32

@@ -52,8 +52,8 @@ from .ops_shape import permute as transpose
 from .ops_shape import reshape_to as reshape
 from .ops_neural import log_softmax, softmax
 from .ops_small import (
-    append, corrcoef, cov, cumulative_prod, cumulative_sum, deg2rad, delete, frac, gradient, insert, interp, isneginf, isposinf,
-    lerp, logit, matrix_transpose, nanmax, nanmin, rad2deg, select, sinc, trapezoid,
+    append, corrcoef, cov, cumulative_prod, cumulative_sum, deg2rad, delete, fabs, frac, gradient, insert, interp, isneginf,
+    isposinf, lerp, logit, matrix_transpose, nanmax, nanmin, rad2deg, select, sinc, trapezoid,
 )
 from .ops_special import digamma, erf, erfc, erfinv, lgamma, polygamma
 from .ops_sort import (
@@ -64,6 +64,6 @@ from .ops_sort import (
 abs, amax, amin, true_divide, concat = absolute, max, min, divide, concatenate
 mod, permute_dims, identity, pow, bitwise_not = remainder, transpose, eye, power, invert
 acos, acosh, asin, asinh, atan, atan2, atanh = arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh
-around, degrees, radians, fabs, fix = round, rad2deg, deg2rad, absolute, trunc
+around, degrees, radians, fix = round, rad2deg, deg2rad, trunc
 
 __all__ = [name for name in dir() if name.isidentifier() and not name.startswith("_")]  # pytest's rewriting adds @py_builtins

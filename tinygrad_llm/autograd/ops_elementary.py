@@ -24,7 +24,7 @@ def positive(x):
 def _(g): return g
 
 
-@op(elementwise=True, numpy=(np.absolute, np.fabs))
+@op(elementwise=True, numpy=np.absolute)
 def absolute(x):
     """y = |x|"""
     return np.absolute(x), (x,)

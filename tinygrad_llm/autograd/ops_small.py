@@ -31,6 +31,12 @@ def _(g, x):
     return g * np.where(near, series, math.pi * (far * np.cos(far) - np.sin(far)) / np.square(far))
 
 
+@derived(np.fabs)
+def fabs(x):
+    """y = |x|; integers give floats"""
+    return np.absolute(as_floats(as_tensor(x)))
+
+
 @derived(np.deg2rad, np.radians)
 def deg2rad(x):
     """y = x · π / 180"""
