@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -245,6 +246,15 @@ def test_the_slope_of_a_logsumexp_that_is_infinite():
     low = tg.Tensor([-np.inf, -np.inf], requires_grad=True)
     tg.logsumexp(low).backward()
     np.testing.assert_array_equal(low.grad.data, [0, 0])
+
+
+@pytest.mark.parametrize("shape, axis", [((0, 3), 1), ((2, 0, 3), 0), ((2, 0, 3), (0, 2)), ((2, 0, 3), 1)])
+def test_quantiles_beside_an_axis_of_length_0(shape, axis):
+    x = np.zeros(shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's, of an empty slice
+        for function in (lambda a: np.nanmedian(a, axis), lambda a: np.nanquantile(a, 0.25, axis, keepdims=True)):
+            np.testing.assert_array_equal(function(tg.Tensor(x)).data, function(x))
 
 
 def test_medians_of_infinities_and_the_slope_of_a_percentile():

@@ -182,9 +182,10 @@ def _on_the_line(low, high, weight):
 
 def _at_places(rows, k, leading):
     """rows (n, ...) at k: the same place of all, k (*leading, 1, ...), or a place for each, k (*leading, ...)."""
-    if k.size == np.prod(leading):
+    places = int(np.prod(leading))
+    if k.size == places:
         return take(rows, k.reshape(leading), 0)
-    return take_along_axis(rows, k.reshape(-1, *rows.shape[1:]), 0).reshape(leading + rows.shape[1:])
+    return take_along_axis(rows, k.reshape(places, *rows.shape[1:]), 0).reshape(leading + rows.shape[1:])
 
 
 def _in_order(x, axes):
