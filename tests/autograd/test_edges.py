@@ -275,6 +275,12 @@ def test_none_equals_no_tensor():
     assert (x == [1.0, 3.0]).tolist() == [True, False]
 
 
+def test_in_looks_at_the_elements_as_numpy_does():
+    x = tg.Tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert 3.0 in x and tg.Tensor(4.0) in x and [1.0, 2.0] in x and 5.0 not in x and None not in x
+    assert 1.0 in tg.Tensor(1.0) and 1.0 not in tg.zeros(0)
+
+
 def test_axes_and_lengths_may_be_numpys_integers():
     x, one = tg.ones(2, 3), np.int64(1)
     assert tg.expand_dims(x, one).shape == (2, 1, 3) and tg.tile(x, one).shape == (2, 3)

@@ -239,6 +239,9 @@ class Tensor:
             raise TypeError("len() of a 0-dimensional Tensor")
         return len(self._data)
 
+    def __contains__(self, x: Any) -> bool:
+        return bool(np.any(self._data == (x.data if isinstance(x, Tensor) else x)))
+
     def __bool__(self) -> bool:
         if self._data.size != 1:
             raise ValueError(f"the truth of a Tensor of shape {self.shape} is ambiguous; use .any() or .all()")
