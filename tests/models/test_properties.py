@@ -150,6 +150,20 @@ def test_what_a_decoder_reads_of_its_labels():
 
 
 @pytest.mark.parametrize("name", SEQ2SEQ)
+def test_what_was_passed_is_called_wrong_not_what_the_decoder_makes_of_it(name):
+    model, ids = small(name), [[4, 5, 6]]
+    for labels, error, message in (
+        ([[99, 5]], ValueError, "^labels: 99 is outside"), ([[-1, 5]], ValueError, "^labels: -1 is outside"),
+        ([[4.0, 5.0]], TypeError, "^labels: expected integers"), ([4, 5], ValueError, "^labels: expected shape"),
+    ):  # fmt: skip
+        with pytest.raises(error, match=message):
+            model(ids, labels=labels)
+    for wrong in ([4, 5], [[4, 5], [6]]):
+        with pytest.raises(ValueError, match="^input_ids: "):
+            model(wrong, **({} if name == "bart-base" else {"decoder_input_ids": ids}))
+
+
+@pytest.mark.parametrize("name", SEQ2SEQ)
 def test_both_sides_have_as_many_rows_and_the_lens_sees_what_each_begins_with(name):
     model, seen = small(name), set()
 

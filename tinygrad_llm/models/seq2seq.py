@@ -21,13 +21,13 @@ from .config import ConfigError
 from .outputs import ModelOutput
 
 
-def shift_right(labels: Any, start: int | None, pad: int | None) -> np.ndarray:
+def shift_right(labels: Any, start: int | None, pad: int | None, name: str = "labels") -> np.ndarray:
     """Decoder inputs from labels (B, T): the start token, then all labels but the last; -100 becomes padding."""
     if start is None or pad is None:
-        raise ConfigError("decoder_start_token_id and pad_token_id must be set to make decoder inputs from labels")
-    labels = inputs.as_array(labels, "labels")
+        raise ConfigError(f"decoder_start_token_id and pad_token_id must be set to make decoder inputs from {name}")
+    labels = inputs.as_array(labels, name)
     if labels.ndim != 2:
-        raise ValueError(f"labels: expected shape (batch, positions), got {labels.shape}")
+        raise ValueError(f"{name}: expected shape (batch, positions), got {labels.shape}")
     shifted = np.full_like(labels, start)
     shifted[:, 1:] = labels[:, :-1]
     return np.where(shifted == -100, pad, shifted)
@@ -181,6 +181,8 @@ class Seq2SeqLM(Model):
         """The base model's output with logits (B, T, V) and, given labels (B, T), the loss."""
         c, base = self.config, self.without_head()
         if decoder_input_ids is None and labels is not None and kwargs.get("decoder_inputs_embeds") is None:
+            labels = inputs.as_array(labels, "labels")
+            labels = inputs.label_ids(labels, labels.shape, c.vocab_size)  # else the decoder's ids would be called wrong
             decoder_input_ids = shift_right(labels, c.decoder_start_token_id, c.pad_token_id)
         states = base if base is not self else functools.partial(EncoderDecoder.forward, self)
         out = states(input_ids, attention_mask, decoder_input_ids, **kwargs)
