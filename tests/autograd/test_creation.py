@@ -131,6 +131,15 @@ def test_bad_arguments_are_named():
         tg.one_hot([0.5], 3)
 
 
+def test_one_bound_and_a_shape():
+    """PyTorch's randint(high, size); NumPy would take the shape for an array of bounds."""
+    for drawn in (tg.randint(3, (8, 16)), tg.randint(3, [8, 16]), tg.randint(3, shape=(8, 16))):
+        assert drawn.shape == (8, 16) and set(np.unique(drawn.data)) == {0, 1, 2}
+    assert tg.randint(3).shape == () and tg.randint(np.array([5, 7]), np.array([6, 8])).tolist() == [5, 7]
+    with pytest.raises(TypeError, match=r"randint: expected bounds that are numbers, got \(3, 4\) beside the shape 2"):
+        tg.randint(0, (3, 4), 2)
+
+
 def test_a_shape_is_whole_numbers():
     for call in (lambda: tg.zeros((2, 3), np.float64), lambda: tg.ones(3, int), lambda: tg.zeros(2.5), lambda: tg.rand(2.0)):
         with pytest.raises(TypeError, match="shape: expected whole numbers or one tuple of them.*dtype=..."):

@@ -113,9 +113,13 @@ def randn(*shape: Any, dtype: Any = np.float32, requires_grad: bool = False, rng
     return Tensor(generator(rng).standard_normal(_shape(shape), np.dtype(dtype)), requires_grad)
 
 
-def randint(low: int, high: int | None = None, shape: Any = (), rng: np.random.Generator | None = None) -> Tensor:
-    """Uniform integers in [low, high), or [0, low) where only one bound is given."""
-    return Tensor(np.asarray(generator(rng).integers(low, high, _shape((shape,)))))
+def randint(low: int, high: Any = None, shape: Any = (), rng: np.random.Generator | None = None) -> Tensor:
+    """Uniform integers in [low, high), or [0, low) where only one bound is given: randint(5, shape=(2, 3)), randint(5, (2, 3))."""
+    if isinstance(high, (tuple, list)):
+        if np.shape(shape) != (0,):
+            raise TypeError(f"randint: expected bounds that are numbers, got {high} beside the shape {shape}")
+        high, shape = None, high
+    return Tensor(np.asarray(generator(rng).integers(low, high, _shape((shape,)) or None)))
 
 
 def randperm(n: int, rng: np.random.Generator | None = None) -> Tensor:
