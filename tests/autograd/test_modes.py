@@ -499,6 +499,19 @@ def test_a_rule_that_asks_for_what_was_not_saved_is_refused_when_it_is_entered()
             return g * (x > low)
 
 
+def test_a_default_among_the_inputs_is_refused():
+    """An input that is left out is None in the forward: the default would never be seen."""
+    said = r"op floored: low=0\.5 stands among the inputs, which are arrays or None; an option comes after a \*: \(\*, low=0\.5\)"
+    with pytest.raises(TypeError, match=said):
+
+        @tg.custom_op
+        def floored(x, low=0.5):
+            return np.maximum(x, low), (x,)
+
+    added = tg.custom_op(lambda x, y=None: (x if y is None else x + y, ()), name="added")
+    assert added(leaf(2)).shape == added(leaf(2), leaf(2)).shape == (2,)
+
+
 def test_a_function_without_a_name_is_named_by_its_type():
     scaled = tg.custom_op(functools.partial(lambda x, k: (x * k, ()), k=2.0))
     assert scaled(leaf(2)).shape == (2,)

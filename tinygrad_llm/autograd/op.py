@@ -56,6 +56,11 @@ class Op:
         star = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
         if star and positional:
             raise TypeError(f"op {name}: either named inputs or *{star[0]}, not both")
+        for p in positional:
+            if p.default is not p.empty and p.default is not None:  # an input that is left out is None in the forward
+                raise TypeError(
+                    f"op {name}: {p} stands among the inputs, which are arrays or None; an option comes after a *: (*, {p})"
+                )
         self.name = name
         self.forward = forward
         self.inputs: tuple[str, ...] = tuple(star or [p.name for p in positional])
@@ -171,8 +176,9 @@ def custom_op(forward: Callable[..., Any] | None = None, *, name: str = "") -> A
         @cube.grad_of("x")
         def _(g, x): return g * 3 * x**2
 
-    Checked by `tg.testing.gradcheck` like any other. Second derivatives work where every saved value is an input, the
-    output, or not a float; otherwise give a `@cube.composite`, or the engine refuses them.
+    Options that are no arrays come after a `*`, `def clipped(x, *, low=0.0)`, and are saved where a rule reads them. Checked by
+    `tg.testing.gradcheck` like any other. Second derivatives work where every saved value is an input, the output, or not a float;
+    otherwise give a `@cube.composite`, or the engine refuses them.
     """
     if forward is None:
         return functools.partial(custom_op, name=name)
