@@ -152,6 +152,47 @@ def test_a_parameter_without_gradient_is_left_alone():
     assert optimizer.state_dict()["steps"] == [1, 1, 2, 2]
 
 
+class Normed(optim.Optimizer):
+    """Each parameter moves against its gradient's running sum by lr times its own norm, in the manner of LARS and LAMB."""
+
+    buffers = ("u",)
+    by_parameter = True
+
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, {"lr": lr})
+        self.shapes = []
+
+    def update(self, params, grads, state, group, step, grad_scale):
+        for p, g, u in zip(params, grads, state[0]):
+            self.shapes.append(p.shape)
+            u += grad_scale * g
+            p -= group["lr"] * np.linalg.norm(p) / np.linalg.norm(u) * u
+
+
+def test_an_update_that_needs_each_parameters_shape_gets_it():
+    """The small parameters lie in one flat array: a norm of that would be nobody's."""
+    params, rng = parameters(), np.random.default_rng(1)
+    expected, u = [p.data.copy() for p in params], [0.0] * len(params)
+    optimizer = Normed(params)
+    for step in range(3):
+        give_gradients(params, rng)
+        norm = np.sqrt(sum((p.grad.data**2).sum() for p in params))
+        if step == 1:
+            params[1].grad = None
+        for i, p in enumerate(params):
+            if p.grad is not None:
+                u[i] = u[i] + p.grad.data * (1 / (norm + 1e-6) if step == 2 else 1)
+                expected[i] -= 0.1 * np.linalg.norm(expected[i]) / np.linalg.norm(u[i]) * u[i]
+        optimizer.clip_and_step(1.0) if step == 2 else optimizer.step()
+    for p, e, kept, total in zip(params, expected, optimizer.state_dict()["state"]["u"], u):
+        np.testing.assert_allclose(p.data, e, rtol=1e-9)
+        np.testing.assert_allclose(kept, total, rtol=1e-9)
+    assert sorted(set(optimizer.shapes)) == sorted(SHAPES)
+    other = Normed(parameters())
+    other.load_state_dict(optimizer.state_dict())
+    assert other.state_dict()["steps"] == [3, 2, 3, 3]
+
+
 def test_groups_have_their_own_options():
     params = parameters()
     optimizer = optim.SGD([{"params": params[:2], "lr": 0.5}, {"params": params[2:]}], lr=0.1)

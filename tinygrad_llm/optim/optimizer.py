@@ -31,11 +31,15 @@ def decay_groups(named_parameters, weight_decay: float) -> list[dict]:
 class Optimizer:
     """Base class. `params`: Tensors, or dicts {"params": [...], option: value} that override the defaults.
 
-    A subclass names its state buffers in `buffers` and updates in `update`. A parameter without a gradient is left
-    alone, and its own step count with it, as in PyTorch.
+    A subclass names its state buffers in `buffers`, zeros at first, and updates in `update`. A parameter without a gradient is
+    left alone, and its own step count with it, as in PyTorch.
+
+    What `update` gets are flat arrays, in each of which several parameters may lie: right for what is done element by element.
+    An update that needs a parameter's shape or norm (Muon, LAMB) says `by_parameter = True`: each comes alone, in its own shape.
     """
 
     buffers: tuple[str, ...] = ()
+    by_parameter = False
 
     def __init__(self, params, defaults: dict):
         self.defaults, self.param_groups, self.storage = defaults, [], []
@@ -102,7 +106,7 @@ class Optimizer:
         self.take_in()
         for store in self.stores():
             store.flat.adopt()
-        return [store.flat.gradients() if store.in_step() else None for store in self.stores()]
+        return [store.flat.gradients() if store.in_step() and not self.by_parameter else None for store in self.stores()]
 
     def apply(self, collected: list, grad_scale: float) -> None:
         """One update of every store by what `collect` gave of it."""
@@ -119,16 +123,21 @@ class Optimizer:
                 mark_written(store.flat.data)
 
     def step_apart(self, store, group, grad_scale) -> None:
-        """Parameter by parameter: some have no gradient, or differ in their number of steps."""
+        """Parameter by parameter: the update asks for it, some have no gradient, or they differ in their number of steps."""
         for i, (p, place) in enumerate(zip(store.flat.parameters, store.flat.ranges)):
             if p.grad is None:
                 continue
             store.steps[i] += 1
-            state = [[store.state[name][place]] for name in self.buffers]
-            self.update([store.flat.data[place]], [p.grad._data.reshape(-1)], state, group, store.steps[i], grad_scale)
+            shape = p.shape if self.by_parameter else (-1,)
+            state = [[store.state[name][place].reshape(shape)] for name in self.buffers]
+            data, gradient = store.flat.data[place].reshape(shape), p.grad._data.reshape(shape)
+            self.update([data], [gradient], state, group, store.steps[i], grad_scale)
 
     def update(self, params, grads, state, group, step, grad_scale) -> None:
-        """In place, on equally long lists of flat arrays."""
+        """Changes `params` and `state` in place: lists of arrays as long as `grads`, `state` one list for each of `buffers`.
+
+        `group` holds the options, `step` counts from 1; the gradients, which are not to be written to, count `grad_scale` times.
+        """
         raise NotImplementedError
 
     def zero_grad(self, set_to_none: bool = True) -> None:
