@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 
 import tinygrad_llm as tg
-from tinygrad_llm.autograd.elsewhere import OF_A_MODULE, OF_A_TENSOR, OF_AUTOGRAD, OF_MODELS, OF_NN, OF_OPTIM, OF_THE_PACKAGE
+from tinygrad_llm.autograd.elsewhere import (
+    OF_A_MODULE,
+    OF_A_TENSOR,
+    OF_AN_OPTIMIZER,
+    OF_AUTOGRAD,
+    OF_FUNCTIONAL,
+    OF_INIT,
+    OF_MODELS,
+    OF_NN,
+    OF_OPTIM,
+    OF_THE_PACKAGE,
+)
 
 
 @pytest.mark.parametrize(
@@ -19,6 +30,10 @@ from tinygrad_llm.autograd.elsewhere import OF_A_MODULE, OF_A_TENSOR, OF_AUTOGRA
         ("masked_fill", "tg.masked_fill(x, ...)"),
         ("relu", "tg.functional.relu(x, ...)"),
         ("mul_", "x = x * y"),
+        ("split", "tg.split_lengths(x, lengths, axis)"),
+        ("scatter_add_", "a Tensor is a value, no operation changes one: x = tg.scatter_add(x, ...)"),
+        ("clamp_", "no operation changes one: x = x.clip(low, high)"),
+        ("relu_", "no operation changes one: x = tg.functional.relu(x, ...)"),
         ("cuda", "nothing to move"),
     ],
 )
@@ -49,9 +64,9 @@ def test_a_part_of_pytorch_is_refused_with_how_it_is_written_here():
         tg.nn.colour  # noqa: B018
     assert not [name for name in OF_NN if hasattr(tg.nn, name)]
     names = {"tg": tg, "x": tg.Tensor([0.5, 1.0]), "y": 1.0, "values": [1.0], "labels": [0.0, 1.0], "logits": tg.Tensor([0.5, 1.0])}
-    names["parameters"] = [names["x"]]
+    names |= {"probabilities": tg.Tensor([0.5, 0.5]), "parameters": [names["x"]], "groups": 1, "weight": None, "bias": None, "width": 2}
     for hint in OF_NN.values():
-        if hint.startswith("tg.") and "cross_entropy(" not in hint:
+        if hint.startswith("tg.") and not any(mark in hint for mark in ("cross_entropy(logits", "group_norm", ", or ")):
             eval(hint, names)
 
 
@@ -68,6 +83,12 @@ def test_a_part_of_pytorch_is_refused_with_how_it_is_written_here():
         (tg.models, "GPT2LMHeadModel", "tg.models.load(directory) or tg.models.create(name)"),
         (tg.models, "AutoModelForCausalLM", "tg.models.load(directory) or tg.models.create(name)"),
         (tg.models, "AutoTokenizer", "tg.text.load(directory)"),
+        (tg.autograd.functional, "hvp", "tg.hvp(x, ...)"),
+        (tg.functional, "batch_norm", "(x - x.mean(0)) / tg.sqrt(x.var(0) + eps)"),
+        (tg.nn, "LeakyReLU", "tg.functional.leaky_relu(x, ...)"),
+        (tg.nn, "KLDivLoss", "tg.functional.kl_div(x, ...)"),
+        (tg.nn.init, "xavier_uniform_", "tg.nn.init.xavier_uniform()(x.data, rng)"),
+        (tg.optim, "LambdaLR", "tg.optim.Schedule(optimizer, factor), factor(t) multiplying the rate of step t"),
         (tg.optim, "lr_scheduler", "tg.optim.cosine(optimizer, warmup, total), linear, inverse_sqrt or constant"),
     ],
 )
@@ -76,7 +97,8 @@ def test_a_room_says_how_the_functions_of_pytorchs_are_written_here(room, name, 
         getattr(room, name)
     assert str(error.value) == f"module {room.__name__!r} has no attribute {name!r}; here: {hint}"
     assert not hasattr(room, "colour")
-    hints = {tg: OF_THE_PACKAGE, tg.autograd: OF_AUTOGRAD, tg.models: OF_MODELS, tg.optim: OF_OPTIM}[room]
+    hints = {tg: OF_THE_PACKAGE, tg.autograd: OF_AUTOGRAD, tg.models: OF_MODELS, tg.optim: OF_OPTIM, tg.nn: OF_NN,
+             tg.nn.init: OF_INIT, tg.functional: OF_FUNCTIONAL, tg.autograd.functional: OF_FUNCTIONAL}[room]  # fmt: skip
     assert not [name for name in hints if hasattr(room, name)]
 
 
@@ -84,8 +106,11 @@ def test_a_hint_is_true():
     """What the hints say can be written: every expression in x runs."""
     x = tg.Tensor(np.arange(4.0, dtype=np.float32).reshape(2, 2))
     names = {"tg": tg, "np": np, "x": x, "y": x, "axis": 0, "n": 2, "shape": (2, 2), "low": 0, "high": 1, "dtype": np.float32}
-    names |= {"tensors": [x, x], "array": x.data, "values": [1.0]}
-    for hint in [*OF_A_TENSOR.values(), *OF_THE_PACKAGE.values()]:
+    names |= {"tensors": [x, x], "array": x.data, "values": [1.0], "value": 1.0, "lengths": [1, 1], "index": np.array([[0, 1]])}
+    names |= {"source": 0, "destination": 1, "boundaries": np.arange(3.0), "seed": 0, "rng": np.random.default_rng(0), "std": 1.0}
+    names |= {"bound": 1.0}
+    assert {"tg.split_lengths(x, lengths, axis)", "tg.rand(x.shape) < x"} <= {*OF_A_TENSOR.values()}
+    for hint in [*OF_A_TENSOR.values(), *OF_THE_PACKAGE.values(), *OF_INIT.values()]:
         if hint.startswith(("x.", "tg.", "-x")) and not any(mark in hint for mark in (";", " for ", "= ", "...")):
             eval(hint, dict(names))
 
@@ -114,3 +139,17 @@ def test_a_module_says_it_too_and_a_property_that_fails_says_what_failed():
         Broken().run_with_cache([[1]])
     with pytest.raises(AttributeError, match="'Broken' object has no attribute 'hidden_size'"):
         Broken().width  # noqa: B018
+
+
+def test_an_optimizer_says_where_its_state_is():
+    class Broken(tg.optim.SGD):
+        @property
+        def rate(self):
+            return self.learning_rate
+
+    optimizer = Broken([tg.zeros(2, requires_grad=True)])
+    with pytest.raises(AttributeError, match=r"^'Broken' object has no attribute 'state'; here: optimizer\.state_dict\(\)\['state'\]"):
+        optimizer.state  # noqa: B018
+    with pytest.raises(AttributeError, match="'Broken' object has no attribute 'learning_rate'$"):
+        optimizer.rate  # noqa: B018
+    assert not [name for name in OF_AN_OPTIMIZER if hasattr(optimizer, name)] and copy.deepcopy(optimizer).param_groups

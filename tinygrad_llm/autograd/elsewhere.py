@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Collection, Container
 from types import ModuleType
 from typing import Any
 
 IN_PLACE = "a Tensor is a value, no operation changes one: x = {}"
 ON_CPU = "everything is on the CPU, there is nothing to move"
+
+HALF = "tg.autocast('bfloat16') for products; arrays are float32 or float64"
+IN_PAIRS = "arrays hold no complex numbers: the two parts as two Tensors, or along a last axis of 2"
+BY_PATCHES = "no convolutions: patches by reshape and transpose, or by tg.unfold along an axis, then a product with the weight"
+BY_SCHEDULE = "tg.optim.Schedule(optimizer, factor), factor(t) multiplying the rate of step t"
+BY_UPDATE = "a subclass of tg.optim.Optimizer with an `update`; docs/from_pytorch.md has two"
 
 TO_A_FILE = "np.savez(path, **{name: p.numpy() for name, p in module.state_dict().items()}), and load_state_dict(np.load(path))"
 
@@ -15,27 +21,47 @@ OF_A_TENSOR = {
     "view": "x.reshape(...)", "view_as": "x.reshape(y.shape)", "permute": "x.transpose(...)",
     "unsqueeze": "tg.expand_dims(x, axis)", "expand": "tg.broadcast_to(x, shape)", "expand_as": "tg.broadcast_to(x, y.shape)",
     "repeat_interleave": "x.repeat(n, axis)", "chunk": "tg.split(x, n, axis)",
+    "split": "tg.split_lengths(x, lengths, axis); tg.split(x, n, axis) counts the parts, as NumPy does",
+    "split_with_sizes": "tg.split_lengths(x, lengths, axis)", "tensor_split": "tg.array_split(x, n, axis)",
+    "movedim": "tg.moveaxis(x, source, destination)", "reshape_as": "x.reshape(y.shape)", "narrow": "x[start : start + length]",
+    "take_along_dim": "tg.take_along_axis(x, index, axis)", "index_put": "tg.put(x, index, values)",
+    "scatter_reduce": "tg.scatter_add(x, axis, index, src) for sums, np.maximum.at on arrays for what needs no gradient",
     "unbind": "x.unstack(axis)", "t": "x.T", "H": "x.mT", "dim": "x.ndim", "numel": "x.size",
-    "mm": "x @ y", "bmm": "x @ y", "neg": "-x", "clamp": "x.clip(low, high)", "inverse": "tg.inv(x)", "clone": "x.copy()",
+    "mm": "x @ y", "bmm": "x @ y", "mv": "x @ y", "neg": "-x", "mul": "x * y", "div": "x / y", "sub": "x - y",
+    "addmm": "x + a @ b", "baddbmm": "x + a @ b", "addcmul": "x + value * a * b", "addcdiv": "x + value * a / b",
+    "logdet": "tg.logabsdet(x)", "dist": "tg.norm(x - y)", "aminmax": "x.min(), x.max()",
+    "clamp_min": "tg.maximum(x, low)", "clamp_max": "tg.minimum(x, high)", "bernoulli": "tg.rand(x.shape) < x",
+    "clamp": "x.clip(low, high)", "inverse": "tg.inv(x)", "clone": "x.copy()",
     "eq": "x == y", "ne": "x != y", "lt": "x < y", "le": "x <= y", "gt": "x > y", "ge": "x >= y",
     "type": "x.astype(dtype)", "type_as": "x.astype(y.dtype)", "float": "x.astype(np.float32)", "double": "x.astype(np.float64)",
     "long": "x.astype(np.int64)", "int": "x.astype(np.int32)", "bool": "x.astype(bool)",
-    "half": "tg.autocast('bfloat16') for products; arrays are float32 or float64",
+    "half": HALF, "bfloat16": HALF, "real": IN_PAIRS, "imag": IN_PAIRS, "is_floating_point": "x.dtype.kind == 'f'",
+    "nelement": "x.size", "ndimension": "x.ndim", "element_size": "x.data.itemsize", "itemsize": "x.data.itemsize",
     "detach_": "x.detach()", "contiguous": "x itself: any layout will do",
-    "is_contiguous": "x.data.flags.c_contiguous", "stride": "x.data.strides", "new_zeros": "tg.zeros(shape, dtype=dtype)",
+    "is_contiguous": "x.data.flags.c_contiguous", "stride": "x.data.strides", "grad_fn": "x.node",
+    "new_zeros": "tg.zeros(shape, dtype=dtype)", "new_ones": "tg.ones(shape, dtype=dtype)",
+    "new_empty": "tg.empty(shape, dtype=dtype)", "new_full": "tg.full(shape, value, dtype=dtype)",
+    "new_tensor": "tg.tensor(values)",
     "add_": IN_PLACE.format("x + y"), "sub_": IN_PLACE.format("x - y"), "mul_": IN_PLACE.format("x * y"),
     "div_": IN_PLACE.format("x / y"), "masked_fill_": IN_PLACE.format("tg.masked_fill(x, mask, value)"),
     "copy_": "x.data[...] = values", "zero_": "x.data[...] = 0", "fill_": "x.data[...] = value",
     "normal_": "x.data[...] = rng.normal(mean, std, x.shape)", "uniform_": "x.data[...] = rng.uniform(low, high, x.shape)",
+    "bernoulli_": "x.data[...] = rng.random(x.shape) < p", "exponential_": "x.data[...] = rng.exponential(1.0, x.shape)",
     "to": f"x.astype(dtype); {ON_CPU}", "cpu": ON_CPU, "cuda": ON_CPU, "device": ON_CPU,
 }  # fmt: skip
 
 OF_A_MODULE = {
     "register_buffer": "self.name = an ndarray: only Tensors are parameters",
+    "register_module": "self.name = module", "get_parameter": "dict(module.named_parameters())[name]",
+    "get_submodule": "dict(module.named_modules())[name]", "reset_parameters": "tg.nn.init.normal(std)(parameter.data, rng)",
+    "in_features": "module.weight.shape[1]", "out_features": "module.weight.shape[0]",
+    "num_embeddings": "module.weight.shape[0]", "embedding_dim": "module.weight.shape[1]",
+    "compile": "the module itself: its kernels are compiled", "bfloat16": "tg.autocast('bfloat16') around the call",
     "register_parameter": "self.name = tg.Tensor(values, requires_grad=True)", "add_module": "self.name = module",
     "to": f"module.astype(dtype); {ON_CPU}", "cpu": ON_CPU, "cuda": ON_CPU, "float": "module.astype(np.float32)",
     "double": "module.astype(np.float64)", "half": "tg.autocast('bfloat16') around the call",
     "buffers": "vars(module): a buffer is an ndarray in an attribute",
+    "named_buffers": "vars(module): a buffer is an ndarray in an attribute",
     "register_full_backward_hook": "register_hook of a Tensor that passes, or lens.record(model, names, gradients=True)",
     "register_forward_pre_hook": "lens.patch(model, {name: function}), or a module around this one",
     "save": TO_A_FILE, "save_pretrained": "model.save(directory)", "from_pretrained": "tg.models.load(directory)",
@@ -59,12 +85,54 @@ OF_NN = {
     "Sigmoid": "tg.functional.sigmoid(x)", "Softmax": "tg.functional.softmax(x, axis=-1)",
     "CrossEntropyLoss": "tg.functional.cross_entropy(logits, labels)", "MSELoss": "tg.functional.mse_loss(x, y)",
     "BCEWithLogitsLoss": "tg.functional.binary_cross_entropy_with_logits(logits, labels)",
+    "BCELoss": "tg.functional.binary_cross_entropy(probabilities, labels)", "Flatten": "x.flatten(1)",
+    "Unflatten": "x.unflatten(axis, shape)",
+    "Buffer": "an ndarray in an attribute", "GroupNorm": "tg.functional.group_norm(x, groups, weight, bias)",
+    **dict.fromkeys(("BatchNorm1d", "BatchNorm2d"), "tg.nn.LayerNorm(width), or (x - x.mean(0)) / tg.sqrt(x.var(0) + eps)"),
+    **dict.fromkeys(("Conv1d", "Conv2d", "Unfold"), BY_PATCHES),
+    **dict.fromkeys(("LSTM", "LSTMCell"), "i, f, g, o = tg.split(self.x(x) + self.h(h), 4, -1) in a loop over the positions"),
+    **dict.fromkeys(("GRU", "GRUCell", "RNN", "RNNCell"), "two tg.nn.Linear in a loop over the positions, x.unstack(1)"),
+    **dict.fromkeys(("Transformer", "TransformerEncoder"), "a list of tg.nn.EncoderBlock, or tg.models.create(name)"),
+    "TransformerDecoder": "a list of tg.nn.DecoderBlock, or tg.models.create(name)",
+}  # fmt: skip
+
+OF_INIT = {
+    "normal_": "tg.nn.init.normal(std)(x.data, rng)", "uniform_": "tg.nn.init.uniform(bound)(x.data, rng)",
+    "trunc_normal_": "tg.nn.init.normal(std)(x.data, rng); it is not cut off",
+    "xavier_uniform_": "tg.nn.init.xavier_uniform()(x.data, rng)",
+    "xavier_normal_": "tg.nn.init.normal((2 / sum(x.shape)) ** 0.5)(x.data, rng)",
+    "kaiming_uniform_": "tg.nn.init.uniform((6 / x.shape[1]) ** 0.5)(x.data, rng)",
+    "kaiming_normal_": "tg.nn.init.normal((2 / x.shape[1]) ** 0.5)(x.data, rng)",
+    "zeros_": "tg.nn.init.zeros(x.data, rng)", "ones_": "tg.nn.init.ones(x.data, rng)",
+    "constant_": "tg.nn.init.constant(value)(x.data, rng)", "eye_": "x.data[...] = np.eye(*x.shape)",
+    "orthogonal_": "x.data[...] = np.linalg.qr(rng.normal(size=x.shape))[0], of a matrix that is not wide",
+}  # fmt: skip
+
+OF_FUNCTIONAL = {
+    **dict.fromkeys(("conv1d", "conv2d", "unfold"), BY_PATCHES),
+    **dict.fromkeys(("avg_pool1d", "avg_pool2d", "adaptive_avg_pool2d"), "the windows as axes by reshape, then x.mean(axis)"),
+    **dict.fromkeys(("max_pool1d", "max_pool2d", "adaptive_max_pool2d"), "the windows as axes by reshape, then x.max(axis)"),
+    "batch_norm": "(x - x.mean(0)) / tg.sqrt(x.var(0) + eps)", "instance_norm": "tg.functional.group_norm(x, x.shape[1])",
+    "embedding_bag": "tg.functional.embedding(ids, weight).sum(-2)", "multi_head_attention_forward": "tg.nn.MultiHeadAttention",
 }  # fmt: skip
 
 OF_THE_PACKAGE = {
     "cat": "tg.concatenate(tensors, axis)", "from_numpy": "tg.Tensor(array)", "as_tensor": "tg.asarray(values)",
     "rand_like": "tg.rand(x.shape)", "randn_like": "tg.randn(x.shape)", "value_and_grad": "y = f(x), then tg.grad(y, x)",
-    "bernoulli": "tg.rand(x.shape) < x",
+    "randint_like": "tg.randint(low, high, x.shape)", "normal": "mean + std * tg.randn(shape)", "array": "tg.tensor(values)",
+    "FloatTensor": "tg.tensor(values)", "LongTensor": "tg.tensor(values)", "scalar_tensor": "tg.tensor(value)", "Size": "a tuple",
+    "broadcast_tensors": "tg.broadcast_arrays(x, y)", "bucketize": "tg.searchsorted(boundaries, x)",
+    "pdist": "tg.norm(x[i] - x[j], axis=-1) for i, j = np.triu_indices(n, 1)",
+    "var_mean": "x.var(axis), x.mean(axis)", "std_mean": "x.std(axis), x.mean(axis)", "isin": "np.isin(x.numpy(), values)",
+    "tril_indices": "np.tril_indices(n)", "triu_indices": "np.triu_indices(n)", "finfo": "np.finfo(x.dtype)",
+    "pi": "np.pi", "inf": "np.inf", "nan": "np.nan", "newaxis": "None",
+    **dict.fromkeys(("complex", "complex64", "polar", "view_as_complex", "view_as_real"), IN_PAIRS),
+    "compile": "the function itself: its kernels are compiled", "special": "tg.erf, tg.digamma, tg.logit, ...",
+    "distributions": "tg.multinomial(weights, n) draws, tg.log_softmax(logits) gives log-probabilities; tg.randn, tg.rand",
+    "distributed": "docs/many_processes.md",
+    "utils": "tg.checkpoint(fn, *args); batches are slices of arrays, tg.data.pad pads them",
+    "get_rng_state": "tg.generator().bit_generator.state", "set_rng_state": "tg.generator().bit_generator.state = state",
+    "seed": "tg.manual_seed(seed)", "initial_seed": "tg.manual_seed(seed)",
     "cdist": "tg.norm(x[:, None] - y[None], axis=-1)", "detach": "x.detach()", "stop_gradient": "x.detach()",
     "is_tensor": "isinstance(x, tg.Tensor)", "inference_mode": "tg.no_grad()",
     "set_grad_enabled": "with tg.no_grad(): or with tg.enable_grad():",
@@ -75,18 +143,26 @@ OF_THE_PACKAGE = {
     "save": f"model.save(directory), for a module of one's own {TO_A_FILE}",
     "load": f"tg.models.load(directory), for a module of one's own {TO_A_FILE}",
     "float32": "np.float32", "float64": "np.float64", "double": "np.float64", "int32": "np.int32", "int64": "np.int64",
-    "long": "np.int64", "bool": "bool", "bfloat16": "tg.autocast('bfloat16') for products; arrays are float32 or float64",
+    "int8": "np.int8", "uint8": "np.uint8", "long": "np.int64", "bool": "bool", "bfloat16": HALF, "float16": HALF,
 }  # fmt: skip
 
 OF_AUTOGRAD = {
     "Function": "tg.custom_op", "Variable": "tg.Tensor(values, requires_grad=True)",
     "gradcheck": "tg.testing.gradcheck(fn, inputs)", "gradgradcheck": "tg.testing.gradgradcheck(fn, inputs)",
-    "set_detect_anomaly": "with tg.detect_anomaly():",
+    "set_detect_anomaly": "with tg.detect_anomaly():", "set_grad_enabled": "with tg.no_grad(): or with tg.enable_grad():",
 }  # fmt: skip
 
 OF_OPTIM = {
     "lr_scheduler": "tg.optim.cosine(optimizer, warmup, total), linear, inverse_sqrt or constant",
+    **dict.fromkeys(("LambdaLR", "StepLR", "OneCycleLR", "CosineAnnealingLR", "LinearLR", "ExponentialLR"), BY_SCHEDULE),
+    **dict.fromkeys(("Muon", "RMSprop", "Adagrad", "Adafactor", "Adadelta", "Adamax", "NAdam", "RAdam"), BY_UPDATE),
+    "swa_utils": "average = copy.deepcopy(model), after each step a.data += (1 - decay) * (p.data - a.data) for its parameters",
+    "clip_grad_value_": "p.grad = p.grad.clip(-limit, limit) for each parameter p",
     "LBFGS": "scipy.optimize.minimize(f, start, jac=True, method='L-BFGS-B'), f giving the loss and its gradient as arrays",
+}
+
+OF_AN_OPTIMIZER = {
+    "state": "optimizer.state_dict()['state']; in a class of one's own buffers = ('name', ...), and `update` gets the arrays",
 }
 
 OF_MODELS = {
@@ -96,14 +172,23 @@ OF_MODELS = {
 
 
 def no_attribute(
-    holder: Any, name: str, hints: dict[str, str], functions: Container[str] = (), functional: Container[str] = ()
+    holder: Any, name: str, hints: dict[str, str], functions: Container[str] = (), functional: Collection[str] = ()
 ) -> AttributeError:
     """The error, with how to write it: a hint, or the function of `tg` or `tg.functional` that has the name."""
-    hint = hints.get(name)
-    if hint is None and name in functions:
-        hint = f"tg.{name}(x, ...)"
-    elif hint is None and name in functional:
-        hint = f"tg.functional.{name}(x, ...)"
+    hint = _hint(name, hints, functions, functional)
+    if hint is None and name.endswith("_") and not name.endswith("__"):
+        hint = _hint(name[:-1], hints, functions, functional)
+        hint = None if hint is None else IN_PLACE.format(hint)
     who = f"module {holder.__name__!r}" if isinstance(holder, ModuleType) else f"{type(holder).__name__!r} object"
     message = f"{who} has no attribute {name!r}"
     return AttributeError(message if hint is None else f"{message}; here: {hint}", name=name, obj=holder)
+
+
+def _hint(name: str, hints: dict[str, str], functions: Container[str], functional: Collection[str]) -> str | None:
+    if name in hints:
+        return hints[name]
+    if name in functions:
+        return f"tg.{name}(x, ...)"
+    if not name.islower():  # a class, LeakyReLU or KLDivLoss
+        name = {known.replace("_", ""): known for known in functional}.get(name.lower().removesuffix("loss"), name)
+    return f"tg.functional.{name}(x, ...)" if name in functional else None

@@ -6,6 +6,7 @@ Activations live in functional_activation.py, losses in functional_loss.py; the 
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from . import functional_activation, functional_loss
 from . import ops_neural as fused
 from .creation import one_hot
+from .elsewhere import OF_FUNCTIONAL, no_attribute
 from .functional_activation import *  # noqa: F403
 from .functional_loss import *  # noqa: F403
 from .ops_attention import attend, attention, attention_pattern
@@ -204,3 +206,10 @@ __all__ = [
     "dropout", "embedding", "feed_forward", "group_norm", "layer_norm", "linear", "one_hot", "pad", "rms_norm", "rotary",
     "scaled_dot_product_attention", "self_attention",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """What `torch.autograd.functional` has and this room has not: the error says how it is written."""
+    from . import __all__ as functions
+
+    raise no_attribute(sys.modules[__name__], name, OF_FUNCTIONAL, functions, __all__)

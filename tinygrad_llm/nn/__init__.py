@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from ..autograd.elsewhere import OF_NN, no_attribute
+from ..autograd.functional import __all__ as _functional
 from . import init
 from .attention import MultiHeadAttention
 from .blocks import DecoderBlock, EncoderBlock
@@ -32,4 +33,4 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """What PyTorch has and this room has not: the error says how it is written."""
-    raise no_attribute(sys.modules[__name__], name, OF_NN)
+    raise no_attribute(sys.modules[__name__], name, OF_NN, functional=_functional)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -29,6 +30,7 @@ import numpy as np
 from kernels.arrays import empty
 
 from ..autograd import Tensor, generator
+from ..autograd.elsewhere import OF_INIT, no_attribute
 
 Initialiser = Callable[[np.ndarray, np.random.Generator], None]
 
@@ -114,3 +116,8 @@ def parameter(shape: tuple[int, ...], init: Initialiser, rng: np.random.Generato
     array = empty(shape, dtype)
     init(array, generator(rng))
     return Tensor(array, requires_grad=True)
+
+
+def __getattr__(name: str) -> Any:
+    """What `torch.nn.init` has and this module has not: the error says how it is written."""
+    raise no_attribute(sys.modules[__name__], name, OF_INIT)

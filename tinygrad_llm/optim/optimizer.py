@@ -7,6 +7,7 @@ import numpy as np
 import kernels
 
 from ..autograd import Tensor, mark_written
+from ..autograd.elsewhere import OF_AN_OPTIMIZER, no_attribute
 from .flat import FlatGroup
 
 
@@ -47,6 +48,11 @@ class Optimizer:
             self.add_param_group(group)
         if not self.stores():
             raise ValueError("params: nothing to train; expected Tensors that require a gradient, got none")
+
+    def __getattr__(self, name: str):  # called for what is not there
+        if hasattr(type(self), name):  # a property that failed: its own error
+            return object.__getattribute__(self, name)
+        raise no_attribute(self, name, OF_AN_OPTIMIZER)
 
     def add_param_group(self, group: dict) -> None:
         """One more group {"params": [...], option: value}; the defaults hold for options that it does not name."""
