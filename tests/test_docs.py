@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("backward.md", "gradient_checking.md")
+PAGES = ("backward.md", "from_pytorch.md", "gradient_checking.md")
 BLOCK = re.compile(r"^```python(?: from (\S+))?\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", re.MULTILINE | re.DOTALL)
 
 

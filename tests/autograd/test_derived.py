@@ -511,6 +511,12 @@ def test_numpys_own_ways_to_call():
     assert (tg.shape([[1, 2]]), tg.ndim([[1, 2]]), tg.size([[1, 2]], 0)) == ((1, 2), 2, 1)
 
 
+@pytest.mark.parametrize("call", [lambda x: x.transpose(1, -1), lambda x: tg.transpose(x, 1, 2), lambda x: x.transpose(tg.Tensor([1, 2]))])
+def test_pytorchs_transpose_of_two_axes_is_refused_with_the_name_that_swaps(call):
+    with pytest.raises(ValueError, match=r"expected 3 axes for shape \(2, 3, 4\), got .*; x\.swapaxes\(1, 2\) swaps two"):
+        call(tg.ones(2, 3, 4))
+
+
 def test_a_kind_of_sort_in_numpys_place_is_not_taken_for_descending():
     x = tg.Tensor([2.0, 1.0, 3.0])
     for call in (lambda: np.sort(x, -1, "stable"), lambda: x.argsort(0, "quicksort"), lambda: tg.argsort(x, -1, "stable")):

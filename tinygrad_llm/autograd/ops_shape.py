@@ -199,7 +199,8 @@ def permute(x, *numbers, axes=None):
         return transpose(x)
     order = normal_axes(axes, x.ndim)
     if len(order) != x.ndim:
-        raise ValueError(f"expected {x.ndim} axes for shape {x.shape}, got {tuple(axes)}")
+        swap = "; x.swapaxes({}, {}) swaps two".format(*order) if len(order) == 2 else ""
+        raise ValueError(f"expected {x.ndim} axes for shape {x.shape}, got {tuple(axes)}{swap}")
     return transpose(x, axes=order)
 
 
