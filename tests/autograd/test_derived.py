@@ -71,7 +71,7 @@ SAME_IN_NUMPY = {
                 lambda a: np.average(a, 1, np.array([1.0, 2, 3]), True), lambda a: np.average(a, 0, returned=True),
                 lambda c: np.average(c, axis=(2, 0), weights=np.arange(8.0).reshape(4, 2)),
                 lambda a: np.average(np.argsort(a), 1, np.array([1, 2, 4]), True)],
-    "bincount": [lambda a: np.bincount(np.argsort(a).reshape(-1))],
+    "bincount": [lambda a: np.bincount(np.argsort(a).reshape(-1)), lambda b: np.bincount(np.arange(b.size) % 3, b, 5)],
     "block": [lambda a, m: np.block([[a, a * 2], [m, m]]), lambda b, s: np.block([b, b[:1], s]), lambda s: np.block(s),
               lambda a, b: np.block([[a[0], 0.1], [b]]), lambda c: np.block([[[c]], [[c * c]]])],
     "broadcast_arrays": [lambda b, s: tuple(np.broadcast_arrays(b, s))],
@@ -498,6 +498,16 @@ def test_cuts_may_come_in_any_order(cuts):
         assert len(pieces) == 3
         for piece, want in zip(pieces, reference(x, cuts, axis=1)):
             np.testing.assert_array_equal(piece.data, want)
+
+
+def test_the_weights_of_bincount_have_a_gradient():
+    w = tg.Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    sums = tg.bincount([2, 0, 2], w, minlength=4)
+    assert sums.tolist() == [2.0, 0.0, 4.0, 0.0] and sums.dtype == np.float64
+    (sums * sums).sum().backward()
+    assert w.grad.tolist() == [8.0, 4.0, 8.0]
+    with pytest.raises(ValueError, match=r"bincount: .* don't have the same length"):
+        tg.bincount([0, 1], w)
 
 
 def test_numpys_own_ways_to_call():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .ops_common import as_floats, count_along, derived, errstate, in_numpys_order, kept_shape, normal_axes, normal_axis, value
-from .ops_index import take, take_along_axis
+from .ops_index import scatter_to_zeros, take, take_along_axis
 from .ops_shape import as_tensor
 from .tensor import Tensor
 
@@ -272,5 +272,9 @@ def argwhere(x):
 
 @derived(np.bincount)
 def bincount(x, weights=None, minlength=0):
-    """How often each integer occurs. No gradient."""
-    return Tensor(np.bincount(np.asarray(value(x)), None if weights is None else np.asarray(value(weights)), minlength))
+    """How often each integer occurs; or the sum of the `weights` that stand where it does, in float64, with their gradient."""
+    ids = np.asarray(value(x))
+    counts = np.bincount(ids, None if weights is None else np.asarray(value(weights)), minlength)
+    if isinstance(weights, Tensor) and weights.requires_grad:
+        return scatter_to_zeros(weights.astype(np.float64), shape=counts.shape, index=ids)
+    return Tensor(counts)
