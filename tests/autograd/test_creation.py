@@ -131,6 +131,18 @@ def test_bad_arguments_are_named():
         tg.one_hot([0.5], 3)
 
 
+@pytest.mark.parametrize(("call", "said"), [
+    (lambda t: tg.full((2, 2), t), r"full: .*tg\.broadcast_to"),
+    (lambda t: tg.full_like(np.ones(2), t), r"full_like: .*tg\.broadcast_to"),
+    (lambda t: tg.functional.scaled_dot_product_attention(*[tg.ones(1, 2, 3, 4)] * 3, scale=t), r"scale: .*q \* scale, and scale=1\.0"),
+    (lambda t: tg.nn.MultiHeadAttention(8, 2, scale=t), r"scale: .*q \* scale, and scale=1\.0"),
+])  # fmt: skip
+def test_a_number_that_is_trained_is_refused_where_its_gradient_would_be_lost(call, said):
+    with pytest.raises(TypeError, match=rf"{said}"):
+        call(tg.tensor(0.5, requires_grad=True))
+    call(tg.tensor(0.5))
+
+
 def test_one_bound_and_a_shape():
     """PyTorch's randint(high, size); NumPy would take the shape for an array of bounds."""
     for drawn in (tg.randint(3, (8, 16)), tg.randint(3, [8, 16]), tg.randint(3, shape=(8, 16))):

@@ -461,7 +461,7 @@ def test_functions_that_numpy_offers_a_second_time():
     a, m = (np.random.default_rng(0).standard_normal(shape) for shape in ((4, 3), (3, 3)))
     x, y = tg.Tensor(a, requires_grad=True), tg.Tensor(m, requires_grad=True)
     calls = [lambda a, m: np.zeros_like(a, None, "K", True, (2, 3)), lambda a, m: np.ones_like(a, shape=5, dtype=np.float32)]
-    calls += [lambda a, m: np.full_like(a, 0.1, order="F"), lambda a, m: np.full_like(a, m[0], shape=(2, 3)), lambda a, m: np.zeros_like(a, int)]
+    calls += [lambda a, m: np.full_like(a, 0.1, order="F"), lambda a, m: np.full_like(a, [0.5, 1.5, 2.5], shape=(2, 3)), lambda a, m: np.zeros_like(a, int)]
     calls += [lambda a, m: np.full_like(a, 2), lambda a, m: np.full_like(a, 2, dtype=np.float32), lambda a, m: np.zeros_like(np.empty_like(a))]
     if hasattr(np.linalg, "matmul"):
         calls += [lambda a, m: np.linalg.matmul(a, m), lambda a, m: np.linalg.outer(a[0], m[0])]

@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from .ops_common import plain_number
 from .random import generator
 from .tensor import Tensor, implements
+
+FILLED = "tg.broadcast_to(value, shape)"
 
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
@@ -51,13 +54,14 @@ def empty(*shape: Any, dtype: Any = np.float32, requires_grad: bool = False) -> 
 
 def full(shape: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """All `fill_value`."""
-    fill = Tensor(fill_value, dtype=dtype)
+    fill = Tensor(plain_number(fill_value, "full", FILLED), dtype=dtype)
     return Tensor(np.full(_shape((shape,)), fill._data), requires_grad)
 
 
 @implements(np.full_like)
 def full_like(x: Any, fill_value: Any, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None) -> Tensor:
     """All `fill_value`, in x's shape and dtype, or in `shape`."""
+    fill_value = plain_number(fill_value, "full_like", FILLED)
     fill_value = fill_value._data if isinstance(fill_value, Tensor) else fill_value
     return Tensor(np.full_like(Tensor(x)._data, fill_value, dtype, order, subok, shape))
 

@@ -17,9 +17,11 @@ from kernels.attention_problem import make_problem
 from kernels.reference_attention import random_bits, visible_keys
 
 from .op import op
-from .ops_common import value
+from .ops_common import plain_number, value
 from .ops_linalg import precision_of
 from .state import local
+
+TRAINED_SCALE = "q * scale, and scale=1.0"
 
 
 @op
@@ -32,6 +34,7 @@ def attention(q, k, v, bias=None, *, mask=None, key_mask=None, is_causal=False, 
     """
     B, _, T, _ = q.shape
     S = k.shape[2]
+    plain_number(scale, "scale", TRAINED_SCALE)
     newest = not window and (query_offset == S - T if is_causal else T == 1)  # the queries stand at the end, or see all
     if not local.grad_enabled and newest and T <= FEW_QUERIES and mask is None and key_mask is None and not dropout_p:
         return kernels.attention_decode(q, k, v, np.full(B, S), scale=scale, bias=bias), ()

@@ -95,6 +95,13 @@ def errstate() -> Any:
     return np.errstate(divide="ignore", invalid="ignore", over="ignore")
 
 
+def plain_number(x: Any, what: str, trained: str) -> Any:
+    """x, which is used as a number: a Tensor's gradient would end there. `trained` says how one with a gradient is written."""
+    if isinstance(x, Tensor) and x.requires_grad:
+        raise TypeError(f"{what}: expected a number, got a Tensor that requires a gradient; for one that is trained: {trained}")
+    return x
+
+
 def normal_axis(axis: int, ndim: int) -> int:
     """The axis counted from the front."""
     if not -ndim <= axis < ndim:

@@ -18,7 +18,8 @@ from kernels.attention_problem import make_problem
 
 from ..autograd import Tensor
 from ..autograd import functional as F
-from ..autograd.ops_attention import drop
+from ..autograd.ops_attention import TRAINED_SCALE, drop
+from ..autograd.ops_common import plain_number
 from ..autograd.ops_fused import continue_attention, view_side_by_side
 from ..autograd.ops_shape import as_tensor, reshape, transpose
 from ..autograd.random import draw_seed
@@ -65,7 +66,7 @@ class MultiHeadAttention(Module):
         if heads % self.kv_heads:
             raise ValueError(f"MultiHeadAttention: heads {heads} is not a multiple of kv_heads {self.kv_heads}")
         self.head_width = head_width or width // heads
-        self.scale = self.head_width**-0.5 if scale is None else float(scale)
+        self.scale = self.head_width**-0.5 if scale is None else float(plain_number(scale, "scale", TRAINED_SCALE))
         self.dropout = float(dropout)
         self.q = Linear(width, heads * self.head_width, bias)
         self.k = Linear(width, self.kv_heads * self.head_width, bias)
