@@ -521,6 +521,14 @@ def test_numpys_own_ways_to_call():
     assert (tg.shape([[1, 2]]), tg.ndim([[1, 2]]), tg.size([[1, 2]], 0)) == ((1, 2), 2, 1)
 
 
+def test_the_larger_of_two_arrays_is_refused_with_its_name():
+    for y in (tg.tensor(2.0), tg.ones(3), np.array([0, 1, 0])):
+        with pytest.raises(TypeError, match=r"max: axis is an int or a tuple of ints; element by element: tg\.maximum\(x, y\)"):
+            tg.max(tg.ones(3), y)
+        with pytest.raises(TypeError, match=r"min: .*: tg\.minimum\(x, y\)"):
+            tg.ones(3).min(y)
+
+
 @pytest.mark.parametrize("call", [lambda x: x.transpose(1, -1), lambda x: tg.transpose(x, 1, 2), lambda x: x.transpose(tg.Tensor([1, 2]))])
 def test_pytorchs_transpose_of_two_axes_is_refused_with_the_name_that_swaps(call):
     with pytest.raises(ValueError, match=r"expected 3 axes for shape \(2, 3, 4\), got .*; x\.swapaxes\(1, 2\) swaps two"):

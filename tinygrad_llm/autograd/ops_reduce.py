@@ -107,6 +107,8 @@ def _product_slope(g, x, axis, keepdims):
 def _extreme(ufunc, x, axis, keepdims, initial, where):
     """The extreme, and what its rule needs: where it stands, and how many share it; a NaN that was handed on counts as standing
     where it came from."""
+    if isinstance(axis, (Tensor, np.ndarray)):  # PyTorch's max(x, y)
+        raise TypeError(f"axis is an int or a tuple of ints; element by element: tg.{ufunc.__name__}(x, y)")
     axis, where = tuple_axis(axis), value(where)
     if initial is None and where is not True:
         raise ValueError("with where=, initial= must say what there is where nothing counts")
