@@ -193,6 +193,19 @@ def test_an_update_that_needs_each_parameters_shape_gets_it():
     assert other.state_dict()["steps"] == [3, 2, 3, 3]
 
 
+@pytest.mark.parametrize("kind", [optim.SGD, optim.AdamW])
+@pytest.mark.parametrize("closure", [lambda: 0.0, None])
+def test_a_closure_is_refused_before_anything_changes(kind, closure):
+    params = parameters()
+    optimizer, before = kind(params, weight_decay=0.5), [p.data.copy() for p in params]
+    give_gradients(params, np.random.default_rng(0))
+    with pytest.raises(TypeError, match=r"step: expected a number as grad_scale, got a .*; a closure is called by hand"):
+        optimizer.step(closure)
+    assert optimizer.state_dict()["steps"] == [0] * 4
+    assert all(np.array_equal(p.data, b) for p, b in zip(params, before))
+    optimizer.step(tg.tensor(0.5))
+
+
 def test_groups_have_their_own_options():
     params = parameters()
     optimizer = optim.SGD([{"params": params[:2], "lr": 0.5}, {"params": params[2:]}], lr=0.1)

@@ -88,7 +88,12 @@ class Optimizer:
 
     def step(self, grad_scale: float = 1.0) -> None:
         """One update from the gradients, each multiplied by grad_scale (an average, say, without a pass of its own)."""
-        self.apply(self.collect(), grad_scale)
+        try:
+            scale = float(grad_scale)
+        except TypeError as error:  # before anything changes; None would be NaN
+            raise TypeError(f"step: expected a number as grad_scale, got a {type(grad_scale).__name__}; a closure is called by "
+                            "hand: loss = closure(), then step()") from error  # fmt: skip
+        self.apply(self.collect(), scale)
 
     def clip_and_step(self, max_norm: float) -> float:
         """`clip_grad_norm_` and `step` in one: gradients are gathered once, and scaled on their way into the update.
