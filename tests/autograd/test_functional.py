@@ -438,6 +438,23 @@ def test_a_certain_prediction_has_a_finite_loss_and_slope():
     np.testing.assert_array_equal(x.grad.data, [0, 0])
 
 
+@pytest.mark.parametrize("name", ["mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "soft_margin_loss"])
+def test_a_column_beside_a_row_is_warned_of(name):
+    """The value head's (N, 1) beside (N,) returns: a mean over N² pairs, finite and wrong."""
+    x, t = tg.ones(3, 1), np.array([0.0, 1.0, 2.0], np.float32)
+    with pytest.warns(UserWarning, match=rf"{name}: input \(3, 1\) and target \(3,\) make \(3, 3\), each with each") as told:
+        assert getattr(F, name)(x, t, reduction="none").shape == (3, 3)
+    assert told[0].filename == __file__
+    for target in (t[:, None], np.ones((1, 1), np.float32), 1.0):
+        assert getattr(F, name)(x, target, reduction="none").shape == (3, 1)
+
+
+@pytest.mark.parametrize("loss", [F.binary_cross_entropy, F.binary_cross_entropy_with_logits])
+def test_a_column_beside_a_row_is_no_binary_loss(loss):
+    with pytest.raises(ValueError, match=r"input \(3, 1\) and target \(3,\) make \(3, 3\), each with each; reshape"):
+        loss(tg.ones(3, 1), np.ones(3, np.float32))
+
+
 def test_kl_div_takes_the_logarithms_of_its_target_as_well():
     x, t = map(tg.Tensor, arrays_for(TABLE["kl_div"][2]))
     for reduction in ("none", "sum", "mean", "batchmean"):

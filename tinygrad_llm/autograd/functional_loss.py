@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -38,14 +39,20 @@ def _weighed(losses: Tensor, weight: Any) -> Tensor:
     return losses if weight is None else losses * _beside(losses, weight)
 
 
-def _pair(who: str, input: Any, target: Any) -> tuple[Tensor, Tensor]:
+def _pair(who: str, input: Any, target: Any, strict: bool = False) -> tuple[Tensor, Tensor]:
+    """Both as Tensors. (N, 1) beside (N,) would compare each with each: refused if `strict`, else a warning, as in PyTorch."""
     x = as_tensor(input)
     y = _beside(x, target)
     if x.shape != y.shape:
         try:
-            np.broadcast_shapes(x.shape, y.shape)
+            both = np.broadcast_shapes(x.shape, y.shape)
         except ValueError as error:
             raise ValueError(f"{who}: input {x.shape} and target {y.shape} do not broadcast") from error
+        if both not in (x.shape, y.shape):
+            said = f"{who}: input {x.shape} and target {y.shape} make {both}, each with each; reshape one to the other's shape"
+            if strict:
+                raise ValueError(said)
+            warnings.warn(said, stacklevel=3)
     return x, y
 
 
@@ -166,7 +173,7 @@ def linear_cross_entropy(
 
 def binary_cross_entropy(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Tensor:
     """-(t log p + (1 - t) log(1 - p)), the logarithms not below -100, p in [0, 1]."""
-    p, t = _pair("binary_cross_entropy", input, target)
+    p, t = _pair("binary_cross_entropy", input, target, strict=True)
     if p.size and (p._data.min() < 0 or p._data.max() > 1):
         raise ValueError(
             f"binary_cross_entropy: input must lie in [0, 1], got {p._data.min()} to {p._data.max()}; for logits there is "
@@ -179,7 +186,7 @@ def binary_cross_entropy_with_logits(
     input: Any, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
 ) -> Tensor:
     """-(w t log σ(x) + (1 - t) log(1 - σ(x))), w = `pos_weight`."""
-    x, t = _pair("binary_cross_entropy_with_logits", input, target)
+    x, t = _pair("binary_cross_entropy_with_logits", input, target, strict=True)
     positive = 1 if pos_weight is None else (_beside(x, pos_weight) - 1) * t + 1
     losses = (1 - t) * x + positive * fused.softplus(-x)
     return _reduced(_weighed(losses, weight), reduction)
