@@ -510,6 +510,19 @@ def test_an_own_module_is_looked_into_by_its_taps_if_it_takes_input_ids():
         lens.names(Other())
 
 
+def test_a_module_that_cannot_be_called_with_one_token_says_who_called_it():
+    class Beside(tg.nn.Module):
+        def __init__(self):
+            self.attn = tg.nn.MultiHeadAttention(8, 2)
+
+        def forward(self, input_ids, pixels):
+            return self.attn(pixels)[0]
+
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'pixels'") as error:
+        lens.names(Beside())
+    assert error.value.__notes__ == ["lens: the names are found by a call Beside(input_ids=[[0]]), which must work"]
+
+
 def test_either_side_of_an_encoder_decoder_can_be_patched(t5):
     corrupted = IDS.copy()
     corrupted[:, 3] = (corrupted[:, 3] + 7) % 60

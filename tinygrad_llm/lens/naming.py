@@ -76,7 +76,12 @@ def names(model: Any) -> tuple[str, ...]:
     if model not in _known or _known[model][0] != modules:
         listing = _Listing(model)
         with no_grad(), looking_through(listing), evaluating(model):
-            model(**_one_token(model))
+            given = _one_token(model)
+            try:
+                model(**given)
+            except Exception as error:
+                error.add_note(f"lens: the names are found by a call {_call(model, given)}, which must work")
+                raise
         _known[model] = modules, tuple(listing.names)
     return _known[model][1]
 
@@ -87,15 +92,20 @@ def _one_token(model: Any) -> dict[str, Any]:
         raise TypeError(f"lens: {type(model).__name__} is two models; look into its `generator` or its `discriminator`")
     if not main_side(model):
         takes = inspect.signature(model.forward).parameters
+        given = {"input_ids": [[0]]}
         if "input_ids" not in takes and not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
             raise TypeError(
-                f"lens: the names are found by a call {type(model).__name__}(input_ids=[[0]]), but its forward takes "
+                f"lens: the names are found by a call {_call(model, given)}, but its forward takes "
                 f"({', '.join(takes)}); call what it reads input_ids, or look from a module around it that does"
             )
-        return {"input_ids": [[0]]}
+        return given
     end = model.config.eos_token_id
     one = [[end if isinstance(end, int) and end >= 0 else 0]]
     return {"input_ids": one, "decoder_input_ids": one}
+
+
+def _call(model: Any, given: dict[str, Any]) -> str:
+    return f"{type(model).__name__}({', '.join(f'{name}={ids}' for name, ids in given.items())})"
 
 
 def matching(model: Any, patterns: Iterable[str]) -> tuple[str, ...]:
