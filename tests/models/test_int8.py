@@ -109,6 +109,17 @@ def test_a_loss_without_gradients_is_found():
     assert out.logits.shape == (2, 10, 97)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_layer_alone(bias):
+    layer, x = nn.Linear(40, 3, bias), np.random.default_rng(0).standard_normal((2, 5, 40)).astype(np.float32)
+    want = layer(tg.Tensor(x)).data
+    assert layer.quantize() is layer and repr(layer.weight) == "Int8Weight(3, 40)"
+    with tg.no_grad():
+        np.testing.assert_allclose(layer(tg.Tensor(x)).data, want, atol=0.02)
+    with pytest.raises(TypeError, match=r"expected float32 weights, got float64; call astype\(np\.float32\) first"):
+        nn.Linear(40, 3, bias).astype(np.float64).quantize()
+
+
 def test_training_is_refused():
     model = gpt2().quantize()
     with pytest.raises(RuntimeError, match="inference alone.*no_grad"):

@@ -26,15 +26,6 @@ class Int8Weight:
     def shape(self) -> tuple[int, ...]:
         return self.q.shape
 
-    @property
-    def dtype(self) -> np.dtype:
-        """Of what the products with it are: float32."""
-        return self.scale.dtype
-
-    @property
-    def nbytes(self) -> int:
-        return self.q.nbytes + self.scale.nbytes
-
     def linear(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """y = x (q · scale)ᵀ + bias   x (..., in) -> (..., out)"""
         if is_grad_enabled():
