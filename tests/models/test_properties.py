@@ -378,6 +378,8 @@ def test_caching_with_gradients_says_no():
         model(input_ids=[[6]], past_key_values=cache)
     with pytest.raises(TypeError, match=r"past_key_values: expected a cache, of model\.make_cache\(\) .*; got a tuple"):
         model(input_ids=[[6]], past_key_values=((np.ones((1, 2, 2, 6)),) * 2,) * 2)
+    got = model.requires_grad_(False)(input_ids=[[6]], past_key_values=cache).logits.data
+    np.testing.assert_allclose(got, model(input_ids=[[4, 5, 6]]).logits.data[:, -1:], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bart-base"])

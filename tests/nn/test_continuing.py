@@ -162,6 +162,9 @@ def test_beams_that_share_their_source_get_the_numbers_of_rows_with_one_each(nam
         # sums over keys come in another order; how far that shows in logits of up to 3 depends on the host's vectors: 3e-5 at most
         np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-4)
         assert [len(layer.cross[0].data) for layer in cache.layers] == [2] * len(cache.layers)
+    sources = [x.data for x in cache[0].cross]
     cache.reorder(np.array([3, 3, 5, 0, 1, 2]))
+    for moved, x in zip(cache[0].cross, sources, strict=True):
+        np.testing.assert_array_equal(moved.data, x[::-1])
     with pytest.raises(ValueError, match="one source each"):
         cache.reorder(np.array([0, 3, 1, 2, 4, 5]))

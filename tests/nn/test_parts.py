@@ -197,6 +197,61 @@ def test_a_bad_mask_is_refused(mask, message):
         nn.from_attention_mask(mask, 2, 3, 3)
 
 
+def test_a_cache_holds_the_positions_one_after_another():
+    cache, kv = nn.KVCache(2, 8), np.random.default_rng(0).standard_normal((2, 2, 3, 50, 5))
+    layer, want = cache[1], kv
+    assert (len(cache), cache.capacity, nn.KVCache(1, 0).capacity) == (2, 8, 1)
+
+    def add(end, reserved):
+        got = layer.append(*(tg.Tensor(x) for x in want[..., cache.length : end, :]))
+        cache.advance(end - cache.length)
+        np.testing.assert_array_equal([x.data for x in got], want[..., :end, :])
+        assert cache.length == cache.get_seq_length() == end and layer.k.shape[2] == layer.v.shape[2] == reserved
+
+    for end, reserved in ((3, 8), (8, 8), (9, 16), (40, 40)):  # all at first, then twice as many or as many as needed
+        add(end, reserved)
+    for bad in (-1, 41):
+        with pytest.raises(ValueError, match=f"cannot truncate 40 positions to {bad}"):
+            cache.truncate(bad)
+    cache.truncate(40), cache.truncate(7)
+    want = np.concatenate([kv[..., :7, :], kv[..., 20:30, :]], axis=3)
+    add(12, 40)
+    cache.reorder([1, 0])
+    want = want[:, [1, 0]]
+    add(13, 40)
+    cache.reorder([1, 1, 0])
+    want = want[:, [1, 1, 0]]
+    add(14, 40)
+    with pytest.raises(ValueError, match="cache: made for a batch of 3, got 2"):
+        layer.append(*(tg.Tensor(x) for x in kv[..., :1, :]))
+    cache.truncate(0)
+    add(2, 40)
+    assert cache[0].k is None
+
+
+def test_a_cache_moves_the_sources_of_its_rows():
+    """Of rows with one source each, of two that share one, and of two that could (under a lens) but have one each."""
+    kv = np.random.default_rng(0).standard_normal((2, 4, 1, 2, 3))
+    for copies, sources, rows, want in ((1, 4, [3, 3, 0, 1], [3, 3, 0, 1]), (2, 2, [3, 2, 0, 0], [1, 0]), (2, 4, [3, 2, 0, 0], [3, 2, 0, 0])):
+        cache = nn.KVCache(1)
+        cache.copies, cache[0].cross = copies, tuple(tg.Tensor(x[:sources]) for x in kv)
+        cache.reorder(rows, shared_source=True)
+        np.testing.assert_array_equal([x.data for x in cache[0].cross], kv[:, :sources])
+        cache.reorder(rows)
+        np.testing.assert_array_equal([x.data for x in cache[0].cross], kv[:, want])
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_cache_of_another_batch_is_refused(rows):
+    model = tg.models.create("gpt2", n_embd=8, n_layer=2, n_head=2, vocab_size=11, n_positions=6).eval()
+    with tg.no_grad():
+        cache = model(np.array([[1, 2], [3, 4]]), use_cache=True).past_key_values
+        for ids in (np.ones((rows, 1), int), np.ones((rows, 2), int)):
+            with pytest.raises(ValueError, match=f"cache: made for a batch of 2, got {rows}"):
+                model(ids, past_key_values=cache)
+        assert model(np.ones((2, 1), int), past_key_values=cache).logits.shape == (2, 1, 11)
+
+
 class Everything:
     """A lens that wants all and changes nothing, but what it is told to."""
 

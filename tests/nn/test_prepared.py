@@ -1,6 +1,7 @@
 """A decoder's layers as one chain give the numbers of the layers one by one, and no change of the model goes unseen."""
 
 import copy
+import dataclasses
 import pickle
 
 import numpy as np
@@ -154,22 +155,20 @@ CHANGES = {
 def test_a_change_between_two_tokens_is_seen(change, monkeypatch):
     """The chain of the changed model, or none; in either case what a model says that was changed before the first token."""
     make, still_a_chain = CHANGES[change]
+    with monkeypatch.context() as patch:
+        patch.setattr(nn, "run_prepared", lambda *args, **kwargs: None)
+        changed = model("gpt2")
+        other, _ = start(changed)
+        other(IDS[:1, :1])
+        make(changed)
+        expected = other(IDS[:1, 1:2])
     made = model("gpt2")
     step, cache = start(made)
     step(IDS[:1, :1])
     assert chains(cache) == [True]
-    monkeypatch.setattr(nn, "run_prepared", lambda *args, **kwargs: None)
-    changed = model("gpt2")
-    other, _ = start(changed)
-    other(IDS[:1, :1])
-    make(changed)
-    expected = other(IDS[:1, 1:2])
-    monkeypatch.undo()
-    before = copy.deepcopy(made)
-    make(made)
+    make(made)  # and no module is made in between, which alone would have all chains written anew
     np.testing.assert_allclose(step(IDS[:1, 1:2]), expected, rtol=1e-4, atol=1e-4)
     assert chains(cache) == [still_a_chain]
-    del before
 
 
 def test_dropout_and_gradients_and_a_lens_go_layer_by_layer():
@@ -239,6 +238,30 @@ def test_a_source_whose_padding_is_not_at_its_end_goes_layer_by_layer(name, mask
         got = [call(ids[:, i : i + 1], mask[:, None] if as_pairs else mask, cache) for i in range(3)]
         np.testing.assert_allclose(np.concatenate(got, axis=1), call(ids, mask), rtol=1e-4, atol=1e-4)
     assert not cache.prepared
+
+
+def test_masks_that_a_chain_does_not_know():
+    x, usual, whole = tg.ones((1, 1, 96)), nn.Mask(causal=True, offset=6), np.ones((1, 7), bool)
+    made = model("gpt2")
+    _, cache = start(made)
+    run = lambda first, second: nn.run_prepared(made.transformer.layers, x, [first, second], cache)
+    unusual = [
+        dataclasses.replace(usual, **other)
+        for other in ({"offset": 5}, {"causal": False}, {"pairs": whole[:, None, None]}, {"packed": nn.Packed(whole)})
+    ]
+    with tg.no_grad():
+        biased = usual.with_bias(tg.Tensor(np.arange(28).reshape(1, 4, 1, 7), dtype=np.float32))
+        assert np.abs(run(usual, usual).data - run(biased, biased).data).max() > 0.1
+        assert [run(mask, mask) for mask in unusual] == [None] * 4
+        assert run(usual, biased) is run(usual, dataclasses.replace(usual, keys=whole)) is None
+    made = model("bart-base")
+    _, cache = start(made)
+    masks, context = [nn.Mask(causal=True, offset=1)] * 3, tg.ones((1, 6, 96))
+    run = lambda mask: nn.run_prepared(made.model.decoder.layers, x, masks, cache, context=context, context_mask=mask)
+    unusual = [{"causal": True}, {"window": 6}, {"bias": tg.ones((1, 4, 1, 6))}, {"packed": nn.Packed(whole[:, :6])}]
+    with tg.no_grad():
+        assert run(nn.Mask()) is not None
+        assert [run(nn.Mask(**other)) for other in unusual] == [None] * 4
 
 
 def test_several_positions_of_a_target_and_rounded_products_go_layer_by_layer(monkeypatch):

@@ -191,7 +191,8 @@ class Prepared:
         self, attn: Any, x: np.ndarray, residual: np.ndarray, out: np.ndarray, window: int | None, cache: Any
     ) -> None:
         """out = residual + attention of x and all positions before it"""
-        require(is_plain(attn, MultiHeadAttention) and not (attn.training and attn.dropout) and cache.k is not None)
+        require(is_plain(attn, MultiHeadAttention) and not (attn.training and attn.dropout))
+        require(cache.k is not None and len(cache.k) == self.shape[0])  # a cache of another batch has its own error
         q, k, v = self._project(attn, x)
         if self.angles:
             q, k = self._turn(q, "turned q"), self._turn(k, "turned k")
