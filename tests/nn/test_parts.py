@@ -362,6 +362,16 @@ def test_blocks_take_plain_arrays_as_layers_do(width, norm_first):
     assert np.array_equal(attn(x, context=x)[0].data, attn(tg.Tensor(x), context=tg.Tensor(x))[0].data)
 
 
+def test_a_decoder_block_with_cross_attention_needs_all_of_it():
+    attn, mlp, norm = (lambda: nn.MultiHeadAttention(8, 2)), nn.FeedForward(8, 9, "gelu"), lambda: nn.LayerNorm(8)
+    for half in ({"cross": attn()}, {"cross_norm": norm()}):
+        with pytest.raises(ValueError, match="expected cross and cross_norm together"):
+            nn.DecoderBlock(attn(), mlp, norm(), norm(), norm_first=True, **half)
+    block = nn.DecoderBlock(attn(), mlp, norm(), norm(), norm_first=True, cross=attn(), cross_norm=norm())
+    with pytest.raises(TypeError, match="expected context, the encoder's output"):
+        block(tg.ones((1, 3, 8)), nn.Mask(causal=True))
+
+
 @pytest.mark.parametrize("kind, function", [(nn.LayerNorm, F.layer_norm), (nn.RMSNorm, F.rms_norm)])
 @pytest.mark.parametrize("shape", [(8,), (5, 8)])
 def test_norms_take_pytorchs_normalized_shape(kind, function, shape):

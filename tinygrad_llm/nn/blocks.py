@@ -72,6 +72,8 @@ class DecoderBlock(EncoderBlock):
 
     def __init__(self, attn: Module, mlp: Module, attn_norm: Module, mlp_norm: Module, *, norm_first: bool,
                  dropout: float = 0.0, cross: Module | None = None, cross_norm: Module | None = None):  # fmt: skip
+        if (cross is None) != (cross_norm is None):
+            raise ValueError("DecoderBlock: expected cross and cross_norm together, got one without the other")
         super().__init__(attn, mlp, attn_norm, mlp_norm, norm_first=norm_first, dropout=dropout)
         self.cross, self.cross_norm = cross, cross_norm
 
@@ -92,6 +94,8 @@ class DecoderBlock(EncoderBlock):
         )
         cross_pattern = None
         if self.cross is not None and self.cross_norm is not None:
+            if context is None:  # attention without one would be to x itself
+                raise TypeError("DecoderBlock: expected context, the encoder's output, for the cross-attention; got None")
             x, cross_pattern = self.attend(
                 x, self.cross, self.cross_norm, "cross_out", context=context, mask=context_mask, cache=cache,
                 output_pattern=output_attentions,
