@@ -1,6 +1,7 @@
 """The parts against their formulas: attention in all its forms, positions, masks, taps."""
 
 import copy
+import math
 import pickle
 
 import numpy as np
@@ -97,16 +98,32 @@ def test_dropout_in_attention_acts_in_training_alone():
     np.testing.assert_array_equal(layer(x)[0].data, layer(x)[0].data)
 
 
-def test_gated_and_plain_feed_forward():
-    x = np.random.default_rng(0).standard_normal((2, 3, 4))
-    plain = nn.FeedForward(4, 6, "relu").astype(np.float64)
-    up = np.maximum(x @ plain.up.weight.data.T + plain.up.bias.data, 0)
-    np.testing.assert_allclose(plain(tg.Tensor(x)).data, up @ plain.down.weight.data.T + plain.down.bias.data, atol=1e-12)
-    for name in nn.ACTIVATIONS:
-        gated = nn.FeedForward(4, 6, name, gated=True, bias=False).astype(np.float64)
-        gate = nn.activation(name)(tg.Tensor(x @ gated.gate.weight.data.T)).data
-        inner = gate * (x @ gated.up.weight.data.T)
-        np.testing.assert_allclose(gated(tg.Tensor(x)).data, inner @ gated.down.weight.data.T, atol=1e-12, err_msg=name)
+sigmoid = lambda x: 1 / (1 + np.exp(-x))
+relu = lambda x: np.maximum(x, 0)
+gelu = lambda x: x * (1 + np.vectorize(math.erf)(x / 2**0.5)) / 2
+tanh_gelu = lambda x: x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))) / 2
+FORMULAS = {
+    "relu": relu, "relu2": lambda x: relu(x) ** 2, "tanh": np.tanh, "silu": lambda x: x * sigmoid(x), "swish": lambda x: x * sigmoid(x),
+    "quick_gelu": lambda x: x * sigmoid(1.702 * x), "gelu": gelu, "gelu_python": gelu,
+    **dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate", "gelu_python_tanh"), tanh_gelu),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("width", "dtype", "atol"), [(4, np.float64, 1e-12), (64, np.float32, 1e-5)])  # 64: the fused operations
+@pytest.mark.parametrize("name", FORMULAS)
+def test_gated_and_plain_feed_forward(name, width, dtype, atol):
+    x, residual = np.random.default_rng(0).standard_normal((2, 2, 128, width)).astype(dtype)
+    project = lambda layer, x: x @ layer.weight.data.T + (0 if layer.bias is None else layer.bias.data)
+    for gated, bias in ((False, True), (True, False), (True, True)):
+        part = nn.FeedForward(width, 2 * width, name, gated=gated, bias=bias).astype(dtype)
+        inner = FORMULAS[name](project(part.gate, x)) * project(part.up, x) if gated else FORMULAS[name](project(part.up, x))
+        want = project(part.down, inner)
+        np.testing.assert_allclose(part(tg.Tensor(x)).data, want, rtol=atol, atol=atol)
+        np.testing.assert_allclose(part(tg.Tensor(x), tg.Tensor(residual)).data, residual + want, rtol=atol, atol=atol)
+
+
+def test_an_activation_that_is_not_known_is_refused():
+    assert set(FORMULAS) == set(nn.ACTIVATIONS)
     with pytest.raises(ValueError, match="'sine' is not known; there are relu"):
         nn.FeedForward(4, 6, "sine")
 
