@@ -8,7 +8,7 @@ import numpy as np
 
 from kernels.arrays import empty
 
-from ..autograd import Tensor, is_grad_enabled
+from ..autograd import Tensor
 
 
 class Extent:
@@ -34,7 +34,7 @@ class LayerCache:
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store the new positions' k, v (B, Hkv, T, K); returns those of all positions, (B, Hkv, S, K)."""
-        if self.extent.length and is_grad_enabled() and k.requires_grad:
+        if self.extent.length and k.requires_grad:
             raise RuntimeError("cache: gradients do not flow into cached positions; continue a sequence under tg.no_grad()")
         keys, values = self.append_arrays(k._data, v._data)
         return (k, v) if self.extent.length == 0 else (Tensor(keys), Tensor(values))
