@@ -192,6 +192,9 @@ def test_dropout_and_gradients_and_a_lens_go_layer_by_layer():
     with nn.looking_through(Lens()):
         step(IDS[:1, :1])
     assert len(seen) == 2
+    step, cache = start(model("llama-7b").train())  # no dropout
+    step(IDS[:1, :1])
+    assert chains(cache) == [True]
 
 
 def test_a_class_with_another_forward_goes_layer_by_layer(monkeypatch):
