@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import pickle
+from operator import attrgetter
 
 import numpy as np
 import pytest
@@ -171,6 +172,46 @@ def test_a_change_between_two_tokens_is_seen(change, monkeypatch):
     assert chains(cache) == [still_a_chain]
 
 
+def hook(part):
+    part.register_forward_hook(lambda module, args, out: None)
+
+
+def drop(part):
+    part.training = True
+    setattr(part, "p" if isinstance(part, nn.Dropout) else "dropout", 0.5)
+
+
+def reorder(layer):
+    layer.weight.requires_grad_(False)
+    layer.weight.data = np.asfortranarray(layer.weight.data)
+
+
+UNUSUAL = {
+    **{f"a hook on {name or 'the block'}": lambda block, name=name: hook(attrgetter(name)(block) if name else block)
+       for name in ("", "attn", "attn.q", "attn.o", "attn_norm", "cross", "cross.q", "cross.o", "cross_norm", "mlp", "mlp.up", "mlp.down")},
+    **{f"dropout in {name}": lambda block, name=name: drop(attrgetter(name)(block)) for name in ("drop", "attn", "cross", "mlp.drop")},
+    "a block of another class": lambda block: setattr(block, "__class__", type("Mine", (nn.DecoderBlock,), {})),
+    "another activation function": lambda block: setattr(block.mlp, "act", tg.sin),
+    "an activation that is not fused": lambda block: setattr(block, "mlp", nn.FeedForward(96, 48, "relu2")),
+    "a gate that is not fused": lambda block: setattr(block, "mlp", nn.FeedForward(96, 48, "relu", gated=True)),
+    "another product of a gate": lambda block: (
+        setattr(block, "mlp", nn.FeedForward(96, 48, "silu", gated=True)), setattr(block.mlp, "join", lambda gate, up: gate + up)
+    ),
+    "a norm of queries to the source": lambda block: setattr(block.cross, "q_norm", nn.RMSNorm(24)),
+    "a norm of keys of the source": lambda block: setattr(block.cross, "k_norm", nn.RMSNorm(24)),
+    "a weight in another order": lambda block: reorder(block.mlp.down),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", UNUSUAL)
+def test_what_a_chain_does_not_know_goes_layer_by_layer(change):
+    made = model("bart-base")
+    step, cache = start(made)
+    UNUSUAL[change](made.model.decoder.layers[1])
+    step(IDS[:1, :1])
+    assert chains(cache) == [False]
+
+
 def test_dropout_and_gradients_and_a_lens_go_layer_by_layer():
     made = model("gpt2")
     step, cache = start(made)
@@ -254,7 +295,8 @@ def test_masks_that_a_chain_does_not_know():
     ]
     with tg.no_grad():
         biased = usual.with_bias(tg.Tensor(np.arange(28).reshape(1, 4, 1, 7), dtype=np.float32))
-        assert np.abs(run(usual, usual).data - run(biased, biased).data).max() > 0.1
+        for other in (biased, usual.with_window(2)):
+            assert np.abs(run(usual, usual).data - run(other, other).data).max() > 0.1
         assert [run(mask, mask) for mask in unusual] == [None] * 4
         assert run(usual, biased) is run(usual, dataclasses.replace(usual, keys=whole)) is None
     made = model("bart-base")
