@@ -379,6 +379,34 @@ def test_blocks_take_plain_arrays_as_layers_do(width, norm_first):
     assert np.array_equal(attn(x, context=x)[0].data, attn(tg.Tensor(x), context=tg.Tensor(x))[0].data)
 
 
+@pytest.mark.parametrize("cross", [False, True])
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("factor", [1.0, 3.0])
+def test_a_block_is_its_formula(norm_first, cross, factor):
+    """With three times what dropout lets through, too: it stands behind each part."""
+    rng, heads = np.random.default_rng(0), lambda: nn.MultiHeadAttention(8, 2)
+    more = {"cross": heads(), "cross_norm": nn.LayerNorm(8)} if cross else {}
+    block = nn.DecoderBlock(heads(), nn.FeedForward(8, 9, "gelu"), nn.LayerNorm(8), nn.LayerNorm(8), norm_first=norm_first, **more)
+    for p in block.astype(np.float64).parameters():
+        p.data[...] = rng.standard_normal(p.shape)
+    if factor != 1.0:
+        block.drop.register_forward_hook(lambda module, args, out: out * factor)
+    mask, context, x = nn.Mask(causal=True), tg.Tensor(rng.standard_normal((2, 5, 8))), tg.Tensor(rng.standard_normal((2, 3, 8)))
+    got, _ = block(x, mask, context)
+    parts = [(lambda x: block.attn(x, mask=mask)[0], block.attn_norm), (lambda x: block.cross(x, context)[0], block.cross_norm)]
+    for part, norm in [*parts[: 1 + cross], (block.mlp, block.mlp_norm)]:
+        x = x + part(norm(x)) * factor if norm_first else norm(x + part(x) * factor)
+    np.testing.assert_allclose(got.data, x.data, rtol=1e-12, atol=1e-12)
+
+
+def test_dropout_in_a_feed_forward_part_acts_on_the_inner_values():
+    part = nn.FeedForward(4, 6, "relu", dropout=0.5)
+    x = tg.Tensor(np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32))
+    assert part.drop.p == 0.5 and (part(x).data != part.eval()(x).data).any()
+    part.drop.register_forward_hook(lambda module, args, out: out * 3.0)
+    np.testing.assert_allclose(part(x).data, part.down(F.relu(part.up(x)) * 3.0).data, rtol=1e-5, atol=1e-6)
+
+
 def test_a_decoder_block_with_cross_attention_needs_all_of_it():
     attn, mlp, norm = (lambda: nn.MultiHeadAttention(8, 2)), nn.FeedForward(8, 9, "gelu"), lambda: nn.LayerNorm(8)
     for half in ({"cross": attn()}, {"cross_norm": norm()}):
