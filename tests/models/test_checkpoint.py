@@ -405,13 +405,19 @@ TWINS = {
     "bart-base": ("model.shared.weight", ["lm_head.weight", "model.encoder.embed_tokens.weight",
                                           "model.decoder.embed_tokens.weight"]),
     "t5-small": ("shared.weight", ["lm_head.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"]),
+    **dict.fromkeys(("bart-base/base", "t5-small/base"),
+                    ("shared.weight", ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"])),
+    "bart-base/sequence_classification": ("model.shared.weight", ["model.encoder.embed_tokens.weight",
+                                                                  "model.decoder.embed_tokens.weight"]),
+    "t5-small/encoder": ("shared.weight", ["encoder.embed_tokens.weight"]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "twin"), [(name, twin) for name, (_, twins) in TWINS.items() for twin in twins])
 def test_a_tied_matrix_may_lie_under_either_name(name, twin, tmp_path):
-    more = {"bart-base": dict(decoder_layers=1, max_position_embeddings=9), "qwen2-0.5b": dict(intermediate_size=9)}.get(name, {})
-    model = tg.models.create(name, rng=np.random.default_rng(0), **SMALL, **more)
+    preset, _, head = name.partition("/")
+    more = {"bart-base": dict(decoder_layers=1, max_position_embeddings=9), "qwen2-0.5b": dict(intermediate_size=9)}.get(preset, {})
+    model = tg.models.create(preset, head or None, rng=np.random.default_rng(0), **SMALL, **more)
     model.save(tmp_path)
     path, published = tmp_path / "model.safetensors", TWINS[name][0]
     stored = load_file(path)
