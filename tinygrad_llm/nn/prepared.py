@@ -128,7 +128,7 @@ class Prepared:
         return (
             self.version == structure.version and self.threads == kernels.get_num_threads() and self.blocks == blocks
             and self.windows == [mask.window for mask in masks]
-            and (self.bias is None) == (masks[0].bias is None) and self.copies == cache.copies
+            and (self.bias is None) == (masks[0].bias is None)
             and all(map(is_, map(array_of, self.parameters), self.arrays))  # a hundred of them: no Python for each
             and all(layer.k is k and layer.v is v and layer.cross is cross
                     for layer, (k, v, cross) in zip(cache.layers, self.caches, strict=True))
