@@ -92,6 +92,13 @@ def test_same_numbers_as_layer_by_layer(name, batch, padded, quantized, monkeypa
     assert compare(made, monkeypatch, batch=batch, padded=padded) == [True]
 
 
+def test_keys_without_a_bias_beside_queries_with_one(monkeypatch):
+    made = model("gpt2")
+    for layer in made.transformer.layers:
+        layer.attn.k.bias = None
+    assert compare(made, monkeypatch) == [True]
+
+
 @pytest.mark.parametrize("name", ["gpt2", "llama-7b", "mistral-7b"])
 def test_several_positions_at_once(name, monkeypatch):
     assert compare(model(name), monkeypatch, widths=(3, 1, 3, 5, 1)) == [True] * 3
