@@ -29,7 +29,7 @@ from .matmul_plan import (
     return_scratch,
 )
 from .matmul_portable import matmul_naive
-from .reference_matmul import check_gradient, check_precision, check_residual, product_shape, sum_to
+from .reference_matmul import check_gradient, check_precision, check_residual, merge_rows, product_shape, sum_to
 
 if COMPILED:
     from numba import int64
@@ -147,7 +147,7 @@ def matmul_backward(g, a, b, *, transpose_a=False, transpose_b=False, alpha=1.0,
     transpose_a, transpose_b = transpose_a and a.ndim > 1, transpose_b and b.ndim > 1
     da = _gradient_a(g2, a2, b2, transpose_a, transpose_b, alpha, precision).reshape(a.shape) if needs[0] else None
     db = _gradient_b(g2, a2, b2, transpose_a, transpose_b, alpha, precision).reshape(b.shape) if needs[1] else None
-    return (da, db, g2.reshape(-1, g2.shape[-1]).sum(axis=0)) if bias else (da, db)
+    return (da, db, merge_rows(g2).sum(axis=0)) if bias else (da, db)
 
 
 def _activation_backward(activation, g, pre):
@@ -168,7 +168,7 @@ def _gradient_a(g, a, b, transpose_a, transpose_b, alpha, precision):
 
 def _gradient_b(g, a, b, transpose_a, transpose_b, alpha, precision):
     if b.ndim == 2 and a.ndim > 2 and not transpose_a:      # a batch that shares b: one product over all its rows
-        a, g = a.reshape(-1, a.shape[-1]), g.reshape(-1, g.shape[-1])
+        a, g = merge_rows(a), merge_rows(g)
     if transpose_b:
         db = matmul(g, a, transpose_a=True, transpose_b=transpose_a, alpha=alpha, precision=precision)
     else:

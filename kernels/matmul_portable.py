@@ -30,7 +30,7 @@ def matmul_naive(a, b, out, alpha, beta, bias, residual, pre, *, transpose_a, tr
         y = y + bias
     if pre is not None:
         pre[...] = y
-    y = ACTIVATIONS[activation](y)
+    y = ACTIVATIONS[activation](np.asarray(y))            # two vectors make a number, which NumPy hands back as no array
     out[...] = y if residual is None else y + residual
 
 

@@ -1,4 +1,6 @@
 """Matrix product with its epilogue, and its gradients, in plain NumPy."""
+import math
+
 import numpy as np
 
 from . import _check as check
@@ -86,7 +88,7 @@ def matmul_backward(g, a, b, *, transpose_a=False, transpose_b=False, alpha=1.0,
     db = _op(sum_to(scalar * (np.swapaxes(rows, -1, -2) @ full), columns.shape), transpose_b) if needs[1] else None
     da = da if da is None else da.reshape(a.shape)
     db = db if db is None else db.reshape(b.shape)
-    return (da, db, total.reshape(-1, columns.shape[-1]).sum(axis=0)) if bias else (da, db)
+    return (da, db, merge_rows(total.reshape(full.shape)).sum(axis=0)) if bias else (da, db)
 
 
 def round_bfloat16(x):
@@ -143,6 +145,11 @@ def check_gradient(g, a, b, transpose_a, transpose_b, activation, pre):
         raise ValueError("pre: the gradient of an activation needs what it was applied to; pass matmul an array as `pre`")
     if activation is not None:
         check.like_array("pre", pre, g)
+
+
+def merge_rows(x):
+    """(..., N) -> (rows, N); N may be 0, for which -1 in a reshape has no answer."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def _as_matrix(name, x, transpose):

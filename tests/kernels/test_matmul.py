@@ -1,4 +1,5 @@
 """kernels.matmul against float64 NumPy, over shapes, transposes, strides, batches and every option; and bad input."""
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -252,6 +253,14 @@ def test_a_product_of_vectors_with_a_bias_is_a_number(side):
         assert kernels.matmul(X[0], X[0], np.array(0, np.float32), bias=X[0, :1]) == 5
 
 
+@pytest.mark.parametrize("activation", [None, "relu", "gelu", "gelu_tanh", "silu"])
+def test_a_product_of_empty_vectors_is_a_number(activation):
+    nothing, bias = np.zeros(0), np.array([3.0])
+    want = kernels.reference.matmul(nothing, nothing, bias=bias, activation=activation)
+    np.testing.assert_allclose(kernels.matmul(nothing, nothing, bias=bias, activation=activation), want, rtol=1e-15)
+    assert kernels.matmul(nothing, nothing, activation=activation) == 0
+
+
 def test_a_read_only_out_is_refused():
     out = np.empty((4, 4), np.float32)
     out.flags.writeable = False
@@ -311,6 +320,18 @@ def test_gradients_match_the_reference(transposes, leads, activation):
     for ours, theirs, like in zip(got, expected, (a, b, np.empty(7))):
         assert ours.shape == like.shape
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("side", kernels.SIDES)
+@pytest.mark.parametrize("a, b", [((0, 3), (3, 4)), ((2, 0), (0, 4)), ((2, 3), (3, 0)), ((2, 4, 0), (0, 3)), ((2, 4, 3), (3, 0)),
+                                  ((3,), (3, 0))])
+def test_gradients_of_empty_arrays(side, a, b):
+    a, b = np.ones(a, np.float32), np.ones(b, np.float32)
+    with kernels.use(side):
+        da, db, dbias = kernels.matmul_backward(np.ones_like(a @ b), a, b, bias=True)
+    rows = math.prod(a.shape[:-1])
+    for gradient, shape, value in ((da, a.shape, b.shape[1]), (db, b.shape, rows), (dbias, b.shape[1:], rows)):
+        np.testing.assert_array_equal(gradient, np.full(shape, value))
 
 
 @pytest.mark.parametrize("activation", [None, "relu", "gelu", "gelu_tanh", "silu"])
