@@ -39,13 +39,13 @@ def _relu(real):
 
 
 def _silu(real):
-    low, high = real(-500), real(500)
+    low, high = real(-800), real(800)
 
     @rounded
     def silu(x):
         """x σ(x) and its slope σ + x σ (1 - σ)"""
         gate, slope = logistic(x)
-        z = low if x < low else x                     # for inf · 0
+        z = low if x < low else x                     # for inf · 0; σ(-800) is 0
         return z * gate, gate + (high if z > high else z) * slope
 
     return silu

@@ -141,6 +141,12 @@ def test_activations_at_the_ends_of_the_range(name):
         np.testing.assert_allclose(results[output], wanted, rtol=1e-6, atol=1e-30, err_msg=output)
 
 
+def test_silu_in_float64_keeps_its_digits_until_it_is_nothing():
+    x = -np.arange(0.0, 700.0, 7.0)
+    np.testing.assert_allclose(kernels.silu_forward(x), x / (1 + np.exp(-x)), rtol=1e-13)
+    np.testing.assert_allclose(kernels.silu_backward(np.ones_like(x), x), reference.silu_backward(np.ones_like(x), x), rtol=1e-11)
+
+
 @pytest.mark.parametrize("shape", [(9, 4097), (3, 5)])
 @pytest.mark.parametrize("name, options", [("silu", {}), ("gelu", {}), ("gelu", {"approximate": "tanh"})])
 def test_a_value_beside_the_gradient_is_that_of_forward(name, options, shape):

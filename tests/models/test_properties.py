@@ -518,6 +518,13 @@ def test_eight_examples_are_learnt_by_heart(name):
     assert final < 0.25 * first and (final < 0.2 or head == "joint"), (first, final)
 
 
+def test_an_output_is_asked_for_its_fields_as_a_mapping_is():
+    out = small("gpt2")(np.arange(4, 10)[None], output_attentions=True)
+    assert list(out) == out.keys() == ["logits", "last_hidden_state", "attentions"]
+    assert "logits" in out and "loss" not in out and 0 not in out
+    assert dict(out)["logits"] is out.logits
+
+
 def test_logits_of_the_last_positions_alone():
     model = tg.models.create("gpt2", n_embd=32, n_head=2, n_layer=1, vocab_size=19, n_positions=16).eval()
     ids = np.arange(14).reshape(2, 7)

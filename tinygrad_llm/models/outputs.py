@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,6 +91,12 @@ class ModelOutput:
     def keys(self) -> list[str]:
         """Names of the fields that are there."""
         return [name for name in FIELDS if self.values.get(name) is not None]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.keys()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
 
     def __repr__(self) -> str:
         return f"ModelOutput({', '.join(f'{name}={_show(self.values[name])}' for name in self.keys())})"
