@@ -15,7 +15,8 @@ def cross_entropy_forward(logits, targets, ignore_index=-100, label_smoothing=0.
         return np.zeros(targets.shape, logits.dtype), np.full(targets.shape, -np.inf, logits.dtype)
     with np.errstate(invalid="ignore", divide="ignore"):
         top = logits.max(axis=-1, initial=-np.inf)
-        log_sum = np.log(np.exp(logits - top[..., None]).sum(axis=-1))      # kept apart: top may be so large that it swallows it
+        base = np.where(top == -np.inf, logits.dtype.type(0), top)[..., None]
+        log_sum = np.log(np.exp(logits - base).sum(axis=-1))                # kept apart: top may be so large that it swallows it
     valid = targets != ignore_index
     picked = np.take_along_axis(logits, np.where(valid, targets, 0)[..., None], axis=-1)[..., 0]
     eps = logits.dtype.type(label_smoothing)

@@ -223,6 +223,14 @@ def test_a_long_row_of_masked_blocks():
     assert not kernels.cross_entropy_backward(1.0, x, np.array([6500]), lse).any()
 
 
+@pytest.mark.parametrize("side", kernels.SIDES)
+def test_a_row_without_any_class_has_no_probability(side):
+    with kernels.use(side):
+        losses, lse = kernels.cross_entropy_forward(np.full((2, 3), -np.inf), np.array([1, -100]))
+    np.testing.assert_array_equal(lse, [-np.inf, -np.inf])
+    np.testing.assert_array_equal(losses, [np.nan, 0])
+
+
 def test_softmax_and_cross_entropy_may_overwrite_their_input():
     x = np.random.default_rng(0).standard_normal((5, 3000)).astype(np.float32)
     expected, y = kernels.softmax_forward(x), x.copy()
