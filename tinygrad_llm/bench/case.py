@@ -73,7 +73,7 @@ class Case:
     fresh       give each contestant a new process for this case, so that its peak memory is this case's own
     threads     another thread count than the options', for this case; implies fresh
     runs        a call is a whole run of minutes: call each contestant this often, in turns, without warm-up, and
-                validate what the first turn returned
+                validate what the last turn returned
     """
 
     name: str
