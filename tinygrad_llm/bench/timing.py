@@ -11,7 +11,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 Lap = Callable[[int], float]  # calls -> seconds for all of them
@@ -40,7 +40,7 @@ class Timing:
     """Seconds per call of each contestant, and each one's ratio to the first ("ours")."""
 
     laps: dict[str, list[float]]
-    ratios: dict[str, Ratio] = field(default_factory=dict)
+    ratios: dict[str, Ratio]
 
     def median(self, name: str) -> float:
         return statistics.median(self.laps[name])
@@ -56,12 +56,10 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
     no pair reaches 95%, and the range of all values is what can be said.
     """
     ordered, n = sorted(values), len(values)
-    tail, k = 0.0, 0
-    while k < n // 2:
-        tail += math.comb(n, k) / 2**n
-        if 2 * tail > 1 - CONFIDENCE:
-            break
+    k, tail = 0, 0.5**n
+    while 2 * tail <= 1 - CONFIDENCE:
         k += 1
+        tail += math.comb(n, k) / 2**n
     k = max(k, 1)
     return ordered[k - 1], ordered[n - k]
 
@@ -84,7 +82,7 @@ def calls_per_lap(lap: Lap) -> int:
     """How many calls make a lap long enough for the clock: 1 for anything over LAP_SECONDS."""
     calls = 1
     while (took := lap(calls)) < LAP_SECONDS:
-        calls *= 2 if took <= 0 else max(2, min(16, math.ceil(LAP_SECONDS / took)))
+        calls *= 2 if took <= 0 else min(16, math.ceil(LAP_SECONDS / took))
     return calls
 
 
