@@ -83,7 +83,9 @@ def test_the_imaginary_part_counts():
     assert disagreement([X + 1j], [X + (1 + 1e-6) * 1j], 1e-4) is None
 
 
+@pytest.mark.filterwarnings("error")
 def test_equal_nans_and_infinities_agree():
+    assert disagreement([np.full(2, np.inf)], [np.full(2, np.inf)], 1e-9) is None
     y = np.array([np.nan, np.inf, -np.inf, 1.0])
     assert disagreement([y], [y.copy()], 1e-9) is None
     assert disagreement([y], [np.array([np.nan, -np.inf, -np.inf, 1.0])], 1e-9)
@@ -143,6 +145,15 @@ def test_the_table_has_medians_in_milliseconds():
         "| their\\|s | 6 | 3 | 3.00 (3.00 to 4.00 in 3 rounds) |",
         "| slow | 4000 | 2000 | 2000.00 (2000.00 to 2000.00 in 3 rounds) |",
     ]
+
+
+def test_the_blas_gets_its_threads_before_every_lap(monkeypatch):
+    from kernels import _threads
+
+    monkeypatch.setattr(_threads, "leave_cores_to_blas", lambda: seen.append("threads"))
+    seen = []
+    versus({"mine": lambda: seen.append("call")}, seconds=1e-9, tol=None)
+    assert seen[0] == "threads" and seen.count("threads") >= 4
 
 
 def test_tolerances_follow_the_precision():
