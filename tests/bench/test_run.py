@@ -8,7 +8,7 @@ import pytest
 from tinygrad_llm.bench import Case, Options, limits, run, timing
 from tinygrad_llm.bench.team import Failed, Skipped
 
-TIMES = {"ours": 2.0, "ours int8": 1.0, "torch": 6.0, "numpy": 3.0, "mlx": 5.0, limits.LIMIT: 0.5}
+TIMES = {"ours": 2.0, "ours int8": 1.0, "ours bfloat16": 1.0, "torch": 6.0, "numpy": 3.0, "mlx": 5.0, limits.LIMIT: 0.5}
 ROOF = {"gflops": 1.0, "gbytes": 1.0, "threads": 2}
 
 
@@ -16,7 +16,8 @@ class Fake:
     """Stands in for a worker's process: answers from `OUTPUTS`, and writes down all that is asked of it."""
 
     def __init__(self, path, name, options):
-        self.path, self.name, self.options = path, name, options
+        self.name = name
+        assert (path.name == "limits.py") == (name == limits.LIMIT)
         LOG.append(("start", name, options.threads))
 
     def ask(self, do, **arguments):
@@ -109,6 +110,14 @@ def test_a_question_from_start_to_end(race):
         ("setup", "torch", 1),
     ]
     assert sorted(events("close")) == [("close", n) for n in (limits.LIMIT, "ours", "torch")] and not events("kill")
+
+
+def test_a_case_is_timed_for_as_long_as_was_asked_for(race, monkeypatch):
+    asked = []
+    measure = lambda laps, seconds, progress: asked.append((list(laps), seconds)) or timing.measure(laps, 1e-9, progress)
+    monkeypatch.setattr(run, "measure", measure)
+    race([case("ours", "torch", flops=1e9)], seconds=7.5)
+    assert asked == [(["ours", "torch", limits.LIMIT], 7.5)]
 
 
 def test_everyone_is_compared_before_anyone_is_timed(race):
@@ -212,16 +221,13 @@ def test_who_stays_away_is_said_with_the_reason_and_comes_back(race):
 
 
 def test_only_those_asked_for_take_part_and_ours_comes_first(race):
-    names = ("torch", "ours int8", "mlx", "numpy", "ours")
-    assert list(race([case(*names)], against=["numpy"])[0]["cases"][0]["contestants"]) == ["ours", "ours int8", "numpy"]
+    names = ("torch", "ours int8", "mlx", "numpy", "ours bfloat16", "ours")
+    ours = ["ours", "ours int8", "ours bfloat16"]
+    assert list(race([case(*names)], against=["numpy"])[0]["cases"][0]["contestants"]) == [*ours, "numpy"]
     record, said, *_ = race([case(*names)], against=[])
-    assert list(record["cases"][0]["contestants"]) == ["ours", "ours int8"] and not said and not record["absent"]
+    assert list(record["cases"][0]["contestants"]) == ours and not said and not record["absent"]
     (one,) = race([case(*names)])[0]["cases"]
-    assert list(one["contestants"]) == ["ours", "ours int8", "torch", "numpy"] and list(one["ratios"]) == [
-        "ours int8",
-        "torch",
-        "numpy",
-    ]
+    assert list(one["contestants"]) == [*ours, "torch", "numpy"] and list(one["ratios"]) == [*ours[1:], "torch", "numpy"]
     (one,) = race([case("ours int8", "torch", flops=1e9)])[0]["cases"]
     assert one["ratios"] == {} and one["limit"] is None, "of a variant nothing is said where ours is missing"
 
