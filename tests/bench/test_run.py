@@ -1,11 +1,14 @@
 """The course of a question with contestants that are no processes, on times that the test makes up."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from tinygrad_llm.bench import Case, Options, limits, run, timing
+from kernels._threads import cores
+from tinygrad_llm.bench import Case, Options, limits, randn, run, timing
+from tinygrad_llm.bench.case import is_ours
 from tinygrad_llm.bench.team import Failed, Skipped
 
 TIMES = {"ours": 2.0, "ours int8": 1.0, "ours bfloat16": 1.0, "torch": 6.0, "numpy": 3.0, "mlx": 5.0, limits.LIMIT: 0.5}
@@ -154,7 +157,11 @@ def test_expected_values_come_from_the_inputs_of_the_seed(race):
 
 
 def test_the_judge_is_the_first_that_is_not_ours_or_the_last_of_ours(race):
-    for names, judge in ((("ours", "torch", "numpy"), "torch"), (("ours", "ours int8"), "ours int8"), (("ours",), None)):
+    for names, judge in (
+        (("ours", "torch", "numpy"), "torch"),
+        (("ours", "ours int8", "ours bfloat16"), "ours bfloat16"),
+        (("ours",), None),
+    ):
         assert race([case(*names)])[0]["cases"][0]["checked"] == judge
 
 
@@ -269,3 +276,27 @@ def test_a_size_that_picks_nothing_is_said_and_one_that_picks_is_not(race):
 def test_the_title_is_the_docstrings_first_line():
     for doc, title in ((None, ""), ("", ""), ("One.", "One."), ("\n  One.\n\nTwo.", "One.")):
         assert run.first_line(type("Module", (), {"__doc__": doc})) == title
+
+
+def test_options_choose_sizes_and_cases_and_travel_as_json():
+    few, plain = Options(threads=1, dtype="float64", size=(1, 3), seconds=2.5, seed=7), Options()
+    assert few.sizes(64, 256) == (1, 3) and plain.sizes(64, 256) == (64, 256)
+    assert few.picked("abcd") == ["a", "c"] and plain.picked("abcd") == list("abcd")
+    assert Options.from_json(json.loads(json.dumps(few.to_json()))) == few
+    assert plain == Options(cores(), "float32", (), 10.0, 0)
+
+
+def test_inputs_are_the_same_numbers_in_both_dtypes():
+    single, double = (randn(np.random.default_rng(0), dtype, (2, 3), (4,)) for dtype in ("float32", "float64"))
+    assert [(a.shape, a.dtype) for a in single] == [((2, 3), np.float32), ((4,), np.float32)]
+    assert all(b.dtype == np.float64 and np.array_equal(a, b) for a, b in zip(single, double))
+
+
+def test_ours_and_its_variants_are_ours():
+    assert is_ours("ours") and is_ours("ours int8") and not is_ours("theirs") and not is_ours("ourselves")
+
+
+def test_a_case_with_threads_of_its_own_is_fresh():
+    assert (
+        not Case("one").fresh and Case("one", fresh=True).fresh and Case("one", threads=1).fresh and not Case("one", runs=1).fresh
+    )
