@@ -3,11 +3,12 @@
 import argparse
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
 from kernels._threads import cores
-from tinygrad_llm.bench import Options, discover, report, run
+from tinygrad_llm.bench import Options, discover, plots, report, run
 from tinygrad_llm.cli import UsageError, bench
 
 FILE = '"""{title}\n\nMore."""\nfrom tinygrad_llm.bench import Case\ndef cases(options):\n    case = Case("one")\n    {names}\n    yield case\n'
@@ -147,6 +148,12 @@ def test_results_go_to_the_file_after_every_case_and_in_the_tables_place(command
         and report.summary(results) in (tmp_path / "R.md").read_text()
     )
     assert len(ASKED) == 1 and not (tmp_path / "-").exists()
+    assert command("--compare", "deep/now.json", "deep/now.json")[0] == 0
+    results["questions"][0]["cases"][0]["contestants"]["ours"]["median"] *= 2
+    report.write(results, "slower.json")
+    code, out, _ = command("--compare", "deep/now.json", "slower.json")
+    assert code == 1 and "case 0: ours speed 0.50 times as good: REGRESSION" in out
+    seen.pop()
     assert command("good.py", "--json", "-")[0] == 0 and len(seen) == 3 and not (tmp_path / "-").exists()
 
 
@@ -157,9 +164,19 @@ def test_tables_replace_tables_only(command, tmp_path):
         command("good.py", "--markdown", "t.md")[0] == 0 and report.EXPLANATION in (tmp_path / "t.md").read_text().splitlines()[2]
     )
     (tmp_path / "t.md").write_text("My notes.\n\n\n" + report.EXPLANATION)
-    for words, said in ((["t.md"], "holds no tables"), ([tmp_path], "is a directory")):
+    (tmp_path / "raw.md").write_bytes(b"\xff in another encoding")
+    for words, said in ((["t.md"], "holds no tables"), (["raw.md"], "holds no tables"), ([tmp_path], "is a directory")):
         with pytest.raises(UsageError, match=said):
             command("good.py", "--markdown", *words)
+
+
+def test_pictures_are_drawn_where_asked_and_named(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "need_matplotlib", lambda: None)
+    monkeypatch.setattr(plots, "draw", lambda results, folder: [folder / f"{q['name']}.svg" for q in results["questions"]])
+    assert (
+        command("good.py", "--plots", "one/two")[2].endswith(f"\ndrew {Path('one', 'two', 'good.svg')}\n")
+        and (tmp_path / "one" / "two").is_dir()
+    )
 
 
 @pytest.mark.parametrize(
