@@ -71,6 +71,8 @@ def answers(contestant, *replies):
 
 
 def test_an_answer_is_a_result_a_skip_or_a_failure(contestant):
+    made = answers(contestant("torch"), {"bytes": 300, "before": 100})
+    assert made.peak() == {"bytes": 300, "before": 100} and json.loads(made.process.stdin.getvalue()) == {"do": "peak"}
     made = answers(contestant("torch"), {"seconds": 1.5}, {"skip": "too large"}, {"error": "Traceback ..."})
     assert made.lap()(8) == 1.5 and json.loads(made.process.stdin.getvalue()) == {"do": "lap", "calls": 8}
     with pytest.raises(team.Skipped, match="^too large$"):
@@ -115,6 +117,14 @@ def test_a_process_that_will_not_end_is_killed_with_all_that_it_started(contesta
         made.process.stubborn = True
         end(made)
         assert made.killed == [(4711, signal.SIGKILL)] and made.process.dead and made.stderr.closed
+
+
+def test_where_there_are_no_groups_the_process_alone_is_killed(contestant, monkeypatch):
+    monkeypatch.delattr(team.os, "killpg")
+    made, ended = contestant(), []
+    made.process.kill = lambda: ended.append(made.process.pid)
+    made.kill()
+    assert ended == [4711] and made.process.dead and not made.killed
 
 
 QUESTION = '''"""Counted."""
