@@ -48,7 +48,7 @@ class Contestant:
         )
         if hasattr(os, "sched_setaffinity"):
             cores = sorted(os.sched_getaffinity(0))
-            os.sched_setaffinity(self.process.pid, cores[: max(1, options.threads)])
+            os.sched_setaffinity(self.process.pid, cores[: options.threads])
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         assert self.process.stdin and self.process.stdout
