@@ -61,7 +61,8 @@ def test_a_process_has_its_threads_its_cores_and_the_allocator_of_its_users(cont
         ) == allocator
         assert made.process.command[1:] == ["-m", "tinygrad_llm.bench.worker", "mine.py", name, json.dumps(OPTIONS.to_json())]
         assert made.process.how["start_new_session"] is True
-    assert made.pinned == [(4711, [0, 2, 4])] * 3
+    contestant(options=Options(threads=1))
+    assert made.pinned == [(4711, [0, 2, 4])] * 3 + [(4711, [0])]
     assert {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"} <= set(team.THREAD_VARIABLES)
 
 
@@ -87,8 +88,9 @@ def test_an_answer_is_a_result_a_skip_or_a_failure(contestant):
 
 def test_a_pipe_that_broke_is_a_process_that_ended(contestant, monkeypatch):
     made = answers(contestant(), {"seconds": 1.0})
+    made.stderr.write("Killed")
     monkeypatch.setattr(made.process.stdin, "write", lambda text: (_ for _ in ()).throw(BrokenPipeError))
-    with pytest.raises(team.Failed, match="'ours' ended with code 7"):
+    with pytest.raises(team.Failed, match="'ours' ended with code 7:\nKilled$"):
         made.ask("peak")
 
 
@@ -179,7 +181,9 @@ def test_a_worker_holds_one_case_at_a_time_with_the_seeds_inputs(at_work, tmp_pa
 
 def test_a_worker_skips_to_the_case_asked_for_and_never_back(at_work, tmp_path, monkeypatch):
     monkeypatch.setattr(worker, "peak_memory", lambda: 0)
-    assert at_work.setup(1) == {"skip": "not this one"}
+    assert at_work.setup(0) == {} and at_work.setup(1) == {"skip": "not this one"}
+    with pytest.raises(RuntimeError, match="no case is set up"):
+        at_work.timed()
     assert at_work.setup(2) == {"skip": "needs the package 'a_package_nobody_has', which is not installed"}
     with pytest.raises(RuntimeError, match="no case is set up"):
         at_work.timed_lap(1)
@@ -243,3 +247,12 @@ def test_the_peak_is_the_largest_there_was():
     assert worker.peak_memory() >= more.nbytes
     del more
     assert worker.peak_memory() >= before
+
+
+@pytest.mark.parametrize(("platform", "unit"), [("darwin", 1), ("freebsd", 1024)])
+def test_the_peak_is_in_bytes_where_there_is_no_proc(monkeypatch, platform, unit):
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(worker, "Path", lambda name: SimpleNamespace(is_file=lambda: False))
+    monkeypatch.setattr(worker, "sys", SimpleNamespace(platform=platform))
+    monkeypatch.setattr(resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=10))
+    assert worker.peak_memory() == 10 * unit
