@@ -60,12 +60,14 @@ def test_the_limit_shown_is_the_one_that_binds():
     assert report.speed(streaming | beside, limits, 0.2) == "5 GFLOP/s (81%)"  # measured in turns: whatever the roof says
     assert report.speed(streaming | {"limit": {"of": "bytes", "share": 0.25}}, limits, 0.2) == "5 GB/s (25%)"
     assert report.speed(streaming | beside | {"threads": 1}, limits | {"threads": 2}, 0.2) == "5 GFLOP/s (81%)"
-    assert report.speed(streaming | {"work": 12345, "unit": "token"}, {}, 0.5).startswith("24,690 token/s, 2 G")
+    assert report.speed(streaming | {"work": 12347, "unit": "token"}, {}, 0.5).startswith("24,690 token/s, 2 G")
     assert report.speed(streaming | {"work": 3, "unit": "token"}, {}, 0.5).startswith("6 token/s, 2 G")
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(2.5, "2.5 s"), (0.0123, "12.3 ms"), (4.5e-5, "45 µs"), (3e-9, "3 ns"),
-                                                 (0.9997, "1,000 ms"), (1234.0, "1,230 s")])
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(2.5, "2.5 s"), (0.0123, "12.3 ms"), (4.5e-5, "45 µs"), (3e-9, "3 ns"), (0.9997, "1,000 ms"), (1234.0, "1,230 s")],
+)
 def test_durations(seconds, text):
     assert report.duration(seconds) == text
 
@@ -247,7 +249,25 @@ def test_cases_that_came_and_went_and_runs_that_ended_early_are_said(results):
     assert "WARNING: old is incomplete, its run was stopped before the end" in lines and "new is incomplete" not in text
     assert "matmul, whole step: new" in lines and "matmul, matmul 64: gone" in lines
     assert lines[-1] == "0 regressions" and regressions == 0
-    assert "INCOMPLETE" in report.markdown(old | {"complete": False}) and "INCOMPLETE" not in report.markdown(old | {"complete": True})
+    assert "INCOMPLETE" in report.markdown(old | {"complete": False}) and "INCOMPLETE" not in report.markdown(
+        old | {"complete": True}
+    )
+
+
+def test_contestants_that_only_one_run_has_and_variants_of_ours_are_no_ratios_to_compare(results):
+    old, new = copy.deepcopy(results), copy.deepcopy(results)
+    new["machine"]["cores"] = 4
+    for one, other, ratio in ((old, "autograd", 9.0), (new, "jax", 9.0), (old, "ours int8", 2.0), (new, "ours int8", 1.0)):
+        case = one["questions"][0]["cases"][0]
+        case["ratios"][other] = case["ratios"]["torch"] | {"ratio": ratio}
+        case["contestants"][other] = contestant(1e-6 / ratio)
+    text, regressions = report.compare(old, new)
+    assert [line for line in text.splitlines() if "matmul 64" in line] == [
+        "matmul, matmul 64: ratio to torch 1.00 times as good: same"
+    ]
+    assert regressions == 0
+    text, regressions = report.compare(old, new | {"machine": old["machine"]})
+    assert "matmul 64: ours int8 speed 0.50 times as good: REGRESSION; ratio to torch 1.00\n" in text and regressions == 1
 
 
 @pytest.mark.parametrize(("factor", "verdict"), [(1.04, "same"), (0.97, "same"), (1.06, "REGRESSION"), (0.94, "better")])
