@@ -312,3 +312,8 @@ def test_a_report_is_written_whole_and_read_again(results, tmp_path):
     report.write(results, link)
     assert link.is_symlink() and report.read(link) == report.read(place) == json.loads(json.dumps(results))
     assert [p.name for p in place.parent.iterdir()] == ["r.json"]
+    before = place.stat().st_ino
+    report.write(results | {"revision": "def"}, place)
+    assert report.read(link)["revision"] == "def" and place.stat().st_ino != before, (
+        "another file: who reads the earlier one has it whole"
+    )
