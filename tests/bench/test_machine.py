@@ -88,6 +88,18 @@ def test_reading_reads_every_number_once(monkeypatch):
     assert totals.tolist() == [1 << 11, 1 << 11]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_thread_does_all_rounds_in_the_widest_vectors(dtype, monkeypatch):
+    from numba import njit
+
+    asked = []
+    monkeypatch.setattr(limits, "ROUNDS", 8)
+    monkeypatch.setattr(limits, "multiply_add_kernel", lambda *how: asked.append(how) or njit(lambda n, seed: n + seed))
+    totals = limits.adding(2, dtype)()()
+    assert totals.dtype == dtype and totals.tolist() == [8.5, 8.5]
+    assert asked == [(limits.vector_bytes() // np.dtype(dtype).itemsize, dtype)]
+
+
 def test_the_limit_that_binds_is_the_one_that_takes_longer():
     roof = {"gflops": 100.0, "gbytes": 10.0}
     assert limits.binding(Case("product", flops=1e9, bytes=1e6), roof) == 0
