@@ -8,7 +8,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from tinygrad_llm.bench.case import PACKAGES, is_ours
+from tinygrad_llm.bench.case import PACKAGES
 from tinygrad_llm.bench.child import ROOT
 
 FOLDERS = (Path(__file__).resolve().parent / "questions", ROOT / "benchmarks")
@@ -68,6 +68,6 @@ def load_question(path: str | Path) -> ModuleType:
 def missing_package(contestant: str) -> str | None:
     """Why a contestant cannot take part here, or None."""
     package = PACKAGES.get(contestant)
-    if package is None or is_ours(contestant) or importlib.util.find_spec(package) is not None:
+    if package is None or importlib.util.find_spec(package) is not None:
         return None
     return f"the package {package!r} is not installed; pip install 'tinygrad-llm[peers]' brings all contestants"
