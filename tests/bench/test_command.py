@@ -197,3 +197,11 @@ def test_a_file_to_be_is_no_pipe_and_no_device(tmp_path):
     (tmp_path / "there").write_text("")
     assert bench.is_file_to_be(str(tmp_path / "there")) and bench.is_file_to_be(str(tmp_path / "not yet"))
     assert not bench.is_file_to_be("-") and not bench.is_file_to_be(str(tmp_path))
+
+
+def test_a_contestant_whose_package_is_not_installed_is_told_how_to_come(monkeypatch):
+    monkeypatch.setitem(discover.PACKAGES, "jax", "a_package_nobody_has")
+    assert discover.missing_package("jax") == (
+        "the package 'a_package_nobody_has' is not installed; pip install 'tinygrad-llm[peers]' brings all contestants"
+    )
+    assert [discover.missing_package(name) for name in ("numpy", "ours", "ours int8", "llm.c")] == [None] * 4

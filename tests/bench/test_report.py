@@ -182,6 +182,23 @@ def test_the_roof_is_that_of_its_own_threads(results):
     assert len(plots.roofline(plt, results).axes[0].texts) == 1
 
 
+def test_bars_reach_from_a_draw_to_the_ratio_and_the_roof_is_the_lower_of_both_limits(results):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    results["questions"][0]["cases"][0]["ratios"]["torch"] |= {"ratio": 0.5, "low": 0.4, "high": 0.75}
+    axes = plots.ratio_bars(plt, results["questions"][0]).axes[0]
+    ends = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in axes.patches]
+    assert ends == [(1, pytest.approx(ratio)) for ratio in (8.0, 2.0, 2.0, 0.5)]
+    spans = [segment[:, 0].tolist() for segment in axes.collections[0].get_segments()]
+    assert spans[0] == pytest.approx([7.2, 8.8]) and spans[3] == pytest.approx([0.4, 0.75])
+    left, right = axes.get_xlim()
+    assert left < 0.4 and right > 8.8
+    roof, points = plots.roofline(plt, results).axes[0].lines
+    for x, y in zip(*roof.get_data()):
+        assert y == pytest.approx(min(4000.0, 100.0 * x))
+    assert list(zip(*points.get_data()))[1] == pytest.approx((128 / 6, 2000.0))
+    plt.close("all")
+
+
 def test_names_in_the_roofline_lie_apart(results):
     plt, Text = pytest.importorskip("matplotlib.pyplot"), pytest.importorskip("matplotlib.text").Text
     case = results["questions"][0]["cases"][0] | {"flops": 8e9, "bytes": 1e8}
