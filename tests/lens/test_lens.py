@@ -490,7 +490,7 @@ def test_activation_patching_brings_back_the_clean_run(gpt):
         lens.activation_patching(gpt, {"input_ids": IDS}, {"input_ids": IDS}, metric)
 
 
-def test_an_own_module_is_looked_into_by_its_taps_if_it_takes_input_ids():
+def test_an_own_module_is_looked_into_by_its_taps():
     class Own(tg.nn.Module):
         def __init__(self):
             self.table = tg.nn.Embedding(5, 4)
@@ -506,8 +506,36 @@ def test_an_own_module_is_looked_into_by_its_taps_if_it_takes_input_ids():
     with lens.record(model, "rows") as values:
         model([[1, 2, 3]])
     assert lens.names(model) == ("rows",) and values["rows"].shape == (1, 3, 4)
-    with pytest.raises(TypeError, match=r"a call Other\(input_ids=\[\[0\]\]\), but its forward takes \(x\); call what it reads input_ids"):
-        lens.names(Other())
+    other = Other()
+    with pytest.raises(TypeError, match=r"a call Other\(input_ids=\[\[0\]\]\), but its forward takes \(x\); .*dummy_inputs = {'x': ..."):
+        lens.names(other)
+    other.dummy_inputs = {"x": np.array([0])}
+    assert lens.names(other) == ("rows",)
+
+
+def test_a_model_of_patches_is_looked_into_by_its_dummy_inputs():
+    class Patches(tg.nn.Module):
+        dummy_inputs = {"images": np.zeros((1, 2, 8), np.float32)}
+
+        def __init__(self):
+            norm = lambda: tg.nn.LayerNorm(8)
+            attn, mlp = tg.nn.MultiHeadAttention(8, 2), tg.nn.FeedForward(8, 16, "gelu")
+            self.blocks = [tg.nn.EncoderBlock(attn, mlp, norm(), norm(), norm_first=True)]
+
+        def forward(self, images):
+            x, images = images, None
+            for block in self.blocks:
+                x = block(x)[0]
+            return x
+
+    model, images = Patches(), np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)
+    assert "blocks.0.attn.pattern" in lens.names(model)
+    with lens.record(model, "*.pattern", "*.resid_post") as values:
+        out = model(images)
+    np.testing.assert_allclose(values["blocks.0.attn.pattern"].sum(-1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(values["blocks.0.resid_post"], out.data)
+    with lens.patch(model, {"blocks.0.attn.z[:, :, 1]": 0.0}):
+        assert not np.array_equal(model(images).data, out.data)
 
 
 def test_a_module_that_cannot_be_called_with_one_token_says_who_called_it():

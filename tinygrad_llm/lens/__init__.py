@@ -5,7 +5,8 @@ record(model, "*.attn.pattern")    read values, and with gradients=True their gr
 patch(model, {"blocks.3.attn.z[:, :, 4]": 0.0})    replace values while the model runs
 trace(), profile()                 every operation, forward and backward: shapes, bytes, time
 
-In a module of your own `nn.tap("rows", value)` gives a value a name; its forward takes `input_ids`, as a model's does.
+In a module of your own `nn.tap("rows", value)` gives a value a name. If its forward takes something else than `input_ids`, its
+attribute `dummy_inputs`, {argument: a small array}, says how names are found: by one call with them.
 """
 
 from importlib import import_module

@@ -76,7 +76,7 @@ def names(model: Any) -> tuple[str, ...]:
     if model not in _known or _known[model][0] != modules:
         listing = _Listing(model)
         with no_grad(), looking_through(listing), evaluating(model):
-            given = _one_token(model)
+            given = _least_inputs(model)
             try:
                 model(**given)
             except Exception as error:
@@ -86,17 +86,20 @@ def names(model: Any) -> tuple[str, ...]:
     return _known[model][1]
 
 
-def _one_token(model: Any) -> dict[str, Any]:
-    """The shortest input. An encoder-decoder's is the end token: BART's classifier reads its state."""
+def _least_inputs(model: Any) -> dict[str, Any]:
+    """A module's own `dummy_inputs`, else one token; an encoder-decoder's is the end token, whose state BART's classifier reads."""
     if "discriminator" in vars(model):  # the names of both would be the same
         raise TypeError(f"lens: {type(model).__name__} is two models; look into its `generator` or its `discriminator`")
+    given = getattr(model, "dummy_inputs", None)
+    if given is not None:
+        return given
     if not main_side(model):
         takes = inspect.signature(model.forward).parameters
         given = {"input_ids": [[0]]}
         if "input_ids" not in takes and not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
             raise TypeError(
-                f"lens: the names are found by a call {_call(model, given)}, but its forward takes "
-                f"({', '.join(takes)}); call what it reads input_ids, or look from a module around it that does"
+                f"lens: the names are found by a call {_call(model, given)}, but its forward takes ({', '.join(takes)}); "
+                f"say what it can be called with: model.dummy_inputs = {{{next(iter(takes), '')!r}: ...}}"
             )
         return given
     end = model.config.eos_token_id
@@ -105,7 +108,8 @@ def _one_token(model: Any) -> dict[str, Any]:
 
 
 def _call(model: Any, given: dict[str, Any]) -> str:
-    return f"{type(model).__name__}({', '.join(f'{name}={ids}' for name, ids in given.items())})"
+    shown = (f"{name}={x if isinstance(x, list) else '...'}" for name, x in given.items())
+    return f"{type(model).__name__}({', '.join(shown)})"
 
 
 def matching(model: Any, patterns: Iterable[str]) -> tuple[str, ...]:
