@@ -95,6 +95,13 @@ def test_what_cannot_be_asked_is_said_with_code_2(command, words, said):
     assert code == 2 and not out and err.startswith("tinygrad-llm bench: ") and said in err and not ASKED
 
 
+@pytest.mark.parametrize(("asked", "flag"), [(["--list"], "--json"), (["--compare", "old.json", "new.json"], "--markdown")])
+def test_what_only_prints_writes_no_file(command, tmp_path, asked, flag):
+    with pytest.raises(UsageError, match=f"^{flag}: {asked[0]} only prints"):
+        command(*asked, flag, tmp_path / "new" / "file")
+    assert not (tmp_path / "new").exists()
+
+
 def test_the_least_that_can_be_asked(command):
     assert command("good.py", "--threads", cores(), "--size", "1", "--seconds", "1e-9")[0] == 0
     assert ASKED[0][1] == Options(cores(), "float32", (1,), 1e-9)

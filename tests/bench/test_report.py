@@ -97,6 +97,12 @@ def test_another_size_or_patience_is_said_and_times_are_compared(results):
         assert "WARNING: different machines or options" in report.compare(results, new)[0]
 
 
+def test_other_versions_of_a_contestant_are_said(results):
+    old, new = (results | {"versions": {"python": "3.11", "torch": torch}} for torch in ("2.12", "2.13"))
+    assert "NOTE: other versions, with which ratios change: torch 2.12 -> 2.13\n" in report.compare(old, new)[0]
+    assert "versions" not in report.compare(results, results)[0]
+
+
 def test_another_machine_is_said_and_only_ratios_are_compared(results):
     new = copy.deepcopy(results)
     new["machine"]["processor"] = "B"

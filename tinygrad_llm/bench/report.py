@@ -232,6 +232,9 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, int]:
         lines.append("WARNING: different machines or options; times are not comparable, only ratios to other contestants are shown")
     elif old["options"] != new["options"]:
         lines.append("NOTE: taken with another --size or --seconds; cases of one name are compared")
+    here, there = old["versions"], new["versions"]
+    if moved := [f"{name} {here[name]} -> {there[name]}" for name in here if name in there and here[name] != there[name]]:
+        lines.append(f"NOTE: other versions, with which ratios change: {', '.join(moved)}")
     for which, one in (("old", old), ("new", new)):
         if not one.get("complete", True):
             lines.append(f"WARNING: {which} is incomplete, its run was stopped before the end")

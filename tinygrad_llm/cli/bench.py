@@ -31,7 +31,11 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from tinygrad_llm.bench import discover, report
+    from tinygrad_llm.cli import UsageError
 
+    writes = [flag for flag in ("json", "markdown", "readme", "plots") if getattr(args, flag)]
+    if writes and (args.compare or args.list):
+        raise UsageError(f"--{writes[0]}: --{'compare' if args.compare else 'list'} only prints; redirect it into a file")
     check_files(args)
     if args.compare:
         text, regressions = report.compare(*map(report.read, args.compare))
