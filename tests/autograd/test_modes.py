@@ -499,14 +499,24 @@ def test_a_rule_that_asks_for_what_was_not_saved_is_refused_when_it_is_entered()
             return g * (x > low)
 
 
-def test_a_default_among_the_inputs_is_refused():
-    """An input that is left out is None in the forward: the default would never be seen."""
-    said = r"op floored: low=0\.5 stands among the inputs, which are arrays or None; an option comes after a \*: \(\*, low=0\.5\)"
-    with pytest.raises(TypeError, match=said):
+def test_what_has_a_default_is_an_option():
+    @tg.custom_op
+    def floored(x, low=0.5, *, scale=1.0):
+        return scale * np.maximum(x, low), (x, low, scale)
 
-        @tg.custom_op
-        def floored(x, low=0.5):
-            return np.maximum(x, low), (x,)
+    @floored.grad_of("x")
+    def _(g, x, low, scale):
+        return g * scale * (x > low)
+
+    x = tg.Tensor(np.array([0.2, 0.6, 0.9]), requires_grad=True)
+    calls = [lambda x: floored(x), lambda x: floored(x, 0.7), lambda x: floored(x, low=0.1, scale=3.0), lambda x: floored(x, 0.8, scale=2.0)]
+    for call, expected in zip(calls, ([0.5, 0.6, 0.9], [0.7, 0.7, 0.9], [0.6, 1.8, 2.7], [1.6, 1.6, 1.8]), strict=True):
+        np.testing.assert_allclose(call(x).data, expected)
+        assert tg.testing.gradcheck(call, x)
+    with pytest.raises(TypeError, match="no input 'low'; its inputs are"):
+        floored.grad_of("low")
+    with pytest.raises(TypeError, match=r"op late: expected inputs, then options .*; got low=0\.5 first"):
+        tg.custom_op(lambda x, low=0.5, bias=None: (x, ()), name="late")
 
     added = tg.custom_op(lambda x, y=None: (x if y is None else x + y, ()), name="added")
     assert added(leaf(2)).shape == added(leaf(2), leaf(2)).shape == (2,)

@@ -56,17 +56,16 @@ class Op:
         star = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
         if star and positional:
             raise TypeError(f"op {name}: either named inputs or *{star[0]}, not both")
-        for p in positional:
-            if p.default is not p.empty and p.default is not None:  # an input that is left out is None in the forward
-                raise TypeError(
-                    f"op {name}: {p} stands among the inputs, which are arrays or None; an option comes after a *: (*, {p})"
-                )
+        options = [p for p in positional if p.default is not p.empty and p.default is not None]
+        inputs = positional[: len(positional) - len(options)]
+        if any(p in inputs for p in options):
+            raise TypeError(f"op {name}: expected inputs, then options (a default other than None); got {options[0]} first")
         self.name = name
         self.forward = forward
-        self.inputs: tuple[str, ...] = tuple(star or [p.name for p in positional])
+        self.inputs: tuple[str, ...] = tuple(star or [p.name for p in inputs])
         self.variadic = bool(star)
-        self.required = sum(p.default is p.empty for p in positional)
-        self.statics: dict[str, Any] = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        self.required = sum(p.default is p.empty for p in inputs)
+        self.statics: dict[str, Any] = {p.name: p.default for p in parameters if p in options or p.kind is p.KEYWORD_ONLY}
         self.differentiable = differentiable
         self.elementwise = False  # the rules return arrays of g's shape and dtype: the walk need not look, see `op`
         self.adder: Callable[..., Any] | None = None
@@ -176,7 +175,8 @@ def custom_op(forward: Callable[..., Any] | None = None, *, name: str = "") -> A
         @cube.grad_of("x")
         def _(g, x): return g * 3 * x**2
 
-    Options that are no arrays come after a `*`, `def clipped(x, *, low=0.0)`, and are saved where a rule reads them. Checked by
+    Inputs are arrays, or None where one may be left out (`bias=None`). Options come after them, with another default,
+    `def clipped(x, low=0.0)`, or after a `*`; they have no gradient, and are saved where a rule reads them. Checked by
     `tg.testing.gradcheck` like any other. Second derivatives work where every saved value is an input, the output, or not a float;
     otherwise give a `@cube.composite`, or the engine refuses them.
     """
