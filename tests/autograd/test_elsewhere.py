@@ -10,16 +10,20 @@ import pytest
 
 import tinygrad_llm as tg
 from tinygrad_llm.autograd.elsewhere import (
+    OF_A_CACHE,
     OF_A_MODULE,
     OF_A_TENSOR,
     OF_AN_OPTIMIZER,
     OF_AUTOGRAD,
+    OF_DATA,
     OF_FUNCTIONAL,
     OF_INIT,
     OF_MODELS,
     OF_NN,
     OF_OPTIM,
+    OF_TEXT,
     OF_THE_PACKAGE,
+    OTHER_HEAD,
 )
 
 
@@ -87,6 +91,16 @@ def test_a_part_of_pytorch_is_refused_with_how_it_is_written_here():
         (tg.functional, "batch_norm", "(x - x.mean(0)) / tg.sqrt(x.var(0) + eps)"),
         (tg.nn, "LeakyReLU", "tg.functional.leaky_relu(x, ...)"),
         (tg.nn, "KLDivLoss", "tg.functional.kl_div(x, ...)"),
+        (tg.nn, "NLLLoss", "tg.functional.nll_loss(x, ...)"),
+        (tg.nn, "SmoothL1Loss", "tg.functional.smooth_l1_loss(x, ...)"),
+        (tg, "amp", "tg.autocast('bfloat16') for products; arrays are float32 or float64"),
+        (tg.models, "BertTokenizerFast", "tg.text.load(directory)"),
+        (tg.models, "GPT2Config", "tg.models.preset_config(name)"),
+        (tg.models, "BertForMultipleChoice", OTHER_HEAD),
+        (tg.models, "DynamicCache", "model.make_cache()"),
+        (tg.text, "AutoTokenizer", "tg.text.load(directory)"),
+        (tg.data, "DataLoader", "tg.data.Examples(items).draw(n) gives n items as a list"),
+        (tg.optim, "get_linear_schedule_with_warmup", "tg.optim.linear(optimizer, warmup, total)"),
         (tg.nn.init, "xavier_uniform_", "tg.nn.init.xavier_uniform()(x.data, rng)"),
         (tg.optim, "LambdaLR", "tg.optim.Schedule(optimizer, factor), factor(t) multiplying the rate of step t"),
         (tg.optim, "lr_scheduler", "tg.optim.cosine(optimizer, warmup, total), linear, inverse_sqrt or constant"),
@@ -98,7 +112,7 @@ def test_a_room_says_how_the_functions_of_pytorchs_are_written_here(room, name, 
     assert str(error.value) == f"module {room.__name__!r} has no attribute {name!r}; here: {hint}"
     assert not hasattr(room, "colour")
     hints = {tg: OF_THE_PACKAGE, tg.autograd: OF_AUTOGRAD, tg.models: OF_MODELS, tg.optim: OF_OPTIM, tg.nn: OF_NN,
-             tg.nn.init: OF_INIT, tg.functional: OF_FUNCTIONAL, tg.autograd.functional: OF_FUNCTIONAL}[room]  # fmt: skip
+             tg.text: OF_TEXT, tg.data: OF_DATA, tg.nn.init: OF_INIT, tg.functional: OF_FUNCTIONAL, tg.autograd.functional: OF_FUNCTIONAL}[room]  # fmt: skip
     assert not [name for name in hints if hasattr(room, name)]
 
 
@@ -113,6 +127,20 @@ def test_a_hint_is_true():
     for hint in [*OF_A_TENSOR.values(), *OF_THE_PACKAGE.values(), *OF_INIT.values()]:
         if hint.startswith(("x.", "tg.", "-x")) and not any(mark in hint for mark in (";", " for ", "= ", "...")):
             eval(hint, dict(names))
+
+
+def test_the_hints_of_a_cache_are_true():
+    model = tg.models.create("gpt2", n_layer=2, n_head=2, n_embd=8, vocab_size=11, n_positions=16)
+    cache = model(input_ids=[[1, 2, 3], [4, 5, 6]], use_cache=True).past_key_values
+    assert not [name for name in OF_A_CACHE if hasattr(cache, name)] and copy.deepcopy(cache).length == 3
+    names = {"cache": cache, "np": np, "length": 3, "n": 2, "B": 2, "rows": np.arange(4)}
+    for name, hint in OF_A_CACHE.items():
+        with pytest.raises(AttributeError, match=re.escape(f"'KVCache' object has no attribute {name!r}; here: {hint}")):
+            getattr(cache, name)
+        found = eval(hint, names)
+        if name in ("key_cache", "value_cache"):
+            assert [part.shape for part in found] == [(4, 2, 3, 4)] * 2
+    assert cache.layers[0].k.shape[0] == 4  # each row twice
 
 
 def test_a_module_of_ones_own_is_kept_in_a_file_as_the_hint_says(tmp_path):

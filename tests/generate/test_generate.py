@@ -638,8 +638,12 @@ def test_ids_that_are_no_whole_numbers_are_refused(name, wrong):
 
 
 def test_unknown_arguments_and_bad_ids():
-    with pytest.raises(TypeError, match="unknown argument 'beams'"):
+    with pytest.raises(TypeError, match="unknown argument 'beams'; besides the named ones it takes bad_words_ids, "):
         generate(decoder(), prompts(0), beams=3)
+    with pytest.raises(TypeError, match=r"unknown argument 'streamer'; here: stream=function of each step's tokens \(B,\)"):
+        generate(decoder(), prompts(0), beams=3, streamer=print)
+    with pytest.raises(ValueError, match=r"stream: expected a function of each step's tokens \(B,\), or None, got True"):
+        generate(decoder(), prompts(0), stream=True)
     with pytest.raises(ValueError, match="expected integers"):
         generate(decoder(), np.zeros((1, 3)))
     with pytest.raises(ValueError, match="outside the vocabulary"):

@@ -47,7 +47,7 @@ OF_A_TENSOR = {
     "copy_": "x.data[...] = values", "zero_": "x.data[...] = 0", "fill_": "x.data[...] = value",
     "normal_": "x.data[...] = rng.normal(mean, std, x.shape)", "uniform_": "x.data[...] = rng.uniform(low, high, x.shape)",
     "bernoulli_": "x.data[...] = rng.random(x.shape) < p", "exponential_": "x.data[...] = rng.exponential(1.0, x.shape)",
-    "to": f"x.astype(dtype); {ON_CPU}", "cpu": ON_CPU, "cuda": ON_CPU, "device": ON_CPU,
+    "to": f"x.astype(dtype); {ON_CPU}", "cpu": ON_CPU, "cuda": ON_CPU, "device": ON_CPU, "pin_memory": ON_CPU,
 }  # fmt: skip
 
 OF_A_MODULE = {
@@ -71,6 +71,15 @@ OF_A_MODULE = {
     "run_with_hooks": "with tg.lens.patch(model, {name: function}): model(input_ids=ids)",
     "add_hook": "with tg.lens.patch(model, {name: function}): model(input_ids=ids)",
     "get_input_embeddings": "the tg.nn.Embedding among model.named_modules()",
+    "get_output_embeddings": "model.lm_head or, where it is None, the tg.nn.Embedding among model.named_modules()",
+    "tie_weights": "one Tensor in both places: self.head.weight = self.tokens.weight",
+    "prune_heads": "with tg.lens.patch(model, {'blocks.3.attn.z[:, :, 4]': 0.0}): model(input_ids=ids)",
+    "base_model": "model.without_head()", "freeze": "model.requires_grad_(False)",
+    "get_encoder": "model.encode(input_ids=ids)",
+    "prepare_decoder_input_ids_from_labels": "model(input_ids=ids, labels=labels) makes them of the labels",
+    "compute_transition_scores": "tg.log_softmax(logits[:, :-1], -1), then tg.take_along_axis at ids[:, 1:, None]",
+    **dict.fromkeys(("greedy_search", "beam_search", "sample"), "model.generate(ids, ...)"),
+    "to_tokens": "tg.text.load(directory).encode(text)", "to_string": "tg.text.load(directory).decode(ids)",
 }  # fmt: skip
 
 OF_NN = {
@@ -93,6 +102,7 @@ OF_NN = {
     **dict.fromkeys(("LSTM", "LSTMCell"), "i, f, g, o = tg.split(self.x(x) + self.h(h), 4, -1) in a loop over the positions"),
     **dict.fromkeys(("GRU", "GRUCell", "RNN", "RNNCell"), "two tg.nn.Linear in a loop over the positions, x.unstack(1)"),
     **dict.fromkeys(("Transformer", "TransformerEncoder"), "a list of tg.nn.EncoderBlock, or tg.models.create(name)"),
+    "EmbeddingBag": "self.table(ids).sum(-2) or .mean(-2), self.table = tg.nn.Embedding(num, width)",
     "TransformerDecoder": "a list of tg.nn.DecoderBlock, or tg.models.create(name)",
 }  # fmt: skip
 
@@ -133,6 +143,10 @@ OF_THE_PACKAGE = {
     "utils": "tg.checkpoint(fn, *args); batches are slices of arrays, tg.data.pad pads them",
     "get_rng_state": "tg.generator().bit_generator.state", "set_rng_state": "tg.generator().bit_generator.state = state",
     "seed": "tg.manual_seed(seed)", "initial_seed": "tg.manual_seed(seed)",
+    "amp": HALF, "set_float32_matmul_precision": HALF, "get_default_dtype": "np.float32", "dtype": "np.dtype",
+    "profiler": "with tg.lens.profile() as report:", "jit": "the function itself: its kernels are compiled",
+    "set_num_threads": "kernels.set_num_threads(n)", "backends": ON_CPU,
+    "broadcast_shapes": "np.broadcast_shapes(x.shape, y.shape)",
     "cdist": "tg.norm(x[:, None] - y[None], axis=-1)", "detach": "x.detach()", "stop_gradient": "x.detach()",
     "is_tensor": "isinstance(x, tg.Tensor)", "inference_mode": "tg.no_grad()",
     "set_grad_enabled": "with tg.no_grad(): or with tg.enable_grad():",
@@ -154,21 +168,79 @@ OF_AUTOGRAD = {
 
 OF_OPTIM = {
     "lr_scheduler": "tg.optim.cosine(optimizer, warmup, total), linear, inverse_sqrt or constant",
-    **dict.fromkeys(("LambdaLR", "StepLR", "OneCycleLR", "CosineAnnealingLR", "LinearLR", "ExponentialLR"), BY_SCHEDULE),
-    **dict.fromkeys(("Muon", "RMSprop", "Adagrad", "Adafactor", "Adadelta", "Adamax", "NAdam", "RAdam"), BY_UPDATE),
+    **dict.fromkeys(
+        ("LambdaLR", "StepLR", "MultiStepLR", "OneCycleLR", "CyclicLR", "CosineAnnealingLR", "CosineAnnealingWarmRestarts",
+         "LinearLR", "PolynomialLR", "ExponentialLR", "ConstantLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler"),
+        BY_SCHEDULE,
+    ),
+    **dict.fromkeys(
+        ("Muon", "RMSprop", "Adagrad", "Adafactor", "Adadelta", "Adamax", "NAdam", "RAdam", "ASGD", "SparseAdam"), BY_UPDATE
+    ),
+    "ReduceLROnPlateau": "for group in optimizer.param_groups: group['lr'] *= factor, where the loss stands still",
+    "get_linear_schedule_with_warmup": "tg.optim.linear(optimizer, warmup, total)",
+    "get_cosine_schedule_with_warmup": "tg.optim.cosine(optimizer, warmup, total)",
+    "get_constant_schedule_with_warmup": "tg.optim.constant(optimizer, warmup)",
+    "get_inverse_sqrt_schedule": "tg.optim.inverse_sqrt(optimizer, warmup)",
     "swa_utils": "average = copy.deepcopy(model), after each step a.data += (1 - decay) * (p.data - a.data) for its parameters",
     "clip_grad_value_": "p.grad = p.grad.clip(-limit, limit) for each parameter p",
     "LBFGS": "scipy.optimize.minimize(f, start, jac=True, method='L-BFGS-B'), f giving the loss and its gradient as arrays",
-}
+}  # fmt: skip
 
 OF_AN_OPTIMIZER = {
     "state": "optimizer.state_dict()['state']; in a class of one's own buffers = ('name', ...), and `update` gets the arrays",
 }
 
+OTHER_HEAD = "a module of tg.models.load(directory, architecture='...Model'), the base, and a tg.nn.Linear on its output"
 OF_MODELS = {
     "AutoConfig": "tg.models.preset_config(name)", "AutoTokenizer": "tg.text.load(directory)",
     "AutoModel": "tg.models.load(directory) or tg.models.create(name)",
+    "pipeline": "tg.models.load(directory) and tg.text.load(directory)",
+    **dict.fromkeys(("Trainer", "TrainingArguments"), "loss.backward() and optimizer.step() in a loop, or tinygrad-llm train"),
+    "DataCollatorWithPadding": "ids, mask = tg.data.pad(rows)",
+    "DataCollatorForLanguageModeling": "tg.objectives.masked(ids, ...) or tg.objectives.causal(ids)",
+    "DynamicCache": "model.make_cache()", "GenerationConfig": "arguments of model.generate, or model.generation_config, a dict",
+    **dict.fromkeys(("LogitsProcessor", "LogitsProcessorList"), "model.generate(logits_processor=function of (ids, scores))"),
+    **dict.fromkeys(("StoppingCriteria", "StoppingCriteriaList"), "model.generate(stop_strings=..., tokenizer=...)"),
+    **dict.fromkeys(("TextStreamer", "TextIteratorStreamer"), "model.generate(stream=function of each step's tokens)"),
+    "set_seed": "tg.manual_seed(seed)",
 }
+
+OF_TEXT = {
+    **dict.fromkeys(("AutoTokenizer", "from_pretrained", "get_encoding"), "tg.text.load(directory)"),
+    **dict.fromkeys(("BertTokenizer", "BertTokenizerFast", "GPT2Tokenizer", "GPT2TokenizerFast"), "tg.text.load(directory)"),
+}
+
+OF_DATA = {
+    **dict.fromkeys(("DataLoader", "RandomSampler", "BatchSampler"), "tg.data.Examples(items).draw(n) gives n items as a list"),
+    **dict.fromkeys(("Dataset", "TensorDataset", "IterableDataset"), "any sequence: tg.data.Examples(items)"),
+    "random_split": "tg.data.split_items(items, fraction)", "Subset": "[items[i] for i in numbers]",
+    "default_collate": "np.stack(rows), of rows of different lengths tg.data.pad(rows)",
+}
+
+OF_A_CACHE = {
+    "crop": "cache.truncate(length)", "batch_repeat_interleave": "cache.reorder(np.repeat(np.arange(B), n))",
+    "batch_select_indices": "cache.reorder(rows)", "reorder_cache": "cache.reorder(rows)",
+    "get_max_cache_shape": "cache.capacity", "to_legacy_cache": "[(layer.k[:, :, :cache.length], layer.v[:, :, :cache.length]) "
+    "for layer in cache.layers]",
+    "key_cache": "[layer.k[:, :, :cache.length] for layer in cache.layers]",
+    "value_cache": "[layer.v[:, :, :cache.length] for layer in cache.layers]",
+}  # fmt: skip
+
+AS_A_PROCESSOR = "logits_processor=function of (ids, scores) that returns scores"
+OF_GENERATE = {
+    "streamer": "stream=function of each step's tokens (B,)", "seed": "rng=np.random.default_rng(seed)",
+    "generator": "rng=np.random.default_rng(seed)",
+    "generation_config": "its entries as arguments, or model.generation_config = a dict",
+    "stopping_criteria": "stop_strings=..., tokenizer=..., or a logits_processor that leaves the end token alone",
+    **dict.fromkeys(("prefix_allowed_tokens_fn", "sequence_bias", "guidance_scale", "negative_prompt_ids", "watermarking_config",
+                     "constraints", "force_words_ids"), AS_A_PROCESSOR),
+    **dict.fromkeys(("return_dict_in_generate", "output_scores", "output_logits"),
+                    "it returns ids alone; model(input_ids=ids).logits has the logits of them"),
+    **dict.fromkeys(("output_attentions", "output_hidden_states"),
+                    "it returns ids alone; model(input_ids=ids, output_attentions=True, output_hidden_states=True)"),
+    **dict.fromkeys(("use_cache", "cache_implementation"), "it always keeps a cache"),
+    "assistant_model": "prompt_lookup_num_tokens=n",
+}  # fmt: skip
 
 
 def no_attribute(
@@ -190,5 +262,6 @@ def _hint(name: str, hints: dict[str, str], functions: Container[str], functiona
     if name in functions:
         return f"tg.{name}(x, ...)"
     if not name.islower():  # a class, LeakyReLU or KLDivLoss
-        name = {known.replace("_", ""): known for known in functional}.get(name.lower().removesuffix("loss"), name)
+        known = {known.replace("_", ""): known for known in functional}
+        name = known.get(name.lower(), known.get(name.lower().removesuffix("loss"), name))
     return f"tg.functional.{name}(x, ...)" if name in functional else None

@@ -8,6 +8,7 @@
 import numpy as np
 
 from ..autograd import generator
+from ..autograd.elsewhere import OF_GENERATE
 from ..models.inputs import as_array
 from ..nn import evaluating
 from .beam import beam_search
@@ -98,7 +99,9 @@ def make_settings(chosen: dict, length: int, unseen: int, **named) -> Settings:
     unknown = sorted(set(chosen) - known)
     if unknown:
         names = ", ".join(sorted({*known, *ROLES, "decoder_input_ids", "logits_processor", "max_length", "stop_strings"}))
-        raise TypeError(f"generate: unknown argument {unknown[0]!r}; besides the named ones it takes {names}")
+        hinted = next((name for name in unknown if name in OF_GENERATE), unknown[0])
+        hint = f"here: {OF_GENERATE[hinted]}" if hinted in OF_GENERATE else f"besides the named ones it takes {names}"
+        raise TypeError(f"generate: unknown argument {hinted!r}; {hint}")
     for name, value in (("eos_token_id", eos), ("pad_token_id", pad)):
         if value is not None and np.size(value) and np.asarray(value).dtype.kind not in "iu":
             raise TypeError(f"{name}: expected ids, which are whole numbers, got {value!r}")

@@ -89,6 +89,7 @@ class Settings:
                  f"none that must come {place}, {name} = {value}")  # fmt: skip
         need(self.early_stopping in (True, False, "never"), "early_stopping", "True, False or 'never'")
         need(not self.stop_strings or self.tokenizer is not None, "tokenizer", "a tokenizer, to look for stop_strings")
+        need(self.stream is None or callable(self.stream), "stream", "a function of each step's tokens (B,), or None")
         need(self.stream is None or self.num_beams == 1, "stream", "None with num_beams > 1: a beam's tokens are known at the end")
 
         need(all(map(callable, self.logits_processor)), "logits_processor", "functions of (ids, scores) that return scores")

@@ -7,10 +7,11 @@ model(input_ids=ids, labels=labels) has `.loss` and `.logits`; model.generate(id
 inputs_embeds (B, T, D), vectors in place of ids; other arguments are those of transformers.
 """
 
+import re
 import sys
 from typing import Any
 
-from ..autograd.elsewhere import OF_MODELS, no_attribute
+from ..autograd.elsewhere import OF_MODELS, OTHER_HEAD, no_attribute
 from . import albert as albert
 from . import bart as bart
 from . import bert as bert
@@ -47,5 +48,13 @@ def compare(a: str, b: str):
 
 def __getattr__(name: str) -> Any:
     """What transformers has and this room has not: the error says how it is written."""
-    is_model = name.startswith("AutoModelFor") or registry.is_architecture(name)
-    raise no_attribute(sys.modules[__name__], name, {**OF_MODELS, name: OF_MODELS["AutoModel"]} if is_model else OF_MODELS)
+    hint = None
+    if name.startswith("AutoModelFor") or registry.is_architecture(name):
+        hint = OF_MODELS["AutoModel"]
+    elif re.fullmatch("[A-Z][A-Za-z0-9]+Config", name):
+        hint = OF_MODELS["AutoConfig"]
+    elif re.fullmatch("[A-Z][A-Za-z0-9]+Tokenizer(Fast)?", name):
+        hint = OF_MODELS["AutoTokenizer"]
+    elif re.fullmatch("[A-Z][A-Za-z0-9]+For[A-Z][A-Za-z0-9]+", name):
+        hint = OTHER_HEAD
+    raise no_attribute(sys.modules[__name__], name, OF_MODELS if hint is None else {**OF_MODELS, name: OF_MODELS.get(name, hint)})

@@ -9,6 +9,7 @@ import numpy as np
 from kernels.arrays import empty
 
 from ..autograd import Tensor
+from ..autograd.elsewhere import OF_A_CACHE, no_attribute
 
 
 class Extent:
@@ -78,6 +79,9 @@ class KVCache:
         self.extent = Extent(max(int(capacity), 1))
         self.prepared: dict[tuple[int, int], Any] = {}  # the layers as one call, see prepared.py
         self.layers = [LayerCache(self.extent) for _ in range(layers)]
+
+    def __getattr__(self, name: str) -> Any:  # called for what is not there
+        raise no_attribute(self, name, OF_A_CACHE)
 
     @property
     def capacity(self) -> int:

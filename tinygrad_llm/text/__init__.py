@@ -10,6 +10,9 @@ Every tokenizer has `vocab_size`, `encode`, `decode`, `save`, and `special`: a d
 the special tokens that a checkpoint's tokenizer.json puts around a text.
 """
 
+import sys
+from typing import Any
+
 from .base import STYLES, Tokenizer, special_tokens
 from .corpus import builtin_corpus, read_text
 from .files import KINDS, load, train
@@ -17,3 +20,10 @@ from .simple import ByteTokenizer, CharTokenizer
 
 __all__ = ["KINDS", "STYLES", "ByteTokenizer", "CharTokenizer", "Tokenizer", "builtin_corpus", "load", "read_text",
            "special_tokens", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """What transformers has and this room has not: the error says how it is written."""
+    from ..autograd.elsewhere import OF_TEXT, no_attribute
+
+    raise no_attribute(sys.modules[__name__], name, OF_TEXT)
