@@ -348,6 +348,40 @@ def test_the_number_of_labels_survives_a_save(tmp_path):
     assert values["id2label"] == {"0": "no", "1": "yes"}
 
 
+def test_the_classes_have_names(tmp_path):
+    names, numbers = {0: "O", 1: "B-PER", 2: "I-PER"}, {"O": 0, "B-PER": 1, "I-PER": 2}
+    for given in ({"id2label": names}, {"label2id": numbers}, {"id2label": names, "label2id": numbers, "num_labels": 3}):
+        config = tg.models.preset_config("bert-base", **given)
+        assert (config.num_labels, config.id2label, config.label2id) == (3, names, numbers)
+    config = tg.models.preset_config("bert-base", num_labels=2)
+    assert config.id2label == {0: "LABEL_0", 1: "LABEL_1"} and config.label2id == {"LABEL_0": 0, "LABEL_1": 1}
+    config.id2label = {"1": "yes", "0": "no"}  # a JSON file's keys
+    assert config.id2label == {0: "no", 1: "yes"} and config.replace(num_labels=3).id2label[2] == "LABEL_2"
+    config.label2id = numbers
+    assert config.num_labels == 3 and config.id2label == names
+
+    folder = written(tmp_path / "a", "bert-base", "masked_lm", **SMALL, max_position_embeddings=9)
+    model = tg.models.load(folder, architecture="BertForTokenClassification", id2label=names)
+    assert model.classifier.weight.shape == (3, 12)
+    model.save(tmp_path / "b")
+    values = json.loads((tmp_path / "b" / "config.json").read_text())
+    assert values["id2label"] == {"0": "O", "1": "B-PER", "2": "I-PER"} and values["label2id"] == numbers
+    assert tg.models.load(tmp_path / "b").config.id2label == names
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    ({"id2label": {0: "a", 2: "b"}}, r"expected the classes 0, 1, 2, \.\.\. by name, each once, got \[0, 2\]"),
+    ({"id2label": {}}, "expected the classes 0, 1, 2"),
+    ({"id2label": {0: "a", 1: "a"}}, "expected one name for each class and the same in both"),
+    ({"id2label": {0: "a", 1: "b"}, "label2id": {"a": 1, "b": 0}}, "expected one name for each class and the same in both"),
+    ({"id2label": {0: "a", 1: "b"}, "num_labels": 3}, "num_labels = 3, but there are names for 2 classes"),
+    ({"id2label": ["a", "b"]}, r"id2label: expected a dict of the classes' names and numbers, got \['a', 'b'\]"),
+])  # fmt: skip
+def test_names_that_name_no_classes(given, message):
+    with pytest.raises(tg.models.ConfigError, match=message):
+        tg.models.preset_config("bert-base", **given)
+
+
 @pytest.mark.parametrize(("name", "keys"), [
     ("gpt2", {"_num_labels": 1, "_attn_implementation_autoset": True, "xla_device": True, "transformers_weights": "other"}),
     ("gpt2", {"author": "N. N.", "created_date": "2021-04-28", "license": "MIT"}),

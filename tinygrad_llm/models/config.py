@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 MAX_SIZE = 2**31 - 1  # more than any published size; a typo of a few zeros is caught here, before anything is built
@@ -151,6 +151,28 @@ class Config:
             raise AttributeError(f"{type(self).__name__} has no {name!r}")
         return getattr(self, mapped)
 
+    @property
+    def id2label(self) -> dict[int, str]:
+        """The classes' names, LABEL_0, LABEL_1, ... where nobody gave them others. Set it, and there are as many classes."""
+        given = self.extra.get("id2label")
+        if isinstance(given, dict) and len(given) == self.num_labels:
+            return {int(i): str(name) for i, name in sorted(given.items(), key=lambda item: int(item[0]))}
+        return {i: f"LABEL_{i}" for i in range(self.num_labels)}
+
+    @id2label.setter
+    def id2label(self, names: Mapping[int, str]) -> None:
+        self.extra = {**self.extra, **_classes({"id2label": names})}
+        self.num_labels = len(names)
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        """The classes by their names."""
+        return {name: i for i, name in self.id2label.items()}
+
+    @label2id.setter
+    def label2id(self, ids: Mapping[str, int]) -> None:
+        self.id2label = {i: name for name, i in ids.items()}
+
     def validate(self) -> None:
         """What a family checks about values together, and derives for those that are None; raises ConfigError."""
 
@@ -178,10 +200,16 @@ class Config:
     def replace(self, **overrides: Any) -> Config:
         """A copy with some values changed, and those derived from them derived anew.
 
-        Common names work too; `dropout` sets every dropout rate that has no own name.
+        Common names work too; `dropout` sets every dropout rate that has no own name, and id2label or label2id name the classes.
         """
         names = {field.name for field in dataclasses.fields(self)}
         changed: dict[str, Any] = {name: None for name, value in self._derived.items() if getattr(self, name) == value}
+        named = {name: overrides.pop(name) for name in ("id2label", "label2id") if name in overrides}
+        if named:
+            changed["extra"] = {**self.extra, **_classes(named)}
+            changed["num_labels"] = n = len(changed["extra"]["id2label"])
+            if overrides.get("num_labels", n) != n:
+                raise ConfigError(f"num_labels = {overrides['num_labels']}, but there are names for {n} classes")
         for name, value in overrides.items():
             name = type(self).attribute_map.get(name, name)
             if name == "dropout" and "dropout" not in names:
@@ -237,9 +265,27 @@ class Config:
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("extra", "num_labels")}
         labels = self.extra.get("id2label")
         if not isinstance(labels, dict) or len(labels) != self.num_labels:
-            own["id2label"] = {str(i): f"LABEL_{i}" for i in range(self.num_labels)}
-            own["label2id"] = {f"LABEL_{i}": i for i in range(self.num_labels)}
+            own |= _classes({"id2label": self.id2label})
         return {"model_type": self.model_type, **self.extra, **own}
+
+
+def _classes(named: dict[str, Any]) -> dict[str, Any]:
+    """id2label and label2id as config.json holds them, from one of them or both."""
+    for key, value in named.items():
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{key}: expected a dict of the classes' names and numbers, got {value!r}")
+    numbers = {str(name): int(i) for name, i in named["label2id"].items()} if "label2id" in named else None
+    names = {int(i): str(name) for i, name in (named.get("id2label") or _turned(numbers or {})).items()}
+    if sorted(names) != list(range(len(names))) or not names:
+        raise ConfigError(f"id2label: expected the classes 0, 1, 2, ... by name, each once, got {sorted(names)}")
+    turned = _turned(names)
+    if len(turned) != len(names) or (numbers is not None and numbers != turned):
+        raise ConfigError(f"id2label and label2id: expected one name for each class and the same in both, got {named}")
+    return {"id2label": {str(i): names[i] for i in sorted(names)}, "label2id": {names[i]: i for i in sorted(names)}}
+
+
+def _turned(names: Mapping[Any, Any]) -> dict[Any, Any]:
+    return {value: key for key, value in names.items()}
 
 
 def _nearest(name: str, names: Any) -> str:

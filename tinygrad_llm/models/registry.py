@@ -154,7 +154,7 @@ def create(
     """A preset with random weights: ``create("gpt2", num_hidden_layers=6)``, ``create("bert-base", head="masked_lm")``.
 
     `overrides` are keys of the family's config, or transformers' common names (hidden_size, num_hidden_layers,
-    num_attention_heads, max_position_embeddings), or `dropout` for all rates at once.
+    num_attention_heads, max_position_embeddings), or `dropout` for all rates at once; id2label={0: "no", 1: "yes"} names classes.
     """
     return model_class(name, head)(preset_config(name, **overrides), rng=rng, dtype=dtype)
 
