@@ -259,6 +259,28 @@ def test_what_a_caller_asks_for_goes_before_what_the_config_says(saved):
         tg.models.load(folder, architecture="GPT2")
 
 
+@pytest.mark.parametrize("name", ["bert-base", "roberta-base", "gpt2", "bart-base"])
+def test_a_head_for_another_number_of_labels_is_new_where_it_is_asked_for(tmp_path, name):
+    model = tg.models.create(name, "sequence_classification", num_labels=3, rng=np.random.default_rng(0), **TINY)
+    model.save(tmp_path)
+    architecture = type(model).__name__
+    with pytest.raises(tg.models.CheckpointError, match=rf"architecture='{architecture}' and num_labels=\.\.\. make a new head"):
+        tg.models.load(tmp_path, num_labels=5)
+    with pytest.raises(tg.models.CheckpointError, match="the config asks for"):
+        edit(tmp_path, id2label={str(i): "abcd"[i] for i in range(4)}, num_labels=4)
+        tg.models.load(tmp_path, architecture=architecture)
+    for names in ({"num_labels": 5}, {"id2label": dict(enumerate("abcde"))}):
+        other = tg.models.load(tmp_path, architecture=architecture, rng=np.random.default_rng(1), **names)
+        for (path, old), (_, new) in zip(model.named_parameters(), other.named_parameters(), strict=True):
+            if old.shape == new.shape:
+                np.testing.assert_array_equal(old.data, new.data, err_msg=path)
+            else:
+                assert (old.shape[0], new.shape[0]) == (3, 5) and np.isfinite(new.data).all()
+        assert sum(old.shape != p.shape for old, p in zip(model.parameters(), other.parameters(), strict=True)) in (1, 2)
+    same = tg.models.load(tmp_path, architecture=architecture, num_labels=3)
+    assert all(np.array_equal(p.data, q.data) for p, q in zip(model.parameters(), same.parameters(), strict=True))
+
+
 def test_questions_on_a_classifier_s_base_have_two_labels(tmp_path):
     """transformers takes the number of outputs from the config that we save."""
     tg.models.create("bert-base", "sequence_classification", num_labels=3, rng=np.random.default_rng(0), **TINY).save(tmp_path)

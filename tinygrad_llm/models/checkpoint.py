@@ -45,7 +45,8 @@ def load(
 
     Half-precision weights become float32, exactly, unless `dtype` says otherwise. `architecture` (a class name such as
     "BertForSequenceClassification") puts another head on the checkpoint's base; what the file lacks of the head, or of the
-    pooler below it, gets random values. `overrides` change the config, as in `create`: dropout=0.1, num_labels=3 for a new head.
+    pooler below it, gets random values. `overrides` change the config, as in `create`: dropout=0.1, num_labels=3 for a new head,
+    which with `architecture` takes the place of one that the file has for another number of labels.
     """
     if dtype is not None and (str(dtype) == "bfloat16" or np.dtype(dtype) not in (np.float32, np.float64)):
         raise ValueError(f"load: dtype {dtype!r} is not supported: models compute in float32 or float64")
@@ -56,7 +57,8 @@ def load(
     if (folder / GENERATION).is_file():
         model.generation_config = read_json(folder / GENERATION)
     entries = open_weights(folder)
-    plan = match(model, entries, folder, lenient=architecture is not None)
+    renamed = architecture is not None and not {"num_labels", "id2label", "label2id"}.isdisjoint(overrides)
+    plan = match(model, entries, folder, lenient=architecture is not None, resized=renamed)
     read(model, plan, dtype, rng)
     return model.eval()
 
@@ -149,10 +151,14 @@ def open_weights(folder: Path) -> dict[str, Entry]:
 Plan = dict[str, tuple[Stored, Entry]]
 
 
-def match(model: Model, entries: dict[str, Entry], folder: Path, lenient: bool = False) -> Plan:
-    """Which stored tensor goes into which parameter. Raises one error with all that is missing, left over or of another shape."""
+def match(model: Model, entries: dict[str, Entry], folder: Path, lenient: bool = False, resized: bool = False) -> Plan:
+    """Which stored tensor goes into which parameter. Raises one error with all that is missing, left over or of another shape.
+
+    lenient: what is missing of the head may be new. resized: so may what the file has of it for another number of labels.
+    """
     named = {_modern(name): name for name in entries}
     names, twins = model.weight_names(), aliases(model)
+    labelled = labelled_outputs(model) if resized else {}
     plan: Plan = {}
     missing, used = [], set()
     for ours, place in {**names, **{a: Stored(n) for a, n in model.buffers.items()}}.items():
@@ -163,7 +169,8 @@ def match(model: Model, entries: dict[str, Entry], folder: Path, lenient: bool =
                 missing.append(place.name)
             continue
         used.add(found)
-        plan[ours] = (place, entries[found])
+        if labelled.get(ours, entries[found].shape) == entries[found].shape:
+            plan[ours] = (place, entries[found])
     left = [n for modern, n in named.items() if n not in used and not _harmless(model, twins, modern)]
     if lenient:  # another model's head stays behind, but what lies among the base's parameters must fit
         roots = {_bare(model, place.name).split(".")[0] for ours, place in names.items() if not _in_head(model, ours)}
@@ -241,7 +248,7 @@ def check_tied(
 
 def check_shapes(model: Model, plan: Plan, folder: Path) -> None:
     """Raise if a stored tensor does not have the shape that the config gives the parameter."""
-    parameters = dict(model.named_parameters())
+    parameters, labelled = dict(model.named_parameters()), labelled_outputs(model)
     for ours, (place, entry) in plan.items():
         if entry.dtype not in ("F64", "F32", "F16", "BF16"):
             raise CheckpointError(f"{folder / entry.file.path.name}: {entry.name} has dtype {entry.dtype}, expected floats")
@@ -249,9 +256,16 @@ def check_shapes(model: Model, plan: Plan, folder: Path) -> None:
         wanted = (shape[0] * place.parts, *shape[1:])
         wanted = wanted[::-1] if place.transposed else wanted
         if entry.shape != wanted:
+            new = f"; architecture={type(model).__name__!r} and num_labels=... make a new head" if ours in labelled else ""
             raise CheckpointError(
-                f"{folder / entry.file.path.name}: {entry.name} has shape {entry.shape}, the config asks for {wanted}"
+                f"{folder / entry.file.path.name}: {entry.name} has shape {entry.shape}, the config asks for {wanted}{new}"
             )
+
+
+def labelled_outputs(model: Model) -> dict[str, tuple[int, ...]]:
+    """The head's parameters that have a row for each label, with their shapes."""
+    n = model.config.num_labels
+    return {name: p.shape for name, p in model.named_parameters() if _in_head(model, name) and p.shape[:1] == (n,)}
 
 
 def read(model: Model, plan: Plan, dtype: Any, rng: np.random.Generator | None) -> None:
