@@ -637,6 +637,58 @@ def test_ids_that_are_no_whole_numbers_are_refused(name, wrong):
         generate(decoder(), prompts(0), max_new_tokens=2, **{name: wrong})
 
 
+@pytest.mark.parametrize("name", ["gpt2", "llama-7b"])
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_text_goes_on_from_a_cache(name, padded):
+    model = models.create(name, num_hidden_layers=2, num_attention_heads=2, hidden_size=16, intermediate_size=24,
+                          max_position_embeddings=40, vocab_size=V, dropout=0.0, eos_token_id=None, pad_token_id=PAD,
+                          bos_token_id=None)  # fmt: skip
+    model, ids = vary(model), prompts(3, rows=3, length=9)
+    if padded:
+        ids[0, :2] = ids[2, :3] = PAD
+    mask = (ids != PAD).astype(int)
+    whole = generate(model, ids, mask, max_new_tokens=8)
+    with tg.no_grad():
+        cache = model.make_cache(2)  # grows
+        model(input_ids=ids[:, :4], attention_mask=mask[:, :4], position_ids=np.maximum(mask[:, :4].cumsum(1) - 1, 0),
+              past_key_values=cache)  # fmt: skip
+    np.testing.assert_array_equal(generate(model, ids, mask, max_new_tokens=5, past_key_values=cache), whole[:, :14])
+    assert cache.length == 13  # the last token was never read
+    mask = np.concatenate([mask, np.ones((3, 5), int)], axis=1)
+    np.testing.assert_array_equal(generate(model, whole[:, :14], mask, max_new_tokens=3, past_key_values=cache), whole)
+
+
+def test_guesses_leave_nothing_in_a_cache_that_was_given():
+    model, ids = decoder(), np.tile(prompts(1, rows=1, length=4), 3)
+    with tg.no_grad():
+        cache = model(input_ids=ids[:, :6], use_cache=True).past_key_values
+    out = generate(model, ids, max_new_tokens=9, prompt_lookup_num_tokens=4, past_key_values=cache)
+    np.testing.assert_array_equal(out, generate(model, ids, max_new_tokens=9))
+    assert cache.length == out.shape[1] - 1
+    np.testing.assert_array_equal(generate(model, out, max_new_tokens=4, past_key_values=cache), generate(model, out, max_new_tokens=4))
+
+
+def test_a_cache_that_does_not_go_with_the_prompt():
+    model, ids = decoder(), prompts(0)
+    with tg.no_grad():
+        cache = model(input_ids=ids, use_cache=True).past_key_values
+    with pytest.raises(ValueError, match="past_key_values: it holds 5 positions; expected a prompt of those and more, got 5"):
+        generate(model, ids, past_key_values=cache)
+    longer = np.concatenate([ids, ids], axis=1)
+    for more in ({"num_beams": 2}, {"num_return_sequences": 2, "do_sample": True}):
+        with pytest.raises(ValueError, match="past_key_values: its rows are those of input_ids, each of which is continued once"):
+            generate(model, longer, past_key_values=cache, **more)
+    with pytest.raises(ValueError, match="cache: made for a batch of 2, got 1"):
+        generate(model, longer[:1], past_key_values=cache)
+    with pytest.raises(ValueError, match=r"there are 10 tokens and 30 are to follow, but the model has 32 positions"):
+        generate(model, longer, max_new_tokens=30, past_key_values=cache)
+    with pytest.raises(TypeError, match="past_key_values: expected a cache"):
+        generate(model, longer, past_key_values=((1, 2),))
+    with pytest.raises(ValueError, match="past_key_values: T5ForConditionalGeneration has an encoder"):
+        generate(seq2seq(), longer, past_key_values=cache)
+    assert cache.length == 5
+
+
 def test_unknown_arguments_and_bad_ids():
     with pytest.raises(TypeError, match="unknown argument 'beams'; besides the named ones it takes bad_words_ids, "):
         generate(decoder(), prompts(0), beams=3)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..autograd import generator
 from ..autograd.elsewhere import OF_GENERATE
-from ..models.inputs import as_array
+from ..models.inputs import as_array, past_length
 from ..nn import evaluating
 from .beam import beam_search
 from .checkpoint_settings import FOLLOWED, ROLES, followed, told, warn_of_the_rest
@@ -29,13 +29,16 @@ def generate(model, input_ids=None, attention_mask=None, max_new_tokens=20, do_s
 
     input_ids (B, T), or (T,) for one prompt; attention_mask 0 where a prompt is padded, a decoder's on the left. Without it a
     decoder's pad tokens are padding, while an encoder reads all tokens, as in the model's call. rng: a np.random.Generator for
-    do_sample (default: the one that `tg.manual_seed` seeds). stream: called with each step's tokens (B,).
+    do_sample (default: the one that `tg.manual_seed` seeds). stream: called with each step's tokens (B,). eos_token_id: an id or a
+    list of them, [] for a text that nothing ends, None for what the checkpoint says.
     more: inputs_embeds, vectors (B, T, D) in place of input_ids: a decoder's result then has the new ids alone, (B, n);
     decoder_input_ids; logits_processor: functions of (ids (B, T), scores (B, V)) that return the next token's scores, -inf
     for what may not come, applied before temperature and what follows it; stop_strings with tokenizer;
     prompt_lookup_num_tokens=n: greedy decoding of one sequence that guesses n tokens at a time from earlier text; the same
     tokens, in fewer runs of the model; num_return_sequences=n: n drawn continuations of each prompt, or its n best beams, one
-    below the other, (B · n, ...); max_length, with the prompt or the decoder's first ids, in place of max_new_tokens. And what a
+    below the other, (B · n, ...); max_length, with the prompt or the decoder's first ids, in place of max_new_tokens;
+    past_key_values: a decoder's cache that holds the first positions of the prompts, from an earlier call of the model or of
+    generate; it is filled in place, with all but the last of the tokens that are returned. And what a
     checkpoint's generation_config.json (without one: config.json) decides unless it is given here: pad_token_id,
     decoder_start_token_id, forced_bos_token_id, forced_eos_token_id, no_repeat_ngram_size, bad_words_ids, min_length,
     min_new_tokens, suppress_tokens, begin_suppress_tokens, early_stopping, encoder_repetition_penalty and
@@ -47,6 +50,7 @@ def generate(model, input_ids=None, attention_mask=None, max_new_tokens=20, do_s
     embeds = more.pop("inputs_embeds", None)
     source = prompt(input_ids) if embeds is None else vectors(embeds, input_ids)
     ids = source if source.ndim == 2 else np.empty((len(source), 0), np.int64)
+    cache = more.pop("past_key_values", None)
     said = told(model)
     chosen = followed(said) | more | ({} if eos_token_id is None else {"eos_token_id": eos_token_id})
     out = decoder_ids(model, chosen, ids)
@@ -60,6 +64,7 @@ def generate(model, input_ids=None, attention_mask=None, max_new_tokens=20, do_s
     if settings.prompt_lookup_num_tokens is not None and source.ndim == 3:
         raise ValueError("prompt_lookup_num_tokens: expected input_ids, among which it looks for guesses, got inputs_embeds")
     mask = prompt_mask(source, attention_mask, model, settings)
+    check_cache(cache, model, source.shape[1], settings)
     warn_of_the_rest(said, settings)
     rng = generator(rng)
     with evaluating(model):
@@ -67,9 +72,26 @@ def generate(model, input_ids=None, attention_mask=None, max_new_tokens=20, do_s
             decoding = Seq2Seq(model, source, mask, out, settings.max_new_tokens, settings.copies)
         else:
             rows = np.repeat(np.arange(len(ids)), settings.copies)
-            decoding = Decoder(model, source[rows], mask[rows], settings.max_new_tokens)
+            decoding = Decoder(model, source[rows], mask[rows], settings.max_new_tokens, cache)
         begun = out if settings.num_beams > 1 else np.repeat(out, settings.copies, axis=0)
-        return search(settings)(decoding, begun, settings, rng)
+        written = search(settings)(decoding, begun, settings, rng)
+    if cache is not None:  # a guess that was wrong may stand there still
+        cache.truncate(min(cache.length, unseen + written.shape[1] - 1))
+    return written
+
+
+def check_cache(cache, model, length: int, settings: Settings) -> None:
+    """A caller's past_key_values must hold a part of the prompts (B, length), and have a row for each continuation."""
+    past = past_length(cache)
+    if cache is None:
+        return
+    if model.is_encoder_decoder:
+        raise ValueError(f"past_key_values: {type(model).__name__} has an encoder, and each of its texts begins anew")
+    if settings.copies > 1:
+        raise ValueError("past_key_values: its rows are those of input_ids, each of which is continued once; got num_beams = "
+                         f"{settings.num_beams}, num_return_sequences = {settings.num_return_sequences}")  # fmt: skip
+    if past >= length:
+        raise ValueError(f"past_key_values: it holds {past} positions; expected a prompt of those and more, got {length}")
 
 
 def search(settings: Settings):
@@ -98,7 +120,8 @@ def make_settings(chosen: dict, length: int, unseen: int, **named) -> Settings:
     known = {*FOLLOWED, "num_return_sequences", "prompt_lookup_num_tokens", "tokenizer"}
     unknown = sorted(set(chosen) - known)
     if unknown:
-        names = ", ".join(sorted({*known, *ROLES, "decoder_input_ids", "logits_processor", "max_length", "stop_strings"}))
+        names = ", ".join(sorted({*known, *ROLES, "decoder_input_ids", "logits_processor", "max_length", "past_key_values",
+                                   "stop_strings"}))  # fmt: skip
         hinted = next((name for name in unknown if name in OF_GENERATE), unknown[0])
         hint = f"here: {OF_GENERATE[hinted]}" if hinted in OF_GENERATE else f"besides the named ones it takes {names}"
         raise TypeError(f"generate: unknown argument {hinted!r}; {hint}")

@@ -13,14 +13,15 @@ from ..autograd import Tensor, no_grad
 from ..nn import KVCache
 
 
-def reserve(model, length: int, new_tokens: int) -> KVCache:
-    """A cache for `length` ids and all new ones but the last, which the model never reads; an error where positions run out."""
+def reserve(model, length: int, new_tokens: int, given: KVCache | None = None) -> KVCache:
+    """A cache for `length` ids and all new ones but the last, which the model never reads; an error where positions run out.
+    One that was given serves, too: it grows."""
     needed = length + new_tokens - 1
     cache = model.make_cache(needed)
     if cache.capacity < needed:
         raise ValueError(f"there are {length} tokens and {new_tokens} are to follow, but the model has {cache.capacity} "
                          f"positions; shorten the prompt or ask for at most {max(cache.capacity + 1 - length, 0)}")  # fmt: skip
-    return cache
+    return cache if given is None else given
 
 
 class Decoding:
@@ -49,11 +50,12 @@ class Decoding:
 
 
 class Decoder(Decoding):
-    """A decoder-only model that goes on from ids (B, T) or vectors (B, T, D), left-padded where attention_mask (B, T) is 0."""
+    """A decoder-only model that goes on from ids (B, T) or vectors (B, T, D), left-padded where attention_mask (B, T) is 0.
+    The first of them may lie in a cache already."""
 
-    def __init__(self, model, prompt: np.ndarray, mask: np.ndarray, new_tokens: int):
+    def __init__(self, model, prompt: np.ndarray, mask: np.ndarray, new_tokens: int, cache: KVCache | None = None):
         self.model, self.prompt, self.mask, self.length = model, prompt, mask, prompt.shape[1]
-        self.cache = reserve(model, self.length, new_tokens)
+        self.cache = reserve(model, self.length, new_tokens, cache)
         self.padded = not mask.all()
         self.places = np.where(mask != 0, np.cumsum(mask, axis=1) - 1, 0)  # (B, T), 0 at padding
         self.source = np.empty(0, np.int64)
@@ -61,7 +63,8 @@ class Decoder(Decoding):
 
     @no_grad()
     def first(self) -> np.ndarray:
-        return last_scores(self.call(self.places, logits_to_keep=1, **{reading(self.prompt): self.prompt}))
+        past = self.cache.length
+        return last_scores(self.call(self.places[:, past:], logits_to_keep=1, **{reading(self.prompt): self.prompt[:, past:]}))
 
     def go_on(self, ids: np.ndarray) -> Any:
         """Positions follow the prompt's last one."""
