@@ -34,6 +34,24 @@ def test_outputs_and_gradients(architecture, seed, tmp_path):
         compare.check(tg.models.load(tmp_path, dtype=dtype), case, outputs, gradients, tolerance, gradient_tolerance)
 
 
+@pytest.mark.parametrize("change", [3, -2])
+@pytest.mark.parametrize("architecture", ["BertForMaskedLM", "ElectraForMaskedLM", "GPT2LMHeadModel", "LlamaForCausalLM", "T5Model",
+                                          "BartForConditionalGeneration"])  # fmt: skip
+def test_a_vocabulary_of_another_size(architecture, change, tmp_path):
+    """transformers draws new rows from a normal distribution around the mean whose width is 1e-9 of the old rows' covariance."""
+    case = zoo.case(architecture, 1)
+    theirs = make.build(case, 1)
+    quiet(theirs, tmp_path / "before")
+    ours = tg.models.load(tmp_path / "before")
+    theirs.resize_token_embeddings(ours.config.vocab_size + change)
+    quiet(theirs, tmp_path / "after")
+    ours.resize_token_embeddings(ours.config.vocab_size + change)
+    again = tg.models.load(tmp_path / "after")
+    assert ours.config.vocab_size == again.config.vocab_size
+    for (name, p), (_, q) in zip(ours.named_parameters(), again.named_parameters(), strict=True):
+        np.testing.assert_allclose(p.data, q.data, atol=1e-3, err_msg=name)
+
+
 SCALED = [dict(scale_attn_weights=False), dict(scale_attn_by_inverse_layer_idx=True),
           dict(scale_attn_weights=False, scale_attn_by_inverse_layer_idx=True)]  # fmt: skip
 

@@ -4,7 +4,8 @@ create("gpt2")    a preset with random weights    load("directory")             
 list()            the presets' names              count_parameters("gpt3-175b")    without allocating
 
 model(input_ids=ids, labels=labels) has `.loss` and `.logits`; model.generate(ids, max_new_tokens=50) returns ids. Both take
-inputs_embeds (B, T, D), vectors in place of ids; other arguments are those of transformers.
+inputs_embeds (B, T, D), vectors in place of ids; other arguments are those of transformers. For a tokenizer with more tokens,
+model.resize_token_embeddings(vocab_size).
 """
 
 import re

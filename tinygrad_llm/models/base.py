@@ -132,6 +132,35 @@ class Model(nn.Module, metaclass=_Building):
 
         save(self, directory, dtype, shard_bytes)
 
+    # -- other vocabularies ------------------------------------------------------------------------------------------
+
+    def resize_token_embeddings(self, vocab_size: int) -> Model:
+        """Give the vocabulary more tokens, after its last, or fewer, in place. Returns self.
+
+        A new token's row in the embedding and in the output matrix is the mean of the old ones; so is its output bias or, beside
+        a tied matrix, 0: as in transformers. An optimizer is made afterwards.
+        """
+        self.refuse_if_quantized("resize_token_embeddings")
+        config = self.config.replace(vocab_size=vocab_size)
+        with init.skeleton():
+            old, new = type(self)(self.config), type(self)(config)
+        before, after = dict(old.named_parameters()), dict(new.named_parameters())
+        for name, value in self.named_parameters():
+            if name in before and before[name].shape != after[name].shape:  # vocab_size rows
+                array, kept = empty(after[name].shape, value.dtype), value._data[:vocab_size]
+                tied_bias = value.ndim == 1 and self.config.tie_word_embeddings
+                array[: len(kept)], array[len(kept) :] = kept, 0.0 if tied_bias else value._data.mean(axis=0)
+                wanted, value.grad = value.requires_grad, None
+                fill(value, array)
+                value.requires_grad_(wanted)
+        for name in self.buffers:
+            held, wide = getattr(self, name), getattr(new, name).shape[-1]
+            setattr(self, name, np.pad(held[..., :wide], [(0, 0)] * (held.ndim - 1) + [(0, max(wide - held.shape[-1], 0))]))
+        for module in self.modules():
+            if isinstance(module, Model):
+                vars(module.config)["vocab_size"] = vocab_size
+        return self
+
     # -- eight bits --------------------------------------------------------------------------------------------------
 
     def quantize(self, kind: str = "int8") -> Model:

@@ -60,7 +60,10 @@ class FlatGroup:
         owner = self.data if self.data.base is None else self.data.base
         # a copied optimizer's views are copies too, of which none lies in the buffer
         moved = [i for i, (p, view) in enumerate(zip(self.parameters, self.views)) if p._data is not view or view.base is not owner]
-        for p in (self.parameters[i] for i in moved):
+        for p, view in ((self.parameters[i], self.views[i]) for i in moved):
+            if p.shape != view.shape:
+                raise ValueError(f"a parameter had shape {view.shape} when the optimizer was made and has {p.shape} now; make the "
+                                 "optimizer after the change")  # fmt: skip
             if p.dtype != self.dtype:
                 raise TypeError(f"a parameter of shape {p.shape} was {self.dtype} when the optimizer was made and is {p.dtype} "
                                 "now; make the optimizer after astype")  # fmt: skip
