@@ -1,6 +1,7 @@
 """Tokenizers: what goes in comes out, files round-trip, and errors say what to do."""
 
 import ast
+import copy
 import gzip
 import json
 import subprocess
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_llm import text
+from tinygrad_llm.autograd.elsewhere import OF_A_TOKENIZER
 from tinygrad_llm.text import simple, subword
 from tinygrad_llm.text.corpus import Lines
 
@@ -41,6 +43,41 @@ def test_train_save_load(kind, style, tmp_path):
         assert again.decode([again.special[role]]).strip() == spelling
     if kind in ("chars", "bytes", "bpe", "unigram"):
         assert again.decode(again.encode(sample)) == sample
+
+
+@pytest.mark.parametrize("kind", ["chars", "bytes", "bpe", "wordpiece", "unigram"])
+def test_special_tokens_are_left_out_of_a_text_where_asked(kind):
+    tokenizer = text.train(kind, SAMPLE, 330, style="bart")
+    special, ids = tokenizer.special, tokenizer.encode("lazy dog")
+    framed = np.concatenate([[special["bos"]], ids[:1], [special["mask"]], ids[1:], [special["eos"]], [special["pad"]] * 2])
+    assert tokenizer.decode(framed, skip_special_tokens=True) == tokenizer.decode(ids)
+    assert "<pad>" in tokenizer.decode(framed) and tokenizer.decode([special["pad"]], skip_special_tokens=True) == ""
+
+
+@pytest.mark.parametrize("kind", ["chars", "bytes", "wordpiece"])
+def test_a_tokenizer_says_how_the_words_of_transformers_are_written_here(kind):
+    tokenizer = text.train(kind, SAMPLE, 330, style="bert")
+    names = {"tokenizer": tokenizer, "text": "lazy dog", "texts": ["lazy dog", "fox"], "ids": [5, 6]}
+    for name, hint in OF_A_TOKENIZER.items():
+        with pytest.raises(AttributeError) as error:
+            getattr(tokenizer, name)
+        assert str(error.value) == f"{type(tokenizer).__name__!r} object has no attribute {name!r}; here: {hint}"
+        if hint.startswith(("tokenizer.special[", "tokenizer.decode", "[")) and name[:3] not in ("bos", "eos", "bat"):
+            eval(hint, names)
+    with pytest.raises(TypeError, match=r"a tokenizer is not called: .* tg\.data\.pad\(\[tokenizer\.framed\(text\)"):
+        tokenizer(["lazy dog"], padding=True, return_tensors="np")
+    again = copy.deepcopy(tokenizer)
+    assert np.array_equal(again.encode("lazy dog"), tokenizer.encode("lazy dog")) and not hasattr(again, "colour")
+
+
+def test_a_tokenizer_with_a_token_more():
+    """As the hint for add_special_tokens has it."""
+    pytest.importorskip("tokenizers")
+    tokenizer = text.train("bpe", SAMPLE, 330, style="gpt")
+    tokenizer.inner.add_special_tokens(["<pad>"])
+    again = type(tokenizer)(tokenizer.inner)
+    assert (again.vocab_size, again.special["pad"]) == (tokenizer.vocab_size + 1, tokenizer.vocab_size)
+    assert again.encode("fox<pad>")[-1] == again.special["pad"]
 
 
 def test_wordpiece_learns_the_same_in_each_process():

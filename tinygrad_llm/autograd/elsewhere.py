@@ -210,6 +210,24 @@ OF_TEXT = {
     **dict.fromkeys(("BertTokenizer", "BertTokenizerFast", "GPT2Tokenizer", "GPT2TokenizerFast"), "tg.text.load(directory)"),
 }
 
+ROLES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
+OF_A_TOKENIZER = {
+    **{f"{role}_token_id": f"tokenizer.special[{role!r}]" for role in ROLES},
+    **{f"{role}_token": f"tokenizer.decode([tokenizer.special[{role!r}]])" for role in ROLES},
+    "tokenize": "[tokenizer.decode([i]) for i in tokenizer.encode(text)]",
+    "convert_ids_to_tokens": "[tokenizer.decode([i]) for i in ids]",
+    "convert_tokens_to_ids": "tokenizer.inner.token_to_id(token), of one that `tokenizers` made",
+    "batch_decode": "[tokenizer.decode(row, skip_special_tokens=True) for row in ids]",
+    **dict.fromkeys(
+        ("batch_encode_plus", "encode_plus", "pad"), "ids, mask = tg.data.pad([tokenizer.framed(text) for text in texts])"
+    ),
+    **dict.fromkeys(("add_tokens", "add_special_tokens"),
+                    "tokenizer.inner.add_special_tokens([token]), then tokenizer = type(tokenizer)(tokenizer.inner)"),
+    "get_vocab": "tokenizer.inner.get_vocab(), of one that `tokenizers` made", "save_pretrained": "tokenizer.save(directory)",
+    "from_pretrained": "tg.text.load(directory)", "all_special_ids": "tokenizer.special.values()",
+    "word_ids": "tokenizer.inner.encode(text).word_ids, and .offsets, of one that `tokenizers` made",
+}  # fmt: skip
+
 OF_DATA = {
     **dict.fromkeys(("DataLoader", "RandomSampler", "BatchSampler"), "tg.data.Examples(items).draw(n) gives n items as a list"),
     **dict.fromkeys(("Dataset", "TensorDataset", "IterableDataset"), "any sequence: tg.data.Examples(items)"),

@@ -1,6 +1,6 @@
 """What every tokenizer shares: the roles of special tokens, and how families spell them."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -44,6 +44,21 @@ class Tokenizer(Protocol):
 
     def save(self, directory) -> None:
         """Write the files that `load` reads into a directory that is there."""
+
+
+class Hinting:
+    """Says of what transformers' tokenizers have, and these have not, how it is written."""
+
+    def __getattr__(self, name: str) -> Any:  # called for what is not there
+        from ..autograd.elsewhere import OF_A_TOKENIZER, no_attribute
+
+        raise no_attribute(self, name, OF_A_TOKENIZER)
+
+    def __call__(self, *texts: Any, **options: Any) -> Any:
+        raise TypeError(
+            "a tokenizer is not called: ids = tokenizer.encode(text); of several texts, within their special tokens, "
+            "ids, mask = tg.data.pad([tokenizer.framed(text) for text in texts], tokenizer.special['pad'])"
+        )
 
 
 def special_tokens(style: str, sentinels: int = 0) -> dict[str, str]:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .base import encoded, with_borrowed_roles
+from .base import Hinting, encoded, with_borrowed_roles
 
 FILE = "vocabulary.json"
 
 
-class SimpleTokenizer:
+class SimpleTokenizer(Hinting):
     """Special tokens first, then one id per symbol (a character or a byte). `special_names` maps role -> spelling."""
 
     kind = ""
@@ -20,7 +20,7 @@ class SimpleTokenizer:
     if TYPE_CHECKING:  # what the two kinds define
 
         def encode(self, text: str) -> np.ndarray: ...
-        def decode(self, ids) -> str: ...
+        def decode(self, ids, skip_special_tokens: bool = False) -> str: ...
 
     def __init__(self, special_names: dict[str, str] | None = None):
         self.special_names = dict(special_names or {})
@@ -40,11 +40,11 @@ class SimpleTokenizer:
     def extra(self) -> dict:
         return {}
 
-    def checked(self, ids) -> np.ndarray:
+    def checked(self, ids, skip_special_tokens: bool) -> np.ndarray:
         ids = np.asarray(ids, dtype=np.int64).reshape(-1)
         if ids.size and (ids.min() < 0 or ids.max() >= self.vocab_size):
             raise ValueError(f"ids: expected values in [0, {self.vocab_size}), got {ids.min()} to {ids.max()}")
-        return ids
+        return ids[ids >= self.first] if skip_special_tokens else ids
 
 
 class CharTokenizer(SimpleTokenizer):
@@ -83,10 +83,10 @@ class CharTokenizer(SimpleTokenizer):
             ids[~known] = self.special["unk"]
         return ids
 
-    def decode(self, ids) -> str:
-        """The text of ids; ValueError for an id that there is not."""
+    def decode(self, ids, skip_special_tokens: bool = False) -> str:
+        """The text of ids, without the special tokens among them if so asked; ValueError for an id that there is not."""
         return "".join(self.special_texts[i] if i < self.first else self.characters[i - self.first]
-                       for i in self.checked(ids).tolist())
+                       for i in self.checked(ids, skip_special_tokens).tolist())
 
 
 class ByteTokenizer(SimpleTokenizer):
@@ -102,10 +102,10 @@ class ByteTokenizer(SimpleTokenizer):
         """Ids (bytes,) int64."""
         return np.frombuffer(encoded(text), dtype=np.uint8).astype(np.int64) + self.first
 
-    def decode(self, ids) -> str:
-        """The text of ids; ValueError for an id that there is not."""
+    def decode(self, ids, skip_special_tokens: bool = False) -> str:
+        """The text of ids, without the special tokens among them if so asked; ValueError for an id that there is not."""
         raw = b"".join(self.special_texts[i].encode("utf-8") if i < self.first else bytes([i - self.first])
-                       for i in self.checked(ids).tolist())
+                       for i in self.checked(ids, skip_special_tokens).tolist())
         return raw.decode("utf-8", errors="replace")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from . import simple
-from .base import encoded, roles_in
+from .base import Hinting, encoded, roles_in
 
 KINDS = ("bpe", "wordpiece", "unigram")
 
@@ -28,8 +28,11 @@ def library():
     return tokenizers
 
 
-class SubwordTokenizer:
-    """A `tokenizers.Tokenizer` behind the project's interface. `encode` adds no special tokens: objectives do."""
+class SubwordTokenizer(Hinting):
+    """A `tokenizers.Tokenizer`, which is `inner`, behind the project's interface. `encode` adds no special tokens: objectives do.
+
+    Where each token stands in the text, for questions and names: `inner.encode(text).offsets` and `.word_ids`.
+    """
 
     kind = "subword"
 
@@ -49,9 +52,11 @@ class SubwordTokenizer:
         """`encode`, within the special tokens that tokenizer.json puts around a text; none where it says nothing of it."""
         return self.encode(text, framed=True)
 
-    def decode(self, ids) -> str:
-        """The text of ids, special tokens in their spelling."""
-        return self.inner.decode([int(i) for i in np.asarray(ids).reshape(-1)], skip_special_tokens=False)
+    def decode(self, ids, skip_special_tokens: bool = False) -> str:
+        """The text of ids, special tokens in their spelling or, if so asked, left out."""
+        hidden = set(self.special.values()) if skip_special_tokens else ()
+        kept = [int(i) for i in np.asarray(ids).reshape(-1) if int(i) not in hidden]
+        return self.inner.decode(kept, skip_special_tokens=skip_special_tokens)
 
     def word_starts(self, ids) -> np.ndarray:
         """(T,) True where a token begins a word; what whole-word masking groups by."""
