@@ -7,7 +7,10 @@ import io
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import tinygrad_llm as tg
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("backward.md", "from_pytorch.md", "gradient_checking.md")
@@ -34,6 +37,27 @@ def test_snippets_print_what_the_page_says(page, tmp_path, monkeypatch):
         assert out.getvalue().split() == printed.split(), f"{code}\nprints\n{out.getvalue()}\nthe page says\n{printed}"
         ran += 1
     assert ran >= 5
+
+
+def test_einops_learns_of_a_tensor_as_the_page_says():
+    einops = pytest.importorskip("einops")
+    page = (ROOT / "docs" / "from_pytorch.md").read_text("utf-8")
+    ((code, printed),) = re.findall(r"^```python needs einops\n(.*?)^```\n\n```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    out, names = io.StringIO(), {"tg": tg}
+    with contextlib.redirect_stdout(out):
+        exec(code, names)
+    assert out.getvalue() == printed
+    x = tg.Tensor(np.arange(24.0).reshape(2, 3, 4), requires_grad=True)
+    for reduction in ("mean", "sum", "max", "min", "prod"):
+        expected = einops.reduce(x.numpy(), "a b (c d) -> d a", reduction, c=2)
+        np.testing.assert_array_equal(einops.reduce(x, "a b (c d) -> d a", reduction, c=2).numpy(), expected)
+    pairs = einops.einsum(x, x, "a b one, a c one -> a b c")
+    np.testing.assert_allclose(pairs.numpy(), x.numpy() @ x.numpy().swapaxes(1, 2))
+    joined, shapes = einops.pack([x, x[:, 0]], "a * k")
+    assert joined.shape == (2, 4, 4) and [p.shape for p in einops.unpack(joined, shapes, "a * k")] == [(2, 3, 4), (2, 4)]
+    stacked = einops.rearrange([x, x], "n a b c -> a (n b) c")
+    (pairs.sum() + stacked.sum() + einops.repeat(x, "a b c -> a b c n", n=2).sum()).backward()
+    np.testing.assert_allclose(x.grad.numpy(), 2 * x.numpy().sum(axis=1, keepdims=True) + np.full(x.shape, 4.0))
 
 
 @pytest.mark.parametrize("page", PAGES)

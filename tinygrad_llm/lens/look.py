@@ -161,6 +161,7 @@ class patch(_Look):
     Keys are names (or patterns), with an index where only a part is meant; a replacement is a number, an array or Tensor of the
     part's shape (or one that broadcasts to it), or a function that gets the part as a Tensor and returns its replacement.
     -inf at `scores` hides a key. (Where activation checkpointing runs a block again, the function is called again, too.)
+    An index counts the positions of one run: in `generate` those of the prompt, and then each new token is the first of its own.
     Gradients flow through replacements and through what was left. To patch from another run: `values["blocks.3.resid_pre"]`.
     """
 
