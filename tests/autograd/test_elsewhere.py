@@ -169,6 +169,22 @@ def test_a_module_says_it_too_and_a_property_that_fails_says_what_failed():
         Broken().width  # noqa: B018
 
 
+@pytest.mark.parametrize(("name", "path", "hint"), [
+    ("gpt2", "transformer.h", "layers, a list"), ("gpt2", "transformer.wte", "tokens"), ("gpt2", "transformer.ln_f", "final_norm"),
+    ("gpt2", "transformer.layers.0.ln_1", "attn_norm"), ("gpt2", "transformer.layers.0.attn.c_attn", "q, k and v"),
+    ("gpt2", "transformer.layers.0.mlp.c_fc", "up"), ("bert-base", "embeddings", "tokens"), ("bert-base", "encoder", "layers, a list"),
+    ("bert-base", "layers.0.attention", "attn"), ("llama-7b", "model.layers.0.mlp.gate_proj", "gate"),
+])  # fmt: skip
+def test_a_part_of_a_model_is_known_by_its_published_name(name, path, hint):
+    model = tg.models.create(name, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, vocab_size=9, intermediate_size=8,
+                             **({} if name == "bert-base" else {"max_position_embeddings": 4}))  # fmt: skip
+    holder, _, published = path.rpartition(".")
+    part = dict(model.named_modules())[holder]
+    with pytest.raises(AttributeError, match=f"has no attribute '{published}'; here: in the models of tg.models: {hint}$"):
+        getattr(part, published)
+    assert all(hasattr(part, word) for word in re.findall("[a-z_]+", hint.removesuffix(", a list")) if word != "and")
+
+
 def test_an_optimizer_says_where_its_state_is():
     class Broken(tg.optim.SGD):
         @property

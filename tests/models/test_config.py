@@ -369,6 +369,15 @@ def test_the_classes_have_names(tmp_path):
     assert tg.models.load(tmp_path / "b").config.id2label == names
 
 
+@pytest.mark.parametrize(("name", "word", "ours"), [
+    ("gpt2", "block_size", "max_position_embeddings"), ("gpt2", "d_model", "hidden_size"), ("bert-base", "num_classes", "num_labels"),
+    ("llama-7b", "n_heads", "num_attention_heads"), ("t5-small", "dim_feedforward", "intermediate_size"), ("gpt2", "n_hed", "n_head"),
+])  # fmt: skip
+def test_a_word_of_other_libraries_is_known(name, word, ours):
+    with pytest.raises(tg.models.ConfigError, match=f"has no '{word}'; did you mean '{ours}'\\?$"):
+        tg.models.preset_config(name, **{word: 2})
+
+
 @pytest.mark.parametrize(("given", "message"), [
     ({"id2label": {0: "a", 2: "b"}}, r"expected the classes 0, 1, 2, \.\.\. by name, each once, got \[0, 2\]"),
     ({"id2label": {}}, "expected the classes 0, 1, 2"),

@@ -82,6 +82,20 @@ OF_A_MODULE = {
     "to_tokens": "tg.text.load(directory).encode(text)", "to_string": "tg.text.load(directory).decode(ids)",
 }  # fmt: skip
 
+OF_A_MODULE |= {
+    published: f"in the models of tg.models: {ours}"
+    for ours, many in {
+        "layers, a list": ("h", "layer", "encoder"), "tokens": ("wte", "word_embeddings", "embed_tokens", "embeddings"),
+        "positions": ("wpe", "position_embeddings", "embed_positions"), "segments": ("token_type_embeddings",),
+        "final_norm": ("ln_f",), "attn": ("attention", "self_attn", "self_attention"), "cross": ("encoder_attn", "crossattention"),
+        "attn_norm": ("ln_1", "input_layernorm", "self_attn_layer_norm"),
+        "mlp_norm": ("ln_2", "post_attention_layernorm", "final_layer_norm"), "mlp": ("feed_forward", "intermediate"),
+        "q": ("query", "q_proj"), "k": ("key", "k_proj"), "v": ("value", "v_proj"), "q, k and v": ("c_attn",),
+        "o": ("o_proj", "out_proj"), "o of attn, down of mlp": ("c_proj",), "up": ("c_fc", "fc1", "up_proj"),
+        "down": ("fc2", "down_proj"), "gate": ("gate_proj",),
+    }.items() for published in many
+}  # fmt: skip
+
 OF_NN = {
     "Parameter": "tg.Tensor(values, requires_grad=True)",
     "ParameterList": "a list of Tensors", "ParameterDict": "a dict of Tensors",

@@ -114,6 +114,15 @@ IGNORED = frozenset(
     pooler_size_per_head pooler_type save_step sbert_ce_default_activation_function sentence_transformers unsloth_fixed
     unsloth_version vocab_size_or_config_json_file""".split()
 )
+OTHER_WORDS = {  # of nanoGPT, PyTorch and others -> transformers' common name
+    **dict.fromkeys(("block_size", "context_length", "context", "max_len", "max_length", "max_seq_len", "n_ctx"),
+                    "max_position_embeddings"),
+    **dict.fromkeys(("d_model", "dim", "emb_dim", "embed_dim", "width"), "hidden_size"),
+    **dict.fromkeys(("num_layers", "n_layers", "depth", "layers"), "num_hidden_layers"),
+    **dict.fromkeys(("num_heads", "n_heads", "nhead", "heads"), "num_attention_heads"),
+    **dict.fromkeys(("dim_feedforward", "d_ff", "ffn_dim", "hidden_dim"), "intermediate_size"),
+    "num_classes": "num_labels", "vocabulary": "vocab_size",
+}  # fmt: skip
 WRITTEN_ANEW = ("architectures", "transformers_version", "transformers_weights", "dtype", "torch_dtype")  # not kept for save
 QUANTIZED = ("quantization", "quantization_config")  # weights in other numbers than floats: GPTQ's, AWQ's, bitsandbytes', MLX's
 OFF = (None, False, 0, 0.0, [], {}, "")  # an unknown feature that is switched off changes no number
@@ -289,5 +298,7 @@ def _turned(names: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def _nearest(name: str, names: Any) -> str:
-    close = difflib.get_close_matches(name, sorted(names), 1)
+    other, names = OTHER_WORDS.get(name), sorted(names)
+    close = difflib.get_close_matches(name, names, 1, cutoff=0.8) or [n for n in names if n == other]
+    close = close or difflib.get_close_matches(name, names, 1)
     return f"; did you mean {close[0]!r}?" if close else ""
