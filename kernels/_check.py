@@ -15,6 +15,13 @@ def float_array(name, x):
     return x
 
 
+def variant(approximate):
+    """GELU's: the exact one, or tanh's."""
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"approximate: expected 'none' or 'tanh', got {approximate!r}")
+    return approximate
+
+
 def vector(name, x, like, size):
     """None, or a vector of `size` numbers with the dtype of `like`."""
     if x is None:

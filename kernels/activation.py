@@ -221,8 +221,6 @@ def _run(loop, *arrays):
 
 
 def _forward(name, x, up=None, out=None):
-    if up is not None:
-        check.like_array("up", up, x)
     target = target_of("out", out, x.shape, x.dtype, (x, up))
     _run(LOOPS[x.dtype][name][0], x, up, target)
     return handed_back(out, target)
@@ -236,12 +234,6 @@ def _backward(name, g, x, up=None, value=None):
     _run(LOOPS[x.dtype][name][1], g, x, up, dx, dup, target)
     handed_back(value, target)
     return dx, dup
-
-
-def _variant(approximate):
-    if approximate not in ("none", "tanh"):
-        raise ValueError(f"approximate: expected 'none' or 'tanh', got {approximate!r}")
-    return approximate
 
 
 def _pair(name):
@@ -271,15 +263,15 @@ def silu_backward(g, x, value=None):
 
 
 def gelu_forward(x, approximate="none", out=None):
-    return _forward(_variant(approximate), check.float_array("x", x), out=out)
+    return _forward(check.variant(approximate), check.float_array("x", x), out=out)
 
 
 def gelu_backward(g, x, approximate="none", value=None):
-    return _backward(_variant(approximate), g, check.float_array("x", x), value=value)[0]
+    return _backward(check.variant(approximate), g, check.float_array("x", x), value=value)[0]
 
 
 def swiglu_forward(gate, up, out=None):
-    return _forward("silu", check.float_array("gate", gate), up, out)
+    return _forward("silu", gate, check.like_array("up", up, check.float_array("gate", gate)), out)
 
 
 def swiglu_backward(g, gate, up):
@@ -287,11 +279,11 @@ def swiglu_backward(g, gate, up):
 
 
 def geglu_forward(gate, up, approximate="none", out=None):
-    return _forward(_variant(approximate), check.float_array("gate", gate), up, out)
+    return _forward(check.variant(approximate), gate, check.like_array("up", up, check.float_array("gate", gate)), out)
 
 
 def geglu_backward(g, gate, up, approximate="none"):
-    return _backward(_variant(approximate), g, gate, check.like_array("up", up, check.float_array("gate", gate)))
+    return _backward(check.variant(approximate), g, gate, check.like_array("up", up, check.float_array("gate", gate)))
 
 
 def warmup(dtypes=("float32",)):

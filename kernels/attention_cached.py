@@ -343,7 +343,7 @@ def decode(q, k, v, lengths, out, scale, window, bias):
         p = make_problem(q, k, v, bias=bias, scale=scale, window=window, is_causal=True, query_offset=newest(lengths, q.shape[2]),
                          kv_lengths=lengths)
         layout, lengths, counts = keep(_layouts, key, Layout(p, q, k, v)), p.k_hi, p.k_hi.tolist()
-    out = output_buffer(out, (*q.shape[:3], v.shape[3]), q.dtype, {"q": q, "k_cache": k, "v_cache": v, "bias": bias})
+    out = output_buffer(out, (*q.shape[:3], v.shape[3]), q.dtype, {"q": q, "k": k, "v": v, "bias": bias})
     threads = threads_for(max(counts, default=0), layout.work, layout.tasks, _threads.allowed)
     scratch = borrow_scratch(layout.bytes(threads))
     d = layout.describe(q, k, v, bias, out, lengths, scratch, threads)

@@ -52,11 +52,11 @@ def add_layer_norm_backward(g_out, g_total, total, weight, mean, rstd):
 
 
 def rms_norm_backward(g, x, weight, rstd):
-    return _backward(g, None, x, weight, None, rstd)[:2]
+    return _backward(g, None, x, weight, None, rstd, centred=False)[:2]
 
 
 def add_rms_norm_backward(g_out, g_total, total, weight, rstd):
-    return _backward(g_out, g_total, total, weight, None, rstd)[:2]
+    return _backward(g_out, g_total, total, weight, None, rstd, centred=False)[:2]
 
 
 def _forward(x, residual, weight, bias, eps, out=None, centred=True):
@@ -77,23 +77,23 @@ def _forward(x, residual, weight, bias, eps, out=None, centred=True):
     return total, handed_back(out, target), mean, rstd
 
 
-def _backward(g, g_total, x, weight, mean, rstd):
-    """(dx, dweight, dbias); without a weight dweight is None, and without a mean dbias is."""
+def _backward(g, g_total, x, weight, mean, rstd, centred=True):
+    """(dx, dweight, dbias); without a weight dweight is None, and where no mean was taken off dbias is."""
     weight = _vector("weight", weight, check.rows("x", x))
     check.like_array("g", g, x)
-    if g_total is not None:
-        check.like_array("g_total", g_total, x)
-    if mean is not None:
+    if centred:
         check.statistics("mean", mean, x)
     check.statistics("rstd", rstd, x)
+    if g_total is not None:
+        check.like_array("g_total", g_total, x)
     width, dx = x.shape[-1], empty(x.shape, x.dtype)
     threads, tasks = share(rstd.size, width, max(1 << 14, -(-x.size // PARTIALS)))
-    partials = np.zeros((1 if mean is None else 2, tasks, width), x.dtype)
+    partials = np.zeros((2 if centred else 1, tasks, width), x.dtype)
     if x.size:
         normalize_gradient(threads, tasks, width, rows_of(g), _maybe(rows_of, g_total), rows_of(x), _ones_if_none(weight, x),
-                           _maybe(_flat, mean), _flat(rstd), rows_of(dx), partials[0], None if mean is None else partials[1])
+                           _maybe(_flat, mean), _flat(rstd), rows_of(dx), partials[0], partials[1] if centred else None)
     summed = partials[:, 0] if tasks == 1 else np.add.reduce(partials, axis=1)         # in the order of tasks
-    return dx, None if weight is None else summed[0], None if mean is None else summed[1]
+    return dx, None if weight is None else summed[0], summed[1] if centred else None
 
 
 def _vector(name, vector, x):

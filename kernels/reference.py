@@ -128,6 +128,7 @@ def rotary_forward(x, cos, sin, interleaved=False):
 
 def rotary_backward(g, cos, sin, interleaved=False):
     """The inverse rotation: dx = rotary_forward(g, cos, -sin)"""
+    _rotary_halves(g, cos, sin, interleaved)
     return rotary_forward(g, cos, -sin, interleaved)
 
 

@@ -45,6 +45,7 @@ def gelu_forward(x, approximate="none", out=None):
 
     Hendrycks and Gimpel 2016. BERT uses the first, GPT-2 the second.
     """
+    check.variant(approximate)
     gate = _gelu_gate(check.float_array("x", x), approximate)
     with np.errstate(invalid="ignore"):
         return check.into(out, _limits(x, x * gate), (x,))
@@ -52,6 +53,7 @@ def gelu_forward(x, approximate="none", out=None):
 
 def gelu_backward(g, x, approximate="none", value=None):
     """dx = g · (Φ(x) + x Φ'(x)); `value`, an array like x, receives gelu(x), which comes with it"""
+    check.variant(approximate)
     check.like_array("g", g, check.float_array("x", x))
     if value is not None:
         check.into(value, gelu_forward(x, approximate), (g, x), "value")
@@ -109,7 +111,8 @@ def expm1_backward(g, x):
 
 def swiglu_forward(gate, up, out=None):
     """out = silu(gate) · up   Shazeer 2020"""
-    return check.into(out, silu_forward(gate) * check.like_array("up", up, gate), (gate, up))
+    check.like_array("up", up, check.float_array("gate", gate))
+    return check.into(out, silu_forward(gate) * up, (gate, up))
 
 
 def swiglu_backward(g, gate, up):
@@ -120,11 +123,14 @@ def swiglu_backward(g, gate, up):
 
 def geglu_forward(gate, up, approximate="none", out=None):
     """out = gelu(gate) · up   Shazeer 2020"""
-    return check.into(out, gelu_forward(gate, approximate) * check.like_array("up", up, gate), (gate, up))
+    check.variant(approximate)
+    check.like_array("up", up, check.float_array("gate", gate))
+    return check.into(out, gelu_forward(gate, approximate) * up, (gate, up))
 
 
 def geglu_backward(g, gate, up, approximate="none"):
     """dgate = g · up · gelu'(gate),  dup = g · gelu(gate)"""
+    check.variant(approximate)
     check.like_array("g", g, check.like_array("up", up, check.float_array("gate", gate)))
     return g * up * _gelu_slope(gate, approximate), g * gelu_forward(gate, approximate)
 
@@ -144,8 +150,6 @@ def _silu_slope(x):
 def _gelu_gate(x, approximate):
     if approximate == "none":
         return (0.5 * (1.0 + erf(x.astype(np.float64) * SQRT_HALF))).astype(x.dtype)
-    if approximate != "tanh":
-        raise ValueError(f"approximate: expected 'none' or 'tanh', got {approximate!r}")
     with np.errstate(over="ignore", invalid="ignore"):
         return _sigmoid(2 * TANH_SCALE * (x + TANH_CUBIC * x * x * x))     # (1 + tanh z) / 2, and no digits lost near tanh z = -1
 

@@ -343,7 +343,7 @@ def test_a_decoded_row_that_overlaps_what_is_read_is_refused(module, read):
     fused, lengths = np.zeros((2, 2, 3, 8), np.float32), [3, 3]
     given = {"q": E3, "k_cache": E3, "v_cache": E3, "bias": np.zeros((2, 2, 3, 3), np.float32)}
     given[read] = fused[..., 3 : 3 + given[read].shape[-1]]
-    with pytest.raises(ValueError, match="overlaps " + read.split("_")[0]):
+    with pytest.raises(ValueError, match=f"overlaps {read.split('_')[0]};"):
         module.attention_decode(**given, lengths=lengths, out=fused[..., :4])
 
 

@@ -28,12 +28,17 @@ BAD = {
     "bias's length": (ValueError, "bias: expected shape", lambda: kernels.layer_norm_forward(X, X[0], ROW)),
     "gradient's shape": (ValueError, r"g: expected shape \(2, 3\)", lambda: kernels.gelu_backward(X.T, X)),
     "gradient's dtype": (TypeError, "g: expected dtype float32", lambda: kernels.softmax_backward(X.astype(float), X)),
+    "no mean": (TypeError, "mean: expected a numpy array, got NoneType", lambda: kernels.layer_norm_backward(X, X, X[0], None, ROW)),
     "statistics": (ValueError, "rstd: expected one number per row", lambda: kernels.rms_norm_backward(X, X, X[0], X[0])),
     "residual": (ValueError, "residual: expected shape", lambda: kernels.add_layer_norm_forward(X, X.T)),
     "g_total": (ValueError, "g_total: expected shape", lambda: kernels.add_rms_norm_backward(X, X.T, X, X[0], ROW)),
     "axis": (ValueError, "axis 2 is out of range", lambda: kernels.softmax_forward(X, 2)),
     "approximate": (ValueError, "approximate: .*'erf'", lambda: kernels.gelu_forward(X, "erf")),
     "up": (ValueError, "up: expected shape", lambda: kernels.swiglu_forward(X, X.T)),
+    "no up": (TypeError, "up: expected a numpy array, got NoneType", lambda: kernels.swiglu_forward(X, None)),
+    "no up beside GELU": (TypeError, "up: expected a numpy array, got NoneType", lambda: kernels.geglu_forward(X, None, "tanh")),
+    "gate": (TypeError, "gate: expected a numpy array, got list", lambda: kernels.swiglu_forward([1.0], X)),
+    "gate of GELU": (TypeError, "gate: .*int64", lambda: kernels.geglu_forward(np.ones((2, 3), int), X)),
     "out's shape": (ValueError, "out: expected shape", lambda: kernels.gelu_forward(X, out=np.empty((3, 2), np.float32))),
     "out is read-only": (ValueError, "out: the array is read-only", lambda: kernels.silu_forward(X, out=READ_ONLY)),
     "value's dtype": (ValueError, "value: expected .* float32", lambda: kernels.silu_backward(X, X, value=np.empty(X.shape))),
@@ -75,12 +80,32 @@ BAD = {
     "too many angles": (ValueError, "cos: .*features", lambda: kernels.rotary_forward(X, X[:, :2].copy(), X[:, :2].copy())),
     "angles that do not fit": (ValueError, "cos: .*broadcast", lambda: kernels.rotary_forward(X, ANGLES, ANGLES)),
     "sin unlike cos": (ValueError, "sin: expected shape", lambda: kernels.rotary_forward(X, X[:, :1], X[:1, :1])),
+    "sin is a list": (TypeError, "sin: expected a numpy array", lambda: kernels.rotary_backward(X, X[:, :1], [[1.0], [1.0]])),
+    "sin in foreign byte order": (TypeError, "sin: .*>f4", lambda: kernels.rotary_backward(X, X[:, :1], X[:, :1].astype(">f4"))),
     "lists of unequal length": (ValueError, "equally long", lambda: adamw([X.copy()], g=[])),
     "step 0": (ValueError, "step", lambda: adamw([X.copy()], step=0)),
     "read-only parameter": (ValueError, "param.0.: .*read-only", lambda: adamw([READ_ONLY])),
     "moment's shape": (ValueError, r"m\[0\]: expected shape", lambda: adamw([X.copy()], m=[ROW])),
     "mixed parameters": (TypeError, "param: expected dtype", lambda: adamw([X.copy(), X.astype(float)])),
 }
+
+
+WORSE = {
+    "approximate and g": lambda: kernels.gelu_backward(X.T, X, "erf"),
+    "approximate and value": lambda: kernels.gelu_backward(X, X.astype(float), "erf", value=[1.0]),
+    "approximate and gate": lambda: kernels.geglu_backward(X, [1.0], X, "erf"),
+    "g_total and rstd": lambda: kernels.add_layer_norm_backward(X, X.T, X, X[0], ROW, ROW[:1]),
+}
+
+
+@pytest.mark.parametrize("case", WORSE)
+def test_of_two_things_that_are_wrong_both_sides_name_the_same(case):
+    said = []
+    for side in kernels.SIDES:
+        with kernels.use(side), pytest.raises((TypeError, ValueError)) as raised:
+            WORSE[case]()
+        said.append(str(raised.value))
+    assert said[0] == said[1]
 
 
 @pytest.mark.parametrize("side", kernels.SIDES)
