@@ -205,8 +205,8 @@ def expm1_32(x):
 
 @rounded
 def expm1_64(x):
-    """eˣ - 1, from libm"""
-    return math.expm1(x)
+    """eˣ - 1, from libm, which as plain Python raises an error in place of inf"""
+    return math.inf if x > 709.782712893384 else math.expm1(x)
 
 
 expm1 = by_dtype(expm1_32, expm1_64)

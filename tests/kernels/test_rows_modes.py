@@ -88,5 +88,16 @@ def test_no_index_leaves_its_array():
     assert python(several_tasks + AGAINST_REFERENCE, NUMBA_BOUNDSCHECK="1") == ALL
 
 
+def test_exponentials_that_overflow_are_inf_as_plain_python_too():
+    """math.expm1 raises an error where compiled code has inf."""
+    told = """
+        import numpy as np, kernels
+        x = np.array([709.782712893384, np.nextafter(709.782712893384, 800), 1e300, np.inf, -np.inf, np.nan])
+        print(kernels.expm1_forward(x).tolist(), kernels.expm1_backward(np.ones_like(x), x).tolist()[1:])
+    """
+    assert python(told, NUMBA_DISABLE_JIT="1") == ("[1.7976931348622732e+308, inf, inf, inf, -1.0, nan] "
+                                                   "[inf, inf, inf, 0.0, nan]")
+
+
 def test_the_loops_run_as_plain_python():
     assert python("LEAD, WIDTH, DTYPES = (2, 3), 5, ['f', 'd']" + AGAINST_REFERENCE, NUMBA_DISABLE_JIT="1") == ALL
