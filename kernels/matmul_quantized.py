@@ -176,7 +176,7 @@ def matmul_int8(x, q, scale, bias=None, out=None):
     check_int8(x, q, scale, bias)
     shape = (*x.shape[:-1], q.shape[0])
     if out is not None:
-        check.writable("out", out, shape, np.float32, (x, q, scale, bias))
+        check.writable("out", out, shape, check.F32, (x, q, scale, bias))
     y = out if out is not None and out.flags.c_contiguous else np.empty(shape, np.float32)
     if y.size:
         rows = np.ascontiguousarray(x).reshape(y.size // q.shape[0], q.shape[1])

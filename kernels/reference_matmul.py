@@ -40,7 +40,7 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, b
     if beta != 0.0 and out is None:
         raise ValueError("beta: accumulating needs an `out` to accumulate into")
     product_shape(a, b, transpose_a, transpose_b)
-    for name, array in (("bias", bias), ("residual", residual)):
+    for name, array in (("bias", bias), ("residual", residual), ("pre", pre)):
         if array is not None:
             check.same_dtype(name, check.float_array(name, array), a)
     y = np.matmul(_op(a, transpose_a), _op(b, transpose_b))

@@ -217,6 +217,8 @@ X = np.ones((4, 4), np.float32)
     (lambda: kernels.matmul(X, X, bias=[1.0] * 4), TypeError, "bias: expected a numpy array, got list"),
     (lambda: kernels.matmul(X, X, residual=[1.0] * 4), TypeError, "residual: expected a numpy array, got list"),
     (lambda: kernels.matmul(X, X, [1.0] * 4), TypeError, "out: expected a numpy array, got list"),
+    (lambda: kernels.matmul(X, X, pre=[1.0] * 4), TypeError, "pre: expected a numpy array, got list; call np.asarray first"),
+    (lambda: kernels.matmul(X, X, pre=np.ones((4, 4))), TypeError, "pre: expected dtype float32"),
     (lambda: pre_as_out(np.empty_like(X)), ValueError, "out: overlaps"),
     (lambda: kernels.matmul(X, X, alpha=1j), TypeError, "complex"),
     (lambda: kernels.matmul_backward(X, X, X, activation="gelu"), ValueError, "pre"),

@@ -207,7 +207,7 @@ FLAT = np.ones(8, np.float32)
     (lambda: kernels.matmul_int8(X, Q, S.astype(float)), TypeError, "scale: .*float64"),
     (lambda: kernels.matmul_int8(X, Q, S, S[:2]), ValueError, "bias"),
     (lambda: kernels.matmul_int8(X, Q, S, S.astype(float)), TypeError, "bias"),
-    (lambda: kernels.matmul_int8(X, Q, S, out=np.ones((2, 4), np.float32)), ValueError, r"shape \(2, 3\)"),
+    (lambda: kernels.matmul_int8(X, Q, S, out=np.ones((2, 4), np.float32)), ValueError, r"shape \(2, 3\) and dtype float32"),
     (lambda: kernels.matmul_int8(X, Q, S, out=np.broadcast_to(S, (2, 3))), ValueError, "read-only"),
     (lambda: kernels.matmul_int8(X[:, :3], Q[:, :3], S, out=X[:, 1:]), ValueError, "overlaps"),
     (lambda: kernels.matmul_int8(X, Q, FLAT[:3], out=FLAT[2:].reshape(2, 3)), ValueError, "overlaps"),
