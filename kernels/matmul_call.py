@@ -139,6 +139,7 @@ def matmul_backward(g, a, b, *, transpose_a=False, transpose_b=False, alpha=1.0,
     With a precision, dz is rounded as a and b are.
     """
     check_gradient(g, a, b, transpose_a, transpose_b, activation, pre)
+    check_precision(precision, a)
     if activation is not None:
         g = _activation_backward(activation, g, pre)
     a2, b2 = (a[None, :] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)

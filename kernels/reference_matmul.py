@@ -33,6 +33,7 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, b
     precision "bfloat16": a and b, float32, are rounded by `round_bfloat16`; sums and all else stay float32.
     """
     check.same_dtype("b", check.float_array("b", b), check.float_array("a", a))
+    read = (a, b, bias, residual)
     if check_precision(precision, a):
         a, b = round_bfloat16(a), round_bfloat16(b)
     if activation not in ACTIVATIONS:
@@ -45,7 +46,7 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, b
             check.same_dtype(name, check.float_array(name, array), a)
     y = np.matmul(_op(a, transpose_a), _op(b, transpose_b))
     scalar = a.dtype.type
-    for name, array, inputs in (("pre", pre, (a, b, bias, residual)), ("out", out, (a, b, bias, residual, pre))):
+    for name, array, inputs in (("pre", pre, read), ("out", out, (*read, pre))):
         if array is not None:
             check.writable(name, array, np.shape(y), a.dtype, inputs)
     if alpha != 1.0:
