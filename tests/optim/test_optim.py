@@ -1,6 +1,7 @@
 """Optimizers against their papers' formulas in float64, flat storage, clipping, schedules, and state that comes back."""
 
 import copy
+import json
 import math
 import pickle
 
@@ -72,6 +73,15 @@ def test_sgd_is_pytorchs_formula(nesterov, dampening, maximize):
         optimizer.step()
     for p, e in zip(params, expected):
         np.testing.assert_allclose(p.data, e, rtol=1e-12, atol=1e-12)
+
+
+def test_defaults_are_pytorchs():
+    adam = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "maximize": False}
+    sgd = {"lr": 1e-3, "momentum": 0.0, "weight_decay": 0.0, "nesterov": False, "dampening": 0.0, "maximize": False}
+    assert optim.AdamW(parameters()).defaults == adam | {"weight_decay": 0.01}
+    assert optim.Adam(parameters()).defaults == adam | {"weight_decay": 0.0}
+    assert optim.SGD(parameters()).defaults == sgd
+    assert optim.Adam(parameters()).buffers == optim.AdamW(parameters()).buffers == ("m", "v")
 
 
 def test_parameters_become_views_of_one_buffer_with_the_same_values():
@@ -325,7 +335,10 @@ def test_state_comes_back_bit_for_bit(kind):
         first.step()
     for p, t in zip(params, twins):
         t.data[...] = p.data
-    second.load_state_dict(first.state_dict())
+    saved = first.state_dict()
+    saved["groups"] = json.loads(json.dumps(saved["groups"]))  # as a checkpoint keeps them
+    second.load_state_dict(saved)
+    assert second.state_dict()["groups"] == first.state_dict()["groups"]
     for seed in range(3, 6):
         for ps, o in ((params, first), (twins, second)):
             give_gradients(ps, np.random.default_rng(seed))
@@ -479,8 +492,11 @@ def test_schedules_end_where_they_should():
     assert rates(optim.linear, 41, warmup=10, total=40, minimum=0.1)[[10, 25, 40]] == pytest.approx([2.0, 1.1, 0.2])
     assert rates(optim.inverse_sqrt, 50, warmup=9)[39] == pytest.approx(1.0)
     assert rates(optim.constant, 5, warmup=0).tolist() == [2.0] * 5
+    assert rates(optim.linear, 4, warmup=2, total=3).tolist() == pytest.approx([2 / 3, 4 / 3, 2.0, 0.0])
     with pytest.raises(ValueError, match="more steps than the 10"):
         rates(optim.cosine, 1, warmup=10, total=10)
+    with pytest.raises(ValueError, match="warmup: expected at least 0 steps, got -1"):
+        rates(optim.constant, 1, warmup=-1)
 
 
 def test_a_schedule_tells_every_groups_rate():

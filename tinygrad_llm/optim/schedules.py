@@ -55,7 +55,7 @@ def warmed(warmup: int, after: Callable[[int], float]) -> Callable[[int], float]
 
 def progress(t: int, warmup: int, total: int) -> float:
     """0 at the end of warm-up, 1 at `total` and after."""
-    return min(max((t - warmup) / max(total - warmup, 1), 0.0), 1.0)
+    return min(max((t - warmup) / (total - warmup), 0.0), 1.0)
 
 
 def check_total(warmup: int, total: int) -> None:
