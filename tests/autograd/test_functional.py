@@ -5,6 +5,7 @@ One line declares one: (ours, the formula, shapes of the arrays that both take).
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import numpy as np
@@ -209,6 +210,27 @@ def test_gradient_and_second_order(name):
     inputs = tuple(tg.Tensor(x, requires_grad=True) for x in arrays_for(shapes, seed=1))
     assert gradcheck(ours, inputs, fast=True)
     assert gradgradcheck(ours, inputs, fast=True)
+
+
+#: PyTorch's, where there is one beside `reduction="mean"` and options that are None
+DEFAULTS = {
+    "celu": {"alpha": 1.0}, "elu": {"alpha": 1.0}, "hardshrink": {"lambd": 0.5}, "hardtanh": {"min_val": -1.0, "max_val": 1.0},
+    "leaky_relu": {"negative_slope": 0.01}, "softplus": {"beta": 1.0, "threshold": 20.0}, "softshrink": {"lambd": 0.5},
+    "cosine_embedding_loss": {"margin": 0.0}, "cosine_similarity": {"axis": 1, "eps": 1e-8},
+    "cross_entropy": {"ignore_index": -100, "label_smoothing": 0.0}, "dropout": {"p": 0.5, "training": True},
+    "gaussian_nll_loss": {"full": False, "eps": 1e-6}, "group_norm": {"eps": 1e-5}, "hinge_embedding_loss": {"margin": 1.0},
+    "huber_loss": {"delta": 1.0}, "kl_div": {"log_target": False}, "layer_norm": {"eps": 1e-5},
+    "linear_cross_entropy": {"ignore_index": -100, "label_smoothing": 0.0}, "margin_ranking_loss": {"margin": 0.0},
+    "nll_loss": {"ignore_index": -100}, "normalize": {"p": 2.0, "axis": 1, "eps": 1e-12},
+    "pairwise_distance": {"p": 2.0, "eps": 1e-6, "keepdim": False}, "poisson_nll_loss": {"log_input": True, "full": False, "eps": 1e-8},
+    "smooth_l1_loss": {"beta": 1.0}, "triplet_margin_loss": {"margin": 1.0, "p": 2.0, "eps": 1e-6, "swap": False},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in TABLE if name.endswith(("_loss", "entropy", "kl_div")) or name in DEFAULTS])
+def test_defaults_are_pytorchs(name):
+    defaults = {n: p.default for n, p in inspect.signature(getattr(F, name)).parameters.items() if p.default not in (None, p.empty)}
+    assert defaults.pop("reduction", "mean") == "mean" and defaults == DEFAULTS.get(name, {})
 
 
 # -- what the formulas above do not say --------------------------------------------------------------------------------
@@ -469,6 +491,68 @@ def test_a_weight_counts_each_binary_loss(loss):
     np.testing.assert_allclose(loss(p, t, weight, "sum").data, (loss(p, t, reduction="none").data * weight).sum(), rtol=1e-12)
 
 
+COUNTS = np.array([0.0, 1.0, 2.5])
+OTHER_FORMS = {
+    "huber_loss": (
+        lambda x, t: F.huber_loss(x, t, "none", 0.7, COUNTS),
+        lambda x, t: np.where(abs(x - t) <= 0.7, (x - t) ** 2 / 2, 0.7 * (abs(x - t) - 0.35)) * COUNTS, [(4, 3), (4, 3)],
+    ),
+    "mse_loss": (lambda x, t: F.mse_loss(x, t, "sum", COUNTS), lambda x, t: ((x - t) ** 2 * COUNTS).sum(), [(4, 3), (4, 3)]),
+    "mse_loss to a number": (lambda x: F.mse_loss(x, 0.3), lambda x: ((x - 0.3) ** 2).mean(), X),
+    "l1_loss": (lambda x, t: F.l1_loss(x, t, weight=COUNTS), lambda x, t: (abs(x - t) * COUNTS).mean(), [(4, 3), (4, 3)]),
+    "smooth_l1_loss": (lambda x, t: F.smooth_l1_loss(x, t, "none", 0.0), lambda x, t: abs(x - t), SQUARE),
+    "gaussian_nll_loss of a variance for each row": (
+        lambda x, t, s: F.gaussian_nll_loss(x, t, s**2, reduction="none"),
+        lambda x, t, s: np.log(abs(s[:, None])) + ((x - t) / s[:, None]) ** 2 / 2, [(3, 4), (3, 4), (3,)],
+    ),
+    "gaussian_nll_loss of no variance": (
+        lambda x, t: F.gaussian_nll_loss(x, t, 0.0, eps=0.2, reduction="sum"),
+        lambda x, t: ((np.log(0.2) + (x - t) ** 2 / 0.2) / 2).sum(), SQUARE,
+    ),
+    "gaussian_nll_loss of one number": (
+        lambda x, t, s: F.gaussian_nll_loss(x, t, s**2, reduction="none"),
+        lambda x, t, s: np.log(abs(s)) + ((x - t) / s) ** 2 / 2, [(), (), ()],
+    ),
+    "poisson_nll_loss": (
+        lambda x: F.poisson_nll_loss(x**2, COUNTS, log_input=False, full=True, eps=0.1, reduction="none"),
+        lambda x: x**2 - COUNTS * np.log(x**2 + 0.1) + [0, 0, 2.5 * np.log(2.5) - 2.5 + np.log(5 * np.pi) / 2], [(3,)],
+    ),
+    "triplet_margin_loss": (
+        lambda a, p, n: F.triplet_margin_loss(a, p, n, p=1, eps=0.5, reduction="none"),
+        lambda a, p, n: np.maximum(0, abs(a - p + 0.5).sum(-1) - abs(a - n + 0.5).sum(-1) + 1), [(3, 4)] * 3,
+    ),
+    "cosine_embedding_loss": (
+        lambda a, b: F.cosine_embedding_loss(a, b, -SIGNS, margin=0.1, reduction="none"),
+        lambda a, b: np.where(SIGNS < 0, 1 - (unit(a) * unit(b)).sum(-1), np.maximum(0, (unit(a) * unit(b)).sum(-1) - 0.1)), SQUARE,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHER_FORMS)
+def test_losses_in_their_other_forms(name):
+    ours, formula, shapes = OTHER_FORMS[name]
+    arrays = arrays_for(shapes)
+    got = ours(*map(tg.Tensor, arrays)).data
+    np.testing.assert_allclose(got, formula(*arrays), rtol=1e-11, atol=1e-12)
+    assert got.shape == formula(*arrays).shape
+
+
+def test_what_makes_no_loss_is_refused():
+    x = tg.ones(2, 3)
+    for call, said in (
+        (lambda: F.mse_loss(x, x, "average"), "reduction: expected 'mean', 'sum' or 'none', got 'average'"),
+        (lambda: F.mse_loss(x, tg.ones(4)), r"mse_loss: input \(2, 3\) and target \(4,\) do not broadcast"),
+        (lambda: F.smooth_l1_loss(x, x, beta=-1.0), "beta must not be negative, got -1.0"),
+        (lambda: F.huber_loss(x, x, delta=0.0), "delta must be positive, got 0.0"),
+        (lambda: F.gaussian_nll_loss(x, x, -x), "var must not be negative, got -1.0"),
+        (lambda: F.binary_cross_entropy(x * 1.5, x), r"input must lie in \[0, 1\], got 1.5 to 1.5"),
+        (lambda: F.binary_cross_entropy(x - 1.5, x), r"input must lie in \[0, 1\], got -0.5 to -0.5"),
+        (lambda: F.cross_entropy(x, [0, 1], label_smoothing=1.5), r"label_smoothing must lie in \[0, 1\], got 1.5"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=said):
+            call()
+
+
 def test_linear_cross_entropy_with_and_without_a_graph():
     h, w = leaves((6, 3), (5, 3), seed=2)
     labels = np.array([0, 1, -100, 4, 3, 3])
@@ -486,13 +570,15 @@ def test_linear_cross_entropy_with_and_without_a_graph():
             np.testing.assert_allclose(a.data, b.data, rtol=1e-10, atol=1e-14)
 
 
-def test_every_norm_adds_the_eps_that_it_is_given():
-    (x,) = leaves((2, 4))
+def test_every_norm_and_a_distance_add_the_eps_that_they_are_given():
+    x, other = leaves((2, 4), (2, 4))
     centred = x.data - x.data.mean(-1, keepdims=True)
     want = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 0.5)
     np.testing.assert_allclose(F.layer_norm(x, 4, eps=0.5).data, want, rtol=1e-12)
     np.testing.assert_allclose(F.group_norm(x, 1, eps=0.5).data, want, rtol=1e-12)
     np.testing.assert_allclose(F.rms_norm(x, 4, eps=0.5).data, x.data / np.sqrt((x.data**2).mean(-1, keepdims=True) + 0.5), rtol=1e-12)
+    want = np.linalg.norm(x.data - other.data + 0.5, axis=-1, keepdims=True)
+    np.testing.assert_allclose(F.pairwise_distance(x, other, eps=0.5, keepdim=True).data, want, rtol=1e-12)
 
 
 def test_embedding_accumulates_repeats_and_spares_the_padding_row():
@@ -665,6 +751,26 @@ def test_lists_are_weights_and_a_wrong_axis_is_named():
     np.testing.assert_allclose(F.rms_norm(x, (3,), [1.0, 2.0, 3.0]).data, F.rms_norm(x, 3).data * [1, 2, 3], rtol=1e-6)
     with pytest.raises(ValueError, match=r"glu: axis 5 is out of bounds"):
         F.glu(x, axis=5)
+
+
+LISTED = {
+    "layer_norm": lambda f, x, v: f(x, 3, v, v), "rms_norm": lambda f, x, v: f(x, 3, v), "group_norm": lambda f, x, v: f(x, 3, v, v),
+    "prelu": lambda f, x, v: f(x, v), "linear": lambda f, x, v: f(x, [v], v[:1]), "bilinear": lambda f, x, v: f(x, x, [[v] * 3], v[:1]),
+    "nll_loss": lambda f, x, v: f(x, [1, 2], v), "cross_entropy": lambda f, x, v: f(x, [1, 2], v), "l1_loss": lambda f, x, v: f(v, x[0]),
+    "kl_div": lambda f, x, v: f(x[0], v), "huber_loss": lambda f, x, v: f(x, 0.3, weight=v), "mse_loss": lambda f, x, v: f(0.3, x),
+    "cosine_similarity": lambda f, x, v: f([v], x), "pairwise_distance": lambda f, x, v: f(v, x),
+    "cosine_embedding_loss": lambda f, x, v: f(x, [v], [1, 1]), "triplet_margin_loss": lambda f, x, v: f(v, x, v),
+    "margin_ranking_loss": lambda f, x, v: f(v, x[1], [1, -1, 1]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_a_list_beside_float64_keeps_its_digits(name):
+    """0.3 in float32 is wrong in the eighth."""
+    (x,) = leaves((2, 3))
+    got, want = (LISTED[name](getattr(F, name), x, as_given([0.1, 0.3, 0.7])).data for as_given in (list, np.array))
+    assert got.dtype == np.float64
+    np.testing.assert_allclose(got, want, rtol=1e-14)
 
 
 @pytest.mark.parametrize("x_shape, w_shape", [

@@ -34,7 +34,7 @@ linear = fused.linear
 
 def bilinear(input1: Any, input2: Any, weight: Any, bias: Any = None) -> Tensor:
     """y = x₁ᵀ W x₂ + b   W (N, K₁, K₂)"""
-    y = np.einsum("...i,nij,...j->...n", as_tensor(input1), as_tensor(weight), as_tensor(input2))
+    y = np.einsum("...i,nij,...j->...n", as_tensor(input1), as_tensor(weight, input1), as_tensor(input2, input1))
     return y if bias is None else y + bias
 
 
@@ -61,7 +61,7 @@ def _rows_of(x: Tensor, shape: Any, vectors: tuple[Any, ...], who: str) -> tuple
     n = len(shape)
     if not n or x.shape[-n:] != shape:
         raise ValueError(f"{who}: expected an input that ends with the axes {shape}, got {x.shape}")
-    found = [None if v is None else as_tensor(v) for v in vectors]
+    found = [None if v is None else as_tensor(v, x) for v in vectors]
     for v in found:
         if v is not None and v.shape != shape:
             raise ValueError(f"{who}: expected weight and bias of shape {shape}, got {v.shape}")
@@ -95,8 +95,8 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
     grouped = x.reshape((x.shape[0], num_groups, math.prod(x.shape[1:]) // num_groups))
     y = fused.layer_norm(grouped, eps=eps).reshape(x.shape)
     by_channel = (x.shape[1],) + (1,) * (x.ndim - 2)
-    y = y if weight is None else y * as_tensor(weight).reshape(by_channel)
-    return y if bias is None else y + as_tensor(bias).reshape(by_channel)
+    y = y if weight is None else y * as_tensor(weight, x).reshape(by_channel)
+    return y if bias is None else y + as_tensor(bias, x).reshape(by_channel)
 
 
 def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None) -> Tensor:

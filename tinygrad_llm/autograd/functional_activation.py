@@ -52,7 +52,8 @@ def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
 
 def prelu(input: Any, weight: Any) -> Tensor:
     """`leaky_relu` with a trained slope, one for all or one for each channel (axis 1)."""
-    x, weight = as_tensor(input), as_tensor(weight)
+    x = as_tensor(input)
+    weight = as_tensor(weight, x)
     if weight.size != 1 and x.ndim > 1:
         weight = weight.reshape((1, -1) + (1,) * (x.ndim - 2))
     return np.where(x > 0, x, x * weight)

@@ -13,7 +13,7 @@ from .ops_arithmetic import clip, where, xlogy
 from .ops_common import derived, value
 from .ops_join import broadcast_arrays
 from .ops_linalg import vector_norm
-from .ops_shape import as_tensor
+from .ops_shape import as_tensor, tensors
 from .tensor import Tensor
 
 MISSING = -100  # PyTorch's label for "do not count this place"
@@ -31,7 +31,7 @@ def _reduced(losses: Tensor, reduction: str) -> Tensor:
 
 def _beside(x: Tensor, other: Any) -> Tensor:
     """`other` as a Tensor; whole numbers take x's dtype, as in PyTorch, where NumPy would go on in float64."""
-    y = as_tensor(other)
+    y = as_tensor(other, x)
     return y.astype(x.dtype) if x.dtype.kind == "f" and y.dtype.kind in "biu" else y
 
 
@@ -41,7 +41,7 @@ def _weighed(losses: Tensor, weight: Any) -> Tensor:
 
 def _pair(who: str, input: Any, target: Any, strict: bool = False) -> tuple[Tensor, Tensor]:
     """Both as Tensors. (N, 1) beside (N,) would compare each with each: refused if `strict`, else a warning, as in PyTorch."""
-    x = as_tensor(input)
+    x = as_tensor(input, target)
     y = _beside(x, target)
     if x.shape != y.shape:
         try:
@@ -251,7 +251,7 @@ def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, reduction
 
 def margin_ranking_loss(input1: Any, input2: Any, target: Any, margin: float = 0.0, reduction: str = "mean") -> Tensor:
     """max(0, -t (x₁ - x₂) + margin)"""
-    difference = as_tensor(input1) - input2
+    difference = as_tensor(input1, input2) - input2
     return _reduced(clip(-_beside(difference, target) * difference + margin, 0), reduction)
 
 
@@ -294,18 +294,18 @@ def normalize(input: Any, p: float = 2.0, axis: int = 1, eps: float = 1e-12) -> 
 @derived()
 def cosine_similarity(x1: Any, x2: Any, axis: int = 1, eps: float = 1e-8) -> Tensor:
     """y = x₁·x₂ / (max(‖x₁‖, eps) max(‖x₂‖, eps))"""
-    a, b = broadcast_arrays(x1, x2)
+    a, b = broadcast_arrays(*tensors((x1, x2)))
     return (normalize(a, 2, axis, eps) * normalize(b, 2, axis, eps)).sum(axis=axis)
 
 
 def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
     """y = ‖x₁ - x₂ + eps‖ₚ along the last axis"""
-    return vector_norm(as_tensor(x1) - x2 + eps, p, -1, keepdims=keepdim)
+    return vector_norm(as_tensor(x1, x2) - x2 + eps, p, -1, keepdims=keepdim)
 
 
 def cosine_embedding_loss(input1: Any, input2: Any, target: Any, margin: float = 0.0, reduction: str = "mean") -> Tensor:
     """1 - cos where t = 1, max(0, cos - margin) where t = -1"""
-    a, b, t = as_tensor(input1), as_tensor(input2), as_tensor(target)
+    a, b, t = as_tensor(input1, input2), as_tensor(input2, input1), as_tensor(target)
     tiny = 1e-12
     cos = (a * b).sum(axis=-1) / np.sqrt((np.square(a).sum(axis=-1) + tiny) * (np.square(b).sum(axis=-1) + tiny))
     return _reduced(np.where(t == 1, 1 - cos, 0) + np.where(t == -1, clip(cos - margin, 0), 0), reduction)
