@@ -53,6 +53,8 @@ def test_what_nobody_knows_is_missing_plainly():
     with pytest.raises(AttributeError) as error:
         x.colour  # noqa: B018
     assert str(error.value) == "'Tensor' object has no attribute 'colour'"
+    with pytest.raises(AttributeError, match="^'Tensor' object has no attribute 'colour_'$"):
+        x.colour_  # noqa: B018
 
 
 def test_hints_name_no_method_that_exists():

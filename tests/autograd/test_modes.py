@@ -10,7 +10,7 @@ import pytest
 
 import tinygrad_llm as tg
 from tests.autograd.test_engine import leaf
-from tinygrad_llm.autograd import node
+from tinygrad_llm.autograd import Observer, node, observe
 from tinygrad_llm.autograd.op import registry
 
 F = tg.functional
@@ -233,6 +233,7 @@ def test_checkpoint_refuses_what_was_changed_in_place(depth, write):
 def test_checkpoint_refuses_a_parameter_that_was_given_other_data(depth):
     x, w = leaf(3), leaf(3, seed=1)
     first = w.data
+    first[1] = np.nan
 
     def region(x):
         return (x * w).sum()
@@ -554,3 +555,19 @@ def test_a_rule_may_say_that_there_is_no_gradient():
             np.testing.assert_array_equal(both[0].data, 0.5)
             np.testing.assert_array_equal(dy.data, x.data * z.data)
             np.testing.assert_array_equal(dz.data, x.data * y.data)
+
+
+@pytest.mark.parametrize("norm", [lambda x: tg.functional.layer_norm(x, 4), lambda x: tg.functional.rms_norm(x, 4)])
+def test_a_watcher_sees_what_a_norm_adds_to_a_gradient_and_not_the_sum(norm):
+    class Watch(Observer):
+        def after_rule(self, node, g, gradients, seconds):
+            seen[node.op.name] = gradients[0]
+
+    seen = {}
+    x, weight = leaf(2, 4), np.arange(8.0).reshape(2, 4)
+    expected = tg.grad((norm(x) * weight).sum(), x)[0].data
+    with observe(Watch()):
+        (total,) = tg.grad((norm(x) * weight + x).sum(), x)
+    (name,) = {"layer_norm", "rms_norm"} & set(seen)
+    np.testing.assert_allclose(seen[name], expected, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(total.data, expected + 1, rtol=1e-12)

@@ -183,7 +183,7 @@ def test_same_seed_same_bits():
 def test_initialisers_have_the_spread_they_name():
     rng = np.random.default_rng(0)
     array = np.empty((300, 200), np.float32)
-    init.normal(0.02)(array, rng)
+    init.normal()(array, rng)
     assert array.std() == pytest.approx(0.02, rel=0.02) and abs(array.mean()) < 1e-3
     init.xavier_uniform()(array, rng)
     assert np.abs(array).max() <= (6 / 500) ** 0.5 and array.std() == pytest.approx((2 / 500) ** 0.5, rel=0.02)

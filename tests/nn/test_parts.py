@@ -66,6 +66,12 @@ def test_attention_is_its_formula(seed, T, S, kv_heads, group, width, cross, cau
     assert not pattern.data[np.broadcast_to(~allowed[:, None], pattern.shape)].any()
 
 
+def test_defaults_of_layers():
+    norm = nn.LayerNorm(4)
+    assert norm.eps == 1e-5 and norm.bias.shape == (4,) and nn.RMSNorm(4).eps == 1e-6
+    assert nn.Linear(3, 4).bias.shape == (4,) and nn.Embedding(3, 4).padding_idx is None and nn.Dropout().p == 0.5
+
+
 def test_a_query_that_sees_nothing_gives_and_takes_nothing():
     layer = nn.MultiHeadAttention(4, 2).astype(np.float64)
     for open_path in (False, True):

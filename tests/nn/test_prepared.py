@@ -336,6 +336,14 @@ def test_a_chain_is_written_once_for_as_many_threads(same_threads_after):
     assert cache.prepared[1, 1] is not first
 
 
+@pytest.mark.parametrize("name, joined", [("gpt2", True), ("qwen3-0.6b", False)])
+def test_queries_keys_and_values_are_one_product_where_no_norm_stands_between(name, joined):
+    step, cache = start(model(name))
+    step(IDS[:1, :1])
+    rooms = {room for room, *_ in cache.prepared[1, 1].chain.rooms}
+    assert rooms & {"q", "k", "v", "qkv"} == ({"qkv"} if joined else {"q", "k", "v"})
+
+
 def test_a_cache_that_grows_shrinks_or_changes_its_rows(monkeypatch):
     made = model("gpt2")
 
