@@ -73,8 +73,10 @@ def test_the_first_gradient_is_kept_by_reference_and_never_written_to():
 def test_backward_adds_to_grad_and_grad_does_not_touch_it():
     x = leaf(3)
     (x * 2).sum().backward()
+    held = x.grad
     (x * 3).sum().backward()
     np.testing.assert_array_equal(x.grad.data, np.full(3, 5.0))
+    assert x.grad is held, "added in place, as in PyTorch"
     (d,) = tg.grad((x * 7).sum(), x)
     np.testing.assert_array_equal(d.data, np.full(3, 7.0))
     np.testing.assert_array_equal(x.grad.data, np.full(3, 5.0))
