@@ -279,6 +279,8 @@ def test_words_of_a_bpe_over_characters():
     inner = Tokenizer(models.BPE({"▁": 0, "a": 1, "b": 2, "▁a": 3}, [("▁", "a")]))
     inner.pre_tokenizer = pre_tokenizers.Metaspace()
     assert SubwordTokenizer(inner).word_starts([3, 2, 3, 1]).tolist() == [True, False, True, False]
+    maltese = Tokenizer(models.Unigram([("<unk>", 0.0), ("▁a", -1.0), ("Ġ", -1.0)], 0))  # there a letter, and no space
+    assert SubwordTokenizer(maltese).word_starts([1, 2, 1]).tolist() == [True, False, True]
 
 
 def test_no_tokenizer_here(tmp_path):
