@@ -44,6 +44,11 @@ def test_a_list_beside_float64_keeps_its_digits():
         assert y.dtype == np.float64 and {0.1, 0.1 + 0.2} & set(np.ravel(y.data))
     assert np.isclose(x, [1.0 + 1e-9, 2.0], rtol=0, atol=tg.Tensor(np.array([1e-8, 0]))).data.all()
     assert (tg.ones(2) * [0.1, 0.2]).dtype == np.float32
+    for function in (
+        lambda y: tg.scatter(x, 0, [1, 0], y), lambda y: tg.scatter_add(x, 0, [1, 0], y),
+        lambda y: tg.index_add(x, 0, [1, 0], y, alpha=2), lambda y: np.linalg.solve(np.eye(2) * x, y), lambda y: np.cov(x, y),
+    ):  # fmt: skip
+        np.testing.assert_allclose(function([0.1, 0.7]).data, function(np.array([0.1, 0.7])).data, rtol=1e-15)
 
 
 JOINED_WITH_A_LIST = [

@@ -760,7 +760,7 @@ LISTED = {
     "kl_div": lambda f, x, v: f(x[0], v), "huber_loss": lambda f, x, v: f(x, 0.3, weight=v), "mse_loss": lambda f, x, v: f(0.3, x),
     "cosine_similarity": lambda f, x, v: f([v], x), "pairwise_distance": lambda f, x, v: f(v, x),
     "cosine_embedding_loss": lambda f, x, v: f(x, [v], [1, 1]), "triplet_margin_loss": lambda f, x, v: f(v, x, v),
-    "margin_ranking_loss": lambda f, x, v: f(v, x[1], [1, -1, 1]),
+    "margin_ranking_loss": lambda f, x, v: f(v, x[1], [1, -1, 1]), "scaled_dot_product_attention": lambda f, x, v: f(x.T, x.T, x.T, v),
 }  # fmt: skip
 
 

@@ -159,7 +159,7 @@ def scaled_dot_product_attention(
         batch = np.broadcast_shapes(q.shape[:-own], k.shape[:-own], v.shape[:-own])
         q, k, v = (np.broadcast_to(x, (*batch, *x.shape[-own:])) for x in (q, k, v))
     lead = q.shape[:-2]
-    bias, mask = _mask_of(attn_mask, (*lead, q.shape[-2], k.shape[-2]), q.dtype)
+    bias, mask = _mask_of(attn_mask, (*lead, q.shape[-2], k.shape[-2]), q)
     q4, k4, v4 = _four_axes(q), _four_axes(k), _four_axes(v)
     out = attention(
         q4, k4, v4, bias, mask=mask, is_causal=is_causal, scale=scale, dropout_p=float(dropout_p),
@@ -186,11 +186,11 @@ def _four_axes(x: Tensor) -> Tensor:
     return x.reshape((math.prod(x.shape[:-3]), heads, *x.shape[-2:]))
 
 
-def _mask_of(attn_mask: Any, full: tuple[int, ...], dtype: Any) -> tuple[Tensor | None, np.ndarray | None]:
+def _mask_of(attn_mask: Any, full: tuple[int, ...], q: Tensor) -> tuple[Tensor | None, np.ndarray | None]:
     """The mask as (bias to add, or None; bools, or None), with the four axes of the kernel."""
     if attn_mask is None:
         return None, None
-    mask = as_tensor(attn_mask)
+    mask = as_tensor(attn_mask, q)
     if mask.dtype.kind not in "fb":
         raise TypeError(f"scaled_dot_product_attention: the mask must be bool or float, got {mask.dtype}")
     if len(full) != 4 or mask.ndim > 4:
@@ -198,7 +198,7 @@ def _mask_of(attn_mask: Any, full: tuple[int, ...], dtype: Any) -> tuple[Tensor 
         mask = np.broadcast_to(mask, full).reshape((math.prod(full[:-3]), heads, *full[-2:]))
     if mask.dtype.kind == "b":
         return None, mask._data
-    return (mask if mask.dtype == dtype else mask.astype(dtype)), None
+    return (mask if mask.dtype == q.dtype else mask.astype(q.dtype)), None
 
 
 __all__ = [

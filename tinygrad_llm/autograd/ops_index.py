@@ -184,11 +184,11 @@ def put_along_axis(x, indices, values, axis):
     return index_put(x, values, index=index_along(x.shape, axis, indices))
 
 
-def _source(index, src):
+def _source(x, index, src):
     """PyTorch lets the source be longer than the index: the part that the index covers."""
     if isinstance(src, (int, float)):
         return src
-    src = as_tensor(src)
+    src = as_tensor(src, x)
     return src if src.shape == index.shape else getitem(src, index=tuple(slice(n) for n in index.shape))
 
 
@@ -196,14 +196,14 @@ def _source(index, src):
 def scatter(x, axis, index, src):
     """A copy of x with y[index[i][j]][j] = src[i][j] for axis 0."""
     x, index, axis = _checked(x, index, axis, "scatter")
-    return index_put(x, _source(index, src), index=index_along(index.shape, axis, index))
+    return index_put(x, _source(x, index, src), index=index_along(index.shape, axis, index))
 
 
 @derived()
 def scatter_add(x, axis, index, src):
     """A copy of x with y[index[i][j]][j] += src[i][j] for axis 0; repeated indices add up."""
     x, index, axis = _checked(x, index, axis, "scatter_add")
-    return index_put(x, _source(index, src), index=index_along(index.shape, axis, index), accumulate=True)
+    return index_put(x, _source(x, index, src), index=index_along(index.shape, axis, index), accumulate=True)
 
 
 def _along(x, axis, index, who):
@@ -215,7 +215,7 @@ def _along(x, axis, index, who):
 def index_add(x, axis, index, src, alpha=1):
     """A copy of x, to whose slices at `index` along the axis the slices of `src`, times alpha, are added."""
     x, where = _along(x, axis, index, "index_add")
-    return index_put(x, src if alpha == 1 else as_tensor(src) * alpha, index=where, accumulate=True)
+    return index_put(x, src if alpha == 1 else as_tensor(src, x) * alpha, index=where, accumulate=True)
 
 
 @derived()

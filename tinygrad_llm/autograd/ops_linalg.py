@@ -298,7 +298,7 @@ def _(g, a, out): return np.linalg.solve(flip_last(a), g)
 @derived(np.linalg.solve)
 def solve(a, b):
     """y with a y = b; b is a vector (one axis) or matrices."""
-    b = as_tensor(b)
+    b = as_tensor(b, a)
     return np.squeeze(_solve(a, expand_dims(b, -1)), -1) if b.ndim == 1 else _solve(a, b)
 
 

@@ -254,7 +254,7 @@ def cov(x, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=N
 
     fweights say how often an observation was made, aweights how much it counts: Σ w x xᵀ / (Σ w - ddof · Σ w a / Σ w), w = f a
     """
-    variables = [_variables(v, rowvar) for v in (x, y) if v is not None]
+    variables = [_variables(v, rowvar) for v in tensors(v for v in (x, y) if v is not None)]
     x = concatenate(variables) if len(variables) > 1 else variables[0]
     x = x if dtype is None else x.astype(dtype)
     lost = int(not bias) if ddof is None else ddof
@@ -292,7 +292,6 @@ def corrcoef(x, y=None, rowvar=True, *, dtype=None):
 
 def _variables(x, rowvar):
     """x with a row for each variable."""
-    x = as_tensor(x)
     if x.ndim > 2:
         raise ValueError(f"expected at most two axes, got shape {x.shape}")
     return np.atleast_2d(x) if rowvar or x.ndim < 2 else x.T
