@@ -23,6 +23,8 @@ def test_pad_keeps_every_token_in_place(rows, side, multiple):
             assert m[-1] == 1
         if row and side == "right":
             assert m[0] == 1
+    labels = data.pad_labels(rows, side=side, multiple=multiple)
+    assert np.array_equal(labels, np.where(mask == 1, ids, -100))
 
 
 def test_pad_refuses():
@@ -32,6 +34,8 @@ def test_pad_refuses():
         data.pad([[1, 2, 3]], length=2)
     with pytest.raises(ValueError, match="at least one"):
         data.pad([])
+    with pytest.raises(ValueError, match="multiple: expected at least 1, got 0"):
+        data.pad([[1]], multiple=0)
 
 
 @given(sequences, st.integers(1, 5))
