@@ -108,6 +108,7 @@ def test_hooks_run_once_on_the_complete_gradient_and_may_replace_it():
     handle = y.register_hook(lambda g: seen.append(g.data.copy()))
     (y * 2 + y * 5).sum().backward()
     np.testing.assert_array_equal(seen, [np.full(3, 7.0)])
+    assert y.grad is None, "seen and not kept: nobody asked for that"
     handle.remove()
     x.grad = None
     x.register_hook(lambda g: g * 10)
@@ -571,3 +572,15 @@ def test_a_watcher_sees_what_a_norm_adds_to_a_gradient_and_not_the_sum(norm):
     (name,) = {"layer_norm", "rms_norm"} & set(seen)
     np.testing.assert_allclose(seen[name], expected, rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(total.data, expected + 1, rtol=1e-12)
+
+
+def test_an_input_without_a_rule_is_named_where_its_gradient_is_needed():
+    @tg.custom_op
+    def tilted(x, y):
+        return 2 * x + y, ()
+
+    tilted.grad_of("y")(lambda g: g)
+    x, y = leaf(3), leaf(3)
+    np.testing.assert_array_equal(tg.grad(tilted(x, y).sum(), y)[0].data, 1)
+    with pytest.raises(RuntimeError, match=r"^tilted: no gradient rule for its input 'x'; write @tilted\.grad_of\('x'\)$"):
+        tilted(x, y).sum().backward()

@@ -1,6 +1,7 @@
 """The parts against their formulas: attention in all its forms, positions, masks, taps."""
 
 import copy
+import dataclasses
 import math
 import pickle
 
@@ -64,6 +65,11 @@ def test_attention_is_its_formula(seed, T, S, kv_heads, group, width, cross, cau
     sums = pattern.data.sum(-1)
     np.testing.assert_allclose(sums, np.broadcast_to(allowed.any(-1)[:, None], sums.shape), atol=1e-12)
     assert not pattern.data[np.broadcast_to(~allowed[:, None], pattern.shape)].any()
+
+
+def test_a_mask_which_many_share_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        nn.Mask().causal = True
 
 
 def test_defaults_of_layers():
