@@ -584,3 +584,19 @@ def test_an_input_without_a_rule_is_named_where_its_gradient_is_needed():
     np.testing.assert_array_equal(tg.grad(tilted(x, y).sum(), y)[0].data, 1)
     with pytest.raises(RuntimeError, match=r"^tilted: no gradient rule for its input 'x'; write @tilted\.grad_of\('x'\)$"):
         tilted(x, y).sum().backward()
+
+
+def test_a_watcher_sees_the_rules_after_a_checkpoint_was_run_again():
+    """Those that make a graph of their own are operations, and nothing hides them."""
+
+    class Watch(Observer):
+        def after_op(self, op, inputs, params, outputs, node, seconds):
+            seen.append(op.name)
+
+    seen, x = [], leaf(3)
+    with observe(Watch()):
+        y = tg.checkpoint(lambda x: (x * x).sum(), x)
+        forward = len(seen)
+        (d,) = tg.grad(y, x, create_graph=True)
+    assert "multiply" in seen[forward:]
+    np.testing.assert_array_equal(d.data, 2 * x.data)

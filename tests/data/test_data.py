@@ -27,6 +27,11 @@ def test_pad_keeps_every_token_in_place(rows, side, multiple):
     assert np.array_equal(labels, np.where(mask == 1, ids, -100))
 
 
+def test_pad_fills_with_zeros_unless_told_otherwise():
+    ids, mask = data.pad([[5], [6, 7]])
+    assert ids.tolist() == [[5, 0], [6, 7]] and mask.tolist() == [[1, 0], [1, 1]]
+
+
 def test_pad_refuses():
     with pytest.raises(ValueError, match="side"):
         data.pad([[1]], side="top")
