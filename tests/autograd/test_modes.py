@@ -144,6 +144,15 @@ def test_a_hook_sees_gradients_of_grad_too():
     np.testing.assert_allclose(d.data, 4 * x.data)
 
 
+def test_what_a_hook_returns_is_part_of_the_gradients_graph():
+    x = leaf(3)
+    y = x**3
+    y.register_hook(lambda g: g * x)
+    (d,) = tg.grad(y.sum(), x, create_graph=True)
+    np.testing.assert_allclose(d.data, 3 * x.data**3)
+    np.testing.assert_allclose(tg.grad(d.sum(), x)[0].data, 9 * x.data**2)
+
+
 def test_retain_grad_keeps_the_gradient_of_what_is_no_leaf():
     x = leaf(3)
     y = x * 3
@@ -600,3 +609,17 @@ def test_a_watcher_sees_the_rules_after_a_checkpoint_was_run_again():
         (d,) = tg.grad(y, x, create_graph=True)
     assert "multiply" in seen[forward:]
     np.testing.assert_array_equal(d.data, 2 * x.data)
+
+
+def test_a_composite_takes_as_many_inputs_as_were_given():
+    @tg.custom_op
+    def cubes(*xs):
+        return sum(x**3 for x in xs), (xs,)
+
+    cubes.grad(lambda g, xs: tuple(g * 3 * x**2 for x in xs))
+    cubes.composite(lambda *xs: sum(x * x * x for x in xs))
+    xs = [leaf(3, seed=i) for i in range(3)]
+    first = tg.grad(cubes(*xs).sum(), xs, create_graph=True)
+    for x, d, second in zip(xs, first, tg.grad([d.sum() for d in first], xs), strict=True):
+        np.testing.assert_allclose(d.data, 3 * x.data**2)
+        np.testing.assert_allclose(second.data, 6 * x.data)

@@ -292,6 +292,8 @@ def test_no_tokenizer_here(tmp_path):
     (tmp_path / "vocabulary.json").write_text("[]")
     with pytest.raises(ValueError, match="vocabulary.json: damaged, 'characters' is missing"):
         simple.from_record({"kind": "chars", "special": {}})
+    with pytest.raises(ValueError, match="vocabulary.json: kind: expected chars or bytes, got 'words'"):
+        simple.from_record({"kind": "words", "special": {}})
     with pytest.raises(ValueError, match="vocabulary.json: expected an object with kind, characters and special; got list"):
         text.load(tmp_path)
 
@@ -307,6 +309,8 @@ def test_bad_choices():
         text.train("wordpiece", "a", 5, style="bert")
     with pytest.raises(ValueError, match="vocab_size: unigram cannot learn 8 tokens from this text"):
         text.train("unigram", SAMPLE, 8, style="t5")
+    with pytest.raises(TypeError, match="not iterable"):  # and not that so many tokens cannot be learnt
+        text.train("bpe", ["a", 3], 300)
     with pytest.raises(ValueError, match="style: expected one of"):
         text.train("chars", "a", style="gpt9")
 

@@ -105,6 +105,23 @@ def test_several_positions_at_once(name, monkeypatch):
     assert compare(model(name), monkeypatch, widths=(17, 1)) == [True]  # 17 rows go layer by layer
 
 
+@pytest.mark.parametrize("name", ["llama-7b", "gpt2"])
+def test_each_row_at_positions_of_its_own(name, monkeypatch):
+    """As after prompts that are padded at their beginning."""
+    made, results = model(name), []
+    for on in (True, False):
+        if not on:
+            monkeypatch.setattr(nn, "run_prepared", lambda *args, **kwargs: None)
+        _, cache = start(made, batch=3)
+        with tg.no_grad():
+            places = np.array([[6, 7, 8], [3, 4, 5], [9, 10, 11]])
+            calls = [made(IDS[:3, part], position_ids=places[:, part], past_key_values=cache) for part in (slice(1), slice(1, 3))]
+        results.append([out.logits.data for out in calls])
+        assert chains(cache) == [True] * 2 * on
+    for ours, plain in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-5 * np.abs(plain).max())
+
+
 @pytest.mark.parametrize("name", ["transformer-base", "bart-base", "t5-small"])
 def test_beams_share_their_source(name, monkeypatch):
     assert compare(model(name), monkeypatch, batch=2, padded=True, copies=3) == [True]

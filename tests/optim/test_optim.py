@@ -462,6 +462,8 @@ def test_clipping_what_is_not_finite():
     with pytest.raises(RuntimeError, match="NaN or an infinity"):
         optim.clip_grad_norm_([a], 1.0, error_if_nonfinite=True)
     assert optim.clip_grad_norm_([parameters()[0]], 1.0) == 0.0
+    a.grad = tg.Tensor(np.full(a.shape, -0.25))
+    assert optim.clip_grad_norm_([a], 1.0, np.inf) == 0.25
     b = parameters()[0]
     a.grad, b.grad = tg.Tensor(np.ones(a.shape)), tg.Tensor(np.full(b.shape, np.nan))
     assert np.isnan(optim.clip_grad_norm_([a, b], 1.0, np.inf)) and np.isnan(a.grad.data).all()
