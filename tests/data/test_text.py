@@ -41,6 +41,8 @@ def test_train_save_load(kind, style, tmp_path):
     assert again.special == tokenizer.special and again.vocab_size == tokenizer.vocab_size
     for role, spelling in text.special_tokens(style, 4).items():
         assert again.decode([again.special[role]]).strip() == spelling
+        if kind not in ("chars", "bytes"):
+            assert tokenizer.encode(f"fox{spelling}")[-1] == tokenizer.special[role], "one token wherever it stands"
     if kind in ("chars", "bytes", "bpe", "unigram"):
         assert again.decode(again.encode(sample)) == sample
 
