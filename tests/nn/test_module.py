@@ -180,6 +180,17 @@ def test_same_seed_same_bits():
     np.testing.assert_array_equal(a, nn.Linear(3, 4).weight.data)
 
 
+def test_a_skeleton_gets_memory_of_its_own_with_its_values():
+    state = nn.Linear(3, 2).state_dict()
+    with init.skeleton():
+        layer = nn.Linear(3, 2)
+    layer.load_state_dict(state)
+    for name, parameter in layer.named_parameters():
+        assert parameter.requires_grad and parameter.data.flags.writeable
+        assert not np.shares_memory(parameter.data, state[name].data)
+        np.testing.assert_array_equal(parameter.data, state[name].data)
+
+
 def test_initialisers_have_the_spread_they_name():
     rng = np.random.default_rng(0)
     array = np.empty((300, 200), np.float32)
