@@ -7,6 +7,7 @@ import kernels
 import tinygrad_llm as tg
 from tinygrad_llm import nn
 from tinygrad_llm.lens import profile
+from tinygrad_llm.nn.layers import are_fusible
 from tinygrad_llm.nn.tap import looking_through
 
 IDS = np.random.default_rng(0).integers(0, 40, (4, 64))
@@ -210,3 +211,8 @@ def test_a_wrapped_layer_is_obeyed(name, width):
     for wrap in (lambda holder, linear: setattr(holder, layer, Wrapped(linear)), patch):
         loss, written = wrapped_by(wrap)
         assert loss == pytest.approx(expected, rel=1e-6) and written == tokens
+
+
+@pytest.mark.parametrize("rows, width, fusible", [(512, 64, True), (511, 64, False), (4096, 63, False)])
+def test_layers_are_one_operation_from_two_million_multiply_adds_on(rows, width, fusible):
+    assert are_fusible(tg.ones((1, rows, 64)), nn.Linear(64, width)) is fusible
