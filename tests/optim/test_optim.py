@@ -488,6 +488,7 @@ def test_schedules_warm_up(name):
 
 
 def test_schedules_end_where_they_should():
+    assert rates(optim.cosine, 41, warmup=10, total=40)[[10, 25, 40]] == pytest.approx([2.0, 1.0, 0.0])
     assert rates(optim.cosine, 41, warmup=10, total=40, minimum=0.1)[-1] == pytest.approx(0.2)
     assert rates(optim.cosine, 41, warmup=10, total=40, minimum=0.1)[25] == pytest.approx(1.1)
     assert rates(optim.linear, 41, warmup=10, total=40)[[25, 40]] == pytest.approx([1.0, 0.0])
