@@ -382,6 +382,20 @@ def test_a_cache_that_grows_shrinks_or_changes_its_rows(monkeypatch):
     np.testing.assert_allclose(ours, logits(), rtol=1e-4, atol=1e-4)
 
 
+def test_other_keys_and_values_of_the_source_are_seen(monkeypatch):
+    made, results = model("bart-base"), []
+    for on in (True, False):
+        if not on:
+            monkeypatch.setattr(nn, "run_prepared", lambda *args, **kwargs: None)
+        step, cache = start(made)
+        before = step(IDS[:1, :1])
+        for layer in cache.layers:
+            layer.cross = tuple(tg.Tensor(part.data[:, :, ::-1].copy() * 2) for part in layer.cross)
+        results.append(step(IDS[:1, :1]))
+        assert np.abs(results[-1] - before).max() > 0.1
+    np.testing.assert_allclose(*results, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda cache: pickle.loads(pickle.dumps(cache))])
 def test_a_copied_cache_has_a_chain_of_its_own(duplicate):
     made = model("llama-7b")
