@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import tinygrad_llm as tg
 from tinygrad_llm import functional as F
 from tinygrad_llm import nn
+from tinygrad_llm.nn.layers import output_weight
 from tinygrad_llm.nn.positions import relative_buckets
 
 
@@ -70,6 +71,13 @@ def test_attention_is_its_formula(seed, T, S, kv_heads, group, width, cross, cau
 def test_a_mask_which_many_share_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         nn.Mask().causal = True
+
+
+def test_the_table_of_a_tied_output_is_in_eight_bits_where_there_is_such_a_copy():
+    tokens = nn.Embedding(3, 4)
+    assert output_weight(tokens) is tokens.weight and output_weight(tokens.quantize()) is tokens.quantized
+    other = nn.Linear(4, 3)  # stands in an Embedding's place
+    assert output_weight(other) is other.weight
 
 
 def test_defaults_of_layers():
