@@ -87,10 +87,14 @@ def test_defaults_are_pytorchs():
 def test_parameters_become_views_of_one_buffer_with_the_same_values():
     params = parameters(np.float32)
     before = [p.data.copy() for p in params]
-    optim.AdamW(params)
+    optimizer = optim.AdamW(params)
     assert len({id(p.data.base) for p in params}) == 1
     for p, b in zip(params, before):
         assert np.array_equal(p.data, b)
+    views = [p.data for p in params]
+    give_gradients(params, np.random.default_rng(0))
+    optimizer.step()
+    assert all(p.data is view for p, view in zip(params, views)), "none is made anew without need"
 
 
 def test_new_arrays_are_adopted():
