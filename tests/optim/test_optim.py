@@ -220,6 +220,20 @@ def test_a_closure_is_refused_before_anything_changes(kind, closure):
     optimizer.step(tg.tensor(0.5))
 
 
+@pytest.mark.parametrize("kind", [optim.SGD, optim.AdamW, lambda p, lr: optim.Adam(p, lr, amsgrad=True)])
+def test_gradients_count_grad_scale_times(kind):
+    params, twins = parameters(), parameters()
+    for ps, scale in ((params, 0.25), (twins, 1.0)):
+        optimizer = kind(ps, lr=0.1)
+        for seed in range(2):
+            give_gradients(ps, np.random.default_rng(seed))
+            for p in ps:
+                p.grad = p.grad * (0.25 / scale) ** seed  # the second of them otherwise, for Adam knows no common factor
+            optimizer.step(scale**seed)
+    for p, t in zip(params, twins):
+        np.testing.assert_allclose(p.data, t.data, rtol=1e-9)
+
+
 def test_groups_have_their_own_options():
     params = parameters()
     optimizer = optim.SGD([{"params": params[:2], "lr": 0.5}, {"params": params[2:]}], lr=0.1)
