@@ -44,6 +44,12 @@ def test_array_valued_functions_give_the_jacobian():
     assert numerical_gradient(lambda x: a @ x, np.ones((3, 4))).shape == (2, 4, 3, 4)
 
 
+@pytest.mark.parametrize("method", ["central", "richardson"])
+def test_a_function_may_return_the_same_buffer_each_time(method):
+    buffer, x = np.empty(3), np.array([0.1, 0.2, 0.3])
+    np.testing.assert_allclose(numerical_gradient(lambda x: np.sin(x, out=buffer), x, method), np.diag(np.cos(x)), rtol=1e-8)
+
+
 def test_functions_of_tensors():
     x = tg.Tensor(np.linspace(0.1, 1, 4))
     np.testing.assert_allclose(numerical_gradient(lambda x: tg.log(x).sum(), x, "richardson"), 1 / x.numpy(), rtol=1e-9)

@@ -72,13 +72,17 @@ class Slope:
         size = np.maximum(np.abs(self.right), np.abs(self.left))
         return gap > 20 * (self.right_error + self.left_error) + 1e-6 * size
 
+    @property
+    def jumps(self) -> np.ndarray:
+        """Where two-sided differences mean nothing, as at a jump."""
+        return self.both_error > 1e3 * (self.right_error + self.left_error)
+
     def admits(self, value: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
         """Where `value` can be the derivative: equal to the estimate, or between the slopes of the two sides.
 
         Where the slope is infinite, 0 passes as the usual convention, but no other number that the slope has passed.
         """
-        jump = self.both_error > 1e3 * (self.right_error + self.left_error)  # two-sided differences mean nothing there
-        equal = ~jump & (np.abs(value - self.both) <= tolerance + 10 * self.both_error)
+        equal = ~self.jumps & (np.abs(value - self.both) <= tolerance + 10 * self.both_error)
         slack = tolerance + 10 * (self.right_error + self.left_error)
         low, high = np.fmin(self.left, self.right), np.fmax(self.left, self.right)
         between = (value >= low - slack) & (value <= high + slack) & np.isfinite(slack)
@@ -261,11 +265,11 @@ def with_element(base: np.ndarray, flat: int, value: Any) -> np.ndarray:
 
 
 def _on_arrays(fn: Callable[[Any], Any], x: Any) -> tuple[Callable[[np.ndarray], np.ndarray], np.ndarray]:
-    """`fn` as a function of an ndarray, and the array to start from."""
+    """`fn` as a function of an ndarray, and the array to start from. Values are copied: `fn` may return one buffer each time."""
     if isinstance(x, (np.ndarray, list, tuple)) or np.isscalar(x):
         base = np.array(x, dtype=None if isinstance(x, np.ndarray) else float)
-        return lambda array: np.asarray(_plain(fn(array))), base
-    return lambda array: np.asarray(_plain(fn(type(x)(array)))), np.array(x.numpy())
+        return lambda array: np.array(_plain(fn(array))), base
+    return lambda array: np.array(_plain(fn(type(x)(array)))), np.array(x.numpy())
 
 
 def _plain(value: Any) -> Any:
