@@ -204,6 +204,30 @@ def test_a_rule_that_is_wrong_for_a_layout_alone_is_found(x):
         assert refused(check, x).kind == "mismatch"
 
 
+@pytest.mark.parametrize("shape", [(5,), (3, 4), (2, 3, 4)])
+def test_a_rule_that_is_wrong_for_a_layout_of_the_incoming_gradient_alone_is_found(shape):
+    """Behind a transposition or a sum it is no C-contiguous array."""
+    x, read = RNG.normal(size=shape), lambda g: np.frombuffer(g.tobytes("A")).reshape(g.shape)
+    for straight in (read, lambda g: g if g.flags.c_contiguous else g[::-1]):
+        if straight is read and len(shape) == 1:
+            continue
+
+        @tg.custom_op
+        def layout_op(x):
+            return np.sin(x), (x,)
+
+        layout_op.grad_of("x")(lambda g, x: straight(g) * np.cos(x))  # noqa: B023
+        assert "lies in memory" in str(refused(check_vjp, np.sin, lambda g, x: straight(g) * np.cos(x), x))  # noqa: B023
+        error = refused(gradcheck, layout_op, x)
+        assert error.kind == "mismatch" and error.op == "layout_op"
+
+    def insists(g, x):
+        assert g.flags.c_contiguous, "C order only"
+        return g * np.cos(x)
+
+    assert check_vjp(np.sin, insists, x)
+
+
 def test_copies_lie_as_the_original_does():
     for x in LAYOUTS.values():
         copy = laid_out(x, x)
@@ -438,6 +462,20 @@ def test_wrong_second_derivative_is_found_and_blamed():
     error = refused(gradgradcheck, lambda x: tg.sin(cube(x)), x)
     assert error.kind == "mismatch" and error.op == "cube"
     assert refused(gradcheck, lambda x: tg.sin(cube(x)), x, order=2).op == "cube"
+
+
+def test_a_derivative_that_is_cut_off_beside_one_that_is_not_is_found():
+    """What it depends on shows in its own derivative, even where the rule leaves the graph altogether."""
+
+    @tg.custom_op
+    def product(a, b):
+        return a * b**3, (a, b)
+
+    product.grad_of("a")(lambda g, a, b: g * b**3)
+    product.grad_of("b")(lambda g, a, b: g * 3 * a * b**2 if isinstance(a, np.ndarray) else tg.Tensor((g * 3 * a * b**2).data))
+    assert gradcheck(product, (tensor(3), tensor(3)))
+    error = refused(gradgradcheck, product, (tensor(3), tensor(3)))
+    assert error.kind == "missing" and error.op == "product"
 
 
 def test_wrong_third_derivative_is_blamed():

@@ -89,7 +89,7 @@ def _alone(call: _Call, error: GradcheckError, tolerance: Tolerance, level: int)
             if order > 1:
                 run, values, wanted = derivative_of(run, values, wanted, tolerance)
                 names = [""] * len(values)
-            examine(problem_of(op.name, run, values, wanted, names), tolerance, fast=True)
+            examine(problem_of(op.name, run, values, wanted, names, order), tolerance, fast=True)
         except GradcheckError as found:
             cast = (found.kind, error.kind) == ("dtype", "precision")
             if found.kind == error.kind or {found.kind, error.kind} <= KINDRED or cast:

@@ -118,7 +118,7 @@ class _Check:
     def run(self, what: str, fn: Function, values: list[Any], wanted: list[int], level: int) -> None:
         title = getattr(self.fn, "__name__", type(self.fn).__name__).strip("<>")
         names = [*self.names, *(f"gradient of output {i}" for i in range(len(values) - len(self.names)))]
-        problem = problem_of(f"{what} of {title}", fn, values, wanted, names)
+        problem = problem_of(f"{what} of {title}", fn, values, wanted, names, level)
         with self.blaming(level):
             examine(problem, self.tolerance, self.fast)
         if level == 1:

@@ -10,7 +10,7 @@ together, and the slope along that direction must fit as well.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,13 +27,20 @@ JOINT_OUTPUTS = 16  # outputs whose excused elements are moved together
 PATTERN_SIZE = 2048  # inputs up to this size are measured whole to say what the error looks like
 
 
+class Excused(NamedTuple):
+    """A claimed value that passed at a kink, and on which side it is the slope: 1, -1, or 0 on neither."""
+
+    claimed: float
+    side: int
+
+
 class Judge:
     """Hears suspects one coordinate at a time; `close` hears the excused ones together."""
 
     def __init__(self, problem: Problem, tolerance: Tolerance, pullback: Pullback, u: np.ndarray, g: np.ndarray) -> None:
         self.problem, self.tolerance, self.pullback = problem, tolerance, pullback
         self.u, self.g = u, g
-        self.excused: dict[int, dict[int, float]] = {}  # output -> coordinate -> claimed value
+        self.excused: dict[int, dict[int, Excused]] = {}  # output -> coordinate
         self.blind: list[tuple[int, float, float]] = []  # (coordinate, claimed, possible error): too noisy to say
 
     def hear(self, c: int, suspect: np.ndarray, combinations: Any, claimed: np.ndarray, scale: float) -> None:
@@ -43,7 +50,7 @@ class Judge:
             for j in np.flatnonzero(suspect & (self.u != 0)):
                 self._hear_entry(c, int(j), float(claimed[j]), slope, scale)
             return
-        kinked = (slope.kinked | ~slope.known) & (self.u != 0)
+        kinked = (slope.kinked | slope.jumps | ~slope.known) & (self.u != 0)
         for j in np.flatnonzero(kinked)[:8]:
             self._hear_entry(c, int(j), self._claim(c, int(j)), slope, scale)
         for r in np.flatnonzero(suspect):
@@ -104,12 +111,13 @@ class Judge:
         allowed = self.tolerance.around(claimed, best if np.isfinite(best) else 0.0, max(scale, abs(claimed)))
         if bool(one.admits(value, np.array(allowed))[0]):
             if bool(one.kinked[0]):
-                self.excused.setdefault(j, {})[c] = claimed
+                on = [abs(claimed - float(side[0])) <= allowed + 1e-4 * abs(claimed) for side in (one.right, one.left)]
+                self.excused.setdefault(j, {})[c] = Excused(claimed, int(on[0]) - int(on[1]))
             elif abs(claimed - best) > allowed and 10 * one.least_error > max(1e-2 * abs(claimed), self.tolerance.atol):
                 self.blind.append((c, claimed, error))
             return
         if self._near_by(j, np.eye(1, self.problem.n, c)[0], claimed, allowed):
-            self.excused.setdefault(j, {})[c] = claimed
+            self.excused.setdefault(j, {})[c] = Excused(claimed, 0)
             return
         self._accuse(c, j, claimed, one, allowed)
 
@@ -137,15 +145,14 @@ class Judge:
     def close(self) -> None:
         """Excused elements of one output, moved together; and the share of elements that nothing could be said about."""
         problem = self.problem
-        for j, entries in list(self.excused.items())[:JOINT_OUTPUTS]:
-            v = np.zeros(problem.n)
-            v[list(entries)] = 1.0
-            slope = measure(problem.ray_of(j, v), 0.0)
-            claimed = float(sum(entries.values()))
-            largest = max(abs(value) for value in entries.values())
-            allowed = self.tolerance.around(claimed, float(slope.best[0]), largest) * len(entries)
-            if not bool(slope.admits(np.array(claimed), np.array(allowed))[0]) and not self._near_by(j, v, claimed, allowed):
-                self._accuse_together(j, entries, claimed, slope)
+        several = [(j, entries) for j, entries in self.excused.items() if len(entries) > 1]
+        for j, entries in several[:JOINT_OUTPUTS]:
+            ends = {c: e.side for c, e in entries.items() if e.side}
+            rest = {c: 1 for c, e in entries.items() if not e.side}
+            misfit = self._misfit(j, dict.fromkeys(entries, 1))
+            # kinks that do not meet, as of clip at both its ends, fit when each moves to the side whose slope it claims
+            if misfit and (not ends or self._misfit(j, ends) or self._misfit(j, rest)):
+                self._accuse_together(j, entries, *misfit)
         if len(self.blind) > problem.n / 2:
             c, claimed, error = self.blind[0]
             position, index = problem.locate(c)
@@ -155,6 +162,17 @@ class Judge:
                 "ordinary size",
                 position, index=index, analytic=claimed,
             )  # fmt: skip
+
+    def _misfit(self, j: int, signs: dict[int, int]) -> tuple[float, Slope] | None:
+        """What output `j`'s excused elements claim for moving together by `signs`, and what is measured, where that cannot be."""
+        v = np.zeros(self.problem.n)
+        v[list(signs)] = list(signs.values())
+        slope = measure(self.problem.ray_of(j, v), 0.0)
+        terms = [sign * self.excused[j][c].claimed for c, sign in signs.items()]
+        claimed = float(sum(terms))
+        allowed = self.tolerance.around(claimed, float(slope.best[0]), max(map(abs, terms), default=0.0)) * len(signs)
+        fits = bool(slope.admits(np.array(claimed), np.array(allowed))[0]) or self._near_by(j, v, claimed, allowed)
+        return None if fits else (claimed, slope)
 
     # -- accusations -------------------------------------------------------------------------------------------------
 
@@ -189,7 +207,7 @@ class Judge:
             lines.append(f"  pattern     {looks}")
         raise problem.error("missing" if missing else "mismatch", "\n".join(lines), position, **facts)
 
-    def _accuse_together(self, j: int, entries: dict[int, float], claimed: float, slope: Slope) -> None:
+    def _accuse_together(self, j: int, entries: dict[int, Excused], claimed: float, slope: Slope) -> None:
         problem = self.problem
         position, index = problem.locate(next(iter(entries)))
         number, output_index = problem.locate_output(j)

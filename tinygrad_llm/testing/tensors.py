@@ -32,8 +32,14 @@ def outputs_of(fn: Function, tensors: Sequence[Any]) -> list[Any]:
     return list(result) if isinstance(result, (tuple, list)) else [result]
 
 
-def problem_of(what: str, fn: Function, values: list[Any], wanted: list[int], names: Sequence[str]) -> Problem:
-    """A function of Tensors as a Problem on arrays. Inputs that are not wanted stay what they are."""
+def problem_of(
+    what: str, fn: Function, values: list[Any], wanted: list[int], names: Sequence[str], level: int = 1
+) -> Problem:
+    """A function of Tensors as a Problem on arrays. Inputs that are not wanted stay what they are.
+
+    An output that requires no gradient beside one that does is passed over; not so a derivative (`level` above 1): of what it
+    depends on, it has one.
+    """
     live = [v if i in wanted or not isinstance(v, np.ndarray) else _Fixed(v) for i, v in enumerate(values)]
 
     def call(arrays: Arrays) -> tuple[list[Any], list[Tensor]]:
@@ -52,7 +58,7 @@ def problem_of(what: str, fn: Function, values: list[Any], wanted: list[int], na
 
     with enable_grad():
         first, _ = call(copied(live))
-    differentiable = [i for i, out in enumerate(first) if out.requires_grad]
+    differentiable = [i for i, out in enumerate(first) if out.requires_grad] if level == 1 else []
     kept = differentiable or [i for i, out in enumerate(first) if out.dtype.kind == "f"]
     if not kept:
         raise GradcheckError("inputs", f"{what}: no output is a float ({', '.join(str(o.dtype) for o in first)})")
