@@ -163,6 +163,15 @@ def test_a_small_gradient_beside_a_large_one_is_looked_at_as_closely():
     assert error.input == 1 and error.index == (3, 4)
 
 
+@pytest.mark.parametrize("n, offset, scale", [(64, 1.0, 1e-6), (200, 1.0, 1e-6), (64, 1.0, 1e-7)])  # 200 outputs: combinations
+@pytest.mark.parametrize("reduced", [lambda y: y, np.sum], ids=["elements", "sum"])
+def test_small_slopes_beside_large_values_are_looked_at_as_closely(n, offset, scale, reduced):
+    x = RNG.normal(size=n)
+    function, rule = lambda x: reduced(offset + scale * np.sin(x)), lambda g, x: g * scale * np.cos(x)
+    assert check_vjp(function, rule, x)
+    assert refused(check_vjp, function, lambda g, x: 1.05 * rule(g, x), x).kind == "mismatch"
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e-9])
 def test_tied_elements_that_each_take_the_whole_gradient_are_found_however_small_it_is(scale):
     @tg.custom_op

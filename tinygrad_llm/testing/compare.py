@@ -27,6 +27,7 @@ BLOCK = 256
 LEAF = 64  # so few are visited at once
 FULL_OUTPUTS = 128  # up to so many outputs the whole Jacobian is compared, beyond it random combinations of outputs
 COMBINATIONS = 3
+WIDER = 1e3  # times the first step, where the rounding of large outputs hides small slopes
 
 
 def examine(problem: Problem, tolerance: Tolerance, fast: bool) -> bool:
@@ -241,24 +242,38 @@ def _visit(problem: Problem, tolerance: Tolerance, judge: Judge, combinations: A
         for c in block:
             if not np.isfinite(x[c]):
                 continue  # -inf in a mask: there is nothing to measure
-            line = problem.line(int(c))
-            h = tolerance.eps * max(1.0, abs(x[c]))
-            high, low = line(x[c] + h), line(x[c] - h)
-            if high.shape != (problem.m,) or low.shape != (problem.m,):
-                position, index = problem.locate(int(c))
-                raise problem.error(
-                    "inputs", f"the number of output elements changes when index {place(index)} moves by {h:.1g}",
-                    position, index=index,
-                )  # fmt: skip
-            measured = (high - low) / ((x[c] + h) - (x[c] - h))
-            size = np.fmax(np.abs(high), np.abs(low))
-            if combinations is not None:
-                measured, size = combinations @ measured, np.abs(combinations) @ size
             scale = scales[int(np.searchsorted(problem.starts, c, side="right") - 1)]
-            allowed = tolerance.around(claimed[:, c], measured, max(scale, np.max(np.abs(measured))), 8 * ULP * size / h)
-            suspect = ~(np.abs(claimed[:, c] - measured) <= allowed)
+            suspect, unsure = _first_look(problem, tolerance, combinations, claimed[:, c], int(c), scale, tolerance.eps)
+            if unsure.any():
+                again = _first_look(problem, tolerance, combinations, claimed[:, c], int(c), scale, WIDER * tolerance.eps)
+                suspect |= np.logical_or(*again)
             if suspect.any():
                 judge.hear(int(c), suspect, combinations, claimed[:, c], scale)
+
+
+def _first_look(
+    problem: Problem, tolerance: Tolerance, combinations: Any, claimed: np.ndarray, c: int, scale: float, eps: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """One central difference along coordinate `c`: which claims differ from it, and which by no more than the rounding of large
+    outputs may be, of which a wider step shows less."""
+    x, line = float(problem.coordinates(problem.arrays)[c]), problem.line(c)
+    h = eps * max(1.0, abs(x))
+    high, low = line(x + h), line(x - h)
+    if eps > tolerance.eps:
+        high, low = problem.of_this_size(high), problem.of_this_size(low)
+    elif high.shape != (problem.m,) or low.shape != (problem.m,):
+        position, index = problem.locate(c)
+        raise problem.error(
+            "inputs", f"the number of output elements changes when index {place(index)} moves by {h:.1g}", position, index=index
+        )
+    measured = (high - low) / ((x + h) - (x - h))
+    size = np.fmax(np.abs(high), np.abs(low))
+    if combinations is not None:
+        measured, size = combinations @ measured, np.abs(combinations) @ size
+    gap, largest = np.abs(claimed - measured), max(scale, np.max(np.abs(measured)))
+    off = ~(gap <= tolerance.around(claimed, measured, largest))
+    rounding = gap <= tolerance.around(claimed, measured, largest, 8 * ULP * size / h)
+    return off & ~rounding, off & rounding
 
 
 # -- public building block ---------------------------------------------------------------------------------------------
