@@ -462,6 +462,7 @@ def test_functions_that_numpy_offers_a_second_time():
     x, y = tg.Tensor(a, requires_grad=True), tg.Tensor(m, requires_grad=True)
     calls = [lambda a, m: np.zeros_like(a, None, "K", True, (2, 3)), lambda a, m: np.ones_like(a, shape=5, dtype=np.float32)]
     calls += [lambda a, m: np.full_like(a, 0.1, order="F"), lambda a, m: np.full_like(a, [0.5, 1.5, 2.5], shape=(2, 3)), lambda a, m: np.zeros_like(a, int)]
+    calls += [lambda a, m: np.around(a, 1), lambda a, m: np.around(a, decimals=2)]
     calls += [lambda a, m: np.full_like(a, 2), lambda a, m: np.full_like(a, 2, dtype=np.float32), lambda a, m: np.zeros_like(np.empty_like(a))]
     if hasattr(np.linalg, "matmul"):
         calls += [lambda a, m: np.linalg.matmul(a, m), lambda a, m: np.linalg.outer(a[0], m[0])]
@@ -470,6 +471,8 @@ def test_functions_that_numpy_offers_a_second_time():
         calls += [lambda a, m: np.linalg.svdvals(a)]
     if hasattr(np, "astype"):
         calls += [lambda a, m: np.astype(a, np.float32)]
+    if hasattr(np, "unstack"):
+        calls += [lambda a, m: np.unstack(a, axis=1)[2]]
     for call in calls:
         np.testing.assert_allclose(call(x, y).detach().data, call(a, m), rtol=1e-12)
         assert call(x, y).dtype == call(a, m).dtype

@@ -322,7 +322,7 @@ def rint(x):
     """y = the nearest integer, halves to even"""
     return np.rint(x), ()
 
-@op(numpy=np.round)
+@op(numpy=(np.round, np.around))
 def round(x, *, decimals=0):  # NumPy's name
     """y = x rounded to `decimals` places, halves to even"""
     return np.round(x, decimals), ()

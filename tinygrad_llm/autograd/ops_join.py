@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .op import op
-from .ops_common import derived, normal_axis, value
+from .ops_common import derived, normal_axis, of_numpy_2, value
 from .ops_shape import as_tensor, atleast_1d, atleast_2d, atleast_3d, broadcast_to, expand_dims, ravel, reshape, squeeze, tensors
 from .tensor import Tensor
 
@@ -178,7 +178,7 @@ def dsplit(x, sections):
     return split(x, sections, 2)
 
 
-@derived()
+@derived(*of_numpy_2("unstack"))
 def unstack(x, axis=0):
     """The slices along an axis, without it."""
     x = as_tensor(x)
