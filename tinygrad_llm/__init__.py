@@ -47,11 +47,12 @@ def __getattr__(name: str) -> Any:
 
 
 def _nothing(name: str) -> AttributeError:
-    """The error, with how to write here what PyTorch has under this name."""
+    """The error, with how to write here what others have under this name."""
     from . import functional, nn
     from .autograd import elsewhere
 
-    hints = elsewhere.OF_A_TENSOR | elsewhere.OF_NN | {part: f"tg.nn.{part}" for part in nn.__all__} | elsewhere.OF_THE_PACKAGE
+    hints = elsewhere.OF_SCIPY | elsewhere.OF_NUMPY | elsewhere.OF_A_TENSOR | elsewhere.OF_NN
+    hints |= {part: f"tg.nn.{part}" for part in nn.__all__} | elsewhere.OF_THE_PACKAGE
     return elsewhere.no_attribute(sys.modules[__name__], name, hints, functional=functional.__all__)
 
 

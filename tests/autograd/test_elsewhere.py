@@ -13,6 +13,7 @@ from tinygrad_llm.autograd.elsewhere import (
     OF_A_CACHE,
     OF_A_MODULE,
     OF_A_TENSOR,
+    OF_A_UFUNCS_METHOD,
     OF_AN_OPTIMIZER,
     OF_AUTOGRAD,
     OF_DATA,
@@ -20,11 +21,14 @@ from tinygrad_llm.autograd.elsewhere import (
     OF_INIT,
     OF_MODELS,
     OF_NN,
+    OF_NUMPY,
     OF_OPTIM,
+    OF_SCIPY,
     OF_TEXT,
     OF_THE_PACKAGE,
     OTHER_HEAD,
 )
+from tinygrad_llm.autograd.tensor import numpy_table
 
 
 @pytest.mark.parametrize(
@@ -85,6 +89,9 @@ def test_a_part_of_pytorch_is_refused_with_how_it_is_written_here():
         (tg, "unsqueeze", "tg.expand_dims(x, axis)"),
         (tg, "Parameter", "tg.Tensor(values, requires_grad=True)"),
         (tg, "Module", "tg.nn.Module"),
+        (tg, "hessian_vector_product", "tg.hvp(f, x, v)"),
+        (tg, "gammaln", "tg.lgamma(x)"),
+        (tg, "correlate", "tg.sliding_window_view(x, len(k)) @ k for vectors"),
         (tg.autograd, "Function", "tg.custom_op"),
         (tg.models, "GPT2LMHeadModel", "tg.models.load(directory) or tg.models.create(name)"),
         (tg.models, "AutoModelForCausalLM", "tg.models.load(directory) or tg.models.create(name)"),
@@ -124,10 +131,10 @@ def test_a_hint_is_true():
     names = {"tg": tg, "np": np, "x": x, "y": x, "axis": 0, "n": 2, "shape": (2, 2), "low": 0, "high": 1, "dtype": np.float32}
     names |= {"tensors": [x, x], "array": x.data, "values": [1.0], "value": 1.0, "lengths": [1, 1], "index": np.array([[0, 1]])}
     names |= {"source": 0, "destination": 1, "boundaries": np.arange(3.0), "seed": 0, "rng": np.random.default_rng(0), "std": 1.0}
-    names |= {"bound": 1.0}
+    names |= {"bound": 1.0, "ids": np.array([0, 1])}
     assert {"tg.split_lengths(x, lengths, axis)", "tg.rand(x.shape) < x"} <= {*OF_A_TENSOR.values()}
     for hint in [*OF_A_TENSOR.values(), *OF_THE_PACKAGE.values(), *OF_INIT.values()]:
-        if hint.startswith(("x.", "tg.", "-x")) and not any(mark in hint for mark in (";", " for ", "= ", "...")):
+        if hint.startswith(("x.", "tg.", "-x")) and not any(mark in hint for mark in (";", " for ", "= ", "...", "(f, x", ", and ", "tg.grad(y")):
             eval(hint, dict(names))
 
 
@@ -143,6 +150,70 @@ def test_the_hints_of_a_cache_are_true():
         if name in ("key_cache", "value_cache"):
             assert [part.shape for part in found] == [(4, 2, 3, 4)] * 2
     assert cache.layers[0].k.shape[0] == 4  # each row twice
+@pytest.mark.parametrize(
+    ("call", "hint"),
+    [
+        (lambda x, v: np.convolve(v, v), "np.convolve has no gradient rule for Tensors; here: tg.sliding_window_view(tg.pad(x, n - 1), n) @"),
+        (lambda x, v: np.fft.rfft(x), "np.fft.rfft has no gradient rule for Tensors; here: no complex numbers; with f = np.fft.rfft("),
+        (lambda x, v: np.linalg.eigvals(x), "np.linalg.eigvals has no gradient rule for Tensors; here: tg.eigvalsh(x) for symmetric x"),
+        (lambda x, v: np.conj(x), "np.conjugate has no gradient rule for Tensors; here: arrays hold no complex numbers"),
+        (lambda x, v: np.histogram(x), "np.histogram has no gradient rule for Tensors; use .numpy() for its value alone"),
+        (lambda x, v: np.spacing(x), "np.spacing has no gradient rule for Tensors; use .numpy() for its value alone"),
+        (lambda x, v: np.add.reduce(x), "np.add.reduce has no gradient rule for Tensors; here: x.sum(axis)"),
+        (lambda x, v: np.subtract.outer(v, v), "np.subtract.outer has no gradient rule for Tensors; here: np.subtract(x[:, None], y)"),
+        (lambda x, v: np.arctan2.reduce(v), "np.arctan2.reduce has no gradient rule for Tensors; use .numpy() for its value alone"),
+        (lambda x, v: np.exp(x, out=x.data), "np.exp has no gradient rule for Tensors with out=; here: a Tensor is a value"),
+        (lambda x, v: np.frompyfunc(abs, 1, 1)(x), "abs (vectorized) has no gradient rule for Tensors; here: tg.custom_op"),
+        (lambda x, v: np.linspace(0, v, 3), "np.linspace has no gradient rule for Tensors; here: start + (stop - start) * np.linspace(0, 1, num)"),
+    ],
+)  # fmt: skip
+def test_a_function_of_numpys_without_a_rule_says_how_it_is_written_here(call, hint):
+    x = tg.Tensor(np.eye(2), requires_grad=True)
+    with pytest.raises(TypeError, match="^" + re.escape(hint)):
+        call(x, x[0])
+
+
+def test_a_function_of_scipys_is_refused_under_its_own_name():
+    special = pytest.importorskip("scipy.special")
+    x = tg.Tensor(np.array([0.3, 0.6]), requires_grad=True)
+    with pytest.raises(TypeError, match=r"^scipy\.special\.gammaln has no gradient rule for Tensors; here: tg\.lgamma\(x\)$"):
+        special.gammaln(x)
+    with pytest.raises(TypeError, match=r"^scipy\.special\.erf has no gradient rule for Tensors; here: tg\.erf\(x, \.\.\.\)$"):
+        special.erf(x)
+    two = ("betaln", "beta", "rel_entr", "xlog1py")
+    for name in set(OF_SCIPY) - {"cho_solve", "solve_triangular", "block_diag", "toeplitz", "circulant", "expm"}:
+        written = eval(OF_SCIPY[name].partition(" for ")[0], {"tg": tg, "x": x, "y": 2 * x})
+        np.testing.assert_allclose(written.data, getattr(special, name)(*(x.data, 2 * x.data)[: 2 if name in two else 1]), rtol=1e-12)
+
+
+def test_what_is_written_for_numpys_functions_gives_their_values():
+    a, k, m = np.array([1.0, 4, 2, 3]), np.array([1.0, 2, -1]), np.array([True, False, True, True])
+    x = tg.Tensor(a, requires_grad=True)
+    names = {"tg": tg, "np": np, "x": x, "k": tg.Tensor(k, requires_grad=True), "p": k, "n": 3, "y": a * a, "mask": m, "values": 5.0}
+    names |= {"start": 2.0, "stop": 3.0, "num": 5, "boundaries": np.arange(3.0), "choices": [x, -x], "index": np.array([0, 1, 1, 0])}
+    want = {
+        "convolve": np.convolve(a, k), "correlate": np.correlate(a, k), "linspace": np.linspace(2, 3, 5), "geomspace": np.geomspace(2, 3, 5),
+        "polyval": np.polyval(k, a), "vander": np.vander(a, 3), "polyfit": np.polyfit(a, a * a, 2), "ediff1d": np.ediff1d(a),
+        "compress": np.compress(m, a), "partition": np.sort(a), "digitize": np.digitize(a, np.arange(3.0)), "unwrap": np.unwrap(a),
+        "choose": np.choose([0, 1, 1, 0], [a, -a]), "flatnonzero": np.flatnonzero(a), "place": [5, 4, 5, 5], "putmask": [5, 4, 5, 5],
+    }  # fmt: skip
+    for name, expected in want.items():
+        written = eval(OF_NUMPY[name].removeprefix("y = ").partition(" for ")[0], names)
+        np.testing.assert_allclose(written.detach().data if isinstance(written, tg.Tensor) else written, expected, atol=1e-12)
+    f = np.fft.rfft(np.eye(x.shape[-1]))
+    np.testing.assert_allclose((x @ f.real).data + 1j * (x @ f.imag).data, np.fft.rfft(a))
+    names |= {"axis": 0, "index": 1}
+    for name, hint in OF_A_UFUNCS_METHOD.items():
+        ufunc, method = name.split(".")
+        if method != "at":
+            expected = getattr(getattr(np, ufunc), method)(a)
+            np.testing.assert_allclose(eval(hint, names).detach().data, expected)
+
+
+def test_hints_name_no_function_of_numpys_that_takes_tensors():
+    rooms = (np, np.linalg, np.fft)
+    assert not [name for name in OF_NUMPY for room in rooms if getattr(room, name, None) in numpy_table]
+    assert all(any(hasattr(room, name) for room in rooms) for name in OF_NUMPY)
 
 
 def test_a_module_of_ones_own_is_kept_in_a_file_as_the_hint_says(tmp_path):

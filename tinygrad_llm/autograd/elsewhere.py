@@ -1,10 +1,13 @@
-"""What PyTorch calls a method or part that has another name here, and how it is written instead: hints for errors."""
+"""What PyTorch, NumPy, SciPy, autograd or JAX has and this library has not, and how it is written instead: hints for errors."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Container
 from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 IN_PLACE = "a Tensor is a value, no operation changes one: x = {}"
 ON_CPU = "everything is on the CPU, there is nothing to move"
@@ -12,6 +15,10 @@ ON_CPU = "everything is on the CPU, there is nothing to move"
 HALF = "tg.autocast('bfloat16') for products; arrays are float32 or float64"
 IN_PAIRS = "arrays hold no complex numbers: the two parts as two Tensors, or along a last axis of 2"
 BY_PATCHES = "no convolutions: patches by reshape and transpose, or by tg.unfold along an axis, then a product with the weight"
+BY_LINES = "start + (stop - start) * np.linspace(0, 1, num)"
+BY_LOOP = "a loop of Python's own: the graph is what has run"
+BY_MATRIX = "no complex numbers; with f = np.fft.rfft(np.eye(x.shape[-1])) the two parts of rfft(x) are x @ f.real and x @ f.imag"
+BY_RULE = "tg.custom_op; docs/from_numpy.md has one"
 BY_SCHEDULE = "tg.optim.Schedule(optimizer, factor), factor(t) multiplying the rate of step t"
 BY_UPDATE = "a subclass of tg.optim.Optimizer with an `update`; docs/from_pytorch.md has two"
 
@@ -48,6 +55,49 @@ OF_A_TENSOR = {
     "normal_": "x.data[...] = rng.normal(mean, std, x.shape)", "uniform_": "x.data[...] = rng.uniform(low, high, x.shape)",
     "bernoulli_": "x.data[...] = rng.random(x.shape) < p", "exponential_": "x.data[...] = rng.exponential(1.0, x.shape)",
     "to": f"x.astype(dtype); {ON_CPU}", "cpu": ON_CPU, "cuda": ON_CPU, "device": ON_CPU, "pin_memory": ON_CPU,
+    "at": "y = tg.put(x, index, values), with accumulate=True for sums", "flat": "x.reshape(-1)", "conj": IN_PAIRS,
+    "fill": "x.data[...] = value", "resize": "x.reshape(...)", "strides": "x.data.strides", "flags": "x.data.flags",
+    "tobytes": "x.data.tobytes()", "null_grad": "x.grad = None", "creator": "x.node", "block_until_ready": "x itself",
+}  # fmt: skip
+
+OF_NUMPY = {
+    "convolve": "tg.sliding_window_view(tg.pad(x, n - 1), n) @ k[::-1] for vectors, n = len(k)",
+    "correlate": "tg.sliding_window_view(x, len(k)) @ k for vectors", "linspace": BY_LINES, "logspace": f"base ** ({BY_LINES})",
+    "geomspace": "start * (stop / start) ** np.linspace(0, 1, num)", "polyval": "x[..., None] ** np.arange(len(p))[::-1] @ p",
+    "vander": "x[:, None] ** np.arange(n)[::-1]", "polyfit": "tg.lstsq(x[:, None] ** np.arange(n)[::-1], y)[0]",
+    "ediff1d": "tg.diff(x.reshape(-1))", "compress": "x[mask]", "extract": "x[mask]", "partition": "x.sort()",
+    "argpartition": "x.argsort()", "piecewise": "tg.select(conditions, values)",
+    "digitize": "tg.searchsorted(boundaries, x, side='right')", "unwrap": "x + (np.unwrap(x.numpy()) - x.numpy())",
+    "choose": "tg.take_along_axis(tg.stack(choices), index[None], 0)[0]", "apply_along_axis": "tg.stack([f(row) for row in x])",
+    "divmod": "x // y, x % y", "modf": "x - tg.trunc(x), tg.trunc(x)",
+    "put": "y = tg.put(x, index, values)", "put_along_axis": "y = tg.put_along_axis(x, index, values, axis)",
+    "place": "y = tg.put(x, mask, values)", "putmask": "y = tg.where(mask, values, x)", "copyto": "y = tg.where(mask, values, x)",
+    "fill_diagonal": "y = tg.where(np.eye(len(x), dtype=bool), value, x)", "flatnonzero": "tg.nonzero(x.reshape(-1))[0]",
+    "diag_indices_from": "np.diag_indices(len(x))", "tril_indices_from": "np.tril_indices(*x.shape)",
+    "triu_indices_from": "np.triu_indices(*x.shape)", "eig": f"tg.eigh(x) for symmetric x; {IN_PAIRS}",
+    "eigvals": f"tg.eigvalsh(x) for symmetric x; {IN_PAIRS}",
+    **dict.fromkeys(("real", "imag", "conj", "conjugate", "angle", "isreal", "iscomplex", "iscomplexobj", "isrealobj"), IN_PAIRS),
+    **dict.fromkeys(("fft", "ifft", "rfft", "irfft", "fft2", "ifft2", "rfft2", "irfft2", "fftn", "ifftn"), BY_MATRIX),
+}  # fmt: skip
+
+OF_A_UFUNCS_METHOD = {
+    "add.reduce": "x.sum(axis)", "multiply.reduce": "x.prod(axis)",
+    "maximum.reduce": "x.max(axis)", "minimum.reduce": "x.min(axis)", "logaddexp.reduce": "x.logsumexp(axis)",
+    "logical_and.reduce": "x.all(axis)", "logical_or.reduce": "x.any(axis)",
+    "add.accumulate": "x.cumsum(axis)", "multiply.accumulate": "x.cumprod(axis)", "maximum.accumulate": "tg.cummax(x, axis)[0]",
+    "minimum.accumulate": "tg.cummin(x, axis)[0]", "logaddexp.accumulate": "tg.logcumsumexp(x, axis)",
+    "add.at": "y = tg.put(x, index, values, accumulate=True)",
+}  # fmt: skip
+
+OF_SCIPY = {
+    "gammaln": "tg.lgamma(x)", "loggamma": "tg.lgamma(x)", "gamma": "tg.exp(tg.lgamma(x)) for x > 0", "psi": "tg.digamma(x)",
+    "betaln": "tg.lgamma(x) + tg.lgamma(y) - tg.lgamma(x + y)", "beta": "tg.exp(tg.lgamma(x) + tg.lgamma(y) - tg.lgamma(x + y))",
+    "expit": "tg.sigmoid(x)", "log_expit": "tg.functional.logsigmoid(x)", "ndtr": "tg.erfc(-x / 2**0.5) / 2",
+    "ndtri": "tg.erfinv(2 * x - 1) * 2**0.5", "log_ndtr": "tg.log(tg.erfc(-x / 2**0.5) / 2) for x > -37",
+    "entr": "-tg.xlogy(x, x)", "rel_entr": "tg.xlogy(x, x / y)", "xlog1py": "x * tg.log1p(y)",
+    "cho_solve": "tg.solve(L.mT, tg.solve(L, x))", "solve_triangular": "tg.solve(x, y)", "block_diag": "tg.block, zeros between",
+    "toeplitz": "x[np.abs(np.arange(n)[:, None] - np.arange(n))]", "circulant": "x[(np.arange(n)[:, None] - np.arange(n)) % n]",
+    "expm": "a tg.custom_op around scipy.linalg.expm, with expm_frechet(x.T, g, compute_expm=False) as its rule",
 }  # fmt: skip
 
 OF_A_MODULE = {
@@ -143,13 +193,14 @@ OF_FUNCTIONAL = {
 OF_THE_PACKAGE = {
     "cat": "tg.concatenate(tensors, axis)", "from_numpy": "tg.Tensor(array)", "as_tensor": "tg.asarray(values)",
     "rand_like": "tg.rand(x.shape)", "randn_like": "tg.randn(x.shape)", "value_and_grad": "y = f(x), then tg.grad(y, x)",
-    "randint_like": "tg.randint(low, high, x.shape)", "normal": "mean + std * tg.randn(shape)", "array": "tg.tensor(values)",
+    "randint_like": "tg.randint(low, high, x.shape)", "normal": "mean + std * tg.randn(shape)",
+    "array": "tg.tensor(values), and tg.stack or tg.block for lists of Tensors",
     "FloatTensor": "tg.tensor(values)", "LongTensor": "tg.tensor(values)", "scalar_tensor": "tg.tensor(value)", "Size": "a tuple",
     "broadcast_tensors": "tg.broadcast_arrays(x, y)", "bucketize": "tg.searchsorted(boundaries, x)",
     "pdist": "tg.norm(x[i] - x[j], axis=-1) for i, j = np.triu_indices(n, 1)",
     "var_mean": "x.var(axis), x.mean(axis)", "std_mean": "x.std(axis), x.mean(axis)", "isin": "np.isin(x.numpy(), values)",
     "tril_indices": "np.tril_indices(n)", "triu_indices": "np.triu_indices(n)", "finfo": "np.finfo(x.dtype)",
-    "pi": "np.pi", "inf": "np.inf", "nan": "np.nan", "newaxis": "None",
+    "e": "np.e", "pi": "np.pi", "inf": "np.inf", "nan": "np.nan", "newaxis": "None",
     **dict.fromkeys(("complex", "complex64", "polar", "view_as_complex", "view_as_real"), IN_PAIRS),
     "compile": "the function itself: its kernels are compiled", "special": "tg.erf, tg.digamma, tg.logit, ...",
     "distributions": "tg.multinomial(weights, n) draws, tg.log_softmax(logits) gives log-probabilities; tg.randn, tg.rand",
@@ -164,8 +215,17 @@ OF_THE_PACKAGE = {
     "cdist": "tg.norm(x[:, None] - y[None], axis=-1)", "detach": "x.detach()", "stop_gradient": "x.detach()",
     "is_tensor": "isinstance(x, tg.Tensor)", "inference_mode": "tg.no_grad()",
     "set_grad_enabled": "with tg.no_grad(): or with tg.enable_grad():",
-    "set_default_dtype": "dtype= where a Tensor is made, model.astype(dtype)", "linalg": "tg.norm, tg.solve, tg.svd, ...",
-    "fft": "no gradient goes through it; np.fft.rfft(x.numpy())", "func": "tg.grad, tg.vjp, tg.jvp, tg.jacobian, tg.hessian",
+    **dict.fromkeys(("numpy", "scipy"), "NumPy's own functions take Tensors: np.sum(x), np.linalg.solve(a, x)"),
+    "elementwise_grad": "tg.grad(y.sum(), x)[0]", **dict.fromkeys(("jacfwd", "jacrev"), "tg.jacobian(f, x)"),
+    **dict.fromkeys(("make_vjp", "vector_jacobian_product"), "tg.vjp(f, x, v)"), "astensor": "tg.asarray(values)",
+    **dict.fromkeys(("make_jvp", "linearize"), "tg.jvp(f, x, v)"), "make_ggnvp": "tg.vjp(f, x, tg.jvp(f, x, v)[1])",
+    **dict.fromkeys(("make_hvp", "hessian_vector_product", "hessian_tensor_product"), "tg.hvp(f, x, v)"),
+    **dict.fromkeys(("primitive", "defvjp", "custom_vjp", "custom_jvp", "custom_gradient"), BY_RULE), "no_autodiff": "tg.no_grad()",
+    **dict.fromkeys(("lax", "scan", "fori_loop", "while_loop"), BY_LOOP), "jit": "the function itself: its kernels are compiled",
+    "segment_sum": "tg.index_add(tg.zeros(n, *x.shape[1:], dtype=x.dtype), 0, ids, x)", "ndarray": "np.ndarray",
+    **dict.fromkeys(("tree_map", "tree_util"), "[f(x) for x in xs]; several inputs are a tuple of Tensors"),
+    "set_default_dtype": "dtype= where a Tensor is made, model.astype(dtype)",
+    "linalg": "tg.norm, tg.solve, tg.svd, ..., or np.linalg itself", "func": "tg.grad, tg.vjp, tg.jvp, tg.jacobian, tg.hessian",
     "vmap": "axes in front: operations broadcast, x @ y multiplies stacks of matrices",
     "Generator": "np.random.default_rng(seed), and rng= where numbers are drawn",
     "save": f"model.save(directory), for a module of one's own {TO_A_FILE}",
@@ -273,6 +333,27 @@ OF_GENERATE = {
     **dict.fromkeys(("use_cache", "cache_implementation"), "it always keeps a cache"),
     "assistant_model": "prompt_lookup_num_tokens=n",
 }  # fmt: skip
+
+
+def no_rule(function: Any, method: str = "__call__", out: bool = False) -> TypeError:
+    """The error for a function of NumPy's or SciPy's that Tensors have no rule for: called, or a ufunc's method, or with `out=`."""
+    from . import ops
+
+    name = function.__name__
+    if isinstance(function, np.ufunc):
+        rooms = {"np": np, "scipy.special": sys.modules.get("scipy.special")}
+        module = next((known for known, room in rooms.items() if getattr(room, name, None) is function), None)
+    else:
+        module = function.__module__.replace("numpy", "np", 1)
+    what = (f"{module}.{name}" if module else name) + ("" if method == "__call__" else f".{method}")
+    if out:
+        return TypeError(f"{what} has no gradient rule for Tensors with out=; here: {IN_PLACE.format('x + y')} instead of x += y")
+    hint = None if module else "tg.custom_op"
+    if module and method == "__call__":
+        hint = _hint(name, OF_SCIPY | OF_NUMPY, ops.__all__, ())
+    elif module:
+        hint = f"{module}.{name}(x[:, None], y)" if method == "outer" else OF_A_UFUNCS_METHOD.get(f"{name}.{method}")
+    return TypeError(f"{what} has no gradient rule for Tensors; {f'here: {hint}' if hint else 'use .numpy() for its value alone'}")
 
 
 def no_attribute(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import engine, ops
-from .elsewhere import OF_A_TENSOR, no_attribute
+from .elsewhere import OF_A_TENSOR, OF_NUMPY, no_attribute
 from .ops_index import getitem, plain_index
 from .ops_shape import permute, reshape_to
 from .state import local
@@ -74,7 +74,7 @@ def _getattr(self: Tensor, name: str) -> Any:
         raise no_attribute(self, name, {})
     from . import functional
 
-    raise no_attribute(self, name, OF_A_TENSOR, ops.__all__, functional.__all__)
+    raise no_attribute(self, name, OF_NUMPY | OF_A_TENSOR, ops.__all__, functional.__all__)
 
 
 attach(

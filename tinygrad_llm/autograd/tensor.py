@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import node as nodes
+from .elsewhere import no_rule
 from .node import Node
 
 #: NumPy function -> ours; filled by ``@op(numpy=np.add)`` and `implements`, read by the two protocols below
@@ -209,7 +210,7 @@ class Tensor:
         if self.node is not None:
             raise RuntimeError(
                 "a Tensor that requires a gradient cannot become an ndarray silently; use .numpy() or .detach(), "
-                "the function of the same name in tinygrad_llm, or tg.stack for a list of Tensors"
+                "the function of the same name in tinygrad_llm, or tg.stack for a list of Tensors, tg.block for nested lists"
             )
         if copy or (dtype is not None and np.dtype(dtype) != self._data.dtype):
             return np.array(self._data, dtype)
@@ -223,15 +224,13 @@ class Tensor:
                 return getattr(ufunc, method)(*(x._data if isinstance(x, Tensor) else x for x in inputs), **kwargs)
         ours = numpy_table.get(ufunc) if method == "__call__" else None
         if ours is None or kwargs.get("out") is not None:
-            what = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
-            raise TypeError(f"{what} has no gradient rule for Tensors{' with out=' if kwargs.get('out') else ''}; use .numpy()")
+            raise no_rule(ufunc, method, kwargs.get("out") is not None)
         return ours(*inputs, **kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         ours = numpy_table.get(function)
         if ours is None:
-            name = f"{function.__module__}.{function.__name__}".replace("numpy", "np", 1)
-            raise TypeError(f"{name} has no gradient rule for Tensors; use .numpy() for its value alone")
+            raise no_rule(function)
         return ours(*args, **kwargs)
 
     def __len__(self) -> int:
