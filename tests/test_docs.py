@@ -13,7 +13,7 @@ import pytest
 import tinygrad_llm as tg
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("backward.md", "from_pytorch.md", "gradient_checking.md")
+PAGES = ("backward.md", "from_numpy.md", "from_pytorch.md", "gradient_checking.md")
 BLOCK = re.compile(r"^```python(?: from (\S+))?\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", re.MULTILINE | re.DOTALL)
 
 
@@ -58,6 +58,17 @@ def test_einops_learns_of_a_tensor_as_the_page_says():
     stacked = einops.rearrange([x, x], "n a b c -> a (n b) c")
     (pairs.sum() + stacked.sum() + einops.repeat(x, "a b c -> a b c n", n=2).sum()).backward()
     np.testing.assert_allclose(x.grad.numpy(), 2 * x.numpy().sum(axis=1, keepdims=True) + np.full(x.shape, 4.0))
+
+
+def test_scipys_optimizers_find_the_minimum_that_the_page_finds():
+    optimize = pytest.importorskip("scipy.optimize")
+    page: dict[str, object] = {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        for _, code, _ in blocks("from_numpy.md")[:2]:
+            exec(compile(code, "docs/from_numpy.md", "exec"), page)
+    for options in ({"method": "L-BFGS-B"}, {"method": "trust-ncg", "hessp": page["curvature"]}):
+        found = optimize.minimize(page["value_and_gradient"], page["start"], jac=True, **options)
+        assert abs(found.x - page["theta"]).max() < 1e-3, options
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -192,7 +192,7 @@ OF_FUNCTIONAL = {
 
 OF_THE_PACKAGE = {
     "cat": "tg.concatenate(tensors, axis)", "from_numpy": "tg.Tensor(array)", "as_tensor": "tg.asarray(values)",
-    "rand_like": "tg.rand(x.shape)", "randn_like": "tg.randn(x.shape)", "value_and_grad": "y = f(x), then tg.grad(y, x)",
+    "rand_like": "tg.rand(x.shape)", "randn_like": "tg.randn(x.shape)", "value_and_grad": "tg.vjp(f, x)",
     "randint_like": "tg.randint(low, high, x.shape)", "normal": "mean + std * tg.randn(shape)",
     "array": "tg.tensor(values), and tg.stack or tg.block for lists of Tensors",
     "FloatTensor": "tg.tensor(values)", "LongTensor": "tg.tensor(values)", "scalar_tensor": "tg.tensor(value)", "Size": "a tuple",
