@@ -383,6 +383,9 @@ def test_what_a_product_is_with_is_one_for_a_single_element_and_else_must_be_giv
             product(function, x, np.ones(2))
     with pytest.raises(ValueError, match="v must be given"):
         tg.vjp(lambda x: (x.sum(), x.sum()), x)
+    for derivative in (tg.jacobian, tg.hessian):
+        with pytest.raises(TypeError, match=r"create_graph: expected True or False, got Tensor; several inputs are a tuple: \(x, y\)"):
+            derivative(lambda x, y: (x * y).sum(), x, x)
 
 
 def test_the_jacobian_of_nothing_has_its_shape():

@@ -25,6 +25,9 @@ def _listed(x: Any) -> tuple[list[Tensor], bool]:
 def _prepare(inputs: Any, create_graph: bool) -> tuple[list[Tensor], bool]:
     """Inputs to differentiate by: fresh leaves, or with `create_graph` nodes on top of the caller's own, so that each stands for
     itself alone, even where the same Tensor comes twice or `fn` also finds it elsewhere."""
+    if not isinstance(create_graph, (bool, np.bool_)):
+        kind = type(create_graph).__name__
+        raise TypeError(f"create_graph: expected True or False, got {kind}; several inputs are a tuple: (x, y)")
     xs, many = _listed(inputs)
     fresh = [alias(x) if create_graph and x.requires_grad else Tensor(x._data, requires_grad=True) for x in xs]
     return fresh, many
