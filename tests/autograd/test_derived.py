@@ -89,7 +89,7 @@ SAME_IN_NUMPY = {
     "diagflat": [lambda a: np.diagflat(a, -1)],
     "diagonal": [lambda m: np.diagonal(m), lambda c: np.diagonal(c, 1, 2, 0), lambda a: np.diagonal(a, -4)],
     "diff": [lambda b: np.diff(b), lambda c: np.diff(c, 2, axis=1), lambda a: np.diff(a, prepend=0.0, append=1.5),
-             lambda b: np.diff(b, 9), lambda b: np.diff(b, 0)],
+             lambda a, s: np.diff(a, prepend=s, axis=0, append=s * s), lambda b: np.diff(b, 9), lambda b: np.diff(b, 0)],
     "dot": [lambda a, m: np.dot(a, m), lambda b: np.dot(b, b), lambda a, s: np.dot(a, s),
             lambda c: np.dot(c, np.swapaxes(c, 1, 2))],
     "dsplit": [lambda c: np.dsplit(c, 2)],

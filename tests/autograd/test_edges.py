@@ -21,6 +21,35 @@ def gradient(of, x):
     return x.grad.data
 
 
+# -- numbers that have a gradient --------------------------------------------------------------------------------------
+
+BEYOND_AN_OPERATION = {
+    "sum": (lambda x, s: np.sum(x, initial=s), lambda x, s: x.sum() + s),
+    "prod": (lambda x, s: x.prod(initial=s), lambda x, s: x.prod() * s),
+    "max": (lambda x, s: np.max(x, initial=s), lambda x, s: tg.maximum(x.max(), s)),
+    "min": (lambda x, s: x.min(initial=s), lambda x, s: tg.minimum(x.min(), s)),
+    "pad": (lambda x, s: np.pad(x, 1, "linear_ramp", end_values=s), None),
+    "leaky_relu": (tg.functional.leaky_relu, tg.functional.prelu),
+    "elu": (tg.functional.elu, lambda x, alpha: tg.where(x > 0, x, alpha * tg.expm1(tg.minimum(x, 0)))),
+    "hardtanh": (lambda x, s: tg.functional.hardtanh(x, -s, s), lambda x, s: tg.clip(x, -s, s)),
+    "cross_entropy": (
+        lambda x, s: tg.functional.cross_entropy(x, 1, label_smoothing=s),
+        lambda x, s: (1 - s) * tg.functional.cross_entropy(x, 1) - s * tg.log_softmax(x, axis=-1).mean(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BEYOND_AN_OPERATION)
+def test_a_number_that_no_gradient_reaches_may_not_want_one(name):
+    call, written = BEYOND_AN_OPERATION[name]
+    x, s = tg.Tensor(np.array([0.3, -1.2, 0.7]), requires_grad=True), tg.Tensor(np.array(0.6), requires_grad=True)
+    with pytest.raises(TypeError, match=f"^{name}: .*expected a number, got a Tensor that requires a gradient; for one that is trained: "):
+        call(x, s)
+    if written is not None:
+        np.testing.assert_allclose(written(x, s).data, call(x, s.detach()).data, rtol=1e-12)
+        assert tg.testing.gradcheck(written, (x, s))
+
+
 # -- numbers and dtypes ------------------------------------------------------------------------------------------------
 
 
@@ -86,6 +115,13 @@ def test_arguments_that_fit_nothing_are_refused_with_a_word():
     ):
         with pytest.raises(kind, match=message):
             wrong()
+
+
+def test_differences_of_integers_from_a_number_between_them():
+    for edge in (0.5, np.float64(0.5), np.array(0.5), tg.Tensor(np.array(0.5))):
+        np.testing.assert_array_equal(tg.diff(np.array([1, 2, 4]), prepend=edge).data, [0.5, 1, 2])
+    assert tg.diff(np.array([1, 2], np.float32), append=3).dtype == np.float32
+    assert tg.diff(np.array([1, 2]), append=3).dtype == np.int64
 
 
 def test_integers_become_floats_where_numpy_makes_them_floats():

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import ops_neural as fused
-from .ops_common import as_floats, derived, normal_axis, value
+from .ops_common import as_floats, derived, normal_axis, plain_number, value
 from .ops_elementary import expm1, sigmoid, tanh
 from .ops_join import array_split
 from .ops_shape import as_tensor
@@ -46,6 +46,7 @@ def log_softmax(input: Any, axis: int = -1, dtype: Any = None) -> Tensor:
 
 def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
     """y = x where x > 0, else slope · x."""
+    plain_number(negative_slope, "leaky_relu: negative_slope", "tg.functional.prelu(x, weight)")
     x = as_floats(as_tensor(input))
     return x * fused.by_sign(value(x), negative_slope)
 
@@ -61,6 +62,7 @@ def prelu(input: Any, weight: Any) -> Tensor:
 
 def elu(input: Any, alpha: float = 1.0) -> Tensor:
     """y = x where x > 0, else α (eˣ - 1)."""
+    alpha = plain_number(alpha, "elu: alpha", "tg.where(x > 0, x, alpha * tg.expm1(tg.minimum(x, 0)))")
     return fused.elu(as_floats(as_tensor(input)), alpha=alpha)
 
 
@@ -117,7 +119,8 @@ def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     """y = x cut off at both values."""
     if min_val > max_val:
         raise ValueError(f"hardtanh: min_val {min_val} exceeds max_val {max_val}")
-    return _within(as_tensor(input), min_val, max_val)
+    low, high = (plain_number(bound, "hardtanh", "tg.clip(x, low, high)") for bound in (min_val, max_val))
+    return _within(as_tensor(input), low, high)
 
 
 def relu6(input: Any) -> Tensor:

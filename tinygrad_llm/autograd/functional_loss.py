@@ -10,7 +10,7 @@ import numpy as np
 from . import ops_neural as fused
 from .functional_activation import log_softmax
 from .ops_arithmetic import clip, where, xlogy
-from .ops_common import derived, value
+from .ops_common import derived, plain_number, value
 from .ops_join import broadcast_arrays
 from .ops_linalg import vector_norm
 from .ops_shape import as_tensor, tensors
@@ -101,6 +101,7 @@ def cross_entropy(
     `weight` (C,) weighs classes, and the mean with them; `label_smoothing` ε mixes the target with the uniform one.
     """
     x = as_tensor(input)
+    plain_number(label_smoothing, "cross_entropy: label_smoothing", "(1 - s) * loss - s * tg.log_softmax(x, axis=-1).mean()")
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"cross_entropy: label_smoothing must lie in [0, 1], got {label_smoothing}")
     target = target if isinstance(target, Tensor) else np.asarray(target)

@@ -15,7 +15,7 @@ from numpy.lib.array_utils import normalize_axis_index
 import kernels
 
 from .op import op
-from .ops_common import along, as_index, derived, normal_axis, value, wide_enough
+from .ops_common import along, as_index, derived, normal_axis, plain_number, value, wide_enough
 from .ops_shape import as_tensor, moveaxis
 from .tensor import Tensor
 
@@ -359,6 +359,7 @@ def pad(x, pad_width, mode="constant", constant_values=0, *, end_values=0, stat_
         raise ValueError(f"pad: mode must be 'constant' or one of {sorted(known)}, got {mode!r}")
     if reflect_type not in ("even", "odd"):
         raise ValueError(f"pad: reflect_type must be 'even' or 'odd', got {reflect_type!r}")
+    plain_number(end_values, "end_values", "tg.concatenate of the ramps and x")
     ends, lengths = (np.broadcast_to(given, (x.ndim, 2)).tolist() for given in (value(end_values), stat_length))
     for axis, pair in enumerate(widths):
         if not any(pair):

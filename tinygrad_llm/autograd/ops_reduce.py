@@ -21,6 +21,7 @@ from .ops_common import (
     kept_shape,
     normal_axes,
     normal_axis,
+    plain_number,
     tuple_axis,
     value,
 )
@@ -51,6 +52,8 @@ def _float_dtype(x, dtype):
 def sum(x, *, axis=None, keepdims=False, dtype=None, initial=0, where=True):
     """y = Σ x"""
     axis, where, dtype = tuple_axis(axis), value(where), _float_dtype(x, dtype)
+    if type(initial) is Tensor:
+        plain_number(initial, "initial", "x.sum(axis) + initial")
     y = np.add.reduce(x, axis=axis, dtype=dtype, keepdims=keepdims, initial=initial, where=where)
     return y, (x.shape, axis, keepdims, where)
 
@@ -80,6 +83,7 @@ def _(g, shape, axis, keepdims, n, where):
 def prod(x, *, axis=None, keepdims=False, dtype=None, initial=1, where=True):
     """y = Π x"""
     axis, where, dtype = tuple_axis(axis), value(where), _float_dtype(x, dtype)
+    plain_number(initial, "initial", "x.prod(axis) * initial")
     y = np.multiply.reduce(x, axis=axis, dtype=dtype, keepdims=keepdims, initial=initial, where=where)
     return y, (x, axis, keepdims, initial, where)
 
@@ -110,6 +114,7 @@ def _extreme(ufunc, x, axis, keepdims, initial, where):
     if isinstance(axis, (Tensor, np.ndarray)):  # PyTorch's max(x, y)
         raise TypeError(f"axis is an int or a tuple of ints; element by element: tg.{ufunc.__name__}(x, y)")
     axis, where = tuple_axis(axis), value(where)
+    plain_number(initial, "initial", f"tg.{ufunc.__name__}(x.{ufunc.__name__[:3]}(axis), initial)")
     if initial is None and where is not True:
         raise ValueError("with where=, initial= must say what there is where nothing counts")
     out = np.asarray(ufunc.reduce(x, axis=axis, keepdims=keepdims, initial=initial, where=where))
@@ -407,7 +412,7 @@ def diff(x, n=1, axis=-1, prepend=None, append=None):
     axis = normal_axis(operator.index(axis), x.ndim)
     if n < 0:
         raise ValueError(f"diff: expected n ≥ 0, got {n}")
-    edge = lambda e: e if np.ndim(value(e)) else np.full(kept_shape(x.shape, axis), e, x.dtype)
+    edge = lambda e: e if np.ndim(value(e)) else np.broadcast_to(as_tensor(e, x), kept_shape(x.shape, axis))
     parts = [x if part is x else edge(part) for part in (prepend, x, append) if part is not None]
     x = np.concatenate(parts, axis) if len(parts) > 1 else x
     before = (slice(None),) * axis
