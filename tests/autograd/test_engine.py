@@ -474,6 +474,28 @@ def test_an_ndarray_does_not_swallow_a_tensor_silently():
         x.data += x
 
 
+def test_a_masked_array_does_not_take_the_values_and_leave_the_gradient():
+    x, masked = leaf(3), np.ma.array([1.0, 2.0, 3.0], mask=[False, True, False])
+    for call in (lambda: masked * x, lambda: masked - x, lambda: np.ma.array([1.0, 2.0, 3.0]) / x):
+        with pytest.raises(TypeError, match="a masked array keeps no gradient"):
+            call()
+    for call in (lambda: x * masked, lambda: tg.Tensor(masked), lambda: np.where(x > 0, masked, x)):
+        with pytest.raises(TypeError, match="a masked array would lose its mask"):
+            call()
+    assert (x * np.ma.array([1.0, 2.0, 3.0])).requires_grad and isinstance(masked * x.detach(), np.ma.MaskedArray)
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_a_matrix_of_numpys_is_an_array_like_any_other_where_that_means_one_thing():
+    x, y, a = leaf(3), leaf(3, 3), np.arange(9.0).reshape(3, 3)
+    matrix = np.matrix(a)
+    for call in (lambda m: m @ x, lambda m: x @ m, lambda m: y + m, lambda m: np.linalg.solve(m + np.eye(3), x)):
+        np.testing.assert_array_equal(call(matrix).data, call(a).data)
+    for call in (lambda: y * matrix, lambda: matrix * y, lambda: np.multiply(y, matrix), lambda: y**matrix):
+        with pytest.raises(TypeError, match=r"(multiply|power): of an np\.matrix this is its matrix product"):
+            call()
+
+
 def test_an_ndarray_made_of_a_tensor_is_a_copy_unless_it_is_asked_to_be_a_view():
     x = tg.ones(3)
     for array in (np.array(x), np.array(x, copy=True), np.asarray(x, np.float64), x.__array__(np.float64)):

@@ -70,6 +70,8 @@ def _iter(self: Tensor) -> Any:
 
 def _getattr(self: Tensor, name: str) -> Any:
     """Called for what is not there."""
+    if name == "_mask" and self.node is not None:  # asked for by np.ma's operators, which took _data without its history
+        raise TypeError("a masked array keeps no gradient; array.filled(0), and the mask in tg.where or x[~mask]")
     if name.startswith("_"):
         raise no_attribute(self, name, {})
     from . import functional

@@ -390,8 +390,10 @@ def _unpack(record: Op, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[A
         if isinstance(x, Tensor):
             node = x.node
             x = x._data
-        elif x is None or isinstance(x, _ndarray) or (has_array and type(x) in (int, float, bool)):
+        elif x is None or type(x) is _ndarray or (has_array and type(x) in (int, float, bool)):
             pass
+        elif isinstance(x, np.matrix) and record.name in ("multiply", "power"):
+            raise TypeError(f"{record.name}: of an np.matrix this is its matrix product, of a Tensor it is not; give np.asarray(x)")
         else:
             x = listed(x, args)
         if isinstance(x, _ndarray) and x.dtype.kind not in "fiub":

@@ -34,6 +34,8 @@ def to_array(data: Any, dtype: Any = None) -> np.ndarray:
     if isinstance(data, Tensor):
         array = data._data
     elif isinstance(data, (np.ndarray, np.generic)):
+        if type(data) is not np.ndarray and hasattr(data, "mask") and np.ma.is_masked(data):
+            raise TypeError("Tensor: a masked array would lose its mask; array.filled(0), and the mask in tg.where or x[~mask]")
         array = np.asarray(data)
     else:
         try:
