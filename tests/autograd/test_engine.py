@@ -235,7 +235,8 @@ BAD_CALLS = {
     "scaled_dot_product_attention": (lambda x: F.scaled_dot_product_attention(x, x, x[:, :1][:1]), ValueError),
     "topk": (lambda x: tg.topk(x, 9), ValueError),
     "one_hot": (lambda x: F.one_hot(x), TypeError),
-    "polygamma": (lambda x: tg.polygamma(1, x * 0), ValueError),
+    "polygamma": (lambda x: tg.polygamma(x * 0, 1), ValueError),
+    "polygamma: expected a whole number n, got Tensor; the variable comes first": (lambda x: tg.polygamma(1, x), TypeError),
 }  # fmt: skip
 
 

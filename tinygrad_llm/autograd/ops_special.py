@@ -152,6 +152,8 @@ def _polygamma(x, n):
 @op
 def polygamma(x, *, n):
     """y = the n-th derivative of digamma, n ≥ 1, for x > 0"""
+    if not isinstance(n, (int, np.integer)):
+        raise TypeError(f"expected a whole number n, got {type(n).__name__}; the variable comes first: polygamma(x, n)")
     if n < 1:
         raise ValueError(f"expected n ≥ 1, got {n}")
     if np.any(x <= 0):
