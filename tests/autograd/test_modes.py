@@ -482,6 +482,57 @@ def test_a_custom_op_that_saves_a_float_is_refused_at_second_order():
         tg.grad(trap(x).sum(), x, create_graph=True)
 
 
+def test_a_custom_op_that_saves_something_else_under_an_inputs_name_is_refused_at_second_order():
+    @tg.custom_op
+    def sine(x):
+        return np.sin(x), (np.cos(x),)
+
+    @sine.grad_of("x")
+    def _(g, x):
+        return g * x
+
+    @tg.custom_op
+    def log_sigmoid(x):
+        p = 1 / (1 + np.exp(-x))
+        return np.log(p), (p,)
+
+    @log_sigmoid.grad_of("x")
+    def _(g, out):
+        return g * (1 - out)
+
+    @tg.custom_op
+    def nameless(x):
+        return x**2, (x,)
+
+    @nameless.grad_of("x")
+    def _(g, *saved):
+        return g * 2 * saved[0]
+
+    x = leaf(3)
+    for op, slope in ((sine, np.cos), (log_sigmoid, lambda a: 1 / (1 + np.exp(a))), (nameless, lambda a: 2 * a)):
+        np.testing.assert_allclose(tg.grad(op(x).sum(), x)[0].data, slope(x.data))
+        with pytest.raises(tg.GradientError, match=r"is not what has this name in the forward|name 0 of 1 saved values"):
+            tg.hessian(lambda x, op=op: op(x).sum(), x)
+
+
+def test_a_custom_op_may_save_a_copy_of_its_input_or_its_outputs():
+    @tg.custom_op
+    def both(x, y=None):
+        x = np.array(x, np.float64)
+        x[x > 9] = np.nan
+        out = (x**2, np.exp(x))
+        return out, (x.copy(), y, out)
+
+    @both.grad_of("x")
+    def _(g, x, y, out):
+        return (0 if g[0] is None else g[0] * 2 * x) + (0 if g[1] is None else g[1] * out[1])
+
+    x = tg.Tensor(np.array([0.5, 1.0, np.nan]), requires_grad=True)
+    with np.errstate(invalid="ignore"):
+        second = tg.hessian(lambda x: sum(np.sum(part[:2]) for part in both(x)), x)
+    np.testing.assert_allclose(second.data.diagonal()[:2], 2 + np.exp(x.data[:2]))
+
+
 @pytest.mark.parametrize(("forward", "said"), [
     (lambda x: x**3, "must return"),  # two rows are no pair of output and saved values
     (lambda x: (x**3, x), "must return"),

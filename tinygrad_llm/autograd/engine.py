@@ -338,7 +338,13 @@ def _as_tensors(node: Node, saved: tuple[Any, ...]) -> tuple[Any, ...]:
     """The saved values with their history: inputs hang on the inputs' nodes, `out` on this one."""
     op = node.op
     result = []
-    for name, value in zip(op.saved_names, saved, strict=True):
+    if len(op.saved_names) != len(saved):
+        raise GradientError(
+            f"{op.name}: its rules name {len(op.saved_names)} of {len(saved)} saved values, so they cannot be differentiated again"
+        )
+    for name, value in zip(op.saved_names, saved):
+        if name in op.misnamed:
+            _refuse_saved(op, f"{name!r} is not what has this name in the forward")
         if op.variadic and name == op.inputs[0]:
             value = tuple(_attach(v, parent) for v, parent in zip(value, node.inputs, strict=True))
         elif name in op.inputs:
@@ -346,12 +352,16 @@ def _as_tensors(node: Node, saved: tuple[Any, ...]) -> tuple[Any, ...]:
         elif name == "out":
             value = outputs_of(node, value) if type(value) is tuple else from_node(value, node)
         elif op.strict and op.composite is None and isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind == "f":
-            raise GradientError(
-                f"{op.name}: its saved value {name!r} is neither an input nor `out`, so its rule cannot be differentiated again; "
-                f"save inputs or give a composite (@{op.name}.composite)"
-            )
+            _refuse_saved(op, f"{name!r} is neither an input nor `out`")
         result.append(value)
     return tuple(result)
+
+
+def _refuse_saved(op: Op, said: str) -> None:
+    raise GradientError(
+        f"{op.name}: its saved value {said}, so its rule cannot be differentiated again; "
+        f"save inputs or give a composite (@{op.name}.composite)"
+    )
 
 
 def _attach(value: Any, parent: Node | None) -> Any:

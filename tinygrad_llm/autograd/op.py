@@ -46,8 +46,8 @@ class Op:
     """The record. `rules[i]` is the rule of input i; `joint` gives all at once; at most one of the two is used."""
 
     __slots__ = (
-        "adder", "call", "composite", "differentiable", "elementwise", "forward", "fresh", "inputs", "joint", "joint_needs", "name",
-        "named", "required", "rules", "saved_names", "statics", "strict", "variadic",
+        "adder", "call", "composite", "differentiable", "elementwise", "forward", "fresh", "inputs", "joint", "joint_needs",
+        "misnamed", "name", "named", "required", "rules", "saved_names", "statics", "strict", "variadic",
     )  # fmt: skip
 
     def __init__(self, forward: Callable[..., Any], name: str, differentiable: bool, strict: bool) -> None:
@@ -77,6 +77,7 @@ class Op:
         self.composite: Callable[..., Any] | None = None
         self.saved_names: tuple[str, ...] = ()
         self.named = False  # a rule has said so
+        self.misnamed: frozenset[str] = frozenset()  # saved under an input's name, or as `out`, and not that: see `custom_op`
         self.call: Callable[..., Any] = _make_call(self)
 
     def __repr__(self) -> str:
@@ -177,8 +178,8 @@ def custom_op(forward: Callable[..., Any] | None = None, *, name: str = "") -> A
 
     Inputs are arrays, or None where one may be left out (`bias=None`). Options come after them, with another default,
     `def clipped(x, low=0.0)`, or after a `*`; they have no gradient, and are saved where a rule reads them. Checked by
-    `tg.testing.gradcheck` like any other. Second derivatives work where every saved value is an input, the output, or not a float;
-    otherwise give a `@cube.composite`, or the engine refuses them.
+    `tg.testing.gradcheck` like any other. Second derivatives work where every saved value is an input, and the rules call it as the
+    forward does, the output, which they call `out`, or not a float; otherwise give a `@cube.composite`, or the engine refuses them.
     """
     if forward is None:
         return functools.partial(custom_op, name=name)
@@ -192,9 +193,28 @@ def custom_op(forward: Callable[..., Any] | None = None, *, name: str = "") -> A
         for out in result[0] if type(result[0]) is tuple else result[:1]:
             if np.asarray(out).dtype.kind not in "fiub":
                 raise TypeError(f"its forward must return arrays of floats, integers or bools, got {describe_value(out)}")
+        record.misnamed |= _misnamed(record, args, *result)
         return result
 
-    return Op(checked, name or getattr(forward, "__name__", type(forward).__name__), True, strict=True).call
+    record = Op(checked, name or getattr(forward, "__name__", type(forward).__name__), True, strict=True)
+    return record.call
+
+
+def _misnamed(record: Op, args: tuple[Any, ...], out: Any, saved: tuple[Any, ...]) -> set[str]:
+    """Second derivatives take what is saved for an input, or the output, by its name in the rules. Which of them is not that?"""
+    if record.variadic or len(saved) != len(record.saved_names):
+        return set()
+    meant = {**dict(zip(record.inputs, args)), "out": out}
+    return {
+        name for name, value in zip(record.saved_names, saved)
+        if name in meant and value is not meant[name] and not _equal(value, meant[name])
+    }  # fmt: skip
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(_equal, a, b))
+    return np.shape(a) == np.shape(b) and bool(np.all((a == b) | ((a != a) & (b != b))))
 
 
 # -- the choke point ---------------------------------------------------------------------------------------------------
