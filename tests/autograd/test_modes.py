@@ -515,6 +515,22 @@ def test_a_custom_op_that_saves_something_else_under_an_inputs_name_is_refused_a
             tg.hessian(lambda x, op=op: op(x).sum(), x)
 
 
+def test_a_rule_that_tensors_cannot_pass_is_named():
+    @tg.custom_op
+    def total(x):
+        return np.sum(x**2), (x,)
+
+    @total.grad_of("x")
+    def _(g, x):
+        return g * 2 * np.ascontiguousarray(x)
+
+    x = leaf(3)
+    np.testing.assert_allclose(tg.grad(total(x), x)[0].data, 2 * x.data)
+    with pytest.raises(RuntimeError, match="cannot become an ndarray silently") as error:
+        tg.hvp(total, x, np.ones(3))
+    assert error.value.__notes__[0].startswith("raised by a gradient rule of total: second derivatives run it on Tensors")
+
+
 def test_a_custom_op_may_save_a_copy_of_its_input_or_its_outputs():
     @tg.custom_op
     def both(x, y=None):

@@ -257,14 +257,22 @@ def _contributions(node: Node, g: Any, useful: set[Node], create_graph: bool, to
             return _through_composite(node, g, saved, useful)
     start = perf_counter()
     needs = tuple(parent in useful for parent in node.inputs)
-    if total is not None:
-        raw = op.adder(total, own, g, *saved)  # type: ignore[misc]
-    elif op.joint is None:
-        raw = tuple(rule(g, *saved) if needed else None for rule, needed in zip(op.rules, needs, strict=True))
-    elif op.joint_needs:
-        raw = op.joint(g, *saved, needs=needs)
-    else:
-        raw = op.joint(g, *saved)
+    try:
+        if total is not None:
+            raw = op.adder(total, own, g, *saved)  # type: ignore[misc]
+        elif op.joint is None:
+            raw = tuple(rule(g, *saved) if needed else None for rule, needed in zip(op.rules, needs, strict=True))
+        elif op.joint_needs:
+            raw = op.joint(g, *saved, needs=needs)
+        else:
+            raw = op.joint(g, *saved)
+    except Exception as error:
+        if create_graph and op.strict:
+            error.add_note(
+                f"raised by a gradient rule of {op.name}: second derivatives run it on Tensors, which operators and NumPy's "
+                "functions take; anything else may stand in a tg.custom_op of its own"
+            )
+        raise
     if len(raw) != len(needs):
         raise GradientError(f"{op.name}: its rule returned {len(raw)} gradients for {len(needs)} inputs")
     result = tuple(_fit(op, d, parent) if needed else None for d, parent, needed in zip(raw, node.inputs, needs, strict=True))
