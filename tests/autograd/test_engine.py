@@ -434,6 +434,32 @@ def test_writes_that_hurt_nobody_are_allowed():
     np.testing.assert_array_equal(w.grad.data, np.ones(3))
 
 
+def test_grad_leaves_alone_what_made_its_inputs():
+    """Steps of descent written as mathematics: each x is made from the one before, and only the last is asked for."""
+    start = leaf(3)
+    x = start
+    for _ in range(4):
+        (slope,) = tg.grad((x**3).sum(), x)
+        x = x - 0.1 * slope * x
+    wanted = start.data
+    for _ in range(4):
+        wanted = wanted - 0.3 * wanted**3
+    np.testing.assert_allclose(x.data, wanted)
+    middle = start * start
+    out = (middle * middle).sum()
+    np.testing.assert_allclose(tg.grad(out, middle)[0].data, 2 * start.data**2)
+    middle.sum().backward()  # whose history the call before did not need
+    np.testing.assert_allclose(start.grad.data, 2 * start.data)
+    with pytest.raises(RuntimeError, match="backward through (sum|multiply) a second time"):
+        tg.grad(out, start)
+    middle = start * start
+    out = (middle * 2).sum()
+    start.data[0] = 7.0  # which the gradient by `start` would need
+    assert tg.grad(out, middle, retain_graph=True)[0].tolist() == [2, 2, 2]
+    with pytest.raises(RuntimeError, match="multiply: an array that its gradient needs .* was changed in place"):
+        tg.grad(out, start)
+
+
 def test_assignment_through_brackets_is_refused_with_advice():
     with pytest.raises(TypeError, match="tg.put"):
         tg.ones(3)[0] = 1

@@ -125,6 +125,8 @@ def walk(roots: list[tuple[Any, Any]], wanted: dict[Node, Any] | None, retain: b
                 g = _complete(node, g, node in owned, kept, wanted)
             if wanted is not None and node in wanted:
                 wanted[node] = g
+                if not any(parent in useful for parent in node.inputs):
+                    continue  # what made it is not asked for, and stays for whoever does
             op, saved, shape, dtype = node.op, node.saved, node.shape, node.dtype
             if op is None:
                 continue
@@ -170,7 +172,7 @@ def _order(roots: list[tuple[Any, Any]], wanted: dict[Node, Any] | None) -> tupl
     children: dict[Node, list[Node]] = {}
     last_write = nodes.last_write
     for node in found:  # which grows while we go: nearly in order already, so that sorting costs next to nothing
-        if node.saved is FREED or node.time < last_write:
+        if wanted is None and (node.saved is FREED or node.time < last_write):
             _refuse_unwalkable(node)
         for parent in node.inputs:
             if parent is None:
@@ -189,6 +191,9 @@ def _order(roots: list[tuple[Any, Any]], wanted: dict[Node, Any] | None) -> tupl
                 reached.add(node)
                 stack += children.get(node, ())
         found = [node for node in found if node in reached]
+        for node in found:
+            if (node.saved is FREED or node.time < last_write) and any(parent in reached for parent in node.inputs):
+                _refuse_unwalkable(node)
     found.sort(key=_time, reverse=True)
     return found, reached
 
