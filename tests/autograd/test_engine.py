@@ -251,6 +251,26 @@ def test_a_bad_call_is_one_error_with_the_ops_name_and_the_graph_stays_usable(na
     np.testing.assert_array_equal(x.grad.data, np.full((2, 3), 2.0))
 
 
+def test_errors_that_others_catch_by_their_kind_keep_it():
+    class Diverged(Exception):
+        pass
+
+    @tg.custom_op
+    def iterate(x):
+        raise Diverged("after 9 steps")
+
+    x = leaf(3)
+    with pytest.raises(Diverged, match="^after 9 steps") as error:
+        iterate(x)
+    assert error.value.__notes__ == ["raised in iterate (called with float64(3,))"]
+    zeros = tg.Tensor(np.zeros((3, 3)), requires_grad=True)
+    for call in (lambda: np.linalg.cholesky(zeros - np.eye(3)), lambda: np.linalg.inv(zeros), lambda: np.linalg.solve(zeros, x)):
+        with pytest.raises(np.linalg.LinAlgError, match=r"^(cholesky|inv|solve): "):
+            call()
+    with pytest.raises(np.linalg.LinAlgError, match=r"^matrix_power: inv: Singular matrix"):
+        np.linalg.matrix_power(zeros, -1)
+
+
 def test_out_of_memory_and_numpys_raised_float_errors_keep_their_kind():
     x = leaf(2, 3)
     y = x * 2

@@ -446,10 +446,13 @@ def _named(record: Op, arrays: tuple[Any, ...], params: dict[str, Any], error: E
     text = str(error)
     if text.startswith(f"{record.name}:"):
         return error
-    kinds = (np.exceptions.AxisError, IndexError, TypeError, ValueError, KeyError, ZeroDivisionError, OverflowError,
-             FloatingPointError, MemoryError)  # fmt: skip
-    kind = next((kind for kind in kinds if isinstance(error, kind)), RuntimeError)
     given = ", ".join([describe_value(x) for x in arrays] + [f"{k}={v!r}" for k, v in params.items()])
+    if type(error).__module__.partition(".")[0] not in ("builtins", "numpy"):  # a kind of the user's own, for whom it is caught
+        error.add_note(f"raised in {record.name} (called with {given})")
+        return error
+    kinds = (np.linalg.LinAlgError, np.exceptions.AxisError, IndexError, TypeError, ValueError, KeyError, ZeroDivisionError,
+             OverflowError, FloatingPointError, MemoryError)  # fmt: skip
+    kind = next((kind for kind in kinds if isinstance(error, kind)), RuntimeError)
     return kind(f"{record.name}: {text} (called with {given})")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from .tensor import Tensor, implements, numpy_table
 
-_KINDS = (np.exceptions.AxisError, IndexError, TypeError, ValueError, KeyError, RuntimeError)
+_KINDS = (np.linalg.LinAlgError, np.exceptions.AxisError, IndexError, TypeError, ValueError, KeyError, RuntimeError)
 
 
 def derived(*numpy_functions: Any, name: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
