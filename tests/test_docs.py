@@ -40,7 +40,8 @@ def test_snippets_print_what_the_page_says(page, tmp_path, monkeypatch):
 
 
 def test_einops_learns_of_a_tensor_as_the_page_says():
-    einops = pytest.importorskip("einops")
+    import einops
+
     page = (ROOT / "docs" / "from_pytorch.md").read_text("utf-8")
     ((code, printed),) = re.findall(r"^```python needs einops\n(.*?)^```\n\n```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     out, names = io.StringIO(), {"tg": tg}
@@ -61,7 +62,8 @@ def test_einops_learns_of_a_tensor_as_the_page_says():
 
 
 def test_scipys_optimizers_find_the_minimum_that_the_page_finds():
-    optimize = pytest.importorskip("scipy.optimize")
+    from scipy import optimize
+
     page: dict[str, object] = {}
     with contextlib.redirect_stdout(io.StringIO()):
         for _, code, _ in blocks("from_numpy.md")[:2]:

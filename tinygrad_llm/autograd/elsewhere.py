@@ -221,7 +221,7 @@ OF_THE_PACKAGE = {
     **dict.fromkeys(("make_jvp", "linearize"), "tg.jvp(f, x, v)"), "make_ggnvp": "tg.vjp(f, x, tg.jvp(f, x, v)[1])",
     **dict.fromkeys(("make_hvp", "hessian_vector_product", "hessian_tensor_product"), "tg.hvp(f, x, v)"),
     **dict.fromkeys(("primitive", "defvjp", "custom_vjp", "custom_jvp", "custom_gradient"), BY_RULE), "no_autodiff": "tg.no_grad()",
-    **dict.fromkeys(("lax", "scan", "fori_loop", "while_loop"), BY_LOOP), "jit": "the function itself: its kernels are compiled",
+    **dict.fromkeys(("lax", "scan", "fori_loop", "while_loop"), BY_LOOP),
     "segment_sum": "tg.index_add(tg.zeros(n, *x.shape[1:], dtype=x.dtype), 0, ids, x)", "ndarray": "np.ndarray",
     **dict.fromkeys(("tree_map", "tree_util"), "[f(x) for x in xs]; several inputs are a tuple of Tensors"),
     "set_default_dtype": "dtype= where a Tensor is made, model.astype(dtype)",
