@@ -41,6 +41,8 @@ KNOWS: dict[str, set[str]] = {
 # Uphill by contract, inside a function only: (from, to) -> why.
 DEFERRED = {
     ("models", "generate"): "model.generate(...) is a method; the decoding loop lives above the models",
+    ("text", "autograd"): "errors that say how another library's name is written here: one table holds them all, elsewhere.py",
+    ("data", "autograd"): "errors that say how another library's name is written here: one table holds them all, elsewhere.py",
 }
 
 
