@@ -24,7 +24,7 @@ def cross_entropy_forward(logits, targets, ignore_index=-100, label_smoothing=0.
         losses = top - picked
         if eps != 0:
             losses = (1 - eps) * losses + eps * (top[..., None] - logits).mean(axis=-1)
-        return np.where(valid, losses + log_sum, logits.dtype.type(0)), top + log_sum
+        return np.where(valid, losses + log_sum, logits.dtype.type(0)), np.asarray(top + log_sum)
 
 
 def cross_entropy_backward(g, logits, targets, lse, ignore_index=-100, label_smoothing=0.0, out=None):

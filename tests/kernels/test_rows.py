@@ -276,6 +276,18 @@ def test_cross_entropy_of_no_classes_and_of_no_features(side):
         assert loss == np.float32(np.log(5)) and dhidden.shape == (3, 0) and dweight.shape == (5, 0)
 
 
+@pytest.mark.parametrize("side", ["numba", "numpy"])
+def test_cross_entropy_of_a_single_row_gives_arrays(side):
+    logits, target = np.array([0.3, -1.2, 0.7]), np.array(2)
+    with kernels.use(side):
+        loss, lse = kernels.cross_entropy_forward(logits, target)
+        d = kernels.cross_entropy_backward(np.ones(()), logits, target, lse)
+    assert isinstance(loss, np.ndarray) and isinstance(lse, np.ndarray) and loss.shape == lse.shape == ()
+    p = np.exp(logits) / np.exp(logits).sum()
+    np.testing.assert_allclose(loss, -np.log(p[2]), rtol=1e-12)
+    np.testing.assert_allclose(d, p - [0, 0, 1], rtol=1e-12)
+
+
 def test_linear_cross_entropy_without_gradients():
     problem = PROBLEMS["linear_cross_entropy"](np.random.default_rng(0), (9,), 5)
     x, weight, bias = (problem.inputs[key] for key in ("x", "weight", "bias"))
