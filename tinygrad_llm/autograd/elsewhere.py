@@ -280,9 +280,9 @@ OF_MODELS = {
 }
 
 OF_TEXT = {
-    **dict.fromkeys(("AutoTokenizer", "from_pretrained", "get_encoding"), "tg.text.load(directory)"),
-    **dict.fromkeys(("BertTokenizer", "BertTokenizerFast", "GPT2Tokenizer", "GPT2TokenizerFast"), "tg.text.load(directory)"),
-}
+    **dict.fromkeys(("AutoTokenizer", "from_pretrained", "get_encoding", "BertTokenizer", "BertTokenizerFast", "GPT2Tokenizer",
+                     "GPT2TokenizerFast"), "tg.text.load(directory)"),
+}  # fmt: skip
 
 ROLES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
 OF_A_TOKENIZER = {

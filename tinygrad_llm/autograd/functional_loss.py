@@ -306,7 +306,7 @@ def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepd
 
 def cosine_embedding_loss(input1: Any, input2: Any, target: Any, margin: float = 0.0, reduction: str = "mean") -> Tensor:
     """1 - cos where t = 1, max(0, cos - margin) where t = -1"""
-    a, b, t = as_tensor(input1, input2), as_tensor(input2, input1), as_tensor(target)
+    (a, b), t = tensors((input1, input2)), as_tensor(target)
     tiny = 1e-12
     cos = (a * b).sum(axis=-1) / np.sqrt((np.square(a).sum(axis=-1) + tiny) * (np.square(b).sum(axis=-1) + tiny))
     return _reduced(np.where(t == 1, 1 - cos, 0) + np.where(t == -1, clip(cos - margin, 0), 0), reduction)

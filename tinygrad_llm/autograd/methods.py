@@ -14,6 +14,8 @@ from .ops_shape import permute, reshape_to
 from .state import local
 from .tensor import Tensor
 
+HINTS = OF_NUMPY | OF_A_TENSOR
+
 
 def backward(self: Tensor, gradient: Any = None, create_graph: bool = False, retain_graph: bool = False) -> None:
     """Add d(self)/d(leaf), weighted by `gradient`, to every leaf's `.grad`.
@@ -76,7 +78,7 @@ def _getattr(self: Tensor, name: str) -> Any:
         raise no_attribute(self, name, {})
     from . import functional
 
-    raise no_attribute(self, name, OF_NUMPY | OF_A_TENSOR, ops.__all__, functional.__all__)
+    raise no_attribute(self, name, HINTS, ops.__all__, functional.__all__)
 
 
 attach(

@@ -40,6 +40,7 @@ registry: dict[str, Op] = {}
 
 _new = object.__new__
 _ndarray = np.ndarray
+KINDS = (np.linalg.LinAlgError, np.exceptions.AxisError, IndexError, TypeError, ValueError, KeyError)  # narrow first
 
 
 class Op:
@@ -441,17 +442,21 @@ def describe_value(value: Any) -> str:
     return f"{value.dtype}{value.shape}" if isinstance(value, _ndarray) else repr(value)
 
 
+def is_ones_own(error: Exception) -> bool:
+    """Whether it is of a kind of the user's own, or of ours such as AnomalyError, for whom it is caught."""
+    return type(error).__module__.partition(".")[0] not in ("builtins", "numpy")
+
+
 def _named(record: Op, arrays: tuple[Any, ...], params: dict[str, Any], error: Exception) -> Exception:
     """The forward's error again, of the same kind, saying which op it was and what it was given."""
     text = str(error)
     if text.startswith(f"{record.name}:"):
         return error
     given = ", ".join([describe_value(x) for x in arrays] + [f"{k}={v!r}" for k, v in params.items()])
-    if type(error).__module__.partition(".")[0] not in ("builtins", "numpy"):  # a kind of the user's own, for whom it is caught
+    if is_ones_own(error):
         error.add_note(f"raised in {record.name} (called with {given})")
         return error
-    kinds = (np.linalg.LinAlgError, np.exceptions.AxisError, IndexError, TypeError, ValueError, KeyError, ZeroDivisionError,
-             OverflowError, FloatingPointError, MemoryError)  # fmt: skip
+    kinds = (*KINDS, ZeroDivisionError, OverflowError, FloatingPointError, MemoryError)
     kind = next((kind for kind in kinds if isinstance(error, kind)), RuntimeError)
     return kind(f"{record.name}: {text} (called with {given})")
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .op import KINDS, is_ones_own
 from .tensor import Tensor, implements, numpy_table
-
-_KINDS = (np.linalg.LinAlgError, np.exceptions.AxisError, IndexError, TypeError, ValueError, KeyError, RuntimeError)
 
 
 def derived(*numpy_functions: Any, name: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -25,9 +24,8 @@ def derived(*numpy_functions: Any, name: str = "") -> Callable[[Callable[..., An
             try:
                 return function(*args, **kwargs)
             except Exception as error:
-                kind = next((kind for kind in _KINDS if isinstance(error, kind)), None)
-                of_its_own_kind = type(error).__module__.partition(".")[0] not in ("builtins", "numpy")  # AnomalyError is
-                if kind is None or of_its_own_kind or str(error).startswith(prefix):
+                kind = next((kind for kind in (*KINDS, RuntimeError) if isinstance(error, kind)), None)
+                if kind is None or is_ones_own(error) or str(error).startswith(prefix):
                     raise
                 raise kind(prefix + str(error)) from error
 
