@@ -214,7 +214,6 @@ def write_classes(model, tokenizer, args) -> int:
     from tinygrad_llm.autograd import functional as F
     from tinygrad_llm.cli import UsageError
     from tinygrad_llm.training.encoder_tasks import classified_batch
-    from tinygrad_llm.training.whole_file import class_names
 
     refuse(args, WRITING, "this model classifies a text, it writes none; leave it out")
     if args.prompt is None:
@@ -226,8 +225,7 @@ def write_classes(model, tokenizer, args) -> int:
         scores = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[0]
         if kind != "regression":
             scores = F.sigmoid(scores) if kind == "multi_label_classification" else F.softmax(scores, axis=-1)
-    names = class_names(model.config) or [f"LABEL_{i}" for i in range(scores.size)]
-    pairs = sorted(zip(names, scores.tolist()), key=lambda pair: -pair[1])
+    pairs = sorted(zip(model.config.id2label.values(), scores.tolist()), key=lambda pair: -pair[1])
     print("  ".join(f"{name} {value:.4g}" if kind == "regression" else f"{name} {value:.1%}" for name, value in pairs))
     return 0
 

@@ -387,18 +387,13 @@ def build(settings: dict, out: Path, resume: bool):
             recipe, objective, prepared.tokenizer, labels=len(labels) or 2, init=settings.get("init"), rng=rng, **sizes
         )
     if labels:
-        name_classes(model.config, labels)
+        model.config.id2label = dict(enumerate(labels))
     model.recompute = settings.get("recompute", False)
     if settings["no_bias"]:
         for name, p in model.named_parameters():
             if name.endswith("bias"):
                 p.requires_grad_(False)
     return prepared, model
-
-
-def name_classes(config, labels) -> None:
-    """Into config.json, under transformers' keys."""
-    config.extra |= {"id2label": {str(i): name for i, name in enumerate(labels)}, "label2id": {n: i for i, n in enumerate(labels)}}
 
 
 def check_step(model, options, objective: str, context: int, processes) -> None:

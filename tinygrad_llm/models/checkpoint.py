@@ -248,7 +248,7 @@ def check_tied(
 
 def check_shapes(model: Model, plan: Plan, folder: Path) -> None:
     """Raise if a stored tensor does not have the shape that the config gives the parameter."""
-    parameters, labelled = dict(model.named_parameters()), labelled_outputs(model)
+    parameters = dict(model.named_parameters())
     for ours, (place, entry) in plan.items():
         if entry.dtype not in ("F64", "F32", "F16", "BF16"):
             raise CheckpointError(f"{folder / entry.file.path.name}: {entry.name} has dtype {entry.dtype}, expected floats")
@@ -256,7 +256,8 @@ def check_shapes(model: Model, plan: Plan, folder: Path) -> None:
         wanted = (shape[0] * place.parts, *shape[1:])
         wanted = wanted[::-1] if place.transposed else wanted
         if entry.shape != wanted:
-            new = f"; architecture={type(model).__name__!r} and num_labels=... make a new head" if ours in labelled else ""
+            labelled = ours in labelled_outputs(model)
+            new = f"; architecture={type(model).__name__!r} and num_labels=... make a new head" if labelled else ""
             raise CheckpointError(
                 f"{folder / entry.file.path.name}: {entry.name} has shape {entry.shape}, the config asks for {wanted}{new}"
             )

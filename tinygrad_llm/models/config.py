@@ -176,11 +176,11 @@ class Config:
     @property
     def label2id(self) -> dict[str, int]:
         """The classes by their names."""
-        return {name: i for i, name in self.id2label.items()}
+        return _turned(self.id2label)
 
     @label2id.setter
     def label2id(self, ids: Mapping[str, int]) -> None:
-        self.id2label = {i: name for name, i in ids.items()}
+        self.id2label = _turned(ids)
 
     def validate(self) -> None:
         """What a family checks about values together, and derives for those that are None; raises ConfigError."""
