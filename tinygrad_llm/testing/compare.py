@@ -9,6 +9,7 @@ elements are visited.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -243,21 +244,21 @@ def _visit(problem: Problem, tolerance: Tolerance, judge: Judge, combinations: A
             if not np.isfinite(x[c]):
                 continue  # -inf in a mask: there is nothing to measure
             scale = scales[int(np.searchsorted(problem.starts, c, side="right") - 1)]
-            suspect, unsure = _first_look(problem, tolerance, combinations, claimed[:, c], int(c), scale, tolerance.eps)
+            look = functools.partial(_first_look, problem, tolerance, combinations, claimed[:, c], int(c), float(x[c]), scale)
+            suspect, unsure = look(tolerance.eps)
             if unsure.any():
-                again = _first_look(problem, tolerance, combinations, claimed[:, c], int(c), scale, WIDER * tolerance.eps)
+                again = look(WIDER * tolerance.eps)
                 suspect |= np.logical_or(*again)
             if suspect.any():
                 judge.hear(int(c), suspect, combinations, claimed[:, c], scale)
 
 
 def _first_look(
-    problem: Problem, tolerance: Tolerance, combinations: Any, claimed: np.ndarray, c: int, scale: float, eps: float
+    problem: Problem, tolerance: Tolerance, combinations: Any, claimed: np.ndarray, c: int, x: float, scale: float, eps: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One central difference along coordinate `c`: which claims differ from it, and which by no more than the rounding of large
-    outputs may be, of which a wider step shows less."""
-    x, line = float(problem.coordinates(problem.arrays)[c]), problem.line(c)
-    h = eps * max(1.0, abs(x))
+    """One central difference along coordinate `c`, from its value x: which claims differ from it, and which by no more than the
+    rounding of large outputs may be, of which a wider step shows less."""
+    line, h = problem.line(c), eps * max(1.0, abs(x))
     high, low = line(x + h), line(x - h)
     if eps > tolerance.eps:
         high, low = problem.of_this_size(high), problem.of_this_size(low)

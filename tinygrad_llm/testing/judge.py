@@ -10,7 +10,7 @@ together, and the slope along that direction must fit as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,7 +128,7 @@ class Judge:
         x = problem.coordinates(problem.arrays)
         size = 2.0**-20 * np.maximum(np.where(np.isfinite(x), np.abs(x), 0.0), 1.0)
         found = []
-        for way in (*self._orders(), *(rng.uniform(-1, 1, x.shape) for _ in range(NEIGHBOURS))):
+        for way in (*self._orders, *(rng.uniform(-1, 1, x.shape) for _ in range(NEIGHBOURS))):
             there = x + size * way
             pullback = problem.linearize(problem.at(there))[1]
             found.append((float(problem.join(pullback(self._alone(j))) @ v / self.u[j]), there))
@@ -141,13 +141,13 @@ class Judge:
                 return False
         return True
 
-    def _orders(self) -> Iterator[np.ndarray]:
+    @functools.cached_property
+    def _orders(self) -> list[np.ndarray]:
         """Ways to part what is equal: the order of the coordinates, as a stable sort has it, and that in which the rule gives the
         outputs, as for topk; both upwards and downwards. By chance sixty equal numbers do not get into it."""
         falling = self.problem.join(self.pullback(self.problem.split(np.linspace(2, 1, self.problem.m) * (self.u != 0))))
-        for way in (np.linspace(-1, 1, self.problem.n), falling / max(np.max(np.abs(falling)), 1e-300)):
-            yield way
-            yield -way
+        ways = (np.linspace(-1, 1, self.problem.n), falling / max(np.max(np.abs(falling)), 1e-300))
+        return [sign * way for way in ways for sign in (1, -1)]
 
     # -- all together ------------------------------------------------------------------------------------------------
 
