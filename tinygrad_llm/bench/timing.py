@@ -23,6 +23,7 @@ TIGHT = 0.03  # stop when the interval's width is under this share of the ratio
 LAP_SECONDS = 0.01  # short calls are repeated until a lap takes this long
 SHORT, WARM_SECONDS = 0.05, 0.03  # a lap shorter than that is begun with calls for so long without the clock
 REST_SECONDS = 0.5  # at most, after a lap, for threads that look for work
+REST_LOOK = 0.02  # seconds of a look at them: Linux counts the time of other threads at its ticks alone, 4 to 10 ms apart
 
 
 @dataclass
@@ -198,11 +199,11 @@ def rest() -> None:
     """Wait until this process's threads sleep, so that the next contestant has the cores to itself.
 
     The pools of OpenMP and OpenBLAS look for work for 10 to 200 ms after their last call; a turn begun meanwhile
-    would be timed on the core that they leave.
+    would be timed on the cores that they leave.
     """
     end = time.perf_counter() + REST_SECONDS
     while time.perf_counter() < end:
         used, start = time.process_time(), time.perf_counter()
-        time.sleep(0.003)
+        time.sleep(REST_LOOK)
         if time.process_time() - used < 0.2 * (time.perf_counter() - start):
             return
