@@ -149,7 +149,7 @@ def _silu_slope(x):
 
 def _gelu_gate(x, approximate):
     if approximate == "none":
-        return (0.5 * (1.0 + erf(x.astype(np.float64) * SQRT_HALF))).astype(x.dtype)
+        return (0.5 * erfc(x.astype(np.float64) * -SQRT_HALF)).astype(x.dtype)       # 1 + erf would have no digits left at -8
     with np.errstate(over="ignore", invalid="ignore"):
         return _sigmoid(2 * TANH_SCALE * (x + TANH_CUBIC * x * x * x))     # (1 + tanh z) / 2, and no digits lost near tanh z = -1
 
@@ -170,21 +170,41 @@ def _limits(x, y):
     return np.where(x == -np.inf, x.dtype.type(0), y)
 
 
-# erf = x P(x²)/Q(x²) up to 0.46875, 1 - exp(-x²) P(x)/Q(x) up to 4, 1 - exp(-x²)/x (1/√π + ...) beyond
+# erf = x P(x²)/Q(x²) up to 0.46875; erfc = exp(-x²) P(x)/Q(x) up to 4, exp(-x²)/x (1/√π - P(1/x²)/Q(1/x²)) beyond
 ERF_NEAR_P = (1.85777706184603153e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3)
 ERF_NEAR_Q = (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3)
 ERF_MID_P = (2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1,
              2.98635138197400131e2, 8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3, 1.23033935479799725e3)
 ERF_MID_Q = (1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3,
              3.29079923573345963e3, 4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942e3)
+ERF_FAR_P = (1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1,
+             1.60837851487422766e-2, 6.58749161529837803e-4, 0.0)
+ERF_FAR_Q = (1.0, 2.56852019228982242e0, 1.87295284992346725e0, 5.27905102951428412e-1, 6.05183413124413191e-2,
+             2.33520497626869185e-3)
 
 
 def erf(x):
     """2/√π ∫₀ˣ exp(-t²) dt, within 4 ulp in float64."""
+    return _erf_and_tail(np.asarray(x, np.float64))[0]
+
+
+def erfc(x):
+    """1 - erf x, without loss of digits where that is small."""
     x = np.asarray(x, np.float64)
-    a = np.minimum(np.abs(x), 6.0)                                # erf(6) rounds to 1
-    near = np.minimum(a, 0.46875)
+    total, tail = _erf_and_tail(x)
+    return np.where(x > 0, tail, 1.0 - total)
+
+
+def _erf_and_tail(x):
+    """erf x and erfc |x|."""
+    a = np.abs(x)
+    near, mid, far = np.minimum(a, 0.46875), np.clip(a, 0.46875, 4.0), np.clip(a, 4.0, 30.0)      # erfc(28) rounds to 0
     near = near * np.polyval(ERF_NEAR_P, near * near) / np.polyval(ERF_NEAR_Q, near * near)
-    mid = np.clip(a, 0.46875, 6.0)
-    mid = 1.0 - np.exp(-mid * mid) * np.polyval(ERF_MID_P, mid) / np.polyval(ERF_MID_Q, mid)
-    return np.where(np.isnan(x), x, np.copysign(np.where(a <= 0.46875, near, mid), x))
+    mid = np.exp(-mid * mid) * np.polyval(ERF_MID_P, mid) / np.polyval(ERF_MID_Q, mid)
+    square = 1.0 / (far * far)
+    head = np.floor(far * 16) / 16                                # exp(-x²) in two factors: rounding x² would cost its digits
+    power = np.exp(-head * head) * np.exp((head - far) * (head + far))
+    far = power / far * (1 / math.sqrt(math.pi) - np.polyval(ERF_FAR_P, square) / np.polyval(ERF_FAR_Q, square))
+    tail = np.where(a <= 0.46875, 1.0 - near, np.where(a <= 4.0, mid, far))
+    value = np.copysign(np.where(a <= 0.46875, near, 1.0 - tail), x)
+    return np.where(np.isnan(x), x, value), np.where(np.isnan(x), x, tail)

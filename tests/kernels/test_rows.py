@@ -1,4 +1,5 @@
 """Every row kernel, both passes, both backends: accuracy, layouts, threads, extremes, empty arrays."""
+import math
 import os
 
 import numpy as np
@@ -169,6 +170,13 @@ def test_gelu_of_negative_numbers_is_never_positive(how):
     out = kernels.gelu_forward(x, how)
     assert (out <= 0).all() and (out[-3:] == 0).all()
     assert np.abs(out - reference.gelu_forward(x.astype(np.float64), how))[x < -5.8].max() < 2e-8
+
+
+@pytest.mark.parametrize("module", [kernels, reference])
+def test_gelu_keeps_its_digits_where_it_closes(module):
+    x = np.concatenate([-np.linspace(1, 37, 2000), [3.0, -0.4 * math.sqrt(2), -4 * math.sqrt(2)]])
+    exact = np.array([t * math.erfc(-t / math.sqrt(2)) / 2 for t in x])
+    assert np.abs(module.gelu_forward(x) / exact - 1).max() < 5e-13  # t²/2 is an exponent: 700 at -37, of which an ulp is 1e-13
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
