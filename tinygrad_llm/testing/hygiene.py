@@ -125,9 +125,11 @@ def _look_at_gradients(problem: Problem, gradients: list[Any], u: np.ndarray) ->
 def in_float32(x: np.ndarray) -> bool:
     """True where `x` has nonzero elements and all are exactly float32 numbers: for random float64 ones, 1 in 2^29 is.
 
-    Not so where all are as round as 3 · 2^-54: that is what rounding leaves of a gradient of zero.
+    Not so where all are as round as 3 · 2^-54, or small multiples of 2^-54: that is what rounding leaves of a gradient of zero, or
+    of 1 - y² where y is almost 1.
     """
     x = x[(x != 0) & np.isfinite(x)]
+    x = x[(np.abs(x) >= 2.0**-26) | (np.abs(x) * 2.0**54 % 1 != 0)]
     with np.errstate(over="ignore"):
         if not x.size or not np.all(x == x.astype(np.float32)):
             return False
