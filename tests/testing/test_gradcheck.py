@@ -163,6 +163,15 @@ def test_a_small_gradient_beside_a_large_one_is_looked_at_as_closely():
     assert error.input == 1 and error.index == (3, 4)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-8, 1e-12])
+def test_a_penalty_beside_the_loss_is_looked_at_as_closely(scale):
+    x = RNG.normal(size=5)
+    both = lambda x: (np.sin(x).sum(), scale * (x**3).sum())
+    rule = lambda wrong: lambda g, x: g[0] * np.cos(x) + wrong * g[1] * scale * 3 * x**2
+    assert check_vjp(both, rule(1.0), x)
+    assert refused(check_vjp, both, rule(1.001), x).output == 1
+
+
 @pytest.mark.parametrize("n, offset, scale", [(64, 1.0, 1e-6), (200, 1.0, 1e-6), (64, 1.0, 1e-7)])  # 200 outputs: combinations
 @pytest.mark.parametrize("reduced", [lambda y: y, np.sum], ids=["elements", "sum"])
 def test_small_slopes_beside_large_values_are_looked_at_as_closely(n, offset, scale, reduced):

@@ -238,12 +238,12 @@ def _combined(ray: Line, u: np.ndarray) -> Line:
 def _visit(problem: Problem, tolerance: Tolerance, judge: Judge, combinations: Any, claimed: np.ndarray, block: Any) -> None:
     """Every element of the block by central differences; what differs goes to the judge."""
     x = problem.coordinates(problem.arrays)
-    scales = [np.max(np.abs(claimed[:, a:b]), initial=0.0) for a, b in zip(problem.starts[:-1], problem.starts[1:])]
+    scales = _sizes(problem, claimed, together=combinations is not None)
     with np.errstate(all="ignore"):
         for c in block:
             if not np.isfinite(x[c]):
                 continue  # -inf in a mask: there is nothing to measure
-            scale = scales[int(np.searchsorted(problem.starts, c, side="right") - 1)]
+            scale = scales[:, int(np.searchsorted(problem.starts, c, side="right") - 1)]
             look = functools.partial(_first_look, problem, tolerance, combinations, claimed[:, c], int(c), float(x[c]), scale)
             suspect, unsure = look(tolerance.eps)
             if unsure.any():
@@ -253,8 +253,20 @@ def _visit(problem: Problem, tolerance: Tolerance, judge: Judge, combinations: A
                 judge.hear(int(c), suspect, combinations, claimed[:, c], scale)
 
 
+def _sizes(problem: Problem, claimed: np.ndarray, together: bool) -> np.ndarray:
+    """For each row of `claimed` and each input the largest claim in that row's output: a penalty of 1e-9 is not held to the size of
+    the loss beside it. Of rows that are combinations of outputs, the largest of all."""
+    largest = [np.abs(claimed[:, a:b]).max(axis=1, initial=0.0) for a, b in zip(problem.starts[:-1], problem.starts[1:])]
+    sizes, start = np.stack(largest, axis=1), 0
+    for length in [len(claimed)] if together else [int(np.prod(shape)) for shape in problem.output_shapes]:
+        rows = sizes[start : start + length]
+        rows[...] = rows.max(axis=0, initial=0.0)
+        start += length
+    return sizes
+
+
 def _first_look(
-    problem: Problem, tolerance: Tolerance, combinations: Any, claimed: np.ndarray, c: int, x: float, scale: float, eps: float
+    problem: Problem, tolerance: Tolerance, combinations: Any, claimed: np.ndarray, c: int, x: float, scale: np.ndarray, eps: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """One central difference along coordinate `c`, from its value x: which claims differ from it, and which by no more than the
     rounding of large outputs may be, of which a wider step shows less."""
@@ -271,7 +283,7 @@ def _first_look(
     size = np.fmax(np.abs(high), np.abs(low))
     if combinations is not None:
         measured, size = combinations @ measured, np.abs(combinations) @ size
-    gap, largest = np.abs(claimed - measured), max(scale, np.max(np.abs(measured)))
+    gap, largest = np.abs(claimed - measured), np.fmax(scale, np.abs(measured))
     off = ~(gap <= tolerance.around(claimed, measured, largest))
     rounding = gap <= tolerance.around(claimed, measured, largest, 8 * ULP * size / h)
     return off & ~rounding, off & rounding

@@ -44,18 +44,19 @@ class Judge:
         self.excused: dict[int, dict[int, Excused]] = {}  # output -> coordinate
         self.blind: list[tuple[int, float, float]] = []  # (coordinate, claimed, possible error): too noisy to say
 
-    def hear(self, c: int, suspect: np.ndarray, combinations: Any, claimed: np.ndarray, scale: float) -> None:
-        """Coordinate `c` measured by the ladder, and each suspect heard: an output, or a row of `combinations` of outputs."""
+    def hear(self, c: int, suspect: np.ndarray, combinations: Any, claimed: np.ndarray, scale: np.ndarray) -> None:
+        """Coordinate `c` measured by the ladder, and each suspect heard: an output, or a row of `combinations` of outputs.
+        `scale`: of what size the gradients of each are."""
         slope = self._measure(c)
         if combinations is None:
             for j in np.flatnonzero(suspect & (self.u != 0)):
-                self._hear_entry(c, int(j), float(claimed[j]), slope, scale)
+                self._hear_entry(c, int(j), float(claimed[j]), slope, float(scale[j]))
             return
         kinked = (slope.kinked | slope.jumps | ~slope.known) & (self.u != 0)
         for j in np.flatnonzero(kinked)[:8]:
-            self._hear_entry(c, int(j), self._claim(c, int(j)), slope, scale)
+            self._hear_entry(c, int(j), self._claim(c, int(j)), slope, float(scale.max()))
         for r in np.flatnonzero(suspect):
-            self._search(c, np.where(kinked, 0.0, combinations[r]), slope, scale)
+            self._search(c, np.where(kinked, 0.0, combinations[r]), slope, float(scale[r]))
 
     def _measure(self, c: int) -> Slope:
         """The slope along one coordinate; of many outputs only those that move with it are measured."""
