@@ -1,6 +1,6 @@
 """The vocabulary, head scores and direct logit attribution against TransformerLens, on the same small random checkpoints.
 
-TransformerLens 4 hooks transformers' own modules; what it adds to `test_lens.py` is a second opinion on which value a name means, on
+TransformerLens 4 hooks transformers' own modules; what it adds to `tests/lens` is a second opinion on which value a name means, on
 scores before softmax, and on what is read off a run.
 """
 
