@@ -155,8 +155,7 @@ class AlbertForPreTraining(heads.WithHead, _Albert):
         out = self.albert(input_ids, attention_mask, **kwargs)
         out.prediction_logits, masked = self.head(out.last_hidden_state, output_weight(self.albert.tokens), labels)
         out.sop_logits = self.order(self.drop(out.pooler_output))
-        given = sentence_order_label is not None
-        out.loss = heads.add(masked, losses.rows(out.sop_logits, sentence_order_label, "sentence_order_label") if given else None)
+        out.loss = losses.add(masked, losses.rows(out.sop_logits, sentence_order_label, "sentence_order_label"))
         return out
 
 

@@ -196,7 +196,7 @@ class BartForSequenceClassification(_Bart):
         if not ends.any(axis=1).all():
             raise ValueError(f"input_ids: every row must hold the end token {self.config.eos_token_id}, whose state is classified")
         out.logits = self.classifier(heads.at_last(out.last_hidden_state, ends))  # (B, T, D) -> (B, C)
-        out.loss = None if labels is None else losses.classification(out.logits, labels, self.config.problem_type)
+        out.loss = losses.classification(out.logits, labels, self.config.problem_type)
         return out
 
 

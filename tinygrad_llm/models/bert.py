@@ -151,7 +151,7 @@ class BertForNextSentencePrediction(heads.WithHead, _Bert):
     def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
         out = self.bert(input_ids, attention_mask, **kwargs)
         out.logits = self.relation(out.pooler_output)
-        out.loss = None if labels is None else losses.rows(out.logits, labels)
+        out.loss = losses.rows(out.logits, labels)
         return out
 
 
@@ -171,9 +171,7 @@ class BertForPreTraining(heads.WithHead, _Bert):
         out = self.bert(input_ids, attention_mask, **kwargs)
         out.prediction_logits, masked = self.head(out.last_hidden_state, output_weight(self.bert.tokens), labels)
         out.seq_relationship_logits = self.relation(out.pooler_output)
-        given = next_sentence_label is not None
-        follows = losses.rows(out.seq_relationship_logits, next_sentence_label, "next_sentence_label") if given else None
-        out.loss = heads.add(masked, follows)
+        out.loss = losses.add(masked, losses.rows(out.seq_relationship_logits, next_sentence_label, "next_sentence_label"))
         return out
 
 

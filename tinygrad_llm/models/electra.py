@@ -166,7 +166,7 @@ class ElectraForJointPreTraining(Model):
         guess = self.generator(input_ids, attention_mask, labels=labels, **kwargs)
         ids = inputs.token_ids(input_ids, self.config.vocab_size)
         labels = inputs.label_ids(labels, ids.shape, self.config.vocab_size)
-        masked = labels != -100
+        masked = labels != inputs.IGNORED
         shape = (int(masked.sum()), self.config.vocab_size)
         noise = generator(rng).gumbel(size=shape)  # argmax(logits + Gumbel) samples the softmax
         corrupted = ids.copy()

@@ -73,11 +73,6 @@ class WithHead(Model):
         return getattr(self, self.base_prefix)
 
 
-def add(first: Tensor | None, second: Tensor | None) -> Tensor | None:
-    """The sum of the losses that are there."""
-    return first if second is None else second if first is None else first + second
-
-
 class MaskedLM(WithHead):
     """Logits for every position; the loss looks where labels are not -100. `head` is a VocabularyHead made by the family."""
 
@@ -108,7 +103,7 @@ class SequenceClassification(WithHead):
             out.logits = self.classifier(self.drop(out.pooler_output))  # (B, D) -> (B, C)
         else:
             out.logits = self.classifier(out.last_hidden_state[:, 0])  # (B, T, D) -> (B, C)
-        out.loss = None if labels is None else losses.classification(out.logits, labels, self.config.problem_type)
+        out.loss = losses.classification(out.logits, labels, self.config.problem_type)
         return out
 
 
@@ -126,7 +121,7 @@ class LastTokenClassification(WithHead):
         out = self.base(input_ids, attention_mask, **kwargs)
         hidden = out.last_hidden_state
         out.logits = self.score(at_last(hidden, self.real(input_ids, attention_mask, *hidden.shape[:2])))  # (B, T, D) -> (B, C)
-        out.loss = None if labels is None else losses.classification(out.logits, labels, self.config.problem_type)
+        out.loss = losses.classification(out.logits, labels, self.config.problem_type)
         return out
 
     def real(self, input_ids: Any, attention_mask: Any, B: int, T: int) -> np.ndarray:
@@ -158,7 +153,7 @@ class TokenClassification(WithHead):
     def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
         out = self.base(input_ids, attention_mask, **kwargs)
         out.logits = self.classifier(self.drop(out.last_hidden_state))  # (B, T, D) -> (B, T, C)
-        out.loss = None if labels is None else losses.tokens(out.logits, labels)
+        out.loss = losses.tokens(out.logits, labels)
         return out
 
 
@@ -181,8 +176,7 @@ class QuestionAnswering(WithHead):
         out = self.base(input_ids, attention_mask, **kwargs)
         both = self.qa_outputs(out.last_hidden_state)  # (B, T, D) -> (B, T, 2)
         out.start_logits, out.end_logits = both[..., 0], both[..., 1]
-        if start_positions is not None and end_positions is not None:
-            out.loss = losses.span(out.start_logits, out.end_logits, start_positions, end_positions)
+        out.loss = losses.span(out.start_logits, out.end_logits, start_positions, end_positions)
         return out
 
 

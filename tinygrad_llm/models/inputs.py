@@ -9,6 +9,8 @@ import numpy as np
 from ..autograd import Tensor
 from ..nn import KVCache
 
+IGNORED = -100  # the label where no loss looks, as in PyTorch and transformers
+
 
 def as_array(value: Any, name: str) -> np.ndarray:
     """The ndarray in a Tensor, an ndarray or nested lists (which must not be ragged)."""
@@ -89,9 +91,9 @@ def label_ids(value: Any, shape: tuple[int, ...], classes: int, name: str = "lab
         raise ValueError(f"{name}: expected shape {shape}, got {labels.shape}")
     if labels.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected integers, got {labels.dtype}")
-    bad = labels[(labels != -100) & ((labels < 0) | (labels >= classes))]
+    bad = labels[(labels != IGNORED) & ((labels < 0) | (labels >= classes))]
     if bad.size:
-        raise ValueError(f"{name}: {bad[0]} is outside [0, {classes}), and not -100 (= ignored)")
+        raise ValueError(f"{name}: {bad[0]} is outside [0, {classes}), and not {IGNORED} (= ignored)")
     return labels.astype(np.int64, copy=False)
 
 

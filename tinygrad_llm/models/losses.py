@@ -1,4 +1,7 @@
-"""The losses of the heads, from hidden states or logits and labels, as transformers defines them; labels of -100 are ignored."""
+"""The losses of the heads, from hidden states or logits and labels, as transformers defines them; labels of -100 are ignored.
+
+Without labels there is no loss, and each of them gives None.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,8 @@ from ..autograd import functional as F
 from ..nn import Int8Weight, Linear, Module, linear, tap
 from ..nn.module import is_plain
 from ..nn.tap import wanted
-from .inputs import as_array, label_ids
+from .inputs import IGNORED, as_array, label_ids
 from .outputs import Later
-
-IGNORED = -100
 
 
 def vocabulary(
@@ -67,20 +68,26 @@ def vocabulary(
     )
 
 
-def tokens(logits: Tensor, labels: Any) -> Tensor:
+def tokens(logits: Tensor, labels: Any) -> Tensor | None:
     """Mean cross-entropy of logits (B, T, C) at labels (B, T)."""
+    if labels is None:
+        return None
     B, T, C = logits.shape
     return F.cross_entropy(logits.reshape(B * T, C), label_ids(labels, (B, T), C).reshape(-1), ignore_index=IGNORED)
 
 
-def rows(logits: Tensor, labels: Any, name: str = "labels") -> Tensor:
+def rows(logits: Tensor, labels: Any, name: str = "labels") -> Tensor | None:
     """Mean cross-entropy of logits (B, C) at labels (B,)."""
+    if labels is None:
+        return None
     B, C = logits.shape
     return F.cross_entropy(logits, label_ids(as_array(labels, name).reshape(-1), (B,), C, name), ignore_index=IGNORED)
 
 
-def classification(logits: Tensor, labels: Any, problem_type: str | None) -> Tensor:
+def classification(logits: Tensor, labels: Any, problem_type: str | None) -> Tensor | None:
     """Regression, single-label or multi-label, by `problem_type` or else by the labels' dtype and the number of classes."""
+    if labels is None:
+        return None
     B, classes = logits.shape
     array = as_array(labels, "labels")
     kind = problem_type
@@ -98,8 +105,10 @@ def classification(logits: Tensor, labels: Any, problem_type: str | None) -> Ten
     return F.mse_loss(logits, targets) if kind == "regression" else F.binary_cross_entropy_with_logits(logits, targets)
 
 
-def span(start: Tensor, end: Tensor, start_positions: Any, end_positions: Any) -> Tensor:
+def span(start: Tensor, end: Tensor, start_positions: Any, end_positions: Any) -> Tensor | None:
     """Mean of the cross-entropies of an answer's first and last position; positions outside the sequence are ignored."""
+    if start_positions is None or end_positions is None:
+        return None
     B, T = start.shape
     parts = []
     for logits, given, name in ((start, start_positions, "start_positions"), (end, end_positions, "end_positions")):
@@ -109,3 +118,8 @@ def span(start: Tensor, end: Tensor, start_positions: Any, end_positions: Any) -
         where = np.clip(where, 0, T)
         parts.append(F.cross_entropy(logits, np.where(where == T, IGNORED, where), ignore_index=IGNORED))
     return (parts[0] + parts[1]) / 2
+
+
+def add(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    """The sum of the losses that are there."""
+    return first if second is None else second if first is None else first + second

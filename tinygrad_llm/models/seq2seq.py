@@ -30,7 +30,7 @@ def shift_right(labels: Any, start: int | None, pad: int | None, name: str = "la
         raise ValueError(f"{name}: expected shape (batch, positions), got {labels.shape}")
     shifted = np.full_like(labels, start)
     shifted[:, 1:] = labels[:, :-1]
-    return np.where(shifted == -100, pad, shifted)
+    return np.where(shifted == inputs.IGNORED, pad, shifted)
 
 
 class Stack(nn.Module):
