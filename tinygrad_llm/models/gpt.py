@@ -17,7 +17,7 @@ from ..autograd import Tensor
 from .base import Model
 from .config import Config, choice, layers, rate, size, small
 from .heads import LastTokenClassification
-from .names import Table, stored
+from .names import Table, transposed
 from .registry import Family, register
 from .stacks import CausalLM, Decoder
 
@@ -68,13 +68,13 @@ def layer(c: OpenAIGPTConfig) -> nn.DecoderBlock:
 NAMES: Table = {
     "tokens": "tokens_embed",
     "positions": "positions_embed",
-    "layers.*.attn.q": stored("h.*.attn.c_attn", 0, 3),
-    "layers.*.attn.k": stored("h.*.attn.c_attn", 1, 3),
-    "layers.*.attn.v": stored("h.*.attn.c_attn", 2, 3),
-    "layers.*.attn.o": stored("h.*.attn.c_proj"),
+    "layers.*.attn.q": transposed("h.*.attn.c_attn", 0, 3),
+    "layers.*.attn.k": transposed("h.*.attn.c_attn", 1, 3),
+    "layers.*.attn.v": transposed("h.*.attn.c_attn", 2, 3),
+    "layers.*.attn.o": transposed("h.*.attn.c_proj"),
     "layers.*.attn_norm": "h.*.ln_1",
-    "layers.*.mlp.up": stored("h.*.mlp.c_fc"),
-    "layers.*.mlp.down": stored("h.*.mlp.c_proj"),
+    "layers.*.mlp.up": transposed("h.*.mlp.c_fc"),
+    "layers.*.mlp.down": transposed("h.*.mlp.c_proj"),
     "layers.*.mlp_norm": "h.*.ln_2",
 }
 

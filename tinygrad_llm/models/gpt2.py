@@ -18,7 +18,7 @@ from ..nn import init
 from .base import Model
 from .config import Config, choice, flag, layers, rate, size, small
 from .heads import LastTokenClassification, TokenClassification
-from .names import Table, stored
+from .names import Table, transposed
 from .registry import Family, register
 from .stacks import CausalLM, Decoder
 
@@ -84,13 +84,13 @@ NAMES: Table = {
     "tokens": "wte",
     "positions": "wpe",
     "layers.*.attn_norm": "h.*.ln_1",
-    "layers.*.attn.q": stored("h.*.attn.c_attn", 0, 3),
-    "layers.*.attn.k": stored("h.*.attn.c_attn", 1, 3),
-    "layers.*.attn.v": stored("h.*.attn.c_attn", 2, 3),
-    "layers.*.attn.o": stored("h.*.attn.c_proj"),
+    "layers.*.attn.q": transposed("h.*.attn.c_attn", 0, 3),
+    "layers.*.attn.k": transposed("h.*.attn.c_attn", 1, 3),
+    "layers.*.attn.v": transposed("h.*.attn.c_attn", 2, 3),
+    "layers.*.attn.o": transposed("h.*.attn.c_proj"),
     "layers.*.mlp_norm": "h.*.ln_2",
-    "layers.*.mlp.up": stored("h.*.mlp.c_fc"),
-    "layers.*.mlp.down": stored("h.*.mlp.c_proj"),
+    "layers.*.mlp.up": transposed("h.*.mlp.c_fc"),
+    "layers.*.mlp.down": transposed("h.*.mlp.c_proj"),
     "final_norm": "ln_f",
 }
 

@@ -1,7 +1,7 @@
 """From our parameter names to those in published checkpoints.
 
 A family's table maps module paths: {"layers.*.attn.q": "encoder.layer.*.attention.self.query"}; what follows (".weight") is kept.
-`stored(...)` says that the published tensor is laid out differently: transposed, or several of ours in one.
+`transposed(...)` says that the published tensor is laid out differently: as the transpose, and perhaps several of ours in one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Stored:
     parts: int = 1
 
 
-def stored(name: str, part: int = 0, parts: int = 1) -> Stored:
+def transposed(name: str, part: int = 0, parts: int = 1) -> Stored:
     """A table entry for GPT-2's "Conv1D" layers, whose weights are (in, out) and may hold q, k and v side by side."""
     return Stored(name, True, part, parts)
 
