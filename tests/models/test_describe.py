@@ -9,7 +9,7 @@ import pytest
 import tinygrad_llm as tg
 from tinygrad_llm import cli, models
 from tinygrad_llm.models import differences
-from tinygrad_llm.models.memory import longest
+from tinygrad_llm.models.base import longest
 from tinygrad_llm.models.registry import skeleton_of
 
 

@@ -127,7 +127,7 @@ def prompt_ids(tokenizer, text: str, model):
 
 
 def check_length(length: int, model) -> None:
-    from tinygrad_llm.models.memory import longest
+    from tinygrad_llm.models.base import longest
 
     if length > (limit := longest(model)):
         raise ValueError(f"--prompt has {length} tokens, the model sees {limit} at once; give at most {limit}")
@@ -153,7 +153,7 @@ def write_continuation(model, tokenizer, args) -> int:
 def best_beam(model, ids, args, options: dict):
     """The new ids. Beams do not slide: their scores are sums over one context."""
     from tinygrad_llm.generate import generate
-    from tinygrad_llm.models.memory import longest
+    from tinygrad_llm.models.base import longest
 
     room = min(args.tokens, longest(model) + 1 - len(ids))  # the last one is not read
     got = generate(model, ids, max_new_tokens=room, num_beams=args.beams, length_penalty=args.length_penalty, **options)[0]

@@ -64,7 +64,7 @@ def write_page(page: str, out: Path) -> None:
 
 def prepare(model: Any, tokenizer: Any, given: str, target: str | None) -> dict[str, Any]:
     """The model call's arguments for one text; labels where the model has a loss to show gradients of."""
-    from ..models.memory import limit_of
+    from ..models.base import limit_of
     from ..models.registry import head_of
     from ..training.encoder_tasks import classified_batch
 

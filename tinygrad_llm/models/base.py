@@ -210,6 +210,17 @@ class Model(nn.Module, metaclass=_Building):
         return generate(self, input_ids, attention_mask, *args, **kwargs)
 
 
+def limit_of(model: Model) -> int | None:
+    """How many tokens the model has positions for, else how many it was made for; None where nothing says, as of T5."""
+    limit = getattr(model.without_head(), "positions_limit", lambda: None)()  # RoBERTa's config counts two that no token can have
+    return limit or getattr(model.config, "max_position_embeddings", None)
+
+
+def longest(model: Model) -> int:
+    """How many tokens the model sees at once: its limit, or 512."""
+    return int(limit_of(model) or 512)
+
+
 def fill(value: Tensor, array: np.ndarray) -> None:
     """Make `array` the parameter's memory, whatever dtype it had."""
     value.requires_grad_(False)

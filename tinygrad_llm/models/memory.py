@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import nn
+from .base import longest
 from .registry import head_of, skeleton_of
 from .room import readable
 from .training_memory import TrainingMemory, block_numbers, cross_numbers, training_memory
@@ -179,17 +180,6 @@ def parts_of(model: Any) -> list[Part]:
         key = (re.sub(r"\.\d+\.", ".*.", name), value.shape)
         parts.setdefault(key, Part(*key, 0)).count += 1
     return list(parts.values())
-
-
-def limit_of(model: Any) -> int | None:
-    """How many tokens the model has positions for, else how many it was made for; None where nothing says, as of T5."""
-    limit = getattr(model.without_head(), "positions_limit", lambda: None)()  # RoBERTa's config counts two that no token can have
-    return limit or getattr(model.config, "max_position_embeddings", None)
-
-
-def longest(model: Any) -> int:
-    """How many tokens the model sees at once: its limit, or 512."""
-    return int(limit_of(model) or 512)
 
 
 def _blocks(model: Any) -> list[Any]:

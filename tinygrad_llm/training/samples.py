@@ -4,7 +4,7 @@ import numpy as np
 
 from ..generate import fill_mask, generate
 from ..generate.settings import stops
-from ..models.memory import longest
+from ..models.base import longest
 
 
 def sample(model, task, tokenizer, *, tokens: int = 120, seed: int = 0) -> str:

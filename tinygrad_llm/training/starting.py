@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import models, text
 from ..models import registry
-from ..models.memory import longest
+from ..models.base import longest
 from .checkpoint import model_directory
 from .families import HEADS, RECIPES, check_objective, objectives_of, usual_objective
 from .whole_file import class_names, run_settings

@@ -7,7 +7,7 @@ import numpy as np
 from .. import text as texts
 from ..autograd import no_grad
 from ..data import IGNORE, pad_labels
-from ..models.memory import longest
+from ..models.base import longest
 from ..models.registry import head_of
 from ..nn import evaluating
 from ..text.base import sentinels_in
