@@ -4,6 +4,9 @@ from dataclasses import dataclass, replace
 
 from .. import models
 from ..models import registry
+from .encoder_tasks import ClassificationTask, MaskedTask, OrderTask, PairTask, ReplacedTask
+from .seq2seq_tasks import InfillingTask, SpanTask, TranslationTask
+from .task import CausalTask, Task
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,12 @@ RECIPES = {
     "transformer": Recipe("transformer-base", "translation", "seq2seq"),
 }
 
+TASKS: tuple[type[Task], ...] = (
+    CausalTask, MaskedTask, PairTask, OrderTask, ReplacedTask, InfillingTask, SpanTask, TranslationTask, ClassificationTask,
+)  # fmt: skip
+
 #: objective -> the head that it trains
-HEADS = {
-    "causal": "causal_lm", "masked": "masked_lm", "masked+next_sentence": "pretraining", "masked+sentence_order": "pretraining",
-    "replaced_token": "joint", "text_infilling": "seq2seq_lm", "span_corruption": "seq2seq_lm",
-    "translation": "seq2seq_lm", "classification": "sequence_classification",
-}  # fmt: skip
+HEADS = {task.objective: task.head for task in TASKS}
 
 #: What the decoder begins with, by style of special tokens: T5 with the pad token, BART with </s>.
 DECODER_START = {"t5": "pad", "bart": "eos", "seq2seq": "bos"}

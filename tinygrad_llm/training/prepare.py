@@ -18,9 +18,8 @@ IN_MEMORY = 64 << 20
 TOKENS = "tokens.bin"
 HELD_OUT = 0.1
 
-WINDOW_TASKS = {"causal": CausalTask, "masked": MaskedTask, "replaced_token": ReplacedTask, "span_corruption": SpanTask,
-                "text_infilling": InfillingTask}  # fmt: skip
-PAIR_TASKS = {"masked+next_sentence": PairTask, "masked+sentence_order": OrderTask}
+WINDOW_TASKS = {task.objective: task for task in (CausalTask, MaskedTask, ReplacedTask, SpanTask, InfillingTask)}
+PAIR_TASKS = {task.objective: task for task in (PairTask, OrderTask)}
 
 
 @dataclass
