@@ -209,7 +209,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """What `torch.autograd.functional` has and this room has not: the error says how it is written."""
+    """What `torch.nn.functional` has and this room has not: the error says how it is written."""
     from . import __all__ as functions
 
     raise no_attribute(sys.modules[__name__], name, OF_FUNCTIONAL, functions, __all__)
