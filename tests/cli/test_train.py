@@ -17,7 +17,8 @@ from safetensors.numpy import load_file
 
 from tests.cli.conftest import SMALL, short
 from tinygrad_llm import models, training
-from tinygrad_llm.cli.train import follow, free_directory
+from tinygrad_llm.cli._train_settings import free_directory
+from tinygrad_llm.cli.train import follow
 from tinygrad_llm.models import room
 from tinygrad_llm.training import checkpoint, families, prepare, samples
 from tinygrad_llm.training.claim import claimed
