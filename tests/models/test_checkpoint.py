@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import tinygrad_llm as tg
-from tinygrad_llm.models import checkpoint, differences, tensor_file
+from tinygrad_llm.models import checkpoint, differences, saving, tensor_file
 from tinygrad_llm.models.outputs import word_logits
 from tinygrad_llm.models.tensor_file import TensorFile, to_bfloat16, write
 
@@ -187,7 +187,7 @@ def test_shards_and_what_an_earlier_save_left(saved):
     assert shards == [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
     equal(model, tg.models.load(folder))
     two = [(name, (3,), None) for name in "ab"]
-    assert [len(checkpoint.split(two, 4, limit)) for limit in (24, 23)] == [1, 2]
+    assert [len(saving.split(two, 4, limit)) for limit in (24, 23)] == [1, 2]
     others = ["model-ema.safetensors", "model_best.safetensors", "model.safetensors.bak"]
     for name in others:
         (folder / name).write_text("somebody's")

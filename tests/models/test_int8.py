@@ -9,7 +9,7 @@ import kernels
 import tinygrad_llm as tg
 from tests.models.test_properties import LM, small, states
 from tinygrad_llm import nn
-from tinygrad_llm.models.checkpoint import save
+from tinygrad_llm.models.saving import save
 
 SIZES = dict(n_embd=48, n_layer=2, n_head=3, vocab_size=97, n_positions=32)
 IDS = np.arange(20).reshape(2, 10)

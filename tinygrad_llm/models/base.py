@@ -128,7 +128,7 @@ class Model(nn.Module, metaclass=_Building):
 
     def save(self, directory: str | Path, dtype: Any = None, shard_bytes: int = 5 * 10**9) -> None:
         """Write config.json and model.safetensors as transformers reads them. `dtype`: "float32", "float16" or "bfloat16"."""
-        from .checkpoint import save
+        from .saving import save
 
         save(self, directory, dtype, shard_bytes)
 
