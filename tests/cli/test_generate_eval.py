@@ -17,7 +17,7 @@ from tinygrad_llm import models, text
 from tinygrad_llm.cli import build_parser
 from tinygrad_llm.cli.generate import Stream, check, tell_if_full
 from tinygrad_llm.generate import fill_mask
-from tinygrad_llm.training import samples, whole_file
+from tinygrad_llm.training import whole_file
 
 
 def test_generate(train, corpus, run, tmp_path):
@@ -187,7 +187,7 @@ def test_what_the_flags_say_reaches_the_generator(family, run, tmp_path, monkeyp
         return (np.append(ids, fox) if family == "gpt2" else np.array([0, special["extra_0"], *fox, special["eos"]]))[None]
 
     monkeypatch.setattr("tinygrad_llm.generate.generate", generate)
-    monkeypatch.setattr(samples, "generate", generate)
+    monkeypatch.setattr("tinygrad_llm.generate.sliding.generate", generate)
     words = ["generate", tmp_path / "model", "--prompt", "the ", "--tokens", 3, "--repetition-penalty", 1.2, "--seed", 5]
     shown = "the fox\n" if family == "gpt2" else "<extra_id_0>fox\n"  # of what is special, T5's markers of spans alone
     wanted = {"max_new_tokens": 3, "do_sample": True, "temperature": 0.5, "top_k": 4, "top_p": 0.9, "min_p": 0.1,

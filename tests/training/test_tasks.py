@@ -11,6 +11,7 @@ from tests.training.small import TEXT, prepared
 from tinygrad_llm import models, training
 from tinygrad_llm import text as texts
 from tinygrad_llm.data import IGNORE
+from tinygrad_llm.generate import sliding
 from tinygrad_llm.models.registry import skeleton_of
 from tinygrad_llm.objectives import span_corruption
 from tinygrad_llm.text.base import sentinels_in
@@ -359,9 +360,9 @@ def test_beyond_the_context_the_last_half_of_it_is_the_prompt(monkeypatch):
         seen.append((ids.tolist(), max_new_tokens))
         return np.append(ids, 100 + len(seen) * 10 + np.arange(max_new_tokens))[None]
 
-    monkeypatch.setattr(samples, "generate", generate)
+    monkeypatch.setattr(sliding, "generate", generate)
     model = models.skeleton("gpt2", n_positions=8)
-    out = samples.continue_ids(model, np.arange(5), 12, None).tolist()
+    out = sliding.continue_ids(model, np.arange(5), 12, None).tolist()
     assert out == [0, 1, 2, 3, 4, 110, 111, 112, 120, 121, 122, 123, 130, 131, 132, 133, 140]
     assert seen == [(out[:5], 3), (out[4:8], 4), (out[8:12], 4), (out[12:16], 1)]
 

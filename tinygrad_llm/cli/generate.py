@@ -134,7 +134,8 @@ def check_length(length: int, model) -> None:
 
 
 def write_continuation(model, tokenizer, args) -> int:
-    from tinygrad_llm.training.samples import continue_ids, opening
+    from tinygrad_llm.generate.sliding import continue_ids
+    from tinygrad_llm.training.samples import opening
 
     prompt = opening(tokenizer) if args.prompt is None else args.prompt
     ids = prompt_ids(tokenizer, prompt, model)

@@ -121,6 +121,15 @@ def read_info(directory: Path) -> dict:
     return read_json(path)
 
 
+def run_settings(run: Path) -> dict:
+    """What a run of `train` remembers of itself: its objective, context and labels; empty for other checkpoints."""
+    for place in (find(run / "last"), run):
+        if place is not None and (place / STATE).is_file():
+            info = read_info(place)["info"]
+            return {k: info[k] for k in ("objective", "labels") if k in info} | {"context": info["settings"]["context"]}
+    return {}
+
+
 def publish(source: Path, target: Path) -> None:
     """Puts a checkpoint's model files into `target` itself too, each by a rename, so that `target` can be loaded as a model."""
     for file in sorted(Path(source).iterdir()):

@@ -3,8 +3,7 @@
 import numpy as np
 
 from ..generate import fill_mask, generate
-from ..generate.settings import stops
-from ..models.base import longest
+from ..generate.sliding import continue_ids
 
 
 def sample(model, task, tokenizer, *, tokens: int = 120, seed: int = 0) -> str:
@@ -32,25 +31,6 @@ def continuation(model, tokenizer, tokens: int, rng) -> str:
     ids = tokenizer.encode(opening(tokenizer))
     ids = ids if len(ids) else np.array([0])
     return tokenizer.decode(continue_ids(model, ids, tokens, rng, do_sample=True, temperature=0.8)).strip("\n")
-
-
-def continue_ids(model, ids, tokens: int, rng, stream=None, stop_strings=(), tokenizer=None, **options) -> np.ndarray:
-    """`tokens` new ids after ids (T,), fewer where one of generate's stop_strings is written first.
-
-    Also beyond the model's positions: the last half of them is then kept as the prompt.
-    """
-    limit = longest(model)
-    out, left = np.asarray(ids, dtype=np.int64), tokens
-    while left > 0:
-        window = out[-max(limit // 2, 1) :] if len(out) >= limit else out
-        step = min(left, limit - len(window))
-        grown = generate(model, window, max_new_tokens=step, rng=rng, stream=stream, eos_token_id=-1, stop_strings=stop_strings,
-                         tokenizer=tokenizer, **options)[0]  # fmt: skip
-        out = np.concatenate([out, grown[len(window) :]])
-        left -= step
-        if len(grown) < len(window) + step or (stop_strings and stops(out, stop_strings, tokenizer)):
-            break
-    return out
 
 
 def decoded(model, task, tokenizer, tokens: int) -> str:

@@ -13,9 +13,9 @@ from typing import Any
 from .. import models, text
 from ..models import registry
 from ..models.base import longest
-from .checkpoint import model_directory
+from .checkpoint import model_directory, run_settings
 from .families import HEADS, RECIPES, check_objective, objectives_of, usual_objective
-from .whole_file import class_names, run_settings
+from .whole_file import class_names
 
 
 def folder_of(name: str | None) -> Path | None:

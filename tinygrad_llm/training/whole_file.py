@@ -11,7 +11,7 @@ from ..models.base import longest
 from ..models.registry import head_of
 from ..nn import evaluating
 from ..text.base import sentinels_in
-from . import checkpoint
+from .checkpoint import run_settings
 from .evaluate import evaluate, perplexity
 from .families import HEADS, check_objective, usual_objective
 from .prepare import DataChoices, prepare
@@ -97,15 +97,6 @@ def tabbed(path) -> bool:
         raise ValueError(f"{path}: a pipe is read only once; say what it holds: --objective translation for pairs, "
                          "text_infilling (BART) or span_corruption (T5) for a text")  # fmt: skip
     return "\t" in texts.read_text(path).split("\n", 1)[0]
-
-
-def run_settings(run: Path) -> dict:
-    """What a run of `train` remembers of itself: its objective, context and labels; empty for other checkpoints."""
-    for place in (checkpoint.find(run / "last"), run):
-        if place is not None and (place / checkpoint.STATE).is_file():
-            info = checkpoint.read_info(place)["info"]
-            return {k: info[k] for k in ("objective", "labels") if k in info} | {"context": info["settings"]["context"]}
-    return {}
 
 
 def class_names(config) -> list[str] | None:
