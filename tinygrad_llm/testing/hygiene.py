@@ -16,7 +16,7 @@ from .problem import Arrays, Problem, Pullback, flat, same
 __tracebackhide__ = True  # pytest shows the caller's line and the message, not the checker's own frames
 
 
-def inspect(problem: Problem, rng: np.random.Generator) -> tuple[Pullback, np.ndarray, np.ndarray]:
+def careful_run(problem: Problem, rng: np.random.Generator) -> tuple[Pullback, np.ndarray, np.ndarray]:
     """Run forward and backward as a careful user would, twice. Returns the pullback, a dense u and its gradient."""
     arrays = problem.copies()
     first = problem.outputs(arrays)
