@@ -165,7 +165,7 @@ def test_results_in_another_format_are_not_read(results, tmp_path):
 
 
 def test_exponent_is_the_slope_on_log_axes():
-    assert plots.exponent([(n, 3e-9 * n**2.5) for n in (10, 100, 1000)]) == pytest.approx(2.5)
+    assert report.exponent([(n, 3e-9 * n**2.5) for n in (10, 100, 1000)]) == pytest.approx(2.5)
 
 
 def test_pictures_show_every_case(results, tmp_path):
@@ -245,7 +245,7 @@ def test_one_ratio_has_no_mean(results):
 
 def test_sizes_may_be_fractions_and_zero_has_no_logarithm(results):
     def sizes(*names):
-        return [[size for size, _ in points] for points in plots.sized({"cases": [{"name": name} for name in names]}).values()]
+        return [[size for size, _ in points] for points in report.sized({"cases": [{"name": name} for name in names]}).values()]
 
     assert sizes("dropout 0.25", "dropout 0.5", "dropout 0.75") == [[0.25, 0.5, 0.75]]
     assert sizes("variant 0", "variant 1", "variant 2") == []
@@ -256,7 +256,7 @@ def test_sizes_may_be_fractions_and_zero_has_no_logarithm(results):
 
 def test_cases_grow_in_families_of_one_name_before_and_after_the_number():
     named = [{"name": f"causal T={n}{what}"} for n in (256, 1024, 4096) for what in (" forward", " forward and backward")]
-    families = plots.sized({"cases": named})
+    families = report.sized({"cases": named})
     assert {name: [size for size, _ in points] for name, points in families.items()} == {
         "causal T= … forward": [256, 1024, 4096],
         "causal T= … forward and backward": [256, 1024, 4096],

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
+
+from tinygrad_llm.bench.report import exponent, sized
 
 BLUE, GREY, RED = "#2563eb", "#9ca3af", "#b91c1c"
 
@@ -70,27 +71,6 @@ def ratio_bars(plt: Any, question: dict[str, Any]) -> Any:
     axes.set(xlim=(low, high), ylim=(-0.7, len(bars) - 0.3))
     axes.tick_params(axis="y", labelsize=8)
     return figure
-
-
-def sized(question: dict[str, Any]) -> dict[str, list[tuple[float, dict[str, Any]]]]:
-    """Cases that differ in their last number only, as families: {"attention T=": [(256, case), (1024, case), (4096, case)]}.
-
-    A size above zero, as log axes need it, and three of them at least, as an exponent does.
-    """
-    families: dict[str, list[tuple[float, dict[str, Any]]]] = {}
-    for case in question["cases"]:
-        if (found := re.fullmatch(r"(.*?)(\d+(?:\.\d+)?)(\D*)", case["name"], re.DOTALL)) and float(found[2]) > 0:
-            name = f"{found[1].strip()} … {found[3].strip()}".strip() if found[3].strip() else found[1].strip()
-            families.setdefault(name, []).append((float(found[2]), case))
-    return {name: points for name, points in families.items() if len(points) >= 3}
-
-
-def exponent(points: list[tuple[float, float]]) -> float:
-    """Least-squares slope of log time over log size: time grows as size to this power."""
-    import numpy as np
-
-    x, y = np.log(np.array(points).T)
-    return float(np.polyfit(x, y, 1)[0])
 
 
 def scaling(plt: Any, question: dict[str, Any]) -> Any:

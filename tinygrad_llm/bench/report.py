@@ -10,10 +10,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tinygrad_llm.bench import machine
 from tinygrad_llm.bench.case import Options, is_ours
 from tinygrad_llm.bench.limits import RESOURCES
-from tinygrad_llm.bench.plots import exponent, sized
 from tinygrad_llm.bench.timing import interval_text, table_row
 
 FORMAT = 1
@@ -119,6 +120,25 @@ def question_table(question: dict[str, Any], limits: dict[str, Any]) -> str:
         rows.append(row + ([peaks(case)] if with_peak else []))
     means = mean_row(question, others, len(head), with_speed)
     return "\n".join([*map(table_row, [*rows, *means]), *growth(question)])
+
+
+def sized(question: dict[str, Any]) -> dict[str, list[tuple[float, dict[str, Any]]]]:
+    """Cases that differ in their last number only, as families: {"attention T=": [(256, case), (1024, case), (4096, case)]}.
+
+    A size above zero, as log axes need it, and three of them at least, as an exponent does.
+    """
+    families: dict[str, list[tuple[float, dict[str, Any]]]] = {}
+    for case in question["cases"]:
+        if (found := re.fullmatch(r"(.*?)(\d+(?:\.\d+)?)(\D*)", case["name"], re.DOTALL)) and float(found[2]) > 0:
+            name = f"{found[1].strip()} … {found[3].strip()}".strip() if found[3].strip() else found[1].strip()
+            families.setdefault(name, []).append((float(found[2]), case))
+    return {name: points for name, points in families.items() if len(points) >= 3}
+
+
+def exponent(points: list[tuple[float, float]]) -> float:
+    """Least-squares slope of log time over log size: time grows as size to this power."""
+    x, y = np.log(np.array(points).T)
+    return float(np.polyfit(x, y, 1)[0])
 
 
 def growth(question: dict[str, Any]) -> list[str]:

@@ -72,7 +72,7 @@ def peak_working_set() -> int:
     return counters.peak
 
 
-def nothing() -> None:
+def no_case() -> None:
     """Stands in for a timed function between cases, so that the last case's memory can go."""
     raise RuntimeError("no case is set up")
 
@@ -84,7 +84,7 @@ class Worker:
         self.contestant, self.options = contestant, options
         self.cases = iter(load_question(path).cases(options))
         self.index, self.before = -1, 0
-        self.take(nothing)
+        self.take(no_case)
 
     def take(self, timed: Timed) -> None:
         self.timed = timed
@@ -100,7 +100,7 @@ class Worker:
         return case
 
     def setup(self, case: int) -> dict[str, Any]:
-        self.take(nothing)
+        self.take(no_case)
         gc.collect()
         chosen = self.case(case)
         try:
