@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.generate.test_generate import EOS, PAD, Letters, V, vary
+from tests.generate.small import EOS, PAD, Letters, V, vary
 from tinygrad_llm import models
 from tinygrad_llm.generate import Settings, generate
 from tinygrad_llm.generate.lookup import lookup, propose

@@ -1,6 +1,5 @@
 """Figures for notebooks and papers."""
 
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Floating-point operations, counted from shapes."""
 
-
-
 from tinygrad_llm.lens.flops import backward_flops, forward_flops
 
 

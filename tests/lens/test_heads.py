@@ -1,6 +1,5 @@
 """What attention heads do, told from their patterns."""
 
-
 import numpy as np
 import pytest
 

@@ -1,6 +1,5 @@
 """Values inside models, read and changed."""
 
-
 import numpy as np
 import pytest
 

@@ -1,6 +1,5 @@
 """Names of the values inside models."""
 
-
 import numpy as np
 import pytest
 

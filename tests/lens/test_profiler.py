@@ -1,6 +1,5 @@
 """Where a run's time goes."""
 
-
 import pytest
 
 from tests.lens.small import IDS, made_up
