@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -217,7 +217,7 @@ def replaced(name: str, value: Tensor, index: Any, replacement: Replacement) -> 
         part = value if index is None else value[index]
     except IndexError as error:
         raise IndexError(f"patch: {name} has shape {value.shape}, which the index {index} does not fit: {error}") from error
-    new = replacement(part) if isinstance(replacement, Callable) else replacement  # type: ignore[arg-type]
+    new = replacement(part) if callable(replacement) else replacement
     if not isinstance(new, Tensor):
         array = np.asarray(new)
         if array.dtype.kind not in "fiub":

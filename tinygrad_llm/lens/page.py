@@ -20,7 +20,7 @@ from ..nn import evaluating
 from .heads import distance, entropy, induction_scores, previous_token_scores
 from .look import record
 from .naming import main_side, names, of_side
-from .profiler import profile
+from .profiler import Profile, profile
 from .read import direct_logit_attribution, gradients_kept, logit_lens
 
 BUDGET = 4_000_000  # bytes of packed attention; with everything else the page stays under 5 MB
@@ -54,8 +54,6 @@ def report(
         _need_finite(name, value)
     for name, value in gradients.items():
         _need_finite(f"the gradient at {name}", value)
-    by_op = run.by_op()
-    seconds = sum(row.seconds for row in by_op) or 1.0
     data = {
         "title": title,
         "facts": f"{type(model).__name__}, {model.num_parameters():,} parameters, {ids.shape[1]} tokens",
@@ -65,13 +63,9 @@ def report(
         "norms": _norms(streams, gradients, list(texts)),
         "attribution": _attribution(model, plain, decode),
         "histograms": histograms,
-        "profile": [
-            [r.name, r.calls, f"{r.forward * 1e3:.2f}", f"{r.backward * 1e3:.2f}", f"{r.seconds / seconds:.1%}",
-             f"{r.flops / r.forward / 1e9:.1f}" if r.forward else "-"]
-            for r in by_op
-        ],
+        "profile": _profile(run),
         "graph": run.svg(),
-    }  # fmt: skip
+    }
     text = json.dumps(data, ensure_ascii=False).replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
     page = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
     return page.replace("__DATA__", text).replace("<title>inside the model</title>", f"<title>{html.escape(title)}</title>")
@@ -185,6 +179,17 @@ def _attribution(model: Any, inputs: dict[str, Any], decode: Callable[[int], str
     choice = decode(found.token)
     says = f"What each part writes towards the model's choice after the last token, “{choice}” (logit {found.total:.2f})."
     return {"labels": [found.components[i] for i in order], "values": [float(found.values[i]) for i in order], "says": says}
+
+
+def _profile(run: Profile) -> list[list[Any]]:
+    """A row for each operation: name, calls, forward ms, backward ms, share of the time, GFLOP/s of the forward."""
+    rows = run.by_op()
+    seconds = sum(row.seconds for row in rows) or 1.0
+    return [
+        [r.name, r.calls, f"{r.forward * 1e3:.2f}", f"{r.backward * 1e3:.2f}", f"{r.seconds / seconds:.1%}",
+         f"{r.flops / r.forward / 1e9:.1f}" if r.forward else "-"]
+        for r in rows
+    ]  # fmt: skip
 
 
 def _histograms(model: Any) -> list[list[dict[str, Any]]]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Observer, Tensor, observe
+from ..autograd.node import memory_owner
 from ..autograd.state import local
 from .flops import backward_flops, forward_flops
 
@@ -44,12 +45,10 @@ def array_bytes(value: Any, seen: set[int]) -> int:
         return sum(array_bytes(part, seen) for part in value)
     if not isinstance(value, np.ndarray):
         return 0
-    owner = value
-    while isinstance(owner.base, np.ndarray):
-        owner = owner.base
-    if id(owner) in seen:
+    owner = id(memory_owner(value))
+    if owner in seen:
         return 0
-    seen.add(id(owner))
+    seen.add(owner)
     return value.nbytes
 
 
