@@ -68,7 +68,7 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
     return ACTIVATIONS[name]
 
 
-def _same(f: Callable[..., Any], g: Callable[..., Any]) -> bool:
+def is_same_function(f: Callable[..., Any], g: Callable[..., Any]) -> bool:
     """Whether two functions are one; a copied model has copies of the partial ones."""
     if isinstance(f, functools.partial) and isinstance(g, functools.partial):
         return f.func is g.func and f.keywords == g.keywords
@@ -98,7 +98,7 @@ class FeedForward(Module):
 
     def has_its_act(self) -> bool:
         """Whether `act` is still the function of its name, so that an operation which has that function in it may be taken."""
-        return _same(self.act, ACTIVATIONS[self.act_name])
+        return is_same_function(self.act, ACTIVATIONS[self.act_name])
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """The part's output, added to `residual` (..., D) where one is given."""

@@ -22,7 +22,7 @@ from ..autograd.state import local as engine
 from .attention import MultiHeadAttention
 from .blocks import DecoderBlock
 from .cache import KVCache
-from .feedforward import FUSED, GATED, FeedForward, _same
+from .feedforward import FUSED, GATED, FeedForward, is_same_function
 from .layers import Dropout, LayerNorm, Linear, RMSNorm, is_idle
 from .mask import OPEN, Mask
 from .module import is_plain, structure
@@ -256,7 +256,7 @@ class Prepared:
             require(mlp.act_name in FUSED)
             self._product(mlp.up, x, inner, FUSED[mlp.act_name])
         else:
-            require(mlp.act_name in GATED and _same(mlp.join, GATED[mlp.act_name]))
+            require(mlp.act_name in GATED and is_same_function(mlp.join, GATED[mlp.act_name]))
             gate, up = self._room("gate", inner.shape[1]), self._room("up", inner.shape[1])
             self._product(mlp.gate, x, gate)
             self._product(mlp.up, x, up)
