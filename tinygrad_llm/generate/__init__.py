@@ -95,6 +95,7 @@ def check_cache(cache, model, length: int, settings: Settings) -> None:
 
 
 def search(settings: Settings):
+    """The way to the next token that the settings ask for: (decoding, ids, settings, rng) -> ids."""
     if settings.prompt_lookup_num_tokens is not None:
         return lookup
     return sample if settings.num_beams == 1 else beam_search
@@ -137,6 +138,7 @@ def make_settings(chosen: dict, length: int, unseen: int, **named) -> Settings:
 
 
 def prompt(input_ids, name: str = "input_ids") -> np.ndarray:
+    """A caller's ids (B, T), or (T,) for one prompt, as (B, T) int64."""
     ids = as_array(input_ids, name)
     if ids.dtype.kind not in "iu" or ids.ndim not in (1, 2) or ids.size == 0:
         raise ValueError(f"{name}: expected integers (batch, length), at least one token; got {ids.dtype} {ids.shape}")
@@ -144,6 +146,7 @@ def prompt(input_ids, name: str = "input_ids") -> np.ndarray:
 
 
 def vectors(inputs_embeds, input_ids) -> np.ndarray:
+    """A caller's vectors (B, T, D), which take the place of ids."""
     if input_ids is not None:
         raise ValueError("input_ids and inputs_embeds: expected one of them, got both")
     array = as_array(inputs_embeds, "inputs_embeds")

@@ -33,6 +33,7 @@ class Beams:
 
 
 def start(ids: np.ndarray, settings: Settings) -> Beams:
+    """Before the first step: each of ids (B, T) K times, and nothing finished."""
     B, T = ids.shape
     K = settings.num_beams
     running = np.full((B, K, T + settings.max_new_tokens), fill_id(settings), dtype=np.int64)

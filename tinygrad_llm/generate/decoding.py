@@ -123,4 +123,5 @@ def reading(prompt: np.ndarray) -> str:
 
 
 def last_scores(output) -> np.ndarray:
+    """Scores of the next token, (B, V) float32."""
     return output.logits._data[:, -1].astype(np.float32, copy=False)

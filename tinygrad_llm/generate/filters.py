@@ -76,6 +76,7 @@ def processed(scores, ids, processor):
 
 
 def temperature(scores, value: float):
+    """Above 1 the probabilities come closer together, below 1 the best one's grows."""
     return scores / np.float32(max(value, 1e-30))  # at less the best has long had all probability, and float32 ends
 
 
