@@ -16,9 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "walkthroughs"
 PAGES = sorted(page.name for page in FOLDER.glob("*.md"))
-TOLERANCE: dict[str, float] = {
-    "what_an_induction_head_is.md": 0.25
-}  # 500 steps of training: rounding decides the path, not where it ends
+TOLERANCE = {"what_an_induction_head_is.md": 0.25}  # 500 steps of training: rounding decides the path, not where it ends
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 

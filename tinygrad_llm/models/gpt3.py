@@ -32,9 +32,7 @@ class GPT3Config(Config):
     n_layer: int = layers()
     n_head: int = size()
     n_inner: Any = size(None)
-    band: int = size(
-        128
-    )  # how many positions a banded layer sees, its own included; the paper gives no number, the Sparse Transformer's is 128
+    band: int = size(128)  # positions that a banded layer sees, its own included: the Sparse Transformer's; the paper gives none
     activation_function: str = choice("gelu_new", *nn.ACTIVATIONS)
     embd_pdrop: float = rate(0.0)
     attn_pdrop: float = rate(0.0)

@@ -13,7 +13,7 @@ def sample(model, task, tokenizer, *, tokens: int = 120, seed: int = 0) -> str:
         return continuation(model, tokenizer, tokens, rng)
     if task.head == "seq2seq_lm":
         return decoded(model, task, tokenizer, tokens)
-    if hasattr(task, "special") and "mask" in task.special and task.head in ("masked_lm", "pretraining", "joint"):
+    if task.head in ("masked_lm", "pretraining", "joint"):
         return filled(model, task, tokenizer)
     return ""
 
