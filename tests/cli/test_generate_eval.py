@@ -11,7 +11,7 @@ import pytest
 import kernels
 from tests.cli.conftest import short
 from tests.cli.test_inspect_describe import page_data
-from tests.models.test_checkpoint import edit
+from tests.models.small import edit
 from tests.training.small import TEXT, saved
 from tinygrad_llm import models, text
 from tinygrad_llm.cli import build_parser

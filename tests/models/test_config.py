@@ -8,7 +8,7 @@ import pytest
 
 import tinygrad_llm as tg
 from tests.models import zoo
-from tests.models.test_checkpoint import SMALL, edit
+from tests.models.small import SMALL, edit
 from tests.models.test_golden import GOLDEN
 
 HEADS = dict(num_attention_heads=4, num_key_value_heads=2)
