@@ -19,7 +19,7 @@ from tests.cli.conftest import SMALL, short
 from tinygrad_llm import models, training
 from tinygrad_llm.cli._train_settings import free_directory
 from tinygrad_llm.cli.train import follow
-from tinygrad_llm.models import room
+from tinygrad_llm.models import memory_limit
 from tinygrad_llm.training import checkpoint, families, prepare, samples
 from tinygrad_llm.training.claim import claimed
 from tinygrad_llm.training.families import small_init
@@ -440,7 +440,7 @@ def test_bad_settings(train, corpus, tmp_path, words, message):
 
 
 def test_a_step_that_cannot_fit_is_refused_before_anything_is_replaced(train, corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "memory_limit", lambda: 20_000_000)
+    monkeypatch.setattr(memory_limit, "memory_limit", lambda: 20_000_000)
     assert train(corpus)[0] == 0
     for more in ([], ["--model", "t5"], ["--optimizer", "sgd"]):
         code, _, err = train(corpus, "--batch", 10_000, "--force", *more)
@@ -473,7 +473,7 @@ def test_blocks_that_run_again_leave_the_same_bits(train, corpus, tmp_path, monk
 
 
 @pytest.mark.parametrize("family", ["gpt2", "bert", "t5", "electra", "albert", "bart"])
-@pytest.mark.skipif(room.memory_limit() is None, reason="a system that does not tell how much memory there is")
+@pytest.mark.skipif(memory_limit.memory_limit() is None, reason="a system that does not tell how much memory there is")
 def test_a_step_larger_than_the_machines_memory_is_refused_before_it_begins(train, corpus, tmp_path, family):
     code, _, err = train(corpus, "--model", family, "--batch", 10**12)
     assert code == 1 and "out of memory: a step of 1000000000000 x " in short(err)

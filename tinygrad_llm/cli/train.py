@@ -244,7 +244,7 @@ def check_step(model, options, objective: str, context: int, processes) -> None:
     """MemoryError if a training step certainly takes more than there is: examples count as one token where the text decides their
     length, and where blocks run again."""
     from tinygrad_llm.models.memory import step_memory
-    from tinygrad_llm.models.room import check_room
+    from tinygrad_llm.models.memory_limit import check_room
     from tinygrad_llm.training.prepare import WINDOW_TASKS
 
     batch = -(-options.batch // processes.count)

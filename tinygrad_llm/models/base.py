@@ -32,8 +32,8 @@ from ..autograd import Tensor, checkpoint, generator
 from ..nn import init
 from ..nn.blocks import with_patterns
 from .config import Config
+from .memory_limit import check_room
 from .names import Stored, Table, prefixed, translate
-from .room import check_room
 
 
 class _Building(type):

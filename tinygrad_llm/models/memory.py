@@ -12,8 +12,8 @@ from typing import Any
 
 from .. import nn
 from .base import longest
+from .memory_limit import readable
 from .registry import head_of, skeleton_of
-from .room import readable
 from .training_memory import TrainingMemory, block_numbers, cross_numbers, training_memory
 
 BYTES = {"fp32": 4, "fp16": 2, "int8": 1}

@@ -3,7 +3,7 @@
 import pytest
 
 import tinygrad_llm as tg
-from tinygrad_llm.models import room
+from tinygrad_llm.models import memory_limit
 
 MEMINFO = "MemTotal:       16000000 kB\nMemFree:         1000000 kB\nSwapTotal:       2000000 kB\nHugePages_Total:       0\n"
 
@@ -23,14 +23,14 @@ def machine(tmp_path):
 
 
 def test_memory_and_swap_are_the_limit(machine, tmp_path):
-    assert room.memory_limit(tmp_path) is None  # a system without /proc
-    assert room.memory_limit(machine()) == 18_000_000 << 10
-    assert room.memory_limit(machine("MemTotal:       16000000 kB\n")) == 16_000_000 << 10  # a kernel without swap
+    assert memory_limit.memory_limit(tmp_path) is None  # a system without /proc
+    assert memory_limit.memory_limit(machine()) == 18_000_000 << 10
+    assert memory_limit.memory_limit(machine("MemTotal:       16000000 kB\n")) == 16_000_000 << 10  # a kernel without swap
 
 
 def test_bytes_have_a_digit_before_the_point():
     sizes = {0: "0 kB", 999_999: "1,000 kB", 10**6: "1 MB", 10**9: "1 GB", 10**12: "1 TB", 1.5e12: "1.5 TB", 2.5e15: "2,500 TB"}
-    assert {n: room.readable(n) for n in sizes} == sizes
+    assert {n: memory_limit.readable(n) for n in sizes} == sizes
 
 
 @pytest.mark.parametrize(
@@ -44,20 +44,20 @@ def test_bytes_have_a_digit_before_the_point():
     ],
 )
 def test_a_control_group_may_have_less(machine, cgroup, limits, expected):
-    assert room.memory_limit(machine(cgroup=cgroup, limits=limits)) == expected
+    assert memory_limit.memory_limit(machine(cgroup=cgroup, limits=limits)) == expected
 
 
 def test_what_cannot_be_read_is_no_limit(machine):
     limits = {"sys/fs/cgroup/job/memory.max/a": "", "sys/fs/cgroup/memory.max": "7000\n"}  # a folder: reading it fails for root, too
-    assert room.memory_limit(machine(cgroup="0::/job\n", limits=limits)) == 7000
-    assert room.memory_limit(machine(meminfo="")) == 7000
-    assert room.memory_limit(machine(meminfo="", cgroup="1:cpu:/\n")) is None
-    assert room.memory_limit(machine(meminfo="", cgroup="0::/job\n", limits={"sys/fs/cgroup/memory.max": ""})) is None
+    assert memory_limit.memory_limit(machine(cgroup="0::/job\n", limits=limits)) == 7000
+    assert memory_limit.memory_limit(machine(meminfo="")) == 7000
+    assert memory_limit.memory_limit(machine(meminfo="", cgroup="1:cpu:/\n")) is None
+    assert memory_limit.memory_limit(machine(meminfo="", cgroup="0::/job\n", limits={"sys/fs/cgroup/memory.max": ""})) is None
 
 
 def test_where_the_system_does_not_tell_nothing_is_refused(monkeypatch):
-    monkeypatch.setattr(room, "memory_limit", lambda: None)
-    room.check_room("a model", 10**30)
+    monkeypatch.setattr(memory_limit, "memory_limit", lambda: None)
+    memory_limit.check_room("a model", 10**30)
 
 
 def test_weights_that_cannot_fit_are_refused_before_they_are_made(monkeypatch, tmp_path):
@@ -65,7 +65,7 @@ def test_weights_that_cannot_fit_are_refused_before_they_are_made(monkeypatch, t
     model = tg.models.create("gpt2", **sizes)
     model.save(tmp_path)
     n = model.num_parameters()
-    monkeypatch.setattr(room, "memory_limit", lambda: 4 * n)
+    monkeypatch.setattr(memory_limit, "memory_limit", lambda: 4 * n)
     tg.models.create("gpt2", **sizes)
     tg.models.load(tmp_path)
     message = f"GPT2LMHeadModel with {n:,} parameters in float64 needs .* kB, the machine has .* kB; use a smaller model"
