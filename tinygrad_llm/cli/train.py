@@ -195,13 +195,9 @@ def diverged(error: FloatingPointError, out: Path, spoilt: bool) -> FloatingPoin
 
 def build(settings: dict, out: Path, resume: bool):
     """(prepared data, model)."""
-    import numpy as np
-
-    from tinygrad_llm import models, text
+    from tinygrad_llm import models
     from tinygrad_llm.training import checkpoint
-    from tinygrad_llm.training.encoder_tasks import padding
-    from tinygrad_llm.training.families import check_objective, recipe_for, small_model
-    from tinygrad_llm.training.prepare import DataChoices, prepare
+    from tinygrad_llm.training.families import check_objective, recipe_for
     from tinygrad_llm.training.starting import start_from
 
     family, recipe = recipe_for(settings["model"])
@@ -210,6 +206,16 @@ def build(settings: dict, out: Path, resume: bool):
     start = None
     if settings.get("start"):
         start = start_from(checkpoint.find(out / "last") if resume else Path(settings["start"]), objective)
+    prepared = read_data(settings, recipe, objective, start, out, resume)
+    return prepared, make_model(settings, recipe, objective, start, prepared)
+
+
+def read_data(settings: dict, recipe, objective: str, start, out: Path, resume: bool):
+    """The texts as a task, with the tokenizer of the checkpoint that the run begins with or goes on from, else a new one."""
+    from tinygrad_llm import text
+    from tinygrad_llm.training import checkpoint
+    from tinygrad_llm.training.prepare import DataChoices, prepare
+
     choices = DataChoices(
         objective=objective,
         style=recipe.style,
@@ -221,7 +227,16 @@ def build(settings: dict, out: Path, resume: bool):
         label_names=start and start.label_names,
     )
     tokenizer = start.tokenizer() if start else text.load(checkpoint.find(out / "last")) if resume else None
-    prepared = prepare(settings["file"], settings["target"], choices, tokenizer=tokenizer, scratch=out)
+    return prepare(settings["file"], settings["target"], choices, tokenizer=tokenizer, scratch=out)
+
+
+def make_model(settings: dict, recipe, objective: str, start, prepared):
+    """The checkpoint's model where there is a start, else a small one of the recipe's family, for the data's labels."""
+    import numpy as np
+
+    from tinygrad_llm.training.encoder_tasks import padding
+    from tinygrad_llm.training.families import small_model
+
     rng, labels = np.random.default_rng(settings["seed"]), prepared.info.get("labels", ())
     if start:
         model = start.model(len(labels), settings["dropout"], rng, padding(prepared.tokenizer.special))
@@ -237,7 +252,7 @@ def build(settings: dict, out: Path, resume: bool):
         for name, p in model.named_parameters():
             if name.endswith("bias"):
                 p.requires_grad_(False)
-    return prepared, model
+    return model
 
 
 def check_step(model, options, objective: str, context: int, processes) -> None:
