@@ -276,8 +276,6 @@ def test_t5_buckets_reach_beyond_the_distances_that_have_their_own(buckets, fart
             create()
 
 
-
-
 @pytest.mark.parametrize(("name", "ids"), [
     ("bert-base", (0, None, None)), ("electra-small", (0, None, None)), ("albert-base", (0, 2, 3)), ("roberta-base", (1, 0, 2)),
     ("gpt2", (None, 50256, 50256)), ("llama-7b", (None, 1, 2)), ("mistral-7b", (None, 1, 2)), ("qwen2-0.5b", (None, None, None)),

@@ -34,8 +34,6 @@ def apart(a, b):
     return np.linalg.norm(a - b) / np.linalg.norm(a)
 
 
-
-
 @pytest.mark.parametrize("more", [{}, {"tie_word_embeddings": False}], ids=["tied", "untied"])
 def test_logits_stay_within_two_percent(more):
     model = gpt2(**more)
