@@ -612,6 +612,23 @@ def test_a_backward_that_takes_no_inputs_is_told_what_it_is_called_with():
     assert "called with" not in str(refused(check_vjp, np.sin, lambda g, x: g @ np.ones(7), np.ones(3)))
 
 
+@pytest.mark.parametrize("keep", [tuple, lambda pair: dict(zip("xw", pair))])
+def test_a_forward_that_returns_a_cache_is_told_how_to_be_checked(keep):
+    def forward(x, w):
+        return x @ w, keep((x, w))
+
+    def backward(g, cache):
+        x, w = cache.values() if isinstance(cache, dict) else cache
+        return g @ w.T, x.T @ g
+
+    inputs = RNG.normal(size=(2, 3)), RNG.normal(size=(3, 4))
+    error = refused(check_vjp, forward, backward, inputs)
+    assert error.kind == "dtype" and f"forward returned {keep(inputs).__class__.__name__};" in str(error)
+    first, second = str(error).partition("let backward run both: ")[2].split(", lambda g")
+    names = {"forward": forward, "backward": backward}
+    assert check_vjp(eval(first, names), eval("lambda g" + second, names), inputs)
+
+
 def test_numbers_and_lists_are_refused_with_how_to_pass_them_and_names_must_be_as_many_as_inputs():
     for x, got in ((1.0, "got float)"), (np.float64(1), "got float64 scalar)"), ([[1.0, 2.0]], "got list)")):
         text = str(refused(check_vjp, lambda x: x * 2, lambda g, x: g * 2, x))

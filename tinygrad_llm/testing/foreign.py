@@ -64,13 +64,26 @@ class _Pair:
     def run(self, arrays: Arrays) -> tuple[list[np.ndarray], bool]:
         result = self.forward(*arrays)
         several = isinstance(result, (tuple, list))
-        return [np.asarray(r) for r in (result if several else [result])], several
+        return [self._array(r, several) for r in (result if several else [result])], several
+
+    def _array(self, output: Any, several: bool) -> np.ndarray:
+        try:
+            array = np.asarray(output)
+        except ValueError:  # arrays of several shapes
+            array = np.empty(0, object)
+        if array.dtype.kind in "fiub":
+            return array
+        kind = type(output).__name__ if array.dtype == object else array.dtype
+        text = f"{self.what}: forward returned {kind}; expected arrays of floats or integers"
+        if several:
+            text += (
+                "\n  Of a forward that returns (out, cache), give out alone, and let backward run both: "
+                "lambda *inputs: forward(*inputs)[0], lambda g, *inputs: backward(g, forward(*inputs)[1])"
+            )
+        raise GradcheckError("dtype", text)
 
     def outputs(self, arrays: Arrays) -> list[np.ndarray]:
         outs, _ = self.run(arrays)
-        kinds = [o.dtype for o in outs if o.dtype.kind not in "fiub"]
-        if kinds:
-            raise GradcheckError("dtype", f"{self.what}: forward returned {kinds[0]}; expected arrays of floats or integers")
         floats = [o for o in outs if o.dtype.kind == "f"]
         if not floats:
             raise GradcheckError("dtype", f"{self.what}: forward returned {outs[0].dtype}, which has no gradient")
