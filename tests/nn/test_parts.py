@@ -104,6 +104,23 @@ def test_attention_called_as_in_pytorch_says_what_it_takes(inputs, got):
         layer(*[x] * inputs, **arguments)
 
 
+@pytest.mark.parametrize("name", ["keys", "pairs"])
+def test_a_mask_that_is_not_of_bools_is_refused_with_how_it_is_made_one(name):
+    """Added to the scores, a 0 lets through, where of a bool it hides."""
+    allowed = np.tri(3, dtype=bool)
+    for wrong, got, way in (
+        (np.where(allowed, 0.0, -np.inf), "float64 ndarray", "added to the scores "),
+        (allowed.astype(int), "int64 ndarray", "of 0 and 1 it is "),
+        (tg.Tensor(allowed), "bool Tensor", "of 0 and 1 it is "),
+        (allowed.tolist(), "list", "of 0 and 1 it is "),
+    ):
+        with pytest.raises(TypeError, match=f"^Mask: expected {name} as an array of bools, .* got {got};") as error:
+            nn.Mask(**{name: wrong})
+        made = eval(str(error.value).partition(way)[2].partition(",")[0], {"np": np, name: wrong})
+        np.testing.assert_array_equal(made, allowed)
+        nn.Mask(**{name: made})
+
+
 def test_dropout_in_attention_acts_in_training_alone():
     layer = nn.MultiHeadAttention(8, 2, dropout=0.5)
     x = tg.Tensor(np.random.default_rng(0).standard_normal((2, 5, 8)).astype(np.float32))

@@ -53,6 +53,16 @@ class Mask:
     bias: Tensor | None = None
     packed: Packed | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("keys", "pairs"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, np.ndarray) and value.dtype == bool):
+                what = f"{value.dtype} " if isinstance(value, (np.ndarray, Tensor)) else ""
+                raise TypeError(
+                    f"Mask: expected {name} as an array of bools, True = may be attended to, got {what}{type(value).__name__}; "
+                    f"of 0 and 1 it is np.asarray({name}) == 1, of what would be added to the scores np.asarray({name}) == 0"
+                )
+
     def with_bias(self, bias: Tensor | None) -> Mask:
         """The same with this bias in place of its own."""
         return replace(self, bias=bias)
