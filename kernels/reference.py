@@ -138,7 +138,7 @@ def _rotary_halves(x, cos, sin, interleaved):
     check.like_array("sin", sin, cos)
     half = cos.shape[-1]
     if 2 * half > x.shape[-1]:
-        raise ValueError(f"cos: {half} angles turn {2 * half} features, but x has only {x.shape[-1]}")
+        raise ValueError(f"cos: {half} angles turn {2 * half} features, but x has only {x.shape[-1]}; each angle stands once")
     lead, given = x.shape[:-1], cos.shape[:-1]
     if len(given) > len(lead) or any(a not in (1, b) for a, b in zip(given[::-1], lead[::-1])):
         raise ValueError(f"cos: shape {cos.shape} does not broadcast over x of shape {x.shape}")

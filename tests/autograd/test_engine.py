@@ -263,6 +263,8 @@ def test_errors_that_others_catch_by_their_kind_keep_it():
     with pytest.raises(Diverged, match="^after 9 steps") as error:
         iterate(x)
     assert error.value.__notes__ == ["raised in iterate (called with float64(3,))"]
+    with pytest.raises(ValueError, match=r"x has only 4; .* \(called with float64\(3, 4\), cos=float64\(3, 4\)"):
+        tg.functional.rotary(leaf(3, 4), cos=np.ones((3, 4)), sin=np.ones((3, 4)))
     zeros = tg.Tensor(np.zeros((3, 3)), requires_grad=True)
     for call in (lambda: np.linalg.cholesky(zeros - np.eye(3)), lambda: np.linalg.inv(zeros), lambda: np.linalg.solve(zeros, x)):
         with pytest.raises(np.linalg.LinAlgError, match=r"^(cholesky|inv|solve): "):

@@ -452,7 +452,7 @@ def _named(record: Op, arrays: tuple[Any, ...], params: dict[str, Any], error: E
     text = str(error)
     if text.startswith(f"{record.name}:"):
         return error
-    given = ", ".join([describe_value(x) for x in arrays] + [f"{k}={v!r}" for k, v in params.items()])
+    given = ", ".join([describe_value(x) for x in arrays] + [f"{k}={describe_value(v)}" for k, v in params.items()])
     if is_ones_own(error):
         error.add_note(f"raised in {record.name} (called with {given})")
         return error
