@@ -200,7 +200,7 @@ def test_what_lies_beside_the_vocabulary(tmp_path):
     (tmp_path / "added_tokens.json").write_text(json.dumps({"<bot>": 10, "<user>": 9}))
     tokenizer = text.load(tmp_path)
     assert tokenizer.encode("<user>Café<bot>你好").tolist() == [9, 5, 10, 8]
-    assert tokenizer.vocab_size == 11
+    assert tokenizer.vocab_size == len(tokenizer) == 11
     tokenizer.save(tmp_path)
     assert text.load(tmp_path).encode("<user>Café").tolist() == [9, 5]
     (tmp_path / "tokenizer.json").unlink()

@@ -54,6 +54,9 @@ class Hinting:
 
         raise no_attribute(self, name, OF_A_TOKENIZER)
 
+    def __len__(self) -> int:
+        return self.vocab_size
+
     def __call__(self, *texts: Any, **options: Any) -> Any:
         raise TypeError(
             "a tokenizer is not called: ids = tokenizer.encode(text); of several texts, within their special tokens, "
