@@ -96,6 +96,17 @@ def test_parts_in_dicts_and_nested_lists_and_tensors_in_lists_are_found():
     assert len(list(model.pairs[0][0].modules())) == 1, "a module as a hook is not a part"
 
 
+def test_a_member_of_a_list_is_not_set_by_its_childs_name():
+    """setattr(module, name, other) over named_children would leave the list as it is and add a second child."""
+    model = Two()
+    model.sides = {"left": nn.Linear(2, 2)}
+    for name, other in (("many.1", nn.Linear(4, 2)), ("sides.left", nn.Linear(2, 2))):
+        with pytest.raises(AttributeError, match=f"^Two: '{name}' is no attribute; .* is set by ") as error:
+            setattr(model, name, other)
+        exec(f"model{str(error.value).partition(' is set by ')[2].replace('...', 'other')}", {"model": model, "other": other})
+        assert dict(model.named_children())[name] is other
+
+
 def test_state_is_copied_checked_and_not_shared():
     a, b = Two(), Two()
     b.load_state_dict(a.state_dict())
