@@ -101,7 +101,7 @@ OF_SCIPY = {
 }  # fmt: skip
 
 OF_A_MODULE = {
-    "register_buffer": "self.name = an ndarray: only Tensors are parameters",
+    "register_buffer": "self.name = an ndarray: only Tensors are parameters; to be saved, a Tensor without requires_grad",
     "register_module": "self.name = module", "get_parameter": "dict(module.named_parameters())[name]",
     "get_submodule": "dict(module.named_modules())[name]", "reset_parameters": "tg.nn.init.normal(std)(parameter.data, rng)",
     "in_features": "module.weight.shape[1]", "out_features": "module.weight.shape[0]",

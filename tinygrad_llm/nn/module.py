@@ -73,7 +73,7 @@ class Module:
         if "." in name:  # a name of named_children, which would become a second child beside the one in the list
             first, *rest = name.split(".")
             place = first + "".join(f"[{part if part.isdigit() else repr(part)}]" for part in rest)
-            raise AttributeError(f"{type(self).__name__}: {name!r} is no attribute; a list's or dict's member is set by .{place} = ...")
+            raise AttributeError(f"{type(self).__name__}: {name!r} is no attribute; what a list holds is set by .{place} = ...")
         for path, child in _found(Module, name, value):
             object.__setattr__(child, "_name", path)
         if isinstance(value, (Tensor, list, tuple, dict)) and _is_result(self, name, value) != (name in self._results):
