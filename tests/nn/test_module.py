@@ -72,6 +72,27 @@ def test_what_a_forward_keeps_is_no_parameter():
     assert set(copy.deepcopy(module).state_dict()) == own | {"pattern", "extra"}
 
 
+def test_an_array_takes_no_parameters_place_unseen():
+    class Mean(nn.Module):
+        def __init__(self):
+            self.weight, self.mean, self.seen = tg.ones(2, requires_grad=True), tg.zeros(2), None
+
+        def forward(self, x):
+            self.seen = x
+            return (x - self.mean) * self.weight
+
+    module, given = Mean(), np.full(2, 3, np.float32)
+    module(tg.ones(2))
+    module.seen = given  # a result is no parameter
+    for name in ("weight", "mean"):
+        with pytest.raises(TypeError, match=f"^Mean: an array in place of the parameter '{name}' would be neither") as error:
+            setattr(module, name, given)
+        for way in str(error.value).partition("write ")[2].split(", or "):
+            module = Mean()
+            exec(f"module{way}", {"module": module, "array": given, "tg": tg})
+            assert module.state_dict()[name].tolist() == [3, 3]
+
+
 def test_parts_in_dicts_and_nested_lists_and_tensors_in_lists_are_found():
     class Nested(nn.Module):
         def __init__(self):

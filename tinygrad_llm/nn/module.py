@@ -74,6 +74,12 @@ class Module:
             first, *rest = name.split(".")
             place = first + "".join(f"[{part if part.isdigit() else repr(part)}]" for part in rest)
             raise AttributeError(f"{type(self).__name__}: {name!r} is no attribute; what a list holds is set by .{place} = ...")
+        held = vars(self).get(name) if isinstance(value, np.ndarray) else None
+        if isinstance(held, Tensor) and held.is_leaf and name not in self._results:
+            raise TypeError(
+                f"{type(self).__name__}: an array in place of the parameter {name!r} would be neither trained nor saved; write "
+                f".{name}.data[...] = array, or .{name} = tg.Tensor(array, requires_grad=True)"
+            )
         for path, child in _found(Module, name, value):
             object.__setattr__(child, "_name", path)
         if isinstance(value, (Tensor, list, tuple, dict)) and _is_result(self, name, value) != (name in self._results):
