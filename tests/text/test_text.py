@@ -64,7 +64,7 @@ def test_a_tokenizer_says_how_the_words_of_transformers_are_written_here(kind):
         with pytest.raises(AttributeError) as error:
             getattr(tokenizer, name)
         assert str(error.value) == f"{type(tokenizer).__name__!r} object has no attribute {name!r}; here: {hint}"
-        if hint.startswith(("tokenizer.special[", "tokenizer.decode", "[")) and name[:3] not in ("bos", "eos", "bat"):
+        if hint.startswith(("tokenizer.special[", "tokenizer.decode", "[")) and name[:3] not in ("bos", "eos", "eot", "bat"):
             eval(hint, names)
     with pytest.raises(TypeError, match=r"a tokenizer is not called: .* tg\.data\.pad\(\[tokenizer\.framed\(text\)"):
         tokenizer(["lazy dog"], padding=True, return_tensors="np")

@@ -299,6 +299,10 @@ OF_A_TOKENIZER = {
                     "tokenizer.inner.add_special_tokens([token]), then tokenizer = type(tokenizer)(tokenizer.inner)"),
     "get_vocab": "tokenizer.inner.get_vocab(), of one that `tokenizers` made", "save_pretrained": "tokenizer.save(directory)",
     "from_pretrained": "tg.text.load(directory)", "all_special_ids": "tokenizer.special.values()",
+    "n_vocab": "tokenizer.vocab_size", "eot_token": "tokenizer.special['eos']",  # tiktoken's
+    "encode_ordinary": "tokenizer.encode(text)",
+    **dict.fromkeys(("encode_batch", "encode_ordinary_batch"), "[tokenizer.encode(text) for text in texts]"),
+    "decode_batch": "[tokenizer.decode(row) for row in ids]",
     "word_ids": "tokenizer.inner.encode(text).word_ids, and .offsets, of one that `tokenizers` made",
 }  # fmt: skip
 
