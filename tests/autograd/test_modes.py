@@ -531,6 +531,13 @@ def test_a_rule_that_tensors_cannot_pass_is_named():
     assert error.value.__notes__[0].startswith("raised by a gradient rule of total: second derivatives run it on Tensors")
 
 
+def test_an_arrays_own_dot_says_how_a_product_with_a_tensor_is_written():
+    a, x = np.arange(6.0).reshape(2, 3), leaf(3)
+    with pytest.raises(RuntimeError, match=r"cannot become an ndarray silently; .* a @ x for the array's method a\.dot\(x\)"):
+        a.dot(x)
+    np.testing.assert_array_equal((a @ x).data, a.dot(x.data))
+
+
 def test_a_custom_op_may_save_a_copy_of_its_input_or_its_outputs():
     @tg.custom_op
     def both(x, y=None):
