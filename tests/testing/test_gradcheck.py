@@ -651,6 +651,15 @@ def test_a_pattern_is_told_only_where_it_is_one():
     assert "times what it should be" not in str(refused(check_vjp, norm, backward, RNG.normal(size=(3, 8))))
 
 
+@pytest.mark.parametrize("small", [1e-6, -1e-6])
+@pytest.mark.parametrize("slope", [np.full((3, 3), 2.0), np.array([[1.0, 2, -3], [2, 4, -5], [-3, -5, 6]])])
+def test_an_error_too_small_for_another_order_or_sign_is_not_called_one(slope, small):
+    """A symmetric gradient is near its own transpose, flipped or of other signs where it is near itself."""
+    wrong = slope + small * np.arange(9).reshape(3, 3)
+    error = refused(check_vjp, lambda x: (slope * x).sum(), lambda g, x: g * wrong, RNG.normal(size=(3, 3)), rtol=1e-8, atol=1e-9)
+    assert not any(word in str(error) for word in ("transpose", "flipped", "sign")), str(error)
+
+
 def test_what_equal_numbers_hide_is_said_with_the_input_that_hides_it():
     error = refused(check_vjp, lambda x, w: x * w * w, lambda g, x, w: (g * w, g * 2 * x * w), (RNG.normal(size=3), np.ones(3)))
     assert error.kind == "mismatch" and error.input == 0

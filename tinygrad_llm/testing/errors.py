@@ -89,12 +89,13 @@ def pattern(analytic: np.ndarray, numeric: np.ndarray) -> str:
         if abs(ratio + 1) < 1e-6:
             return "every element has the wrong sign"
         return f"every element is {ratio:.6g} times what it should be"
-    if a.ndim >= 2 and close(np.swapaxes(a, -1, -2), n):
-        return "it is the transpose of what it should be"
-    for axis in range(a.ndim):
-        if a.shape[axis] > 1 and close(np.flip(a, axis), n):
-            return f"it is flipped along axis {axis}"
-    if a.size > 1 and close(np.abs(a), np.abs(n)):
-        return "some elements have the wrong sign, their size is right"
+    if not close(a, n):  # nearly right: another order or sign would be no nearer
+        if a.ndim >= 2 and close(np.swapaxes(a, -1, -2), n):
+            return "it is the transpose of what it should be"
+        for axis in range(a.ndim):
+            if a.shape[axis] > 1 and close(np.flip(a, axis), n):
+                return f"it is flipped along axis {axis}"
+        if a.size > 1 and close(np.abs(a), np.abs(n)):
+            return "some elements have the wrong sign, their size is right"
     wrong = np.abs(a - n) > 1e-4 * np.maximum(np.abs(n), 1e-3 * scale)
     return f"{int(wrong.sum())} of {wrong.size} elements are wrong" if wrong.size > 1 and wrong.any() else ""
