@@ -211,9 +211,9 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if self.node is not None:
             raise RuntimeError(
-                "a Tensor that requires a gradient cannot become an ndarray silently; use .numpy() or .detach(), the function of the "
-                "same name in tinygrad_llm, a @ x for the array's method a.dot(x), or tg.stack for a list of Tensors, tg.block for "
-                "nested lists"
+                "a Tensor that requires a gradient cannot become an ndarray silently; use .numpy() or .detach(), the function of "
+                "the same name in tinygrad_llm, a @ x for the array's method a.dot(x), or tg.stack for a list of Tensors, tg.block "
+                "for nested lists"
             )
         if copy or (dtype is not None and np.dtype(dtype) != self._data.dtype):
             return np.array(self._data, dtype)
