@@ -660,6 +660,13 @@ def test_an_error_too_small_for_another_order_or_sign_is_not_called_one(slope, s
     assert not any(word in str(error) for word in ("transpose", "flipped", "sign")), str(error)
 
 
+def test_a_function_that_reads_an_array_of_its_own_is_asked_whether_it_does():
+    """As of a net that holds its parameters, where a checker that changes them in place would do."""
+    held = RNG.normal(size=(2, 3))
+    error = refused(check_vjp, lambda w: (held**2).sum(), lambda g, w: 2 * g * held, held)
+    assert error.kind == "mismatch" and str(error).endswith("does the function use the array that it is given, not one kept elsewhere?")
+
+
 def test_what_equal_numbers_hide_is_said_with_the_input_that_hides_it():
     error = refused(check_vjp, lambda x, w: x * w * w, lambda g, x, w: (g * w, g * 2 * x * w), (RNG.normal(size=3), np.ones(3)))
     assert error.kind == "mismatch" and error.input == 0

@@ -225,7 +225,7 @@ def _contradiction(estimates: np.ndarray, d: np.ndarray, h: np.ndarray, noise: n
 def numerical_gradient(
     fn: Callable[[Any], Any], x: Any, method: str = "central", *, eps: float | None = None
 ) -> np.ndarray:
-    """The gradient of `fn` at `x`, measured; nothing of `fn` but its values is used.
+    """The gradient of `fn` at `x`, measured; nothing of `fn` but its values is used. It gets copies of `x`, which stays as it is.
 
     For a function with one output the gradient has the shape of `x`; for an array of outputs the result is the
     Jacobian, of shape ``output.shape + x.shape``. `x` is a float64 ndarray, or a Tensor if `fn` wants one.
