@@ -10,6 +10,7 @@ import pytest
 
 import tinygrad_llm as tg
 from tinygrad_llm.autograd.elsewhere import (
+    BY_MARGINS,
     OF_A_CACHE,
     OF_A_MODULE,
     OF_A_TENSOR,
@@ -43,6 +44,8 @@ from tinygrad_llm.autograd.tensor import numpy_table
         ("clamp_", "no operation changes one: x = x.clip(low, high)"),
         ("relu_", "no operation changes one: x = tg.functional.relu(x, ...)"),
         ("cuda", "nothing to move"),
+        ("values", "the values are x.max(axis)"),
+        ("indices", "x.argmax(axis)"),
     ],
 )
 def test_a_method_of_pytorch_is_refused_with_how_it_is_written_here(name, hint):
@@ -98,6 +101,8 @@ def test_a_part_of_pytorch_is_refused_with_how_it_is_written_here():
         (tg.models, "AutoTokenizer", "tg.text.load(directory)"),
         (tg.autograd.functional, "hvp", "tg.hvp(x, ...)"),
         (tg.functional, "batch_norm", "(x - x.mean(0)) / tg.sqrt(x.var(0) + eps)"),
+        (tg.functional, "multi_margin_loss", BY_MARGINS),
+        (tg.nn, "MultiMarginLoss", BY_MARGINS),
         (tg.nn, "LeakyReLU", "tg.functional.leaky_relu(x, ...)"),
         (tg.nn, "KLDivLoss", "tg.functional.kl_div(x, ...)"),
         (tg.nn, "NLLLoss", "tg.functional.nll_loss(x, ...)"),

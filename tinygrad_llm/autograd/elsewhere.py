@@ -17,6 +17,7 @@ IN_PAIRS = "arrays hold no complex numbers: the two parts as two Tensors, or alo
 BY_PATCHES = "no convolutions: patches by reshape and transpose, or by tg.unfold along an axis, then a product with the weight"
 BY_LINES = "start + (stop - start) * np.linspace(0, 1, num)"
 BY_LOOP = "a loop of Python's own: the graph is what has run"
+BY_MARGINS = "margins are tg.functional.relu(x - tg.take_along_axis(x, labels[:, None], 1) + 1), the label's own always 1"
 BY_MATRIX = "no complex numbers; with f = np.fft.rfft(np.eye(x.shape[-1])) the two parts of rfft(x) are x @ f.real and x @ f.imag"
 BY_RULE = "tg.custom_op; docs/from_numpy.md has one"
 BY_SCHEDULE = "tg.optim.Schedule(optimizer, factor), factor(t) multiplying the rate of step t"
@@ -44,6 +45,8 @@ OF_A_TENSOR = {
     "long": "x.astype(np.int64)", "int": "x.astype(np.int32)", "bool": "x.astype(bool)",
     "half": HALF, "bfloat16": HALF, "real": IN_PAIRS, "imag": IN_PAIRS, "is_floating_point": "x.dtype.kind == 'f'",
     "nelement": "x.size", "ndimension": "x.ndim", "element_size": "x.data.itemsize", "itemsize": "x.data.itemsize",
+    "values": "the values are x.max(axis), x.min(axis), x.sort(axis) themselves",
+    "indices": "the places are x.argmax(axis), x.argmin(axis), x.argsort(axis); tg.topk(x, k, axis) returns both",
     "detach_": "x.detach()", "contiguous": "x itself: any layout will do",
     "is_contiguous": "x.data.flags.c_contiguous", "stride": "x.data.strides", "grad_fn": "x.node",
     "new_zeros": "tg.zeros(shape, dtype=dtype)", "new_ones": "tg.ones(shape, dtype=dtype)",
@@ -147,6 +150,7 @@ OF_A_MODULE |= {
 }  # fmt: skip
 
 OF_NN = {
+    "MultiMarginLoss": BY_MARGINS,
     "Parameter": "tg.Tensor(values, requires_grad=True)",
     "ParameterList": "a list of Tensors", "ParameterDict": "a dict of Tensors",
     "ModuleList": "a list of modules: a module finds the members", "ModuleDict": "a dict of modules: a module finds the members",
@@ -187,6 +191,7 @@ OF_FUNCTIONAL = {
     **dict.fromkeys(("avg_pool1d", "avg_pool2d", "adaptive_avg_pool2d"), "the windows as axes by reshape, then x.mean(axis)"),
     **dict.fromkeys(("max_pool1d", "max_pool2d", "adaptive_max_pool2d"), "the windows as axes by reshape, then x.max(axis)"),
     "batch_norm": "(x - x.mean(0)) / tg.sqrt(x.var(0) + eps)", "instance_norm": "tg.functional.group_norm(x, x.shape[1])",
+    "multi_margin_loss": BY_MARGINS,
     "embedding_bag": "tg.functional.embedding(ids, weight).sum(-2)", "multi_head_attention_forward": "tg.nn.MultiHeadAttention",
 }  # fmt: skip
 
