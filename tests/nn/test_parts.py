@@ -121,6 +121,16 @@ def test_a_mask_that_is_not_of_bools_is_refused_with_how_it_is_made_one(name):
         nn.Mask(**{name: made})
 
 
+def test_dropout_may_drop_all_as_the_function_may():
+    x = tg.ones(3, requires_grad=True)
+    out = nn.Dropout(1.0)(x)
+    out.sum().backward()
+    assert out.tolist() == tg.functional.dropout(x, 1.0).tolist() == x.grad.tolist() == [0, 0, 0]
+    for p in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match=r"^Dropout: p must be in \[0, 1\]"):
+            nn.Dropout(p)
+
+
 def test_dropout_in_attention_acts_in_training_alone():
     layer = nn.MultiHeadAttention(8, 2, dropout=0.5)
     x = tg.Tensor(np.random.default_rng(0).standard_normal((2, 5, 8)).astype(np.float32))

@@ -129,8 +129,8 @@ class Dropout(Module):
     """In training, each value is zeroed with probability p and the rest is scaled by 1/(1-p); else nothing happens."""
 
     def __init__(self, p: float = 0.5, *, rng: np.random.Generator | None = None) -> None:
-        if not 0.0 <= p < 1.0:
-            raise ValueError(f"Dropout: p must be in [0, 1), got {p}")
+        if not 0.0 <= p <= 1.0:
+            raise ValueError(f"Dropout: p must be in [0, 1], got {p}")
         self.p = float(p)
         self.rng = rng
 
