@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import tinygrad_llm as tg
+from tinygrad_llm import lens
 
 SMALL = {
     "bert-tiny": {},
@@ -81,3 +82,31 @@ def test_a_sequence_of_padding_alone_gets_zeros():
     assert np.isfinite(out.last_hidden_state.data).all() and not out.last_hidden_state.data[1].any()
     all_padding = model(input_ids=np.ones((1, 3), int), attention_mask=[[0, 0, 0]], skip_padding=True)
     assert not all_padding.last_hidden_state.data.any()
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("side", MASKS)
+def test_a_lens_sees_rows_and_positions_where_padding_is_skipped(side, recompute):
+    model, mask = model_of("bert-tiny").eval(), MASKS[side]
+    model.recompute = recompute
+    ids = np.random.default_rng(4).integers(4, 50, mask.shape)
+    mlp_out = "blocks.1.mlp_out"
+
+    def run(skip, patches, **record):
+        with lens.patch(model, patches), lens.record(model, "blocks.*", **record) as values:
+            out = model(input_ids=ids, attention_mask=mask, skip_padding=skip).last_hidden_state
+            (out * mask[..., None].astype(np.float32)).sum().backward()
+        return out.data, values
+
+    plain = model(input_ids=ids, attention_mask=mask, skip_padding=True).last_hidden_state.data
+    with lens.record(model, mlp_out) as values:
+        np.testing.assert_array_equal(model(input_ids=ids, attention_mask=mask, skip_padding=True).last_hidden_state.data, plain)
+    assert values[mlp_out].shape == (*mask.shape, 128) and not values[mlp_out][~mask].any()
+    for patches in ({}, {"blocks.0.resid_pre[:, 3]": 0.5, "blocks.1.mlp_post[1:]": lambda x: x * 2.0}):
+        (full, seen), (packed, seen_packed) = (run(skip, patches, gradients=True) for skip in (False, True))
+        np.testing.assert_allclose(packed[mask], full[mask], rtol=1e-5, atol=1e-5)
+        for name, value in seen.items():
+            if value.shape[:2] == mask.shape:
+                np.testing.assert_allclose(seen_packed[name][mask], value[mask], rtol=1e-4, atol=1e-5, err_msg=name)
+                got, expected = seen_packed.grad[name][mask], seen.grad[name][mask]
+                np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4, err_msg=name)

@@ -6,14 +6,17 @@ A family's base model sets `tokens`, `layers` and, if it has one, `final_norm`, 
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .. import nn
 from ..autograd import Tensor
+from ..autograd.state import local as engine
 from ..nn import tap
 from ..nn.layers import output_weight
+from ..nn.tap import Unpacked, looking_through
 from . import inputs, losses
 from .base import Model, Record, run_blocks
 from .config import Config
@@ -77,7 +80,9 @@ class Encoder(Model):
         if skip_padding and mask.keys is not None:
             mask = dataclasses.replace(mask, packed=nn.Packed(mask.keys))
             x = mask.packed.pack(x)
-        x = run_blocks(self.blocks(), x, lambda i: mask, record, recompute=self._recompute)
+        watched = mask.packed is not None and engine.lens is not None
+        with looking_through(Unpacked(engine.lens, mask.packed)) if watched else nullcontext():  # type: ignore[arg-type]
+            x = run_blocks(self.blocks(), x, lambda i: mask, record, recompute=self._recompute)
         if mask.packed is not None:
             x = mask.packed.spread(x)
             record.hidden = record.hidden and [mask.packed.spread(h) for h in record.hidden]

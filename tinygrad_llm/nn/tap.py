@@ -67,3 +67,18 @@ class looking_through:
 
     def __exit__(self, *exc: object) -> None:
         engine.lens = self._before.pop()
+
+
+class Unpacked:
+    """The same lens where padding is left out of the stream: (1, N, D) is shown as (B, T, D), with zeros at padding."""
+
+    def __init__(self, lens: Lens, packed: Any) -> None:
+        self.lens, self.packed = lens, packed
+
+    def wants(self, name: str) -> bool:
+        return self.lens.wants(name)
+
+    def see(self, path: str, name: str, value: Any) -> Any:
+        if value.ndim != 3:  # inside attention: padding is there
+            return self.lens.see(path, name, value)
+        return self.packed.pack(self.lens.see(path, name, self.packed.spread(value)))
