@@ -21,6 +21,19 @@ def test_report_with_a_path_in_an_arguments_place_says_what_it_takes(gpt, tmp_pa
             report(gpt, *arguments)
 
 
+def test_report_takes_the_call_s_arguments_by_name_and_labels_alone(gpt, t5):
+    attention = lambda page: data_of(page)["attention"]
+    for model, labels in ((gpt, {"labels": IDS[:1]}), (t5, {"labels": IDS[1:, :6]})):
+        inputs = {"input_ids": IDS[:1], **labels}
+        assert attention(report(model, **inputs)) == attention(report(model, inputs))
+    shifted = np.insert(IDS[1:, :5], 0, t5.config.decoder_start_token_id, axis=1)
+    assert attention(report(t5, **inputs)) == attention(report(t5, input_ids=IDS[:1], decoder_input_ids=shifted))
+    with pytest.raises(TypeError, match="report: T5For.* reads two texts; expected decoder_input_ids, or labels, too"):
+        report(t5, input_ids=IDS[:1])
+    with pytest.raises(TypeError, match="report: expected .*input_ids"):
+        report(gpt, inputs_embeds=np.zeros((1, 3, 32)))
+
+
 def test_report_holds_what_the_run_made(gpt):
     page = report(
         gpt, {"input_ids": IDS[:1], "labels": IDS[:1]}, lambda i: f"<b>{i}</b>", title='</script><script>alert("x")</script>'

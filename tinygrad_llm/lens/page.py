@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import no_grad
+from ..models.seq2seq import shift_right
 from ..nn import evaluating
 from .heads import distance, entropy, induction_scores, previous_token_scores
 from .look import record
@@ -28,16 +29,19 @@ BUDGET = 4_000_000  # bytes of packed attention; with everything else the page s
 
 def report(
     model: Any,
-    inputs: dict[str, Any],
+    inputs: Mapping[str, Any] | None = None,
     decode: Callable[[int], str] = str,
     title: str = "inside the model",
+    **arguments: Any,
 ) -> str:
     """The page's HTML.
 
-    `inputs`: the model call's arguments, one row, with `labels` where gradients are wanted; `decode`: id -> text.
+    `inputs`: the model call's arguments, one row, with `labels` where gradients are wanted; also by name, as everywhere in the
+    lens: `report(model, input_ids=ids)`. `decode`: id -> text.
     """
-    if not isinstance(inputs, Mapping) or not callable(decode):
+    if not isinstance(inputs or {}, Mapping) or not callable(decode) or "input_ids" not in (inputs or arguments):
         raise TypeError('report: expected (model, {"input_ids": ids}, decode), decode a function; it returns the page as text')
+    inputs = _with_decoder_ids(model, {**(inputs or {}), **arguments})
     ids = np.asarray(inputs["input_ids"])
     if ids.ndim != 2 or ids.shape[0] != 1 or ids.shape[1] < 1:
         raise ValueError(f"report: expected one row of ids, shape (1, T), got {ids.shape}")
@@ -69,6 +73,17 @@ def report(
     text = json.dumps(data, ensure_ascii=False).replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
     page = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
     return page.replace("__DATA__", text).replace("<title>inside the model</title>", f"<title>{html.escape(title)}</title>")
+
+
+def _with_decoder_ids(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments with what an encoder-decoder's decoder reads, which the model makes of labels where they stand alone."""
+    if not main_side(model) or inputs.get("decoder_input_ids") is not None:
+        return inputs
+    if inputs.get("labels") is None:
+        raise TypeError(f"report: {type(model).__name__} reads two texts; expected decoder_input_ids, or labels, too")
+    config = model.config
+    ids = shift_right(inputs["labels"], config.decoder_start_token_id, config.pad_token_id)
+    return {**inputs, "decoder_input_ids": ids}
 
 
 def _need_finite(name: str, value: np.ndarray) -> None:
