@@ -186,9 +186,9 @@ class patch(_Look):
 def parse(key: str) -> tuple[str, Any]:
     """'blocks.3.attn.z[:, :, 4]' -> ('blocks.3.attn.z', (slice(None), slice(None), 4)); no index -> (key, None).
 
-    Brackets that the name goes on after are the pattern's: 'blocks.[02].attn_out'.
+    Brackets after a dot, or that the name goes on after, are the pattern's: 'blocks.[02].attn_out', 'blocks.0.attn.[kv]'.
     """
-    found = re.fullmatch(r"((?:[^\[]|\[[^\]]*\](?=[\w.*?\[]))*)(\[.*)?", key, re.DOTALL)
+    found = re.fullmatch(r"((?:[^\[]|(?<=\.)\[[^\]]*\]|\[[^\]]*\](?=[\w.*?\[]))*)(\[.*)?", key, re.DOTALL)
     assert found is not None
     name, index = found[1].strip(), found[2]
     if index is None:
