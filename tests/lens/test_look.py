@@ -146,6 +146,21 @@ def test_patch_acts_before_record_whichever_is_opened_first(gpt):
         assert not looks[1].values["blocks.0.mlp_out"].any()
 
 
+def test_keys_and_values_kept_from_a_cache_stay_what_they_were(gpt):
+    kept = []
+    keep = lambda x: kept.append((x.data, x.data.copy())) or x
+    cache = gpt.make_cache(16)
+    with tg.no_grad(), lens.patch(gpt, {"blocks.0.attn.[kv]": keep}):
+        gpt(input_ids=IDS[:, :5], past_key_values=cache)
+        for token in (5, 6):
+            gpt(input_ids=IDS[:, token : token + 1], past_key_values=cache)
+            cache.truncate(5)
+        gpt.generate(IDS, num_beams=3, max_new_tokens=8)
+    assert len(kept) > 10
+    for now, then in kept:
+        np.testing.assert_array_equal(now, then)
+
+
 def test_wrong_shapes_and_indices_are_named(gpt):
     with (
         pytest.raises(ValueError, match=r"\(2, 17, 8\).*\(3, 4\)"),

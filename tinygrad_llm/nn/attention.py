@@ -177,6 +177,8 @@ class MultiHeadAttention(Module):
             q, k = F.rotary(q, *rotary), F.rotary(k, *rotary)
         if cache is not None and context is None:
             k, v = cache.append(k, v)
+            if cache.extent.length and wanted("k", "v"):  # who looks may keep them, and the cache writes over its own
+                k, v = Tensor(k._data.copy()), Tensor(v._data.copy())
         elif cache is not None:
             cache.cross = (k, v)
         return tap("q", q), tap("k", k), tap("v", v)
