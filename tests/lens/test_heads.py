@@ -82,3 +82,5 @@ def test_rollout_follows_the_layers_from_the_input_up():
     np.testing.assert_allclose(lens.rollout(pattern), lens.rollout(pattern, 0.5))
     halved = lens.rollout(np.where(np.tri(5), pattern, 0.0))  # rows that do not sum to one, as where keys were knocked out
     np.testing.assert_allclose(halved.sum(-1), 1.0)
+    with pytest.raises(ValueError, match=r"rollout: expected the patterns of self-attention, .* got \(2, 1, 2, 3, 4\)"):
+        lens.rollout(np.ones((2, 1, 2, 3, 4)))

@@ -201,6 +201,20 @@ def test_values_of_one_kind_are_stacked_layer_by_layer(gpt):
             values.stack(*words)
 
 
+def test_gradients_of_one_kind_are_stacked_by_layer_and_a_missing_one_says_why(gpt):
+    with lens.record(gpt, "*.attn.z", gradients=True) as values:
+        loss = gpt(input_ids=IDS, labels=IDS).loss
+        with pytest.raises(KeyError, match=r"'blocks.0.attn.z' has no gradient; recorded: nothing yet .*gradients=True.* backward"):
+            values.grad["blocks.0.attn.z"]
+        loss.backward()
+    layers = range(len(gpt.transformer.layers))
+    np.testing.assert_array_equal(values.grad.stack("attn.z"), [values.grad[f"blocks.{i}.attn.z"] for i in layers])
+    with pytest.raises(KeyError, match="no layer's 'resid_post' was recorded; recorded: blocks"):
+        values.grad.stack("resid_post")
+    with pytest.raises(KeyError, match="'embed' has no gradient; recorded: blocks"):
+        values.grad["embed"]
+
+
 def test_the_losss_gradient_at_the_logits_is_seen_by_who_looks_at_them(gpt):
     out = gpt(input_ids=IDS, labels=IDS)
     assert tg.grad(out.loss, out.logits, allow_unused=True) == (None,)

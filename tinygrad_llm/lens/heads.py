@@ -121,6 +121,8 @@ def rollout(pattern: np.ndarray, residual: float = 0.5) -> np.ndarray:
     Abnar and Zuidema 2020, "Quantifying Attention Flow in Transformers", §3.
     """
     T = pattern.shape[-1]
+    if pattern.ndim != 5 or pattern.shape[-2] != T:
+        raise ValueError(f"rollout: expected the patterns of self-attention, (L, B, H, T, T), got {pattern.shape}")
     result = np.broadcast_to(np.eye(T, dtype=pattern.dtype), (pattern.shape[1], T, T))
     for layer in pattern.mean(axis=2):  # (B, T, T)
         mixed = residual * np.eye(T, dtype=pattern.dtype) + (1 - residual) * layer

@@ -69,12 +69,24 @@ class _Chain:
         return value
 
 
+class Gradients(dict[str, np.ndarray]):
+    """Name -> the gradient there, as a backward fills it."""
+
+    def __missing__(self, name: str) -> np.ndarray:
+        have = ", ".join(self) or "nothing yet (open record(..., gradients=True) and run a backward)"
+        raise KeyError(f"{name!r} has no gradient; recorded: {have}")
+
+    def stack(self, tap: str, side: str = "") -> np.ndarray:
+        """The gradients of one kind from all layers, as `Values.stack` has the values."""
+        return _stacked(self, tap, side)
+
+
 class Values(Mapping[str, np.ndarray]):
     """What was recorded: name -> ndarray, in order. `grad` has the same for gradients, `nbytes` is what all of it holds."""
 
     def __init__(self) -> None:
         self._values: dict[str, np.ndarray] = {}
-        self.grad: dict[str, np.ndarray] = {}
+        self.grad = Gradients()
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._values:
@@ -91,11 +103,7 @@ class Values(Mapping[str, np.ndarray]):
 
     def stack(self, tap: str, side: str = "") -> np.ndarray:
         """The values of one kind from all layers: (L, ...). `stack("attn.pattern")`, `stack("resid_post", "decoder")`."""
-        pattern = re.compile(rf"{re.escape(of_side(side))}blocks\.\d+\.{re.escape(tap)}")
-        found = [value for name, value in self._values.items() if pattern.fullmatch(name)]
-        if not found:
-            raise KeyError(f"no layer's {tap!r} was recorded; recorded: {', '.join(self._values)}")
-        return np.stack(found)
+        return _stacked(self._values, tap, side)
 
     @property
     def nbytes(self) -> int:
@@ -104,6 +112,15 @@ class Values(Mapping[str, np.ndarray]):
 
     def __repr__(self) -> str:
         return f"<{len(self._values)} values, {len(self.grad)} gradients, {self.nbytes / 1e6:.1f} MB>"
+
+
+def _stacked(values: Mapping[str, np.ndarray], tap: str, side: str) -> np.ndarray:
+    """(L, ...); sorted, since a backward comes from the last layer."""
+    pattern = re.compile(rf"{re.escape(of_side(side))}blocks\.(\d+)\.{re.escape(tap)}")
+    found = {int(hit[1]): value for name, value in values.items() if (hit := pattern.fullmatch(name))}
+    if not found:
+        raise KeyError(f"no layer's {tap!r} was recorded; recorded: {', '.join(values)}")
+    return np.stack([found[layer] for layer in sorted(found)])
 
 
 class record(_Look):
