@@ -121,6 +121,62 @@ def test_an_own_module_is_looked_into_by_its_taps():
     assert lens.names(other) == ("rows",)
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_what_runs_inside_a_patch_is_looked_into_by_its_own_names(gpt, bert, recompute):
+    class Autoencoder(tg.nn.Module):
+        def __init__(self):
+            self.up, self.down = tg.nn.Linear(32, 48), tg.nn.Linear(48, 32)
+            self.dummy_inputs = {"x": np.zeros((1, 32))}
+
+        def forward(self, x):
+            return self.down(tg.nn.tap("latents", tg.functional.relu(self.up(x))))
+
+    tg.manual_seed(0)
+    sparse = Autoencoder()
+    spliced = {"blocks.1.mlp_out": sparse}
+    model = copy.deepcopy(gpt)
+    model.recompute = recompute
+    with lens.record(model, "blocks.1.mlp_out") as values:
+        model(input_ids=IDS)
+    plain = sparse.up(values["blocks.1.mlp_out"]).data
+    with lens.record(sparse, "latents", gradients=True) as latents, lens.patch(model, spliced):
+        model(input_ids=IDS, labels=IDS).loss.backward()
+    np.testing.assert_allclose(latents["latents"], np.maximum(plain, 0), rtol=1e-4, atol=1e-6)
+    assert latents.grad["latents"].any()
+    off = {"latents[..., 5:]": 0.0}
+    sparse.up.bias.data[:5] = -9.0  # so that nothing is left of it
+    with lens.patch(model, spliced), lens.patch(sparse, off), lens.record(model, "blocks.1.mlp_out") as values:
+        model(input_ids=IDS)
+    np.testing.assert_allclose(values["blocks.1.mlp_out"], np.broadcast_to(sparse.down.bias.data, (2, 17, 32)), atol=1e-6)
+    model.transformer.layers[1].mlp.register_forward_hook(lambda module, args, out: sparse(out))
+    with lens.record(sparse, "latents") as latents:
+        model(input_ids=IDS)
+    assert latents["latents"].shape == (2, 17, 48)
+
+
+def test_models_inside_others_keep_their_names(gpt, bert):
+    gpt, bert = copy.deepcopy((gpt, bert))  # a module knows its name in another
+
+    class Both(tg.nn.Module):
+        def __init__(self):
+            self.layers = [gpt, bert]
+
+        def forward(self, ids):
+            return self.layers[0](input_ids=ids), self.layers[1](input_ids=ids)
+
+    both, taps = Both(), ("embed", "blocks.*.attn_out", "blocks.*.resid_pre")
+    inner = lambda x: bert(input_ids=IDS).last_hidden_state
+    for model in (gpt, bert):
+        with lens.record(model, *taps) as alone:
+            model(input_ids=IDS)
+        with lens.record(model, *taps) as own:
+            both(IDS)
+        assert set(own) == set(alone) and all(np.array_equal(own[name], alone[name]) for name in alone)
+    with lens.record(bert, *taps) as own, lens.patch(gpt, {"blocks.2.resid_pre": inner}):
+        gpt(input_ids=IDS)
+    assert set(own) == set(alone) and all(np.array_equal(own[name], alone[name]) for name in alone)
+
+
 def test_a_model_of_patches_is_looked_into_by_its_dummy_inputs():
     class Patches(tg.nn.Module):
         dummy_inputs = {"images": np.zeros((1, 2, 8), np.float32)}

@@ -77,7 +77,7 @@ class _Region:
         self.parameters: dict[int, tuple[Tensor, np.ndarray]] = {}
         self.values: dict[int, Any] = {}
         self.count = 0
-        self.precision, self.path, self.module, self.lens = local.precision, local.path, local.module, local.lens
+        self.precision, self.path, self.modules, self.lens = local.precision, local.path, local.modules, local.lens
         self.generator = generator()  # this thread's
         nodes.readers.add(self)
         # a region inside another is recorded anew when the outer one runs again, of arrays as they were the first time
@@ -94,8 +94,9 @@ class _Region:
         now = [(rng, rng.bit_generator.state) for rng, _ in self.generators.values()]
         collect = _Collect(self.time)
         outer, local.observers = local.observers, ()  # watchers saw these calls already
-        outer_scope = local.generator, local.path, local.module, local.lens, local.again
-        local.generator, local.path, local.module, local.lens, local.again = self.generator, self.path, self.module, self.lens, True
+        outer_scope = local.generator, local.path, local.modules, local.lens, local.again
+        local.generator, local.path, local.modules, local.lens = self.generator, self.path, self.modules, self.lens
+        local.again = True
         try:
             for rng, state in self.generators.values():
                 rng.bit_generator.state = state
@@ -103,7 +104,7 @@ class _Region:
                 self.fn(*self.args, **self.kwargs)
         finally:
             local.observers = outer
-            local.generator, local.path, local.module, local.lens, local.again = outer_scope
+            local.generator, local.path, local.modules, local.lens, local.again = outer_scope
             local.refresh()
             for rng, state in now:
                 rng.bit_generator.state = state

@@ -36,7 +36,7 @@ class Local(threading.local):
     observers: tuple[Any, ...] = ()
     precision: str | None = None  # of products of float32 matrices; None: float32
     path: tuple[str, ...] = ()  # names of the modules that are running, outermost first
-    module: Any = None  # the innermost of them
+    modules: tuple[tuple[Any, int], ...] = ()  # those themselves, and how many names there are down to each
     lens: Any = None  # what looks through the models' taps, see nn/tap.py
     again: bool = False  # a checkpointed function runs for the second time
     generator: Any = None  # this thread's random generator, see random.py
@@ -204,10 +204,10 @@ class module_scope:
         self.name, self.module = name, module
 
     def __enter__(self) -> None:
-        self._before = local.path, local.module
+        self._before = local.path, local.modules
         if self.name:
             local.path = (*local.path, self.name)
-        local.module = self.module
+        local.modules = (*local.modules, (self.module, len(local.path)))
 
     def __exit__(self, *exc: object) -> None:
-        local.path, local.module = self._before
+        local.path, local.modules = self._before

@@ -17,7 +17,7 @@ from ..autograd import Tensor
 from ..autograd.ops import broadcast_to
 from ..autograd.ops_index import index_put
 from ..autograd.state import local as engine
-from .naming import HEADS_LAST, Namer, matching, of_side
+from .naming import HEADS_LAST, Namer, matching, of_side, path_below
 
 
 class _Look:
@@ -28,7 +28,7 @@ class _Look:
 
     def __init__(self, model: Any, names: tuple[str, ...]) -> None:
         self.namer = Namer(model)
-        self.modules = set(model.modules())
+        self.model, self.modules = model, set(model.modules())
         self.names = set(names)
         self.taps = {name.rsplit(".", 1)[-1] for name in names}
         self._outer: list[Any] = []
@@ -58,9 +58,9 @@ class _Chain:
 
     def see(self, path: str, name: str, value: Any) -> Any:
         for look in self.looks:
-            if engine.module is not None and engine.module not in look.modules:  # another model's
+            if engine.modules and engine.modules[-1][0] not in look.modules:  # another model's
                 continue
-            full = look.namer.name(path, name)
+            full = look.namer.name(path_below(look.model), name)
             if full in look.names:
                 seen = value.transpose(0, 2, 1, 3) if name in HEADS_LAST else value  # (B, H, T, K) -> (B, T, H, K)
                 new = look.met(full, seen)

@@ -20,6 +20,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..autograd import no_grad
+from ..autograd.state import local as engine
 from ..nn import Module, evaluating
 from ..nn.tap import looking_through
 
@@ -53,18 +54,24 @@ class Namer:
         return (of_side(side) if tap != "logits" else "") + middle + tap
 
 
+def path_below(model: Any) -> str:
+    """The path of the modules that run, from this model on, which may be part of another or run inside it."""
+    depth = next((depth for module, depth in reversed(engine.modules) if module is model), 0)
+    return ".".join(engine.path[depth:])
+
+
 class _Listing:
     """A lens that only writes down names."""
 
     def __init__(self, model: Any) -> None:
-        self.namer = Namer(model)
+        self.model, self.namer = model, Namer(model)
         self.names: dict[str, None] = {}
 
     def wants(self, name: str) -> bool:
         return True
 
     def see(self, path: str, name: str, value: Any) -> Any:
-        self.names[self.namer.name(path, name)] = None
+        self.names[self.namer.name(path_below(self.model), name)] = None
         return value
 
 
