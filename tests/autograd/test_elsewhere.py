@@ -264,6 +264,24 @@ def test_a_part_of_a_model_is_known_by_its_published_name(name, path, hint):
     assert all(hasattr(part, word) for word in re.findall("[a-z_]+", hint.removesuffix(", a list")) if word != "and")
 
 
+def test_what_transformer_lens_calls_otherwise_is_there():
+    gpt2 = tg.models.create("gpt2", hidden_size=8, num_hidden_layers=1, num_attention_heads=2, vocab_size=9, max_position_embeddings=4).eval()
+    with tg.no_grad(), tg.lens.record(gpt2, "*.resid_pre", "*.attn.q", "*.attn.z", "*.attn_out") as values:
+        gpt2(input_ids=[[1, 2, 3]])
+    (block,) = eval(OF_A_MODULE["blocks"], {"model": gpt2})
+    names = {"attn": block.attn, "head": 1, "H": 2, "K": 4, "D": 8, "model": gpt2}
+    weight = {name: eval(OF_A_MODULE[name].split(" of a block")[0].split(", (V")[0], names).data for name in ("W_Q", "W_O", "W_E")}
+    x = block.attn_norm(tg.Tensor(values["blocks.0.resid_pre"])).data
+    np.testing.assert_allclose(x @ weight["W_Q"].T + block.attn.q.bias.data[4:], values["blocks.0.attn.q"][:, :, 1], rtol=1e-4, atol=1e-6)
+    with tg.no_grad(), tg.lens.record(gpt2, "*.attn_out") as without, tg.lens.patch(gpt2, {"*.attn.z[:, :, 1]": 0.0}):
+        gpt2(input_ids=[[1, 2, 3]])
+    written = values["blocks.0.attn_out"] - without["blocks.0.attn_out"]
+    np.testing.assert_allclose(values["blocks.0.attn.z"][:, :, 1] @ weight["W_O"].T, written, rtol=1e-4, atol=1e-6)
+    assert weight["W_E"].shape == (9, 8)
+    with pytest.raises(AttributeError, match="has no attribute 'W_Q'; here: attn.q.weight"):
+        block.attn.W_Q  # noqa: B018
+
+
 def test_an_optimizer_says_where_its_state_is():
     class Broken(tg.optim.SGD):
         @property
