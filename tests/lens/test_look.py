@@ -288,6 +288,8 @@ def test_patch_keys_may_be_any_pattern(gpt):
     assert parse("blocks.[!0].attn_out") == ("blocks.[!0].attn_out", None)
     assert parse("blocks.0.attn.[kv]") == ("blocks.0.attn.[kv]", None)
     assert parse("*.[kv][:, 2]") == ("*.[kv]", (slice(None), 2))
+    rows = list(np.array([3, -5]))
+    assert parse(f"blocks.0.resid_post[[0, 1], {rows}]") == ("blocks.0.resid_post", ([0, 1], [3, -5]))
     with lens.record(gpt, "*.attn_out") as values, lens.patch(gpt, {"blocks.[02].attn_out": 0.0, "blocks.[1].attn_out[:, 3]": 0.0}):
         gpt(input_ids=IDS)
     zero = [not values[f"blocks.{i}.attn_out"].any() for i in range(3)]

@@ -127,8 +127,8 @@ class record(_Look):
     """``with lens.record(model, "*.attn.pattern") as values: model(input_ids=...)``: named arrays from inside the model.
 
     Patterns are shell-style, over the names of `lens.names(model)`. With `gradients=True` a backward run inside or after
-    fills `values.grad` with the loss's gradients at the same names. A later forward takes the place of an earlier one.
-    A frozen model has gradients, too; what activation checkpointing runs again is not recorded again.
+    fills `values.grad` with the loss's gradients at the same names. A later forward takes the place of an earlier one,
+    and so does a later backward. A frozen model has gradients, too; what activation checkpointing runs again is not recorded again.
     Asking for `scores` or `pattern` runs that attention in elementary operations, which form them; the numbers agree.
     """
 
@@ -210,6 +210,7 @@ def parse(key: str) -> tuple[str, Any]:
     name, index = found[1].strip(), found[2]
     if index is None:
         return name, None
+    index = re.sub(r"\bnp\.u?int\d+\((-?\d+)\)", r"\1", index)  # how a list of NumPy's integers is written in an f-string
     try:
         subscript = ast.parse(f"x{index}", mode="eval").body
         assert isinstance(subscript, ast.Subscript)
