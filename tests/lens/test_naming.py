@@ -154,6 +154,19 @@ def test_what_runs_inside_a_patch_is_looked_into_by_its_own_names(gpt, bert, rec
     assert latents["latents"].shape == (2, 17, 48)
 
 
+def test_a_part_that_is_called_alone_keeps_its_names(gpt, t5):
+    x = np.random.default_rng(0).normal(size=(1, 3, 32)).astype(np.float32)
+    for model, part, names in (
+        (gpt, gpt.transformer.layers[1], ("blocks.1.resid_pre", "blocks.1.attn.z", "blocks.1.mlp_out")),
+        (gpt, gpt.transformer.layers[1].attn, ("blocks.1.attn.q", "blocks.1.attn.z")),
+        (t5, t5.encoder.layers[0], ("encoder.blocks.0.attn.z", "encoder.blocks.0.mlp_post")),
+        (t5, t5.decoder.layers[1].cross, ("decoder.blocks.1.cross.k", "decoder.blocks.1.cross.z")),
+    ):
+        with lens.record(model, *names) as values, lens.patch(model, {names[-1]: 0.0}):
+            part(x)
+        assert list(values) == list(names) and not values[names[-1]].any()
+
+
 def test_models_inside_others_keep_their_names(gpt, bert):
     gpt, bert = copy.deepcopy((gpt, bert))  # a module knows its name in another
 

@@ -16,6 +16,7 @@ import numpy as np
 from ..autograd import Tensor
 from ..autograd.ops import broadcast_to
 from ..autograd.ops_index import index_put
+from ..autograd.ops_shape import as_tensor
 from ..autograd.state import local as engine
 from .naming import HEADS_LAST, Namer, matching, of_side, path_below
 
@@ -28,7 +29,7 @@ class _Look:
 
     def __init__(self, model: Any, names: tuple[str, ...]) -> None:
         self.namer = Namer(model)
-        self.model, self.modules = model, set(model.modules())
+        self.model, self.modules = model, {module: name for name, module in model.named_modules()}
         self.names = set(names)
         self.taps = {name.rsplit(".", 1)[-1] for name in names}
         self._outer: list[Any] = []
@@ -60,8 +61,9 @@ class _Chain:
         for look in self.looks:
             if engine.modules and engine.modules[-1][0] not in look.modules:  # another model's
                 continue
-            full = look.namer.name(path_below(look.model), name)
+            full = look.namer.name(path_below(look.model, look.modules), name)
             if full in look.names:
+                value = as_tensor(value)  # a block that is called alone may be given an array
                 seen = value.transpose(0, 2, 1, 3) if name in HEADS_LAST else value  # (B, H, T, K) -> (B, T, H, K)
                 new = look.met(full, seen)
                 if new is not seen or look.hooks:

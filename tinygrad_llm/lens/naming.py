@@ -14,7 +14,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -54,10 +54,15 @@ class Namer:
         return (of_side(side) if tap != "logits" else "") + middle + tap
 
 
-def path_below(model: Any) -> str:
-    """The path of the modules that run, from this model on, which may be part of another or run inside it."""
-    depth = next((depth for module, depth in reversed(engine.modules) if module is model), 0)
-    return ".".join(engine.path[depth:])
+def path_below(model: Any, parts: Mapping[Any, str]) -> str:
+    """The path of the modules that run, from this model on, which may be part of another or run inside it; `parts`: its modules and
+    their names, for one that was called alone."""
+    depth = next((depth for module, depth in reversed(engine.modules) if module is model), None)
+    if depth is not None:
+        return ".".join(engine.path[depth:])
+    part, depth = next(((part, depth) for part, depth in engine.modules if part in parts), (None, 0))
+    start = () if part is None else (parts[part],)
+    return ".".join((*start, *engine.path[depth:]))
 
 
 class _Listing:
@@ -71,7 +76,7 @@ class _Listing:
         return True
 
     def see(self, path: str, name: str, value: Any) -> Any:
-        self.names[self.namer.name(path_below(self.model), name)] = None
+        self.names[self.namer.name(path_below(self.model, {}), name)] = None
         return value
 
 
