@@ -1,5 +1,7 @@
 """Names of the values inside models."""
 
+import copy
+
 import numpy as np
 import pytest
 
