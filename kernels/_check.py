@@ -112,9 +112,9 @@ def same_place(out, x):
 
 
 def into(out, y, inputs=(), name="out"):
-    """y, or `out` filled with it: what the plain kernels do with a buffer."""
+    """y as an array, or `out` filled with it: what the plain kernels do with a buffer."""
     if out is None:
-        return y
+        return np.asarray(y)                              # NumPy makes a scalar of what has no axes
     writable(name, out, y.shape, y.dtype, inputs)
     out[...] = y
     return out

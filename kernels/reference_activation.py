@@ -37,7 +37,7 @@ def silu_backward(g, x, value=None):
     check.like_array("g", g, check.float_array("x", x))
     if value is not None:
         check.into(value, silu_forward(x), (g, x), "value")
-    return g * _silu_slope(x)
+    return np.asarray(g * _silu_slope(x))
 
 
 def gelu_forward(x, approximate="none", out=None):
@@ -57,7 +57,7 @@ def gelu_backward(g, x, approximate="none", value=None):
     check.like_array("g", g, check.float_array("x", x))
     if value is not None:
         check.into(value, gelu_forward(x, approximate), (g, x), "value")
-    return g * _gelu_slope(x, approximate)
+    return np.asarray(g * _gelu_slope(x, approximate))
 
 
 def tanh_forward(x, out=None):
@@ -69,7 +69,7 @@ def tanh_backward(g, x):
     """dx = g · (1 - tanh² x), as 4 σ(2x) σ(-2x): no digits lost where tanh x is nearly 1"""
     check.like_array("g", g, check.float_array("x", x))
     with np.errstate(over="ignore"):
-        return g * (4 * _sigmoid(2 * x) * _sigmoid(-2 * x))
+        return np.asarray(g * (4 * _sigmoid(2 * x) * _sigmoid(-2 * x)))
 
 
 def erf_forward(x, out=None):
@@ -81,7 +81,7 @@ def erf_backward(g, x):
     """dx = g · 2/√π exp(-x²)"""
     check.like_array("g", g, check.float_array("x", x))
     with np.errstate(over="ignore"):
-        return g * (2 / math.sqrt(math.pi) * np.exp(-x * x))
+        return np.asarray(g * (2 / math.sqrt(math.pi) * np.exp(-x * x)))
 
 
 def softplus_forward(x, out=None):
@@ -93,7 +93,7 @@ def softplus_forward(x, out=None):
 def softplus_backward(g, x):
     """dx = g · σ(x)"""
     check.like_array("g", g, check.float_array("x", x))
-    return g * _sigmoid(x)
+    return np.asarray(g * _sigmoid(x))
 
 
 def expm1_forward(x, out=None):
@@ -106,7 +106,7 @@ def expm1_backward(g, x):
     """dx = g · eˣ"""
     check.like_array("g", g, check.float_array("x", x))
     with np.errstate(over="ignore"):
-        return g * np.exp(x)
+        return np.asarray(g * np.exp(x))
 
 
 def swiglu_forward(gate, up, out=None):
@@ -118,7 +118,7 @@ def swiglu_forward(gate, up, out=None):
 def swiglu_backward(g, gate, up):
     """dgate = g · up · silu'(gate),  dup = g · silu(gate)"""
     check.like_array("g", g, check.like_array("up", up, check.float_array("gate", gate)))
-    return g * up * _silu_slope(gate), g * silu_forward(gate)
+    return np.asarray(g * up * _silu_slope(gate)), np.asarray(g * silu_forward(gate))
 
 
 def geglu_forward(gate, up, approximate="none", out=None):
@@ -132,7 +132,7 @@ def geglu_backward(g, gate, up, approximate="none"):
     """dgate = g · up · gelu'(gate),  dup = g · gelu(gate)"""
     check.variant(approximate)
     check.like_array("g", g, check.like_array("up", up, check.float_array("gate", gate)))
-    return g * up * _gelu_slope(gate, approximate), g * gelu_forward(gate, approximate)
+    return np.asarray(g * up * _gelu_slope(gate, approximate)), np.asarray(g * gelu_forward(gate, approximate))
 
 
 def _sigmoid(x):

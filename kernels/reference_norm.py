@@ -14,9 +14,9 @@ def layer_norm_forward(x, weight=None, bias=None, eps=1e-5, out=None):
     x (..., D); weight, bias (D,) or None. Returns out, mean (...), rstd (...).
     """
     _vectors(x, weight, bias)
-    mean = _mean(x)
+    mean = np.asarray(_mean(x))
     centred = x - mean[..., None]
-    rstd = 1 / np.sqrt(_mean(centred * centred) + x.dtype.type(eps))
+    rstd = np.asarray(1 / np.sqrt(_mean(centred * centred) + x.dtype.type(eps)))
     y = centred * rstd[..., None]
     if weight is not None:
         y = y * weight
@@ -45,7 +45,7 @@ def rms_norm_forward(x, weight=None, eps=1e-6, out=None):
     x (..., D); weight (D,) or None. Returns out, rstd (...).
     """
     _vectors(x, weight)
-    rstd = 1 / np.sqrt(_mean(x * x) + x.dtype.type(eps))
+    rstd = np.asarray(1 / np.sqrt(_mean(x * x) + x.dtype.type(eps)))
     y = x * rstd[..., None]
     return check.into(out, y if weight is None else y * weight, (x, weight)), rstd
 

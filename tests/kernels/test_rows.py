@@ -296,6 +296,26 @@ def test_cross_entropy_of_a_single_row_gives_arrays(side):
     np.testing.assert_allclose(d, p - [0, 0, 1], rtol=1e-12)
 
 
+@pytest.mark.parametrize("side", kernels.SIDES)
+@pytest.mark.parametrize("name", ["layer_norm", "layer_norm_plain", "add_layer_norm", "rms_norm", "add_rms_norm"])
+def test_the_statistics_of_a_single_row_go_back_in(name, side):
+    problem = PROBLEMS[name](np.random.default_rng(0), (), 5)
+    with kernels.use(side):
+        results = problem.solve(kernels)
+    assert all(type(x) is np.ndarray for x in results.values())
+    for output, wrong in error(results, problem.solve(reference, np.float64)).items():
+        assert wrong < 20 * EPS, output
+
+
+@pytest.mark.parametrize("side", kernels.SIDES)
+@pytest.mark.parametrize("name", ["relu", "silu", "gelu", "gelu_tanh", "tanh", "erf", "softplus", "expm1", "swiglu", "geglu"])
+def test_a_number_without_axes_comes_back_as_an_array(name, side):
+    problem = PROBLEMS[name](np.random.default_rng(0), (), 1)
+    with kernels.use(side):
+        results = problem.solve(kernels, inputs={key: x[0, ...] for key, x in problem.inputs.items()})
+    assert all(type(x) is np.ndarray and x.shape == () for x in results.values())
+
+
 def test_linear_cross_entropy_without_gradients():
     problem = PROBLEMS["linear_cross_entropy"](np.random.default_rng(0), (9,), 5)
     x, weight, bias = (problem.inputs[key] for key in ("x", "weight", "bias"))
