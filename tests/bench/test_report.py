@@ -164,6 +164,21 @@ def test_results_in_another_format_are_not_read(results, tmp_path):
             report.read(tmp_path / "r.json")
 
 
+@pytest.mark.parametrize("damage", [
+    lambda r: r["machine"].pop("processor"),
+    lambda r: r.update(machine=None),
+    lambda r: r["questions"].append("a"),
+    lambda r: r["questions"][0]["cases"][0].pop("contestants"),
+    lambda r: r["questions"][0]["cases"][0]["contestants"]["ours"].update(median=None),
+    lambda r: r["questions"][0]["cases"][0]["contestants"]["ours"].update(median=0.0),
+])
+def test_a_damaged_result_is_said_to_be_one(results, tmp_path, damage):
+    damage(results)
+    (tmp_path / "r.json").write_text(json.dumps(results))
+    with pytest.raises(ValueError, match=r"r\.json is a damaged result"):
+        report.read(tmp_path / "r.json")
+
+
 def test_exponent_is_the_slope_on_log_axes():
     assert report.exponent([(n, 3e-9 * n**2.5) for n in (10, 100, 1000)]) == pytest.approx(2.5)
 

@@ -48,6 +48,10 @@ def read(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(report, dict) or report.get("format") != FORMAT or not KEYS <= report.keys():
         raise ValueError(f"{path} is not a result of `tinygrad-llm bench --json` (format {FORMAT})")
+    try:
+        markdown(report), compare(report, report)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # missing, or another kind
+        raise ValueError(f"{path} is a damaged result, which cannot be shown: {type(error).__name__}: {error}") from None
     return report
 
 
