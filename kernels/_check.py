@@ -92,17 +92,31 @@ def index_range(name, ids, count, ignore=None):
 
 
 def writable(name, out, shape, dtype, inputs=()):
-    """A buffer a kernel may write: right shape and dtype, writeable, sharing memory with none of `inputs`."""
+    """A buffer a kernel may write: right shape and dtype, writeable, sharing memory with none of `inputs` and not with itself."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"{name}: expected a numpy array, got {type(out).__name__}")
     if out.shape != tuple(shape) or out.dtype != dtype:
         raise ValueError(f"{name}: expected shape {tuple(shape)} and dtype {dtype}, got {out.shape} and {out.dtype}")
     if not out.flags.writeable:
         raise ValueError(f"{name}: the array is read-only; pass a writeable one or leave `{name}` out")
+    if overlaps_itself(out):
+        raise ValueError(f"{name}: overlaps itself, several of its elements are one place in memory; pass a separate buffer")
     for x in inputs:
         if x is not None and np.may_share_memory(out, x) and np.shares_memory(out, x):
             raise ValueError(f"{name}: overlaps an input; pass a separate buffer")
     return out
+
+
+def overlaps_itself(x):
+    """Whether two elements of x may be one place in memory, as in a broadcast view or in sliding windows."""
+    if x.flags.c_contiguous or x.flags.f_contiguous or not x.size:
+        return False
+    reach = x.itemsize
+    for stride, count in sorted((abs(stride), count) for stride, count in zip(x.strides, x.shape) if count > 1):
+        if stride < reach:
+            return True
+        reach += stride * (count - 1)
+    return False
 
 
 def same_place(out, x):

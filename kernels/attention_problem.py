@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from kernels._check import overlaps_itself
 from kernels.reference_matmul import check_precision
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -96,6 +97,8 @@ def check_out(name, out, shape, dtype, inputs):
         raise ValueError(f"attention: {name} is read-only; pass an array with flags.writeable")
     if out.size and out.shape[-1] > 1 and out.strides[-1] != out.itemsize:
         raise ValueError(f"attention: the last axis of {name} must be contiguous, got strides {out.strides}")
+    if overlaps_itself(out):
+        raise ValueError(f"attention: {name} overlaps itself, several of its elements are one place in memory")
     for other, x in inputs.items():
         if x is not None and np.may_share_memory(out, x) and np.shares_memory(out, x):
             raise ValueError(f"attention: {name} overlaps {other}; the kernel reads {other} while it writes {name}")

@@ -83,7 +83,7 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, b
     what the activation was applied to, for `matmul_backward`. activation: None, "relu", "gelu", "gelu_tanh" or "silu".
     precision "bfloat16" rounds the numbers of a and b to it and adds in float32 (see `reference_matmul.round_bfloat16`).
     float32 and float64; TypeError for other or mixed dtypes, ValueError for shapes that do not fit and for an `out` that is
-    read-only or overlaps an input.
+    read-only or overlaps an input or itself.
     """
     if type(a) is not np.ndarray or type(b) is not np.ndarray or a.dtype is not b.dtype or a.dtype not in _FLOATS:
         _check_operands(a, b)
@@ -101,7 +101,10 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, b
     if problem is None:
         if len(_problems) >= _MOST_PROBLEMS:
             _problems.clear()
-        problem = _problems[key] = _Problem(a, b, out, transpose_a, transpose_b, bias, activation, residual, pre, precision)
+        problem = _Problem(a, b, out, transpose_a, transpose_b, bias, activation, residual, pre, precision)
+        if out is not None:
+            check.writable("out", out, problem.shape, a.dtype)
+        _problems[key] = problem
     alpha, beta, fresh = float(alpha), float(beta), out is None       # other types would have the loops compiled once more
     if fresh:
         if beta != 0.0:

@@ -312,6 +312,7 @@ def test_dropout_drops_the_share_it_is_asked_to_and_keeps_the_mean():
     ({"out": np.zeros((2, 2, 3, 5), np.float32)}, ValueError, "out must have shape"),
     ({"out": np.broadcast_to(np.float32(0), (2, 2, 3, 4))}, ValueError, "read-only"),
     ({"out": E3}, ValueError, "overlaps"),
+    ({"out": np.lib.stride_tricks.as_strided(np.zeros((2, 3, 4), np.float32), E3.shape, (48, 0, 16, 4))}, ValueError, "overlaps itself"),
     ({"out": WITH_BIAS, "bias": WITH_BIAS[:, :, :, :1]}, ValueError, "out overlaps bias"),
     ({"out": np.zeros((2, 2, 4, 3), np.float32).swapaxes(2, 3)}, ValueError, "contiguous"),
 ])

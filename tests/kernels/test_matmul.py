@@ -273,6 +273,25 @@ def test_a_read_only_out_is_refused():
         kernels.matmul(X, X, out)
 
 
+@pytest.mark.parametrize("side", kernels.SIDES)
+@pytest.mark.parametrize("strides", [(0, 4), (4, 0), (4, 4), (-4, 8), (12, 4)])
+def test_an_out_that_overlaps_itself_is_refused(strides, side):
+    room = np.lib.stride_tricks.as_strided(np.zeros(40, np.float32)[20:], (4, 4), strides)
+    for buffer in ({"out": room}, {"pre": room, "activation": "relu"}):
+        with kernels.use(side), pytest.raises(ValueError, match="overlaps itself"):
+            kernels.matmul(X, X, **buffer)
+
+
+@pytest.mark.parametrize("side", kernels.SIDES)
+def test_an_out_may_be_any_view_whose_elements_lie_apart(side):
+    room = np.zeros((9, 3, 8), np.float32)
+    for out in (room[:4, 1, :4], room[8:4:-1, 0, ::2], room[::2, 2, 1:5][:4].T, room[:1, 0, :1], room[::2, :, ::-1]):
+        *lead, rows, columns = out.shape
+        with kernels.use(side):
+            kernels.matmul(np.ones((*lead, rows, 5), np.float32), np.ones((5, columns), np.float32), out)
+        assert (out == 5).all()
+
+
 SHAPES = {"a": (4, 5), "b": (5, 6), "bias": (6,), "residual": (4, 6), "pre": (4, 6), "out": (4, 6)}
 
 

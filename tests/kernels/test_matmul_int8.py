@@ -209,6 +209,7 @@ FLAT = np.ones(8, np.float32)
     (lambda: kernels.matmul_int8(X, Q, S, S.astype(float)), TypeError, "bias"),
     (lambda: kernels.matmul_int8(X, Q, S, out=np.ones((2, 4), np.float32)), ValueError, r"shape \(2, 3\) and dtype float32"),
     (lambda: kernels.matmul_int8(X, Q, S, out=np.broadcast_to(S, (2, 3))), ValueError, "read-only"),
+    (lambda: kernels.matmul_int8(X, Q, S, out=np.lib.stride_tricks.as_strided(FLAT, (2, 3), (4, 4))), ValueError, "overlaps itself"),
     (lambda: kernels.matmul_int8(X[:, :3], Q[:, :3], S, out=X[:, 1:]), ValueError, "overlaps"),
     (lambda: kernels.matmul_int8(X, Q, FLAT[:3], out=FLAT[2:].reshape(2, 3)), ValueError, "overlaps"),
     (lambda: kernels.matmul_int8(X, Q, S, FLAT[5:], FLAT[:6].reshape(2, 3)), ValueError, "overlaps"),

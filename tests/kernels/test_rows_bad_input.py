@@ -1,6 +1,7 @@
 """Bad input to row kernels: both backends raise the same error, and its message names the argument."""
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import as_strided
 
 import kernels
 
@@ -51,6 +52,10 @@ BAD = {
     "out overlaps in part": (ValueError, "out: overlaps", lambda: kernels.gelu_forward(WIDE[:, :3], out=WIDE[:, 1:4])),
     "targets' dtype": (TypeError, "targets: expected integers", lambda: kernels.cross_entropy_forward(X, ROW)),
     "targets' shape": (ValueError, "targets: expected shape", lambda: kernels.cross_entropy_forward(X, np.zeros(3, int))),
+    "out is one row again and again": (ValueError, "out: overlaps itself",
+                                       lambda: kernels.relu_forward(X, out=as_strided(WIDE, (2, 3), (0, 4)))),
+    "out slides over itself": (ValueError, "out: overlaps itself",
+                               lambda: kernels.embedding_backward(X, IDS, 4, out=as_strided(WIDE, (4, 3), (4, 4)))),
     "target out of range": (IndexError, r"targets: .*\[0, 3\) or -100, got 3 at \(1,\)",
                             lambda: kernels.cross_entropy_forward(X, np.array([0, 3]))),
     "negative target": (IndexError, "targets: .*got -1", lambda: kernels.cross_entropy_backward(1, X, np.array([-1, 0]), ROW)),
