@@ -133,7 +133,11 @@ def __getattr__(name):
 
 
 def warmup(dtypes=("float32",)):
-    """Compile, or load from the cache, every kernel of a training step, so that no later call pauses to do so."""
+    """Compile, or load from the cache, every kernel of a training step, so that no later call pauses to do so.
+
+    dtypes: "float32" or "float64", or several of them.
+    """
+    dtypes = _dtype_names(dtypes)
     if _side.get() == "numpy":
         return
     beside = ["attention", "cross_entropy"]                         # half of a cold start
@@ -142,6 +146,17 @@ def warmup(dtypes=("float32",)):
         if helper and module == beside[0]:
             helper.wait()
         importlib.import_module("." + module, __name__).warmup(dtypes)
+
+
+def _dtype_names(dtypes):
+    """("float32",) of "float32", of np.float32 and of a list of either."""
+    import numpy as np
+
+    names = tuple(np.dtype(dtype).name for dtype in ([dtypes] if isinstance(dtypes, (str, type, np.dtype)) else dtypes))
+    for name in names:
+        if name not in ("float32", "float64"):
+            raise TypeError(f"kernels.warmup: expected float32 or float64, got {name}")
+    return names
 
 
 def compile_beside(*names, dtypes=("float32",)):

@@ -460,3 +460,19 @@ def test_a_forked_child_goes_on_with_threads_of_its_own():
             os._exit(0 if right else 1)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     """, NUMBA_NUM_THREADS="2") == "0"
+
+
+@pytest.mark.parametrize("side", kernels.SIDES)
+@pytest.mark.parametrize("dtypes, got", [("float16", "float16"), (("float32", "int64"), "int64"), (np.bool_, "bool")])
+def test_warmup_names_a_dtype_without_kernels(side, dtypes, got):
+    with kernels.use(side), pytest.raises(TypeError, match=f"warmup: expected float32 or float64, got {got}"):
+        kernels.warmup(dtypes)
+
+
+@pytest.mark.parametrize("dtypes", ["float32", np.float32, np.dtype(np.float32), [np.float32]])
+def test_warmup_takes_one_dtype_or_several(dtypes, monkeypatch):
+    seen = []
+    monkeypatch.setattr(kernels, "compile_beside", lambda *names, dtypes: seen.append(dtypes))
+    monkeypatch.setattr(kernels, "_NUMBA_MODULES", {"matmul": "matmul_call", "relu_forward": "activation"})
+    kernels.warmup(dtypes)
+    assert seen == [("float32",)]
