@@ -105,6 +105,21 @@ def test_a_page_on_a_full_disk(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_page_leaves_a_pipe_and_a_link_what_they_are(tmp_path):
+    pipe, link, page = tmp_path / "pipe", tmp_path / "link.html", tmp_path / "page.html"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        inspect.write_page("<html>", pipe)
+        assert pipe.is_fifo() and os.read(reader, 100) == b"<html>"
+    finally:
+        os.close(reader)
+    link.symlink_to(page.name)
+    for text in ("<html>", "<html lang>"):  # where there is no page yet, and where there is one
+        inspect.write_page(text, link)
+        assert link.is_symlink() and page.read_text() == text and not page.is_symlink()
+
+
 def test_what_the_flags_of_describe_say_is_described(run):
     words = ["--batch", 3, "--context", 20, "--target", 7, "--card-gb", 12, "--bytes-per-parameter", 3]
     found = models.describe("t5-small", batch=3, context=20, target=7, card_gb=12.0, bytes_per_parameter=3.0)

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out)
     if out.is_dir():
         raise UsageError(f"--out {out}: this is a directory, not a file")
-    if out.exists() and not args.force:
+    if out.is_file() and not args.force:
         raise FileExistsError(f"{out} is there already; --force overwrites it, --out names another")
     if not args.text:
         raise ValueError("--text is empty; give the model something to read")
@@ -51,11 +51,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def write_page(page: str, out: Path) -> None:
-    """Whole or not at all."""
-    beside = out.with_name(out.name + ".part")
+    """Whole or not at all, and a link stays one; into a pipe or a device, which a rename would put out of the way."""
+    place = Path(os.path.realpath(out))
+    beside = place.with_name(place.name + ".part")
     try:
+        if out.exists() and not out.is_file():
+            out.write_text(page, encoding="utf-8")
+            return
         beside.write_text(page, encoding="utf-8")
-        os.replace(beside, out)
+        os.replace(beside, place)
     except OSError as error:
         if beside.exists():
             beside.unlink()
