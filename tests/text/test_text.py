@@ -47,6 +47,13 @@ def test_train_save_load(kind, style, tmp_path):
         assert again.decode(again.encode(sample)) == sample
 
 
+def test_a_saved_wordpiece_tokenizer_says_what_becomes_of_capital_letters(tmp_path):
+    """transformers asks tokenizer_config.json alone, and takes small letters where it says nothing."""
+    text.train("wordpiece", SAMPLE, 330, style="bert").save(tmp_path)
+    record = json.loads((tmp_path / "tokenizer_config.json").read_text("utf-8"))
+    assert record == {"do_lower_case": False, "strip_accents": None, "tokenize_chinese_chars": True}
+
+
 @pytest.mark.parametrize("kind", ["chars", "bytes", "bpe", "wordpiece", "unigram"])
 def test_special_tokens_are_left_out_of_a_text_where_asked(kind):
     tokenizer = text.train(kind, SAMPLE, 330, style="bart")

@@ -68,9 +68,15 @@ class SubwordTokenizer(Hinting):
         return np.array([i == 0 or t.startswith(marker) for i, t in enumerate(tokens)], dtype=bool)
 
     def save(self, directory) -> None:
-        """Write tokenizer.json into a directory that is there."""
+        """Write tokenizer.json into a directory that is there; for BERT's way with letters tokenizer_config.json, too, without
+        which transformers takes all in small letters."""
         text = self.inner.to_str(pretty=True)  # the library's own save fails by a bare Exception on a full disk
         (Path(directory) / "tokenizer.json").write_text(text, "utf-8")
+        way = json.loads(text)["normalizer"] or {}
+        if way.get("type") == "BertNormalizer":
+            record = {"do_lower_case": way["lowercase"], "strip_accents": way["strip_accents"],
+                      "tokenize_chinese_chars": way["handle_chinese_chars"]}  # fmt: skip
+            (Path(directory) / "tokenizer_config.json").write_text(json.dumps(record, indent=2), "utf-8")
         (Path(directory) / simple.FILE).unlink(missing_ok=True)  # of a tokenizer that was here before; `load` would take it first
 
 
