@@ -1,5 +1,7 @@
 """The choices of a call: what ends a text, and what is refused."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -85,3 +87,28 @@ def test_bad_choices(options, message):
 def test_ids_that_are_no_whole_numbers_are_refused(name, wrong):
     with pytest.raises(TypeError, match=f"{name}: expected ids, which are whole numbers, got "):
         generate(decoder(), prompts(0), max_new_tokens=2, **{name: wrong})
+
+
+def test_threads_that_generate_with_one_model_do_not_turn_its_dropout_on():
+    model = decoder().train()
+    for module in model.modules():
+        if isinstance(module, tg.nn.Dropout):
+            module.p = 0.9
+    alone, short = (generate(model, prompts(0), max_new_tokens=n) for n in (8, 1))
+    ids, begun, go_on = [], threading.Event(), threading.Event()
+
+    def wait(tokens):
+        begun.set()
+        go_on.wait(10)
+
+    def let_the_other_end(tokens):
+        go_on.set()
+        thread.join()
+
+    thread = threading.Thread(target=lambda: ids.append(generate(model, prompts(0), max_new_tokens=1, stream=wait)))
+    thread.start()
+    begun.wait(10)
+    ids.append(generate(model, prompts(0), max_new_tokens=8, stream=let_the_other_end))
+    np.testing.assert_array_equal(ids[0], short)
+    np.testing.assert_array_equal(ids[1], alone)
+    assert all(m.training for m in model.modules())

@@ -1,6 +1,8 @@
 """Module: what it finds, its modes, its hooks, its state."""
 
 import copy
+import os
+import threading
 
 import numpy as np
 import pytest
@@ -176,6 +178,82 @@ def test_modes_hooks_apply_and_dtype():
         model.astype(np.float16)
     model.requires_grad_(False)
     assert not any(p.requires_grad for p in model.parameters()) and len(list(model.parameters())) == 5
+
+
+@pytest.mark.parametrize("first_to_leave", ["here", "other"])
+def test_a_model_that_several_threads_evaluate_is_in_its_own_mode_when_the_last_is_done(first_to_leave):
+    model = Two()
+    model.first.eval()
+    before = [m.training for m in model.modules()]
+    inside, leave = threading.Event(), threading.Event()
+
+    def other():
+        with nn.evaluating(model):
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    inside.wait(10)
+    with nn.evaluating(model):
+        if first_to_leave == "other":
+            leave.set()
+            thread.join()
+        assert not any(m.training for m in model.modules())
+    if first_to_leave == "here":
+        assert not any(m.training for m in model.modules())
+        leave.set()
+        thread.join()
+    assert [m.training for m in model.modules()] == before
+
+
+@pytest.mark.parametrize("when", [1, 2])
+def test_an_interrupted_change_of_modes_leaves_none_half_changed(when):
+    class Interrupted(nn.Module):
+        changes, mode = 0, True
+
+        @property
+        def training(self):
+            return self.mode
+
+        @training.setter
+        def training(self, mode):
+            self.__dict__["changes"] = self.changes + 1
+            if self.changes == when:
+                raise KeyboardInterrupt
+            self.__dict__["mode"] = mode
+
+    model = Two()
+    model.inner = Interrupted()
+    model.last = nn.Linear(2, 2)
+    with pytest.raises(KeyboardInterrupt), nn.evaluating(model):
+        assert when == 2
+    assert all(m.training for m in model.modules())
+    with nn.evaluating(model):
+        assert not any(m.training for m in model.modules())
+    assert all(m.training for m in model.modules())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_evaluates_for_itself_alone():
+    model, copied, sure = Two(), Two(), threading.Event()
+    inside = threading.Event()
+
+    def other():
+        with nn.evaluating(model):
+            inside.set()
+            sure.wait(10)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    inside.wait(10)
+    with nn.evaluating(copied):
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if all(m.training for m in model.modules()) and not any(m.training for m in copied.modules()) else 1)
+    sure.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_forward_hooks_whose_handles_nobody_keeps_all_run_in_order():

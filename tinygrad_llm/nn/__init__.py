@@ -13,10 +13,11 @@ from . import init
 from .attention import MultiHeadAttention
 from .blocks import DecoderBlock, EncoderBlock
 from .cache import KVCache, LayerCache
+from .evaluating import evaluating
 from .feedforward import ACTIVATIONS, FeedForward, activation
 from .layers import Dropout, Embedding, LayerNorm, Linear, RMSNorm, linear
 from .mask import Mask, Packed, from_attention_mask
-from .module import Module, evaluating
+from .module import Module
 from .positions import LearnedPositions, RelativeBias, Rotary, relative_buckets, sinusoidal
 from .prepared import run_prepared
 from .quantized import Int8Weight

@@ -7,7 +7,6 @@ pattern to look at) is a result. So a layer is an `__init__` that sets attribute
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -268,15 +267,3 @@ def _few(names: list[str]) -> str:
 def is_plain(part: Any, kind: type[Module]) -> bool:
     """Whether calling this part is calling `kind.forward` and nothing else, so that a fused operation may take its place."""
     return type(part) is kind and not part._forward_hooks and "forward" not in vars(part)
-
-
-@contextlib.contextmanager
-def evaluating(model: Module) -> Iterator[Module]:
-    """Evaluation mode inside; afterwards each module is in its own mode again, so that frozen parts stay frozen."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield model
-    finally:
-        for module, mode in modes:
-            module.training = mode
