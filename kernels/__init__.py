@@ -70,8 +70,12 @@ class use:
 
     def __init__(self, side):
         self._before = _side.get()
-        _side.set(_checked_side(side))
-        _match_blas_threads()
+        try:
+            _side.set(_checked_side(side))
+            _match_blas_threads()
+        except BaseException:                         # Ctrl-C, before there is a block whose end would put it back
+            _side.set(self._before)
+            raise
 
     def __enter__(self):
         return self

@@ -210,6 +210,17 @@ def test_a_wrong_setting_is_explained(name, value):
     assert name in str(caught.value) and value in str(caught.value)
 
 
+def test_a_side_whose_block_is_never_entered_is_not_kept(monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    before = kernels._side.get()
+    monkeypatch.setattr(kernels, "_match_blas_threads", interrupt)
+    with pytest.raises(KeyboardInterrupt), kernels.use("numpy" if before == "numba" else "numba"):
+        pass
+    assert kernels._side.get() == before
+
+
 def test_sides_can_be_chosen_and_are_restored():
     with kernels.use("numpy"):
         assert kernels.matmul(np.ones((2, 2)), np.ones((2, 2)))[0, 0] == 2
