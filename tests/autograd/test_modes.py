@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import os
+import sys
 import threading
 
 import numpy as np
@@ -10,7 +13,7 @@ import pytest
 
 import tinygrad_llm as tg
 from tests.autograd.test_engine import leaf
-from tinygrad_llm.autograd import Observer, node, observe
+from tinygrad_llm.autograd import Observer, engine, node, observe, state
 from tinygrad_llm.autograd.op import registry
 
 F = tg.functional
@@ -86,6 +89,100 @@ def test_modes_are_the_threads_own():
     done.set()
     thread.join()
     assert seen == {"main": True, "other": False}
+
+
+@pytest.mark.parametrize("decorated", [tg.no_grad, tg.no_grad()])
+def test_a_decorated_coroutine_is_switched_while_it_runs_and_others_are_not(decorated):
+    x = leaf(2)
+
+    async def recorded(note):
+        for _ in range(3):
+            note.append((x * 2).requires_grad)
+            await asyncio.sleep(0)
+        raise KeyError
+
+    async def both(inside, outside):
+        return await asyncio.gather(decorated(recorded)(inside), recorded(outside), return_exceptions=True)
+
+    inside, outside = [], []
+    errors = asyncio.run(both(inside, outside))
+    assert [type(error) for error in errors] == [KeyError] * 2
+    assert inside == [False] * 3 and outside == [True] * 3 and tg.is_grad_enabled()
+
+
+def test_an_asynchronous_generator_is_not_decorated_in_vain():
+    async def numbers():
+        yield 1
+
+    for decorator in (tg.no_grad, tg.autocast()):
+        with pytest.raises(TypeError, match="numbers: an asynchronous generator"):
+            decorator(numbers)
+
+
+def interrupted(run, at):
+    """Run with a KeyboardInterrupt where Python would let the at-th one in, of those within state.py; False: there is none."""
+    left = [at]
+
+    def profile(frame, event, arg):
+        here, c_name = frame.f_code.co_filename == state.__file__, getattr(arg, "__name__", "")
+        called = event == "call" and frame.f_code.co_name != "__exit__"  # before which nothing can be put back
+        if here and (called or (event == "c_return" and c_name != "__enter__")):  # a lock's
+            left[0] -= 1
+            if left[0] < 0:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+    try:
+        sys.setprofile(profile)
+        run()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.setprofile(None)
+    return False
+
+
+@pytest.mark.parametrize("switch", [tg.no_grad, tg.autocast, lambda: observe(Observer()), tg.lens.trace])
+@pytest.mark.parametrize("around", [tg.enable_grad, tg.no_grad, lambda: observe(Observer())])
+def test_an_interrupted_switch_is_not_left_on(switch, around):
+    def run():
+        with switch():
+            pass
+
+    def switches():
+        return vars(state.local) | {name: getattr(state.switches, name) for name in state.switches.__slots__}
+
+    at = 0
+    with around(), tg.autocast("float32"):
+        run()
+        before = switches()
+        while interrupted(run, at):
+            assert switches() == before, at
+            at += 1
+    assert at > 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("lock", ["_commit", "_counting"])
+def test_a_child_forked_while_another_thread_holds_a_lock_is_not_stuck(lock):
+    held, go_on, x = threading.Event(), threading.Event(), leaf(3)
+
+    def work():
+        with getattr(engine if lock == "_commit" else state, lock):
+            held.set()
+            go_on.wait(10)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    held.wait(10)
+    child = os.fork()
+    if child == 0:
+        done = threading.Event()
+        threading.Thread(target=lambda: ((x * 2).sum().backward(), done.set()), daemon=True).start()
+        os._exit(0 if done.wait(10) else 1)
+    go_on.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_threads_accumulate_into_one_leaf_without_loss():

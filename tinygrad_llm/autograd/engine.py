@@ -6,6 +6,7 @@ walk serves ndarrays (the fast path) and Tensors (`create_graph`, where the grad
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
@@ -22,6 +23,16 @@ from .tensor import Tensor, from_node
 
 FREED = "freed"  # what `saved` says once a backward has been through
 _commit = threading.Lock()
+
+
+def _unlock_after_fork() -> None:
+    """The thread that held the lock stayed with the parent."""
+    global _commit
+    _commit = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_after_fork)
 
 
 # -- public ------------------------------------------------------------------------------------------------------------

@@ -1,13 +1,18 @@
 """The engine's switches, one set per thread: is a gradient wanted, is somebody watching, which module runs, how precise.
 
 Everything that can be switched hangs here and is scoped by ``with``; nothing in this file knows Tensors.
+
+Python lets Ctrl-C in where a call begins and where one ends. So what belongs together is written with no call in between, and who
+is interrupted while he switches puts all back: nobody would ever turn off a switch whose block has not begun.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import os
 import threading
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -42,18 +47,42 @@ class Local(threading.local):
     generator: Any = None  # this thread's random generator, see random.py
 
     def refresh(self) -> None:
-        before, self.mode = self.mode, WATCHED if self.observers else PLAIN if self.grad_enabled else NO_GRAD
-        if (before == PLAIN) != (self.mode == PLAIN):
+        mode = WATCHED if self.observers else PLAIN if self.grad_enabled else NO_GRAD
+        if (self.mode == PLAIN) == (mode == PLAIN):
+            self.mode = mode
+        else:
             with _counting:
-                switches.threads += 1 if before == PLAIN else -1
+                switches.threads += -1 if mode == PLAIN else 1
+                self.mode = mode
+
+    def round_to(self, precision: str | None) -> None:
+        if (self.precision is None) == (precision is None):
+            self.precision = precision
+        else:
+            with _counting:
+                switches.rounding += -1 if precision is None else 1
+                self.precision = precision
 
 
 local = Local()
 
 
+def _count_anew() -> None:
+    """In a forked child: the other threads stayed with the parent, one of them maybe while it counted."""
+    global _counting
+    _counting = threading.Lock()
+    switches.threads, switches.rounding = int(local.mode != PLAIN), int(local.precision is not None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_anew)
+
+
 def _within(enter: Callable[[], Any], function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` run inside ``with enter():``; a generator each time that it goes on, for its caller's code stands between."""
-    if not inspect.isgeneratorfunction(function):
+    """`function` run inside ``with enter():``; a generator or coroutine each time that it goes on, for others run in between."""
+    if inspect.isasyncgenfunction(function):
+        raise TypeError(f"{function.__name__}: an asynchronous generator is not switched as a whole; use `with` between its yields")
+    if not inspect.isgeneratorfunction(function) and not inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
         def switched(*args: Any, **kwargs: Any) -> Any:
@@ -77,7 +106,15 @@ def _within(enter: Callable[[], Any], function: Callable[..., Any]) -> Callable[
             except BaseException as error:  # thrown in by the caller, or GeneratorExit: the generator's to handle
                 go_on, value = running.throw, error
 
-    return resumed
+    if inspect.isgeneratorfunction(function):
+        return resumed
+    steps = types.coroutine(resumed)
+
+    @functools.wraps(function)
+    async def awaited(*args: Any, **kwargs: Any) -> Any:
+        return await steps(*args, **kwargs)
+
+    return awaited
 
 
 class _Switch:
@@ -93,12 +130,21 @@ class _Switch:
 
     def __enter__(self) -> None:
         self._before.append(local.grad_enabled)
-        local.grad_enabled = self.wanted
-        local.refresh()
+        try:
+            local.grad_enabled = self.wanted
+            local.refresh()
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __exit__(self, *exc: object) -> None:
-        local.grad_enabled = self._before.pop()
-        local.refresh()
+        local.grad_enabled = self._before[-1]
+        del self._before[-1]
+        try:
+            local.refresh()
+        except BaseException:
+            local.refresh()
+            raise
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return _within(type(self), function)
@@ -142,14 +188,20 @@ class autocast:
 
     def __enter__(self) -> None:
         self._before.append(local.precision)
-        local.precision = self.precision
-        with _counting:
-            switches.rounding += 1
+        try:
+            local.round_to(self.precision)
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __exit__(self, *exc: object) -> None:
-        local.precision = self._before.pop()
-        with _counting:
-            switches.rounding -= 1
+        before = self._before[-1]
+        del self._before[-1]
+        try:
+            local.round_to(before)
+        except BaseException:
+            local.round_to(before)
+            raise
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return _within(lambda: autocast(self.precision), function)
@@ -166,13 +218,24 @@ class observe:
 
     def __enter__(self) -> Observer:
         local.observers = (*local.observers, self.watcher)
-        local.refresh()
+        try:
+            local.refresh()
+        except BaseException:
+            self.__exit__()
+            raise
         return self.watcher
 
     def __exit__(self, *exc: object) -> None:
-        last = len(local.observers) - 1 - local.observers[::-1].index(self.watcher)
-        local.observers = local.observers[:last] + local.observers[last + 1 :]
-        local.refresh()
+        if local.observers and local.observers[-1] is self.watcher:
+            local.observers = local.observers[:-1]
+        else:
+            last = len(local.observers) - 1 - local.observers[::-1].index(self.watcher)
+            local.observers = local.observers[:last] + local.observers[last + 1 :]
+        try:
+            local.refresh()
+        except BaseException:
+            local.refresh()
+            raise
 
 
 class Observer:

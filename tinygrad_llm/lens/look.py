@@ -41,7 +41,8 @@ class _Look:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        engine.lens = self._outer.pop()
+        engine.lens = self._outer[-1]  # no call in between, as in nn/tap.py
+        del self._outer[-1]
 
     def met(self, name: str, value: Tensor) -> Tensor:
         raise NotImplementedError

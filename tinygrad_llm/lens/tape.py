@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import weakref
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -186,9 +186,9 @@ class trace(observe):
     def __init__(self) -> None:
         super().__init__(Tape())
 
-    def __enter__(self) -> Tape:
-        super().__enter__()
-        return self.watcher  # type: ignore[return-value]
+    if TYPE_CHECKING:
+
+        def __enter__(self) -> Tape: ...
 
 
 def _size(n: int) -> str:

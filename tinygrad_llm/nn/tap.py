@@ -66,7 +66,8 @@ class looking_through:
         return self.lens
 
     def __exit__(self, *exc: object) -> None:
-        engine.lens = self._before.pop()
+        engine.lens = self._before[-1]  # no call in between: Ctrl-C must not leave the lens there
+        del self._before[-1]
 
 
 class Unpacked:
