@@ -180,6 +180,16 @@ def test_modes_hooks_apply_and_dtype():
     assert not any(p.requires_grad for p in model.parameters()) and len(list(model.parameters())) == 5
 
 
+def test_attributes_may_be_set_while_somebody_goes_through_a_model():
+    """As another thread's first generation sets them."""
+    model = Two()
+    for walk in (model.children(), model.named_parameters()):
+        next(walk)
+        for module in (model, model.first):
+            setattr(module, f"extra{len(vars(module))}", 1)
+        assert len(list(walk)) == 3 + (walk.__name__ == "named_parameters")
+
+
 @pytest.mark.parametrize("first_to_leave", ["here", "other"])
 def test_a_model_that_several_threads_evaluate_is_in_its_own_mode_when_the_last_is_done(first_to_leave):
     model = Two()

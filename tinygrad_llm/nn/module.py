@@ -90,7 +90,7 @@ class Module:
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """(name, module) for each direct child; the members of a list are "layers.0", "layers.1", and so on."""
-        for name, value in vars(self).items():
+        for name, value in vars(self).copy().items():  # another thread may set an attribute meanwhile
             if name != "_forward_hooks":
                 yield from _found(Module, name, value)
 
@@ -117,7 +117,7 @@ class Module:
         """(path, parameter); a tied one comes once, under the first of its names, unless told otherwise."""
         seen: set[int] = set()
         for path, module in self.named_modules(prefix):
-            for attribute, held in vars(module).items():
+            for attribute, held in vars(module).copy().items():
                 for name, value in _found(Tensor, attribute, held) if attribute not in module._results else ():
                     if not value.is_leaf or (id(value) in seen and remove_duplicate):
                         continue
@@ -222,7 +222,7 @@ class Module:
 
     def __repr__(self) -> str:
         lines = [f"({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()]
-        own = ", ".join(f"{n}={v.shape}" for name, value in vars(self).items() for n, v in _found(Tensor, name, value))
+        own = ", ".join(f"{n}={v.shape}" for name, value in vars(self).copy().items() for n, v in _found(Tensor, name, value))
         body = "\n  ".join(lines)
         return f"{type(self).__name__}({own}" + (f"\n  {body}\n)" if lines else ")")
 
