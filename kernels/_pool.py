@@ -246,7 +246,10 @@ class _Pool:
         self.allow(_threads.allowed - 1)
         for index, bell in enumerate(self.bells):
             bell.acquire()
-            threading.Thread(target=self._work, args=(index, bell), daemon=True, name=f"kernels-{index}").start()
+            try:
+                threading.Thread(target=self._work, args=(index, bell), daemon=True, name=f"kernels-{index}").start()
+            except RuntimeError:                      # a limit on threads, or Python is ending: those that there are take all parts
+                break
 
     def _work(self, index, bell):
         self.names[index] = threading.get_native_id()
@@ -283,8 +286,8 @@ class _Pool:
         with self.guard:
             for index in range(min(self.limit.value, len(self.bells))):
                 if self.dozing[index]:
-                    self.dozing[index] = False
                     self.cores[index] = _keep_off(self.names[index], here)
+                    self.dozing[index] = False        # and no call before it is rung for: Ctrl-C would leave it asleep for good
                     self.bells[index].release()
             self._count()
 

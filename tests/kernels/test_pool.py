@@ -101,6 +101,42 @@ def test_an_exception_in_a_task_reaches_the_caller_and_the_pool_goes_on():
         every_task_once(2, 2)
 
 
+@pytest.mark.parametrize("granted", [0, 1])
+def test_where_no_more_threads_are_granted_calls_go_on_with_those_that_there_are(granted, monkeypatch):
+    start, started = threading.Thread.start, []
+
+    def grudging(thread):
+        if len(started) == granted:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(_pool._threads, "pool_size", lambda: 4)
+    monkeypatch.setattr(_pool._threads, "allowed", 4)
+    monkeypatch.setattr(_pool, "_pool", None)
+    monkeypatch.setattr(threading.Thread, "start", grudging)
+    every_task_once(100, 6)
+    assert len(started) == granted and _pool._pool is not None
+
+
+@pytest.mark.skipif(kernels._threads.pool_size() < 2, reason="no pool")
+def test_a_thread_that_an_interrupted_call_did_not_wake_is_woken_by_the_next(monkeypatch):
+    every_task_once(1, 7)
+    pool, keep_off = _pool._pool, _pool._keep_off
+    while not any(pool.dozing):
+        time.sleep(0.001)
+
+    def interrupt(thread, core):
+        monkeypatch.setattr(_pool, "_keep_off", keep_off)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_pool, "_keep_off", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        pool.wake()
+    assert any(pool.dozing) and pool.asleep.value
+    every_task_once(10, 8)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_has_threads_of_its_own():
     every_task_once(10, 3)
