@@ -31,6 +31,11 @@ def test_the_probe_sees_a_heavy_import():
     assert "numba" in modules_after("import numba")
 
 
+def test_the_package_can_be_reloaded_in_a_notebook():
+    """Its names, such as `any`, stand in the place of Python's own by then."""
+    modules_after("import importlib, tinygrad_llm as tg; tg.any; importlib.reload(tg); assert tg.any([True]).item()")
+
+
 def test_help_loads_the_commands_alone():
     """What `--help` costs beside Python is what it loads."""
     loaded = modules_after("from tinygrad_llm import cli; cli.main(['--help'])")

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from .autograd import *  # noqa: F403
     from .autograd import random as random
 
-if not any((Path(place) / "reference.py").is_file() for place in _kernels.__path__):
+# without `any`, which is ours when this module is reloaded
+if not [place for place in _kernels.__path__ if (Path(place) / "reference.py").is_file()]:
     raise ImportError(
         f"tinygrad_llm needs its own package 'kernels', but Python found another at {list(_kernels.__path__)}; "
         "uninstall that one (pip uninstall kernels) and reinstall tinygrad_llm, or use separate environments"
