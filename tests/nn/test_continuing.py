@@ -9,7 +9,7 @@ import kernels
 import tinygrad_llm as tg
 from tests.nn.small import attentive
 from tinygrad_llm import nn
-from tinygrad_llm.nn import MultiHeadAttention
+from tinygrad_llm.nn import MultiHeadAttention, attention
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +91,21 @@ def test_joined_weights_are_the_parameters_themselves():
         p.data = held  # an array of its own
         np.testing.assert_array_equal(logits(made), before)
     assert np.shares_memory(attn.joined().weight, attn.k.weight.data)
+
+
+def test_what_another_thread_joins_meanwhile_is_not_taken_for_ones_own(monkeypatch):
+    attn, join = MultiHeadAttention(32, 2), attention.side_by_side_in_place
+
+    def join_while_another_does(parameters):
+        joined = join(parameters)
+        parameters[-1].data = parameters[-1].data.copy()
+        return joined
+
+    with monkeypatch.context() as patched:
+        patched.setattr(attention, "side_by_side_in_place", join_while_another_does)
+        attn.joined()
+    attn.load_state_dict({name: np.full(p.shape, 3.0, np.float32) for name, p in attn.named_parameters()})
+    assert (attn.joined().weight == 3).all() and (attn.joined().bias == 3).all()
 
 
 def test_copies_loads_and_training_are_seen():

@@ -217,9 +217,12 @@ class Joined:
     __slots__ = ("arrays", "bias", "weight")
 
     def __init__(self, layers: Sequence[Linear]) -> None:
-        self.weight = side_by_side_in_place([layer.weight for layer in layers])
-        self.bias = None if layers[0].bias is None else side_by_side_in_place([layer.bias for layer in layers])
-        self.arrays = arrays_of(layers)
+        self.weight, weights = side_by_side_in_place([layer.weight for layer in layers])
+        biases: list[Any] = [None] * len(layers)
+        self.bias = None
+        if layers[0].bias is not None:
+            self.bias, biases = side_by_side_in_place([layer.bias for layer in layers])
+        self.arrays = [array for pair in zip(weights, biases, strict=True) for array in pair]
 
     def holds(self, layers: Sequence[Linear]) -> bool:
         """Whether these are still the parameters' arrays: training or loading may have given them others."""
@@ -233,18 +236,20 @@ def arrays_of(layers: Sequence[Linear]) -> list[np.ndarray | None]:
     return [None if p is None else p._data for layer in layers for p in (layer.weight, layer.bias)]
 
 
-def side_by_side_in_place(parameters: list[Tensor]) -> np.ndarray:
-    """The arrays under one another as one array, of which the parameters' are views from now on."""
+def side_by_side_in_place(parameters: list[Tensor]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The arrays under one another as one array, and the views of it that are the parameters' from now on.
+
+    Noted here, not asked of the parameters afterwards: another thread, too, may be joining them, in an array of its own.
+    """
     arrays = [p._data for p in parameters]
     view = view_side_by_side(arrays)
     if view is not None:
-        return view
+        return view, arrays
     block = np.concatenate(arrays)
-    start = 0
-    for p in parameters:
-        p.data = block[start : start + len(p._data)]
-        start += len(p._data)
-    return block
+    views = np.split(block, np.cumsum([len(array) for array in arrays[:-1]]))
+    for p, array in zip(parameters, views, strict=True):
+        p.data = array
+    return block, views
 
 
 def attend_openly(q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, dropout: float) -> tuple[Tensor, Tensor]:
