@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 
+import tinygrad_llm as tg
 from tests.generate.small import Letters, decoder, prompts
 from tinygrad_llm import text
 from tinygrad_llm.generate import Settings, generate
