@@ -86,6 +86,13 @@ def test_every_size_is_rounded_on_both_sides(shape, side):
     assert np.abs(plain - want).max() > 2e-4          # float32 products are another thing
 
 
+def test_more_batch_axes_than_the_loops_walk_are_rounded_too():
+    rng = np.random.default_rng(0)
+    a, b = (rng.uniform(1, 2, shape).astype(np.float32) for shape in ((2, 3, 2, 5, 70), (2, 1, 2, 70, 6)))
+    want = rounded(a) @ rounded(b)
+    assert np.abs(kernels.matmul(a, b, precision="bfloat16") - want).max() <= 2e-6 * want.max()
+
+
 @settings(max_examples=40)
 @given(transpose_a=st.booleans(), transpose_b=st.booleans(), batch=st.sampled_from([(), (3,)]), m=SIZES, n=SIZES, k=SIZES,
        activation=st.sampled_from([None, "gelu"]))

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 import kernels
 from kernels import matmul_portable, reference
 from kernels._jit import COMPILED
+from kernels.matmul_call import _problems
+from kernels.matmul_plan import HUGE_PAGE, _idle, borrow_scratch, return_scratch
 
 SIZES = st.one_of(st.integers(1, 20), st.sampled_from([31, 32, 33, 47, 48, 49, 64, 97, 130, 200]))
 EPSILON = {np.float32: 2.0**-24, np.float64: 2.0**-53}
@@ -39,6 +41,7 @@ def laid_out(rng, shape, dtype, layout):
 
 LAYOUTS = st.sampled_from(["plain", "plain", "inside wider rows", "reversed", "every other", "columns together", "one row repeated",
                            "read-only"])
+WRITTEN = st.sampled_from(["plain", "every other", "columns together", "inside wider rows"])
 LEADS = st.sampled_from([((), ()), ((3,), ()), ((), (3,)), ((3,), (3,)), ((2, 3), (3,)), ((2, 1), (1, 3)), ((2, 1, 2), (3, 1)),
                          ((2, 3, 2), (2, 1, 2))])
 
@@ -62,13 +65,11 @@ def problems(draw, sizes=SIZES, dtypes=(np.float32, np.float64)):
     if draw(st.booleans()):
         options["activation"] = draw(st.sampled_from(["relu", "gelu", "gelu_tanh", "silu"]))
     if draw(st.booleans()):
-        layout = draw(st.sampled_from(["plain", "inside wider rows"]))
-        options["residual"] = laid_out(rng, draw(st.sampled_from([shape, (m, n), (1, n), (m, 1)])), dtype, layout)
+        options["residual"] = laid_out(rng, draw(st.sampled_from([shape, (m, n), (1, n), (m, 1)])), dtype, draw(LAYOUTS))
     if draw(st.booleans()):
-        options["pre"] = laid_out(rng, shape, dtype, draw(st.sampled_from(["plain", "inside wider rows"])))
+        options["pre"] = laid_out(rng, shape, dtype, draw(WRITTEN))
     if draw(st.booleans()):
-        layout = draw(st.sampled_from(["plain", "every other", "columns together", "inside wider rows"]))
-        options["out"] = laid_out(rng, shape, dtype, layout)
+        options["out"] = laid_out(rng, shape, dtype, draw(WRITTEN))
         options["beta"] = draw(st.sampled_from([0.0, 1.0, -0.5]))
         if options["beta"] == 0.0:
             options["out"][...] = np.nan              # must not be read
@@ -159,12 +160,34 @@ def test_error_is_at_most_twice_that_of_plain_float32(shape, transposes):
 
 
 @pytest.mark.parametrize("a, b", [((5,), (5, 7)), ((4, 5), (5,)), ((5,), (5,)), ((2, 4, 5), (5,)), ((5,), (3, 5, 7))])
-def test_vectors_follow_numpy(a, b):
+@pytest.mark.parametrize("step", [1, 2, -1])
+def test_vectors_follow_numpy(a, b, step):
+    """Transposes leave them as they are."""
     rng = np.random.default_rng(1)
-    a, b = rng.standard_normal(a), rng.standard_normal(b)
-    result = kernels.matmul(a, b)
-    np.testing.assert_allclose(result, np.matmul(a, b), rtol=1e-12)
-    assert np.shape(result) == np.shape(np.matmul(a, b))
+    a, b = (rng.standard_normal((*shape[:-1], abs(step) * shape[-1]))[..., ::step] for shape in (a, b))
+    turned = {"transpose_a": a.ndim == 1, "transpose_b": b.ndim == 1}
+    expected, g = np.matmul(a, b), rng.standard_normal(np.matmul(a, b).shape)
+    for options in ({}, turned):
+        for module in (kernels, reference):
+            result = module.matmul(a, b, **options)
+            np.testing.assert_allclose(result, expected, rtol=1e-12)
+            assert np.shape(result) == np.shape(expected)
+        got, wanted = (module.matmul_backward(g, a, b, bias=True, **options) for module in (kernels, reference))
+        for ours, theirs in zip(got, wanted, strict=True):
+            assert ours.shape == theirs.shape
+            np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
+def test_a_kept_plan_serves_no_product_that_only_looks_like_it():
+    """Equal shapes, strides and options but for one."""
+    rng = np.random.default_rng(5)
+    for dtype, step in ((np.float32, 2), (np.float64, 1)):        # of equal strides in bytes
+        a, b = (rng.standard_normal((5, 5 * step)).astype(dtype)[:, ::step] for _ in range(2))
+        residual, bias = rng.standard_normal((5, 5)).astype(dtype), rng.standard_normal(5).astype(dtype)
+        for options in ({}, {"transpose_a": True}, {"transpose_b": True}, {"residual": residual}, {"residual": residual[:1]},
+                        {"bias": bias}, {"activation": "relu"}, {"activation": "silu"}):
+            exact = reference.matmul(a.astype(float), b.astype(float), **in_float64(options))
+            np.testing.assert_allclose(kernels.matmul(a, b, **options), exact, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("a, b", [((0, 3), (3, 4)), ((2, 0), (0, 4)), ((2, 3), (3, 0)), ((0, 2, 3), (3, 4)), ((2, 0), (0, 0))])
@@ -192,7 +215,7 @@ def test_zero_times_infinity_is_not_hidden():
     assert np.isnan(kernels.matmul(a, b)).all()
 
 
-X = np.ones((4, 4), np.float32)
+X, LINE = np.ones((4, 4), np.float32), np.ones(7, np.float32)
 
 
 @pytest.mark.parametrize("call, error, words", [
@@ -207,14 +230,18 @@ X = np.ones((4, 4), np.float32)
     (lambda: kernels.matmul(np.ones((2, 4, 4)), np.ones((3, 4, 4))), ValueError, "do not broadcast"),
     (lambda: kernels.matmul(X, X, np.ones((4, 5), np.float32)), ValueError, r"shape \(4, 4\)"),
     (lambda: kernels.matmul(X, X, np.ones((4, 4))), ValueError, "dtype float32"),
+    (lambda: kernels.matmul(X, X, np.ones((4, 4), np.int32)), ValueError, "dtype float32"),
     (lambda: kernels.matmul(X, X, X), ValueError, "overlaps"),
     (lambda: kernels.matmul(X, X, X.T), ValueError, "overlaps"),
+    (lambda: kernels.matmul(LINE[3:], X, LINE[:4]), ValueError, "overlaps"),
+    (lambda: kernels.matmul(X, LINE[3:], LINE[:4]), ValueError, "overlaps"),
     (lambda: kernels.matmul(X, X, X, precision="bfloat16"), ValueError, "out: overlaps"),
     (lambda: kernels.matmul(X, X, pre=X, precision="bfloat16"), ValueError, "pre: overlaps"),
     (lambda: kernels.matmul(X, X, beta=1.0), ValueError, "`out`"),
     (lambda: kernels.matmul(X, X, bias=np.ones(3, np.float32)), ValueError, r"bias: expected shape \(4,\)"),
     (lambda: kernels.matmul(X, X, bias=np.ones(4)), TypeError, "bias"),
     (lambda: kernels.matmul(X, X, residual=np.ones((3, 4), np.float32)), ValueError, "residual"),
+    (lambda: kernels.matmul(X, X, residual=X[None]), ValueError, "residual"),
     (lambda: kernels.matmul(X, X, activation="swish"), ValueError, "swish"),
     (lambda: kernels.matmul(X, X, bias=[1.0] * 4), TypeError, "bias: expected a numpy array, got list"),
     (lambda: kernels.matmul(X, X, residual=[1.0] * 4), TypeError, "residual: expected a numpy array, got list"),
@@ -319,6 +346,17 @@ def test_one_number_shared_with_an_input_is_refused_and_none_is_not(side, writte
                 np.testing.assert_array_equal(kernels.matmul(**given), np.full((4, 6), 5 + more))
 
 
+@pytest.mark.parametrize("name", ["a", "residual", "pre", "out"])
+def test_rows_of_a_batch_may_lie_apart(name):
+    """Then they are no rows of one long product."""
+    rng = np.random.default_rng(6)
+    given = {each: rng.standard_normal((3, 7 if each == name else 4, 5))[:, :4] for each in ("a", "residual", "pre", "out")}
+    b, wanted = rng.standard_normal((5, 5)), {each: x.copy() for each, x in given.items()}
+    kernels.matmul(b=b, beta=0.5, activation="silu", **given), reference.matmul(b=b, beta=0.5, activation="silu", **wanted)
+    for each in ("out", "pre"):
+        np.testing.assert_allclose(given[each], wanted[each], rtol=1e-12, atol=1e-12)
+
+
 def test_an_out_woven_between_an_input_is_fine():
     both = np.zeros((4, 8), np.float32)
     a, out = both[:, ::2], both[:, 1::2]
@@ -381,7 +419,7 @@ def test_gradients_match_finite_differences(activation):
             assert abs(slope - dx[index]) < 1e-7 * max(1, abs(slope))
 
 
-@pytest.mark.parametrize("rows, columns, depth", [(1, 300, 513), (4, 130, 200), (5, 97, 513), (16, 1000, 64)])
+@pytest.mark.parametrize("rows, columns, depth", [(1, 300, 513), (4, 130, 200), (5, 97, 513), (16, 1000, 64), (3, 192, 1536)])
 def test_few_rows_of_several_products_have_the_same_bits_with_any_number_of_threads(rows, columns, depth):
     """Where a strip of columns ends decides which loop sums its last ones, so strips may not depend on the threads."""
     rng = np.random.default_rng(0)
@@ -397,6 +435,7 @@ def test_few_rows_of_several_products_have_the_same_bits_with_any_number_of_thre
             kernels.set_num_threads(before)
         for one, two in zip(*results, strict=True):
             np.testing.assert_array_equal(one, two)
+            np.testing.assert_allclose(one, a.astype(float) @ b, atol=1e-3)
 
 
 @given(problems(), st.sampled_from([1, 2]))
@@ -422,7 +461,6 @@ def test_same_bits_with_any_number_of_threads(problem, threads):
 @pytest.mark.parametrize("rows", [1, 3, 8])
 def test_few_rows_shared_along_k(rows, depth, n):
     """A product that is cut along k: right, with everything that is done to the finished strip, and the same at any thread count."""
-    from kernels.matmul_call import _problems
     from kernels.matmul_plan import CHUNKS
 
     rng = np.random.default_rng(rows)
@@ -459,3 +497,29 @@ def test_threads_get_equal_shares(m, n, k, threads):
     best = min(fullest_thread(m, n, cut(m, parts, 8), width, 1, threads) for parts in range(1, 9) for width in widths)
     chosen = blocks(m, n, kc * 4, 1, m * n * k, 48, 8, threads)
     assert fullest_thread(m, n, *chosen, 1, threads) <= 1.02 * best
+
+
+def test_borrowed_memory_has_room_from_the_next_huge_page_on():
+    """Also where a call before was content with less."""
+    for need in (1, 8 << 20, 1):
+        scratch = borrow_scratch(need)
+        assert scratch.nbytes - -scratch.ctypes.data % HUGE_PAGE >= need
+        return_scratch(scratch)
+
+
+@pytest.mark.numba_side
+@pytest.mark.skipif(not COMPILED, reason="plans belong to compiled kernels")
+@pytest.mark.parametrize("m, n, k", [(300, 700, 300), (3, 192, 1536), (130, 2000, 50)])
+@pytest.mark.parametrize("dtype", EPSILON)
+def test_loops_write_only_the_scratch_that_their_plan_asks_for(dtype, m, n, k, same_threads_after):
+    kernels.set_num_threads(1)
+    for transpose_b in (False, True):
+        a, b = np.ones((m, k), dtype), np.ones((n, k) if transpose_b else (k, n), dtype)
+        _problems.clear()
+        kernels.matmul(a, b, transpose_b=transpose_b, bias=np.ones(n, dtype))
+        (problem,) = _problems.values()
+        scratch = np.full(problem.scratch + 2 * HUGE_PAGE, 0xA5, np.uint8)
+        _idle[:] = [scratch]
+        kernels.matmul(a, b, transpose_b=transpose_b, bias=np.ones(n, dtype))
+        start, touched = -scratch.ctypes.data % HUGE_PAGE, np.flatnonzero(scratch != 0xA5)
+        assert touched.size and start <= touched[0] and touched[-1] < start + problem.scratch
