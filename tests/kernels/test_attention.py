@@ -10,6 +10,7 @@ import kernels
 from kernels import amx, attention, attention_plain, reference_attention
 from kernels._jit import COMPILED
 from kernels.attention_problem import make_problem
+from kernels.matmul_plan import HUGE_PAGE, _idle
 from tests.kernels.attention_problems import KINDS, in_float64, laid_out, options, problems, solve, worst
 from tests.kernels.fresh import python
 
@@ -264,12 +265,52 @@ def test_splits_of_a_long_cache_are_put_together_whoever_finishes_last():
     assert len({y.tobytes() for y in found}) == 1
 
 
-@pytest.mark.parametrize("lengths", [[4, 1], [1, -1]])
+@pytest.mark.numba_side
+@pytest.mark.skipif(not COMPILED, reason="memory of compiled loops")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_decoding_writes_only_the_memory_that_its_layout_asks_for(threads, same_threads_after):
+    kernels.set_num_threads(threads)
+    q, k, v, _, _ = random_problem(10, (1, 4, 2, 2, 5000, 24, 20))
+    attention_cached._layouts.clear()
+    attention.attention_decode(q, k, v, [5000])
+    (layout,) = attention_cached._layouts.values()
+    scratch = np.full(layout.bytes(threads) + 2 * HUGE_PAGE, 0xA5, np.uint8)
+    _idle[:] = [scratch]
+    attention.attention_decode(q, k, v, [5000])
+    touched = np.flatnonzero(scratch != 0xA5)
+    assert touched.size and touched[-1] < layout.bytes(kernels.get_num_threads())
+
+
+@pytest.mark.parametrize("lengths", [[4, 1], [1, -1], [1], [1, 1, 1]])
 @pytest.mark.parametrize("module", [attention, reference_attention])
 def test_decoding_names_bad_lengths(module, lengths):
     module.attention_decode(E3[:, :, :1], E3, E3, [3, 1])       # what is known of these shapes from now on does not spare the check
-    with pytest.raises(ValueError, match=r"kv_lengths must lie in 0..3"):
+    with pytest.raises(ValueError, match=r"kv_lengths must (lie in 0\.\.3|be an int array of shape \(2,\))"):
         module.attention_decode(E3[:, :, :1], E3, E3, lengths)
+
+
+def test_what_is_kept_serves_no_call_that_only_looks_like_it():
+    """Equal shapes, strides and options but for one."""
+    rng, lengths, apart = np.random.default_rng(13), np.array([30, 11]), np.array([30, 2, 11, 3])[::2]
+    for dtype, step in ((np.float32, 2), (np.float64, 1)):        # of equal strides in bytes
+        wide = [rng.standard_normal((2, heads, T, 8 * step)).astype(dtype)[..., ::step] for heads, T in ((4, 2), (2, 30), (2, 30))]
+        layouts = [wide, *([x.copy() if i == j else x for j, x in enumerate(wide)] for i in range(3))]
+        bias = rng.standard_normal((2, 4, 2, 30 * step)).astype(dtype)[..., ::step]
+        for arrays in layouts:
+            exact = [x.astype(float) for x in arrays]
+            for chosen in ({}, {"scale": 0.1}, {"window": 3}, {"bias": bias}, {"bias": bias[:, :1]}, {"bias": bias[..., ::-1]}):
+                exactly = {name: x.astype(float) if name == "bias" else x for name, x in chosen.items()}
+                decoded = reference_attention.attention_decode(*exact, lengths, **exactly)
+                for counts in (lengths, apart):
+                    assert worst([attention.attention_decode(*arrays, counts, **chosen)], [decoded]) < 2e-5
+                assert worst(attention.attention_forward(*arrays, **chosen),
+                             reference_attention.attention_forward(*exact, **exactly)) < 2e-5
+        for i in range(4 if dtype == np.float32 else 0):
+            *mixed, other = (rng.standard_normal(x.shape) if i == j else x for j, x in enumerate((*wide, bias)))
+            with pytest.raises(TypeError, match="must have dtype"):
+                attention.attention_decode(*mixed, lengths, bias=other)
+            with pytest.raises(TypeError, match="must have dtype"):
+                attention.attention_forward(*mixed, bias=other)
 
 
 def test_both_sides_of_the_switch_agree():

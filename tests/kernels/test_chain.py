@@ -106,6 +106,11 @@ def test_queries_that_see_all_keys_in_their_own_order(chain):
     np.testing.assert_allclose(out, kernels.attention_forward(q, k, v, scale=0.3, bias=bias, kv_lengths=lengths)[0], rtol=2e-5, atol=2e-6)
 
 
+def test_a_room_is_shared_by_steps_of_one_shape_alone(chain):
+    assert chain.room("work", 8) is chain.room("work", 8)
+    assert chain.room("work", 9).shape == (9,)
+
+
 def test_bits_on_any_number_of_threads(chain):
     from kernels.chain import Chain
 
