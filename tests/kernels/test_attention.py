@@ -298,7 +298,7 @@ def test_what_is_kept_serves_no_call_that_only_looks_like_it():
         bias = rng.standard_normal((2, 4, 2, 30 * step)).astype(dtype)[..., ::step]
         for arrays in layouts:
             exact = [x.astype(float) for x in arrays]
-            for chosen in ({}, {"scale": 0.1}, {"window": 3}, {"bias": bias}, {"bias": bias[:, :1]}, {"bias": bias[..., ::-1]}):
+            for chosen in ({}, {"scale": 1.0}, {"window": 1}, {"bias": bias}, {"bias": bias[:, :1]}, {"bias": bias[..., ::-1]}):
                 exactly = {name: x.astype(float) if name == "bias" else x for name, x in chosen.items()}
                 decoded = reference_attention.attention_decode(*exact, lengths, **exactly)
                 for counts in (lengths, apart):
@@ -310,7 +310,15 @@ def test_what_is_kept_serves_no_call_that_only_looks_like_it():
             with pytest.raises(TypeError, match="must have dtype"):
                 attention.attention_decode(*mixed, lengths, bias=other)
             with pytest.raises(TypeError, match="must have dtype"):
-                attention.attention_forward(*mixed, bias=other)
+                attention.attention_forward(*mixed, **({"bias": other} if i == 3 else {}))
+
+
+def test_lse_may_lie_anywhere():
+    q, k, v, g, _ = random_problem(14, (2, 2, 2, 20, 30, 8, 8))
+    out, lse = attention.attention_forward(q, k, v)
+    apart = np.stack([lse, np.full_like(lse, np.nan)], axis=-1)[..., 0]
+    for x, y in zip(*(attention.attention_backward(g, q, k, v, out, each)[:3] for each in (lse, apart)), strict=True):
+        np.testing.assert_array_equal(x, y)
 
 
 def test_both_sides_of_the_switch_agree():
