@@ -84,7 +84,7 @@ def test_gradients_by_finite_differences(name, shape, seed):
 def test_strided_inputs_give_the_same_numbers(name):
     problem = PROBLEMS[name](np.random.default_rng(1), (3, 5), 40)
     expected = problem.solve(kernels)
-    for layout in (_inside_wider_rows, _from_columns, _reversed, _read_only):
+    for layout in (_inside_wider_rows, _gaps_between_blocks, _from_columns, _reversed, _read_only):
         strided = {key: layout(x) for key, x in problem.inputs.items()}
         for output, y in problem.solve(kernels, inputs=strided).items():
             # a product may take another path, NumPy adds along other axes in another order, loops with bounds checks end otherwise
@@ -93,10 +93,23 @@ def test_strided_inputs_give_the_same_numbers(name):
             np.testing.assert_allclose(y, expected[output], rtol, rtol, err_msg=f"{layout.__name__} {output}")
 
 
+def test_a_second_array_may_lie_otherwise_than_the_first():
+    x, g = (np.random.default_rng(seed).standard_normal((3, 2001)).astype(np.float32) for seed in (0, 1))
+    for first, second in ((x, _inside_wider_rows(g)), (_inside_wider_rows(x), g)):
+        np.testing.assert_array_equal(kernels.relu_backward(second, first), kernels.relu_backward(g, x))
+        np.testing.assert_array_equal(kernels.swiglu_forward(first, second), kernels.swiglu_forward(x, g))
+
+
 def _inside_wider_rows(x):
     wide = np.full((*x.shape[:-1], x.shape[-1] + 9), np.nan, x.dtype)
     wide[..., 4:-5] = x
     return wide[..., 4:-5]
+
+
+def _gaps_between_blocks(x):
+    wide = np.full((*x.shape[:-2], 2, *x.shape[-2:]), np.nan, x.dtype)[..., 0, :, :] if x.ndim > 1 else x.copy()
+    wide[...] = x
+    return wide
 
 
 def _from_columns(x):
