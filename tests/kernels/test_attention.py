@@ -173,9 +173,9 @@ def test_empty_axes(B, H, Hkv, T, S):
         assert x.shape == y.shape and np.array_equal(x, y)
 
 
-@pytest.mark.parametrize("kind", ["causal", "head_bias", "dropout"])
+@pytest.mark.parametrize("kind", ["causal", "row_bias", "head_bias", "dropout"])
 def test_same_bits_at_any_number_of_threads(kind, units):
-    B, H, T = (1, 2, 700) if kind == "causal" else (3, 4, 130)   # the first is cut into chunks of queries
+    B, H, T = (1, 2, 700) if kind in ("causal", "row_bias") else (3, 4, 130)   # causal: in chunks of queries; row_bias: not
     problem = random_problem(8, (B, H, H // 2, T, T, 64, 64))[:4]
     opts = options(kind, np.random.default_rng(8), (B, H, T, T), np.float32)
     before = kernels.get_num_threads()
