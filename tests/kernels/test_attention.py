@@ -314,6 +314,18 @@ def test_what_is_kept_serves_no_call_that_only_looks_like_it():
                 attention.attention_forward(*mixed, **({"bias": other} if i == 3 else {}))
 
 
+def test_a_window_of_so_many_keys_reaches_both_ways():
+    s = np.arange(3)
+    seen = reference_attention.visible_keys(make_problem(E3, E3, E3, window=2))
+    np.testing.assert_array_equal(seen[0, 0], np.abs(s - s[:, None]) < 2)
+
+
+def test_a_key_mask_and_lengths_hide_each_their_own():
+    mask = np.array([[True, False, True], [True, True, True]])
+    seen = reference_attention.visible_keys(make_problem(E3, E3, E3, key_mask=mask, kv_lengths=[3, 1]))
+    np.testing.assert_array_equal(seen[:, 0, 0], mask & (np.arange(3) < [[3], [1]]))
+
+
 def test_lse_may_lie_anywhere():
     q, k, v, g, _ = random_problem(14, (2, 2, 2, 20, 30, 8, 8))
     out, lse = attention.attention_forward(q, k, v)
@@ -347,6 +359,7 @@ def test_dropout_drops_the_share_it_is_asked_to_and_keeps_the_mean():
     ({"k": E3[..., :3]}, ValueError, "k must have shape"),
     ({"v": E3[:, :, :2]}, ValueError, "v must have shape"),
     ({"q": np.zeros((2, 3, 3, 4), np.float32)}, ValueError, "multiple"),
+    ({"k": E3[:, :0], "v": E3[:, :0]}, ValueError, "multiple"),
     ({"mask": np.zeros((3, 3), np.float32)}, TypeError, "mask must have dtype bool"),
     ({"mask": np.zeros((4, 3), bool)}, ValueError, "mask must broadcast"),
     ({"bias": np.zeros((2, 2, 3, 5), np.float32)}, ValueError, "bias must broadcast"),
@@ -356,6 +369,7 @@ def test_dropout_drops_the_share_it_is_asked_to_and_keeps_the_mean():
     ({"q_lengths": [1.0, 1.0]}, ValueError, "q_lengths must be an int array"),
     ({"window": 0}, ValueError, "window must be"),
     ({"window": (1, 2, 3)}, ValueError, "window must be"),
+    ({"query_offset": 1.5}, ValueError, "query_offset must be"),
     ({"query_offset": [1]}, ValueError, "query_offset must be"),
     ({"scale": np.nan}, ValueError, "scale must be finite"),
     ({"dropout_p": 1.5}, ValueError, "dropout_p must be"),
