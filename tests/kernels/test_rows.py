@@ -381,6 +381,18 @@ def test_places_beyond_32_bits_are_dropped_as_the_definition_says():
         assert out[0] == 2 * (reference.random_bits(3, place) >= 2**31), place
 
 
+def test_angles_of_a_batch_serve_all_its_heads():
+    rng = np.random.default_rng(0)
+    x, cos, sin = (rng.standard_normal(shape) for shape in ((2, 3, 5, 8), (2, 1, 5, 4), (2, 1, 5, 4)))
+    np.testing.assert_allclose(kernels.rotary_forward(x, cos, sin), reference.rotary_forward(x, cos, sin), rtol=1e-12, atol=1e-12)
+
+
+def test_embedding_backward_adds_to_every_other_column():
+    out, g = np.ones((4, 6)), np.full((2, 3), 2.0)
+    kernels.embedding_backward(g, np.array([1, 1]), 4, out=out[:, ::2], accumulate=True)
+    np.testing.assert_array_equal(out, np.where((np.arange(4) == 1)[:, None] & (np.arange(6) % 2 == 0), 5, 1))
+
+
 def test_embedding_backward_overwrites_or_adds():
     rng = np.random.default_rng(0)
     g, ids = rng.standard_normal((500, 64)).astype(np.float32), rng.integers(0, 5000, 500)

@@ -94,6 +94,7 @@ BAD = {
     "a gradient for each id": (ValueError, "g: expected shape", lambda: kernels.embedding_backward(X, np.array([0, 1, 0]), 5)),
     "nothing to add to": (ValueError, "accumulate", lambda: kernels.embedding_backward(X, IDS, 5, accumulate=True)),
     "probability": (ValueError, r"p: .*\[0, 1\]", lambda: kernels.dropout_forward(X, 1.5, 0)),
+    "less than none": (ValueError, r"p: .*\[0, 1\]", lambda: kernels.dropout_forward(X, -0.5, 0)),
     "too many angles": (ValueError, "cos: .*features", lambda: kernels.rotary_forward(X, X[:, :2].copy(), X[:, :2].copy())),
     "angles that do not fit": (ValueError, "cos: .*broadcast", lambda: kernels.rotary_forward(X, ANGLES, ANGLES)),
     "sin unlike cos": (ValueError, "sin: expected shape", lambda: kernels.rotary_forward(X, X[:, :1], X[:1, :1])),
