@@ -393,6 +393,14 @@ def test_embedding_backward_adds_to_every_other_column():
     np.testing.assert_array_equal(out, np.where((np.arange(4) == 1)[:, None] & (np.arange(6) % 2 == 0), 5, 1))
 
 
+def test_ids_may_lie_by_columns_and_be_all_one():
+    weight, ids = np.arange(12.0).reshape(4, 3), np.array([[0, 1, 2], [3, 1, 0]]).T
+    np.testing.assert_array_equal(kernels.embedding_forward(weight, ids), weight[ids])
+    out = np.zeros((4, 64))
+    kernels.embedding_backward(np.ones((1 << 14, 64)), np.full(1 << 14, 2), 4, out=out, accumulate=True)
+    np.testing.assert_array_equal(out[2], np.full(64, 1 << 14))
+
+
 def test_embedding_backward_overwrites_or_adds():
     rng = np.random.default_rng(0)
     g, ids = rng.standard_normal((500, 64)).astype(np.float32), rng.integers(0, 5000, 500)

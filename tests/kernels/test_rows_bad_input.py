@@ -68,6 +68,8 @@ BAD = {
     "negative target": (IndexError, "targets: .*got -1", lambda: kernels.cross_entropy_backward(1, X, np.array([-1, 0]), ROW)),
     "label smoothing": (ValueError, "label_smoothing", lambda: kernels.cross_entropy_forward(X, IDS, label_smoothing=1.5)),
     "row gradient": (ValueError, "g: expected one number", lambda: kernels.cross_entropy_backward(X[0], X, IDS, ROW)),
+    "lse of fewer rows": (ValueError, "lse: expected one number per row",
+                          lambda: kernels.cross_entropy_backward(1, X, IDS, ROW[:1])),
     "reduction": (ValueError, "reduction: .*'none'", lambda: kernels.linear_cross_entropy_forward(X, X, IDS % 2, reduction="none")),
     "no rows at a time": (ValueError, "chunk_rows: .*got -1",
                           lambda: kernels.linear_cross_entropy_forward(X, X, IDS % 2, chunk_rows=-1)),
