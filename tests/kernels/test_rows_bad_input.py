@@ -105,6 +105,7 @@ BAD = {
     "lists of unequal length": (ValueError, "equally long", lambda: adamw([X.copy()], g=[])),
     "step 0": (ValueError, "step", lambda: adamw([X.copy()], step=0)),
     "read-only parameter": (ValueError, "param.0.: .*read-only", lambda: adamw([READ_ONLY])),
+    "read-only moment": (ValueError, "m.0.: .*read-only", lambda: adamw([X.copy()], m=[READ_ONLY])),
     "moment's shape": (ValueError, r"m\[0\]: expected shape", lambda: adamw([X.copy()], m=[ROW])),
     "mixed parameters": (TypeError, "param: expected dtype", lambda: adamw([X.copy(), X.astype(float)])),
 }
