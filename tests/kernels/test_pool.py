@@ -173,7 +173,8 @@ def test_a_thread_wakes_off_its_callers_core_and_gets_all_cores_back():
 def test_small_work_wakes_nobody_unless_it_comes_in_a_rush(monkeypatch):
     every_task_once(3, 6)
     pool = _pool._pool
-    assert _pool.if_awake(1) == 0 and _pool.if_awake(2) == pool.address
+    assert _pool.if_awake(1) == 0
+    until(lambda: every_task_once(3, 6) or _pool.if_awake(2) == pool.address)  # awake for a millisecond, which may pass unused
     until(lambda: all(pool.dozing))
     for _ in range(2):
         time.sleep(0.01)

@@ -485,5 +485,6 @@ def test_warmup_takes_one_dtype_or_several(dtypes, monkeypatch):
     seen = []
     monkeypatch.setattr(kernels, "compile_beside", lambda *names, dtypes: seen.append(dtypes))
     monkeypatch.setattr(kernels, "_NUMBA_MODULES", {"matmul": "matmul_call", "relu_forward": "activation"})
-    kernels.warmup(dtypes)
+    with kernels.use("numba"):
+        kernels.warmup(dtypes)
     assert seen == [("float32",)]
