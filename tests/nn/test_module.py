@@ -190,30 +190,38 @@ def test_attributes_may_be_set_while_somebody_goes_through_a_model():
         assert len(list(walk)) == 3 + (walk.__name__ == "named_parameters")
 
 
+def evaluated_by_another_thread(model):
+    """A thread is in `nn.evaluating(model)` until the function that is returned has been called."""
+    inside, leave = threading.Event(), threading.Event()
+
+    def evaluate():
+        with nn.evaluating(model):
+            inside.set()
+            leave.wait(10)
+
+    def end():
+        leave.set()
+        thread.join()
+
+    thread = threading.Thread(target=evaluate)
+    thread.start()
+    inside.wait(10)
+    return end
+
+
 @pytest.mark.parametrize("first_to_leave", ["here", "other"])
 def test_a_model_that_several_threads_evaluate_is_in_its_own_mode_when_the_last_is_done(first_to_leave):
     model = Two()
     model.first.eval()
     before = [m.training for m in model.modules()]
-    inside, leave = threading.Event(), threading.Event()
-
-    def other():
-        with nn.evaluating(model):
-            inside.set()
-            leave.wait(10)
-
-    thread = threading.Thread(target=other)
-    thread.start()
-    inside.wait(10)
+    leave = evaluated_by_another_thread(model)
     with nn.evaluating(model):
         if first_to_leave == "other":
-            leave.set()
-            thread.join()
+            leave()
         assert not any(m.training for m in model.modules())
     if first_to_leave == "here":
         assert not any(m.training for m in model.modules())
-        leave.set()
-        thread.join()
+        leave()
     assert [m.training for m in model.modules()] == before
 
 
@@ -246,23 +254,13 @@ def test_an_interrupted_change_of_modes_leaves_none_half_changed(when):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_evaluates_for_itself_alone():
-    model, copied, sure = Two(), Two(), threading.Event()
-    inside = threading.Event()
-
-    def other():
-        with nn.evaluating(model):
-            inside.set()
-            sure.wait(10)
-
-    thread = threading.Thread(target=other)
-    thread.start()
-    inside.wait(10)
+    model, copied = Two(), Two()
+    leave = evaluated_by_another_thread(model)
     with nn.evaluating(copied):
         child = os.fork()
         if child == 0:
             os._exit(0 if all(m.training for m in model.modules()) and not any(m.training for m in copied.modules()) else 1)
-    sure.set()
-    thread.join()
+    leave()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
