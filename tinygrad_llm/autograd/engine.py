@@ -6,7 +6,6 @@ walk serves ndarrays (the fast path) and Tensors (`create_graph`, where the grad
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
@@ -18,21 +17,18 @@ import numpy as np
 from . import node as nodes
 from .node import Node, make_node
 from .op import SELECT, GradientError, Op, describe_value, outputs_of
-from .state import WATCHED, autocast, enable_grad, local, no_grad
+from .state import WATCHED, autocast, enable_grad, in_forked_child, local, no_grad
 from .tensor import Tensor, from_node
 
 FREED = "freed"  # what `saved` says once a backward has been through
 _commit = threading.Lock()
 
 
-def _unlock_after_fork() -> None:
+@in_forked_child
+def _unlock() -> None:
     """The thread that held the lock stayed with the parent."""
     global _commit
     _commit = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_unlock_after_fork)
 
 
 # -- public ------------------------------------------------------------------------------------------------------------

@@ -67,15 +67,19 @@ class Local(threading.local):
 local = Local()
 
 
+def in_forked_child(function: Callable[[], None]) -> Callable[[], None]:
+    """``@in_forked_child``: called in each, where the system forks. The parent's other threads are not there, their locks are."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=function)
+    return function
+
+
+@in_forked_child
 def _count_anew() -> None:
-    """In a forked child: the other threads stayed with the parent, one of them maybe while it counted."""
+    """One of the other threads may have been counting."""
     global _counting
     _counting = threading.Lock()
     switches.threads, switches.rounding = int(local.mode != PLAIN), int(local.precision is not None)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_count_anew)
 
 
 def _within(enter: Callable[[], Any], function: Callable[..., Any]) -> Callable[..., Any]:

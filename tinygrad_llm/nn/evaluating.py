@@ -7,10 +7,10 @@ each putting back what he found, the first to leave turned dropout on under the 
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator
 
+from ..autograd.state import in_forked_child
 from .module import Module, structure
 
 
@@ -63,7 +63,8 @@ def _set_mode(module: Module, mode: bool) -> None:
         structure.version += 1
 
 
-def _forget_after_fork() -> None:
+@in_forked_child
+def _forget() -> None:
     """The other threads stayed with the parent, and their visits, too."""
     global _changing
     _changing = threading.Lock()
@@ -71,7 +72,3 @@ def _forget_after_fork() -> None:
     for held in tuple(_evaluated.values()):
         for visit in [visit for visit in held.visits if visit[0] != here]:
             _leave([held.module], visit)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_after_fork)
