@@ -56,16 +56,26 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def write(report: dict[str, Any], path: str | Path) -> None:
+    """The results as JSON, in a folder that is made where there is none."""
+    path = Path(path)
+    if not path.exists():
+        path.resolve().parent.mkdir(parents=True, exist_ok=True)
+    write_whole(json.dumps(report, indent=1) + "\n", path)
+
+
+def write_whole(text: str, path: Path) -> None:
     """Beside it first, then renamed: whoever reads, or dies in the middle, has a whole file. A pipe or a device is written to."""
-    path, text = Path(path), json.dumps(report, indent=1) + "\n"
     if path.exists() and not path.is_file():
         path.write_text(text, "utf-8")
         return
     path = path.resolve()  # a link stays one
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".tmp")
-    beside.write_text(text, "utf-8")
-    os.replace(beside, path)
+    try:
+        beside.write_text(text, "utf-8")
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def rounded(value: float, digits: int = 3) -> str:

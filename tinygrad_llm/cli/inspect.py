@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -51,18 +50,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def write_page(page: str, out: Path) -> None:
-    """Whole or not at all, and a link stays one; into a pipe or a device, which a rename would put out of the way."""
-    place = Path(os.path.realpath(out))
-    beside = place.with_name(place.name + ".part")
+    """Whole or not at all."""
+    from ..bench.report import write_whole
+
     try:
-        if out.exists() and not out.is_file():
-            out.write_text(page, encoding="utf-8")
-            return
-        beside.write_text(page, encoding="utf-8")
-        os.replace(beside, place)
+        write_whole(page, out)
     except OSError as error:
-        if beside.exists():
-            beside.unlink()
         raise OSError(error.errno, error.strerror, str(out)) from error  # a full disk's error names no file
 
 
