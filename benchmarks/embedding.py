@@ -1,6 +1,7 @@
 """How fast are 1,000 sentences of mixed length turned into vectors, when padding is not computed?
 
 A 6-layer, 384-wide BERT, mean of the last hidden states over real tokens. Both get the same batches of 32 with the same masks.
+Operations are those of the products for real tokens.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Batches = list[tuple[np.ndarray, np.ndarray]]
 
 def cases(options: Options) -> Iterator[Case]:
     for count in options.sizes(SENTENCES):
-        yield embedding_case(count)
+        yield embedding_case(count, options)
 
 
 def batches_of(count: int, rng: np.random.Generator) -> tuple[Batches]:
@@ -34,12 +35,20 @@ def batches_of(count: int, rng: np.random.Generator) -> tuple[Batches]:
     return (batches,)
 
 
-def embedding_case(count: int) -> Case:
+def products(batches: Batches) -> int:
+    """Operations for real tokens: two for each number of a layer's weights, 4 K for each pair of two of a sentence in each head."""
+    depth, D, F = SMALL["num_hidden_layers"], SMALL["hidden_size"], SMALL["intermediate_size"]
+    lengths = np.concatenate([mask.sum(axis=1) for _, mask in batches])
+    return int(depth * (2 * (4 * D * D + 2 * D * F) * lengths.sum() + 4 * D * (lengths**2).sum()))
+
+
+def embedding_case(count: int, options: Options) -> Case:
     case = Case(
         f"BERT 6 x 384, {count} sentences",
         inputs=lambda rng: batches_of(count, rng),
         unit="sentence",
         work=count,
+        flops=lambda: products(*batches_of(count, np.random.default_rng(options.seed))),
         fresh=True,
         tol=1e-4,
     )

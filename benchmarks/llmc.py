@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from _checkpoints import checkpoint
 from _llmc import LAST_STEP, B, Program, T, write_model, write_tokens
+from training_step import step_flops
 
 from tinygrad_llm.bench import Case, Options, Skip
 
@@ -37,6 +38,7 @@ def step_case(steps: int) -> Case:
         runs=TURNS,
         unit="token",
         work=steps * B * T,
+        flops=lambda: steps * step_flops("gpt2", {}, B, T),
         tol=1e-3,
     )
 

@@ -9,11 +9,12 @@ PyTorch runs where two programs of that size fit side by side in 24 GB and a min
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 from _checkpoints import checkpoint
-from training_step import batch_of, our_step, tight_gpt, torch_step
+from training_step import batch_of, our_step, step_flops, tight_gpt, torch_step
 
 from tinygrad_llm.bench import Case, Options
 
@@ -51,6 +52,7 @@ def step_case(
         inputs=lambda rng: (batch_of("gpt2", 65, B, T, 0, rng),),
         unit="token",
         work=B * T,
+        flops=partial(step_flops, preset, model, B, T),
         fresh=True,
         threads=threads,
         tol=2e-4,

@@ -3,13 +3,14 @@
 Same weights, same batches, no dropout, AdamW with weight decay on matrices. GPT shapes race the tight PyTorch model
 of _torch_gpt.py, eager and compiled; BERT-base and T5-small race transformers; the character model also races JAX, tinygrad,
 HIPS autograd and MyGrad. Every contestant has a process of its own, whose peak memory is reported. What is validated is the
-loss and the gradient's norm of the first step.
+loss and the gradient's norm of the first step. Operations are those of all products, as `tinygrad-llm describe` counts them.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def step_case(name: str) -> Case:
         inputs=lambda rng: (batch_of(preset, vocabulary, B, T, S, rng),),
         unit="token",
         work=B * (T + S),
+        flops=partial(step_flops, preset, overrides, B, T, S),
         fresh=True,
         tol=2e-4,  # of the larger of loss and norm
     )
@@ -93,6 +95,13 @@ def other_contestant(name: str, module: str) -> Callable[[Batch], Any]:
         return maker(checkpoint("gpt2", **CHARACTERS), batch["input_ids"], LEARNING_RATE, DECAY, CLIP)
 
     return setup
+
+
+def step_flops(preset: str, overrides: dict[str, Any], B: int, T: int, S: int = 0) -> int:
+    """Operations of all products of a step, of an encoder-decoder with targets of length S."""
+    from tinygrad_llm.models.memory import describe
+
+    return describe(preset, batch=B, context=T, target=S or None, **overrides).training_flops
 
 
 def our_step(folder: Path, batch: Batch, recompute: bool = False) -> Callable[[], Any]:

@@ -123,6 +123,13 @@ def test_a_case_is_timed_for_as_long_as_was_asked_for(race, monkeypatch):
     assert asked == [(["ours", "torch", limits.LIMIT], 7.5)]
 
 
+def test_operations_may_be_counted_by_a_function(race):
+    """Once, and not by the contestants."""
+    counts = iter([4e9])
+    (one,) = race([case("ours", "torch", flops=lambda: next(counts))])[0]["cases"]
+    assert one["flops"] == 4e9 and one["limit"]["of"] == "flops"
+
+
 def test_everyone_is_compared_before_anyone_is_timed(race):
     race([case("ours", "torch", "numpy")])
     assert [event[0] for event in LOG].index("lap") > max(i for i, event in enumerate(LOG) if event[0] == "output")

@@ -64,7 +64,8 @@ class Case:
     """One measurement: the same work done by several contestants.
 
     inputs      rng -> tuple of arrays that every contestant's set-up receives; made anew from the same seed in each process
-    flops       floating-point operations of one call, bytes: memory traffic it cannot avoid; for the share of the limit
+    flops       floating-point operations of one call, or a function that counts them (called where results are kept, so that no
+                contestant's memory holds what it imports); bytes: memory traffic it cannot avoid; for the share of the limit
     expected    inputs -> what a call should return. Without it the first contestant that is not ours is the judge, and
                 among variants of ours alone the last one
     tol         largest |difference| over largest |expected value|; None picks 1e-4 for float32 and 1e-9 for float64
@@ -78,7 +79,7 @@ class Case:
 
     name: str
     inputs: Callable[[np.random.Generator], tuple[Any, ...]] = lambda rng: ()
-    flops: float | None = None
+    flops: float | Callable[[], float] | None = None
     bytes: float | None = None
     expected: Callable[..., Any] | None = None
     tol: float | None = None

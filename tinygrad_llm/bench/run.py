@@ -90,6 +90,7 @@ class Question:
         return [n for n in ours + others if n not in self.absent]
 
     def run_case(self, index: int, case: Case) -> dict[str, Any]:
+        case.flops = case.flops() if callable(case.flops) else case.flops
         record: dict[str, Any] = {"name": case.name, "flops": case.flops, "bytes": case.bytes, "threads": case.threads}
         record |= {"unit": case.unit, "work": case.work, "skipped": {}, "contestants": {}, "ratios": {}}
         record |= {"checked": None, "limit": None}

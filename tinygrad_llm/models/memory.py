@@ -14,6 +14,7 @@ from .. import nn
 from .base import longest
 from .memory_limit import readable
 from .registry import head_of, skeleton_of
+from .training_flops import training_flops
 from .training_memory import TrainingMemory, block_numbers, cross_numbers, training_memory
 
 BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
@@ -57,6 +58,7 @@ class Description:
     card_gb: float = 24.0
     bytes_per_parameter: float = QUOTED
     training: TrainingMemory | None = None  # of a step as this package makes it
+    training_flops: int = 0  # operations of its products, forward and backward
 
     def memory(self) -> dict[str, dict[str, int]]:
         """{"fp32": {"weights": bytes, "gradients": ..., "optimizer": ..., "activations": ..., "cache": ...}, "fp16": ...}"""
@@ -84,7 +86,8 @@ class Description:
         return {
             "name": self.name, "parameters": self.parameters, "batch": self.batch, "context": self.context,
             "parts": [{"name": p.name, "shape": list(p.shape), "count": p.count, "parameters": p.total} for p in self.parts],
-            "memory": self.memory(), "training": self.training.as_dict() if self.training else None, "card_gb": self.card_gb,
+            "memory": self.memory(), "training": self.training.as_dict() if self.training else None,
+            "training_flops": self.training_flops, "card_gb": self.card_gb,
             "cards": [{"assumption": what, "bytes_per_parameter": each, "cards": n} for what, each, n in self.cards()],
         }  # fmt: skip
 
@@ -121,6 +124,7 @@ class Description:
             f"    weights {gb['weights']} + moments {gb['moments']} + {gb['passing']} in passing, and the larger of gradients",
             f"    {gb['gradients']} (backward's end) and activations {gb['activations']} + output layer {gb['output']} (its start)",
             *([f"    or, where it is more, {gb['between']} at a moment between these two"] if self.training.between else []),
+            f"    its products take {self.training_flops / 1e9:,.4g}·10⁹ operations, forward and backward; a multiply-add is two",
             "",
         ]
 
@@ -164,7 +168,8 @@ def describe(
     context = context or longest(model)
     return Description(
         str(name), model.num_parameters(), parts_of(model), context=context, kept_per_token=kept(model),
-        cache_per_token=cached(model), training=step_memory(model, batch, context, target), **common,
+        cache_per_token=cached(model), training=step_memory(model, batch, context, target),
+        training_flops=training_flops(model, _blocks(model), batch, context, target), **common,
     )  # fmt: skip
 
 

@@ -79,11 +79,15 @@ def output_layer(model: Any, rows: int) -> tuple[int, int]:
 
     The matrix is as wide as the token embedding, which ALBERT and ELECTRA make narrower than the layers.
     """
-    head = head_of(model)
-    share = 0.0 if (model.config.model_type, head) == ("electra", "pretraining") else JUDGED.get(head, 0.0)
-    judged, classes = math.ceil(share * rows), model.config.vocab_size
+    judged, classes = judged_rows(model, rows), model.config.vocab_size
     width = model.without_head().tokens.weight.shape[1]
     return (min(LOGITS, WIDTH * judged * classes), WIDTH * classes * width) if judged else (0, 0)
+
+
+def judged_rows(model: Any, rows: int) -> int:
+    """How many of so many positions have their tokens predicted."""
+    head = head_of(model)
+    return math.ceil((0.0 if (model.config.model_type, head) == ("electra", "pretraining") else JUDGED.get(head, 0.0)) * rows)
 
 
 def block_cross(block: Any) -> Any:
