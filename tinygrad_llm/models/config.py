@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -22,21 +23,30 @@ class ConfigError(ValueError):
 # -- fields ------------------------------------------------------------------------------------------------------------
 
 
-def _field(check: Callable[[Any], str], default: Any, **metadata: Any) -> Any:
+def _field(good: Callable[[Any], bool], expected: str, default: Any, **metadata: Any) -> Any:
+    """A field that must be there without a default, `...`; with the default None it may be None."""
     given = dataclasses.MISSING if default is ... else default
-    return dataclasses.field(default=given, kw_only=True, metadata={"check": check, **metadata})
+    return dataclasses.field(default=given, kw_only=True, metadata={"good": good, "expected": expected, **metadata})
+
+
+def is_int(value: Any, least: int, limit: float = math.inf) -> bool:
+    """Whether it is an int, and no bool, from `least` to `limit`."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= limit
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is an int or a float, and no bool."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_positive(value: Any) -> bool:
+    """Whether it is a finite number above 0."""
+    return is_number(value) and 0.0 < value < math.inf
 
 
 def size(default: Any = ..., limit: int = MAX_SIZE, least: int = 1) -> Any:
-    """An int from `least` on; with the default None, one may be missing. Without a default, it must be there."""
-
-    def check(value: Any) -> str:
-        if value is None and default is None:
-            return ""
-        good = isinstance(value, int) and not isinstance(value, bool) and least <= value <= limit
-        return "" if good else f"expected an int from {least} to {limit}"
-
-    return _field(check, default)
+    """An int from `least` on."""
+    return _field(lambda value: is_int(value, least, limit), f"an int from {least} to {limit}", default)
 
 
 def layers(default: Any = ..., least: int = 1) -> Any:
@@ -44,54 +54,40 @@ def layers(default: Any = ..., least: int = 1) -> Any:
     return size(default, limit=10_000, least=least)
 
 
-def rate(default: Any = 0.0) -> Any:
+def rate(default: Any) -> Any:
     """A dropout probability in [0, 1)."""
-
-    def check(value: Any) -> str:
-        if value is None and default is None:
-            return ""
-        good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0.0 <= value < 1.0
-        return "" if good else "expected a probability in [0, 1)"
-
-    return _field(check, default, rate=True)
-
-
-def positive(value: Any) -> str:
-    """What is wrong with a value that should be a positive number; "" if nothing."""
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0.0 < value < float("inf")
-    return "" if good else "expected a positive number"
+    return _field(lambda value: is_number(value) and 0.0 <= value < 1.0, "a probability in [0, 1)", default, rate=True)
 
 
 def small(default: Any) -> Any:
     """A positive float such as an epsilon or a standard deviation."""
-    return _field(positive, default)
+    return _field(is_positive, "a positive number", default)
 
 
-def flag(default: Any = False) -> Any:
+def flag(default: Any) -> Any:
     """True or False."""
-    return _field(lambda value: "" if isinstance(value, bool) else "expected true or false", default)
+    return _field(lambda value: isinstance(value, bool), "true or false", default)
 
 
 def choice(default: Any, *others: str) -> Any:
     """One of several strings; the first is the default."""
     names = list(dict.fromkeys((default, *others)))
-    return _field(lambda value: "" if value in names else f"expected one of {', '.join(map(repr, names))}", default)
+    return _field(lambda value: value in names, f"one of {', '.join(map(repr, names))}", default)
 
 
 def token(default: Any = None) -> Any:
     """A token id, a list of them, or None."""
 
-    def check(value: Any) -> str:
+    def good(value: Any) -> bool:
         ids = value if isinstance(value, list) else [value]
-        good = value is None or (ids and all(isinstance(i, int) and not isinstance(i, bool) and i >= -1 for i in ids))
-        return "" if good else "expected a token id or null"
+        return value is None or (bool(ids) and all(is_int(i, -1) for i in ids))
 
-    return _field(check, default)
+    return _field(good, "a token id or null", default)
 
 
-def anything(default: Any = None) -> Any:
+def anything(default: Any) -> Any:
     """A value that the family's own `validate` checks."""
-    return _field(lambda value: "", default)
+    return _field(lambda value: True, "", default)
 
 
 # -- what a config.json holds besides ----------------------------------------------------------------------------------
@@ -190,10 +186,10 @@ class Config:
         where = f"{source}: " if source else ""
         for field in dataclasses.fields(self):
             if field.name != "extra":
-                value = getattr(self, field.name)
-                wrong = field.metadata["check"](value)
-                if wrong:
-                    raise ConfigError(f"{where}{type(self).__name__}.{field.name}: {wrong}, got {value!r}")
+                value, expected = getattr(self, field.name), field.metadata["expected"]
+                may_be_none = field.default is None
+                if not (may_be_none and value is None) and not field.metadata["good"](value):
+                    raise ConfigError(f"{where}{type(self).__name__}.{field.name}: expected {expected}, got {value!r}")
         unset = [field.name for field in dataclasses.fields(self) if getattr(self, field.name) is None]
         try:
             self.validate()

@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import nn
 from .base import Model
-from .config import Config, ConfigError, anything, choice, flag, layers, positive, rate, size, small
+from .config import Config, ConfigError, anything, choice, flag, is_positive, layers, rate, size, small
 from .heads import LastTokenClassification, TokenClassification
 from .names import Table
 from .registry import Family, register
@@ -103,9 +103,8 @@ class LlamaConfig(Config):
             raise ConfigError(f"rope_parameters.rope_type = {kind!r} is not supported, only {', '.join(nn.positions.SCALINGS)}")
         rope = {"rope_theta": THETA, **given, "rope_type": kind}
         for key in ("rope_theta", *FACTORS.get(kind, ())):
-            wrong = positive(rope.get(key))
-            if wrong:
-                raise ConfigError(f"rope_parameters.{key}: {wrong}, got {rope.get(key)!r}")
+            if not is_positive(rope.get(key)):
+                raise ConfigError(f"rope_parameters.{key}: expected a positive number, got {rope.get(key)!r}")
         if kind == "llama3" and rope["high_freq_factor"] <= rope["low_freq_factor"]:
             raise ConfigError(f"rope_parameters.high_freq_factor = {rope['high_freq_factor']} must exceed low_freq_factor")
         return rope
