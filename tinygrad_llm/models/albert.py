@@ -15,41 +15,32 @@ from .. import nn
 from ..nn.layers import output_weight
 from . import bert, heads, losses
 from .base import Model
-from .config import Config, choice, layers, rate, size, small
+from .config import choice, layers, rate, size
 from .names import Table
 from .outputs import ModelOutput
 from .registry import Family, register
-from .stacks import Encoder
+from .stacks import Encoder, EncoderConfig
 
 # -- config and presets ------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
-class AlbertConfig(Config):
+class AlbertConfig(EncoderConfig):
     model_type: ClassVar[str] = "albert"
     absent: ClassVar[dict[str, Any]] = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
     attribute_map: ClassVar[dict[str, str]] = {"classifier_dropout": "classifier_dropout_prob"}
     ignored: ClassVar[frozenset[str]] = frozenset({"gap_size", "net_structure_type", "num_memory_blocks", "down_scale_factor"})
 
-    vocab_size: int = size()
     embedding_size: int = size()
-    hidden_size: int = size()
-    num_hidden_layers: int = layers()
     num_hidden_groups: int = layers(1)
     inner_group_num: int = layers(1)
-    num_attention_heads: int = size()
-    intermediate_size: int = size()
-    max_position_embeddings: int = size()
-    type_vocab_size: int = size(2)
     hidden_act: str = choice("gelu_new", *nn.ACTIVATIONS)
     hidden_dropout_prob: float = rate(0.0)
     attention_probs_dropout_prob: float = rate(0.0)
     classifier_dropout_prob: float = rate(0.1)
-    layer_norm_eps: float = small(1e-12)
-    initializer_range: float = small(0.02)
 
     def validate(self) -> None:
-        self.divides("hidden_size", "num_attention_heads")
+        super().validate()
         self.divides("num_hidden_layers", "num_hidden_groups")
 
 

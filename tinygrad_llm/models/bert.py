@@ -15,37 +15,22 @@ from .. import nn
 from ..nn.layers import output_weight
 from . import heads, losses
 from .base import Model
-from .config import Config, choice, layers, rate, size, small
+from .config import rate
 from .names import Table
 from .outputs import ModelOutput
 from .registry import Family, register
-from .stacks import Encoder
+from .stacks import Encoder, EncoderConfig
 
 # -- config and presets ------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
-class BertConfig(Config):
+class BertConfig(EncoderConfig):
     model_type: ClassVar[str] = "bert"
     absent: ClassVar[dict[str, Any]] = {"pad_token_id": 0}
     ignored: ClassVar[frozenset[str]] = frozenset({"embedding_size"})
 
-    vocab_size: int = size()
-    hidden_size: int = size()
-    num_hidden_layers: int = layers()
-    num_attention_heads: int = size()
-    intermediate_size: int = size()
-    max_position_embeddings: int = size()
-    type_vocab_size: int = size(2)
-    hidden_act: str = choice("gelu", *nn.ACTIVATIONS)
-    hidden_dropout_prob: float = rate(0.1)
-    attention_probs_dropout_prob: float = rate(0.1)
     classifier_dropout: Any = rate(None)
-    layer_norm_eps: float = small(1e-12)
-    initializer_range: float = small(0.02)
-
-    def validate(self) -> None:
-        self.divides("hidden_size", "num_attention_heads")
 
 
 def _sizes(hidden: int, depth: int, heads: int) -> dict[str, Any]:

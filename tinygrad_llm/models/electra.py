@@ -19,39 +19,24 @@ from ..autograd import functional as F
 from ..nn.layers import output_weight
 from . import bert, heads, inputs
 from .base import Model
-from .config import Config, choice, layers, rate, size, small
+from .config import rate, size, small
 from .names import Table
 from .outputs import Later, ModelOutput
 from .registry import Family, register
-from .stacks import Encoder
+from .stacks import Encoder, EncoderConfig
 
 # -- config and presets ------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
-class ElectraConfig(Config):
+class ElectraConfig(EncoderConfig):
     model_type: ClassVar[str] = "electra"
     absent: ClassVar[dict[str, Any]] = {"pad_token_id": 0}
 
-    vocab_size: int = size()
     embedding_size: int = size()
-    hidden_size: int = size()
-    num_hidden_layers: int = layers()
-    num_attention_heads: int = size()
-    intermediate_size: int = size()
-    max_position_embeddings: int = size()
-    type_vocab_size: int = size(2)
-    hidden_act: str = choice("gelu", *nn.ACTIVATIONS)
-    hidden_dropout_prob: float = rate(0.1)
-    attention_probs_dropout_prob: float = rate(0.1)
     classifier_dropout: Any = rate(None)
-    layer_norm_eps: float = small(1e-12)
-    initializer_range: float = small(0.02)
     generator_size: float = small(0.25)  # the generator's width, heads and feed-forward as a share of the discriminator's
     discriminator_weight: float = small(50.0)  # λ of the joint loss
-
-    def validate(self) -> None:
-        self.divides("hidden_size", "num_attention_heads")
 
     def for_generator(self) -> ElectraConfig:
         """The generator's config: the same depth and embeddings, all else `generator_size` times as wide."""

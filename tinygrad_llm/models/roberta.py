@@ -15,38 +15,28 @@ import numpy as np
 from .. import nn
 from . import bert, heads, inputs
 from .base import Model
-from .config import Config, ConfigError, choice, layers, rate, size, small, token
+from .config import ConfigError, rate, size, small, token
 from .names import Table
 from .registry import Family, register
-from .stacks import Encoder
+from .stacks import Encoder, EncoderConfig
 
 # -- config and presets ------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
-class RobertaConfig(Config):
+class RobertaConfig(EncoderConfig):
     model_type: ClassVar[str] = "roberta"
     absent: ClassVar[dict[str, Any]] = {"layer_norm_eps": 1e-12, "type_vocab_size": 2}
 
-    vocab_size: int = size()
-    hidden_size: int = size()
-    num_hidden_layers: int = layers()
-    num_attention_heads: int = size()
-    intermediate_size: int = size()
-    max_position_embeddings: int = size()
     type_vocab_size: int = size(1)
-    hidden_act: str = choice("gelu", *nn.ACTIVATIONS)
-    hidden_dropout_prob: float = rate(0.1)
-    attention_probs_dropout_prob: float = rate(0.1)
     classifier_dropout: Any = rate(None)
     layer_norm_eps: float = small(1e-5)
-    initializer_range: float = small(0.02)
     pad_token_id: Any = token(1)
     bos_token_id: Any = token(0)
     eos_token_id: Any = token(2)
 
     def validate(self) -> None:
-        self.divides("hidden_size", "num_attention_heads")
+        super().validate()
         if not isinstance(self.pad_token_id, int) or self.max_position_embeddings < self.pad_token_id + 2:
             raise ConfigError(
                 f"max_position_embeddings = {self.max_position_embeddings} leaves none after padding's id {self.pad_token_id}"

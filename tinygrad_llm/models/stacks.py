@@ -19,9 +19,30 @@ from ..nn.layers import output_weight
 from ..nn.tap import Unpacked, looking_through
 from . import inputs, losses
 from .base import Model, Record, run_blocks
-from .config import Config
+from .config import Config, choice, layers, rate, size, small
 from .heads import WithHead
 from .outputs import ModelOutput
+
+
+@dataclasses.dataclass
+class EncoderConfig(Config):
+    """BERT's sizes and rates, which the encoders after it kept; a family declares what it adds, and its other defaults."""
+
+    vocab_size: int = size()
+    hidden_size: int = size()
+    num_hidden_layers: int = layers()
+    num_attention_heads: int = size()
+    intermediate_size: int = size()
+    max_position_embeddings: int = size()
+    type_vocab_size: int = size(2)
+    hidden_act: str = choice("gelu", *nn.ACTIVATIONS)
+    hidden_dropout_prob: float = rate(0.1)
+    attention_probs_dropout_prob: float = rate(0.1)
+    layer_norm_eps: float = small(1e-12)
+    initializer_range: float = small(0.02)
+
+    def validate(self) -> None:
+        self.divides("hidden_size", "num_attention_heads")
 
 
 class Encoder(Model):
