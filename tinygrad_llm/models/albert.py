@@ -110,23 +110,12 @@ class AlbertModel(Encoder, _Albert):
 
 # -- heads -------------------------------------------------------------------------------------------------------------
 
-
-def vocabulary_head(c: AlbertConfig) -> heads.VocabularyHead:
-    return heads.VocabularyHead(
-        c.hidden_size, c.embedding_size, c.vocab_size, c.hidden_act, c.layer_norm_eps, c.tie_word_embeddings
-    )
-
-
 HEAD_NAMES: Table = {"head.norm": "predictions.LayerNorm", "head": "predictions", "order": "sop_classifier.classifier"}
 TIED = {"predictions.decoder.weight": "albert.tokens.weight", "predictions.decoder.bias": "head.bias"}
 
 
 class AlbertForMaskedLM(heads.MaskedLM, _Albert):
     base_class, base_options, head_names, tied = AlbertModel, {"add_pooling_layer": False}, HEAD_NAMES, TIED
-
-    def __init__(self, config: AlbertConfig) -> None:
-        super().__init__(config)
-        self.head = vocabulary_head(config)
 
 
 class AlbertForPreTraining(heads.WithHead, _Albert):
@@ -136,7 +125,7 @@ class AlbertForPreTraining(heads.WithHead, _Albert):
 
     def __init__(self, config: AlbertConfig) -> None:
         super().__init__(config)
-        self.head = vocabulary_head(config)
+        self.head = heads.VocabularyHead(config, self.albert.tokens)
         self.drop = nn.Dropout(config.classifier_dropout_prob)
         self.order = nn.Linear(config.hidden_size, config.num_labels)
 

@@ -98,11 +98,6 @@ class BertModel(Encoder, _Bert):
 
 # -- heads -------------------------------------------------------------------------------------------------------------
 
-
-def vocabulary_head(c: Any) -> heads.VocabularyHead:
-    return heads.VocabularyHead(c.hidden_size, c.hidden_size, c.vocab_size, c.hidden_act, c.layer_norm_eps, c.tie_word_embeddings)
-
-
 HEAD_NAMES: Table = {
     "head.dense": "cls.predictions.transform.dense",
     "head.norm": "cls.predictions.transform.LayerNorm",
@@ -118,10 +113,6 @@ TIED = {"cls.predictions.decoder.weight": "bert.tokens.weight", "cls.predictions
 class BertForMaskedLM(heads.MaskedLM, _Bert):
     base_class, base_options = BertModel, {"add_pooling_layer": False}
     head_names, tied = HEAD_NAMES, TIED
-
-    def __init__(self, config: BertConfig) -> None:
-        super().__init__(config)
-        self.head = vocabulary_head(config)
 
 
 class BertForNextSentencePrediction(heads.WithHead, _Bert):
@@ -147,7 +138,7 @@ class BertForPreTraining(heads.WithHead, _Bert):
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
-        self.head = vocabulary_head(config)
+        self.head = heads.VocabularyHead(config, self.bert.tokens)
         self.relation = nn.Linear(config.hidden_size, 2)
 
     def forward(

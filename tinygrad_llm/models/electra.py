@@ -111,18 +111,12 @@ class ElectraForPreTraining(heads.WithHead, _Electra):
 class ElectraForMaskedLM(heads.MaskedLM, _Electra):
     """The generator."""
 
-    base_class, tied = ElectraModel, {"generator_lm_head.weight": "electra.tokens.weight"}
+    base_class, head_act = ElectraModel, "gelu"
+    tied = {"generator_lm_head.weight": "electra.tokens.weight"}
     head_names: ClassVar[Table] = {
         "head.dense": "generator_predictions.dense", "head.norm": "generator_predictions.LayerNorm",
         "head.decoder": "generator_lm_head", "head.bias": "generator_lm_head.bias",
     }  # fmt: skip
-
-    def __init__(self, config: ElectraConfig) -> None:
-        super().__init__(config)
-        c = config
-        self.head = heads.VocabularyHead(
-            c.hidden_size, c.embedding_size, c.vocab_size, "gelu", c.layer_norm_eps, c.tie_word_embeddings
-        )
 
 
 class ElectraForJointPreTraining(Model):

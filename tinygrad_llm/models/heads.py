@@ -17,14 +17,18 @@ from .outputs import ModelOutput
 
 
 class VocabularyHead(nn.Module):
-    """logits = norm(act(x Wᵀ + b)) Eᵀ + bias, with E the token embedding (or `decoder`, if not tied).   BERT §3.1"""
+    """logits = norm(act(x Wᵀ + b)) Eᵀ + bias, with E the embedding `tokens` (or `decoder`, if not tied).   BERT §3.1
 
-    def __init__(self, width: int, inner: int, vocabulary: int, act: str, eps: float, tied: bool) -> None:
-        self.dense = nn.Linear(width, inner)
-        self.act = nn.activation(act)
-        self.norm = nn.LayerNorm(inner, eps)
-        self.decoder = None if tied else nn.Linear(inner, vocabulary)
-        self.bias = nn.init.parameter((vocabulary,), nn.init.zeros) if tied else None
+    `act`: where it is not the layers'.
+    """
+
+    def __init__(self, c: Config, tokens: nn.Embedding, act: str | None = None) -> None:
+        inner = tokens.weight.shape[1]
+        self.dense = nn.Linear(c.hidden_size, inner)
+        self.act = nn.activation(act or c.hidden_act)
+        self.norm = nn.LayerNorm(inner, c.layer_norm_eps)
+        self.decoder = None if c.tie_word_embeddings else nn.Linear(inner, c.vocab_size)
+        self.bias = nn.init.parameter((c.vocab_size,), nn.init.zeros) if c.tie_word_embeddings else None
 
     def transform(self, x: Tensor) -> Tensor:
         return self.norm(self.act(self.dense(x)))
@@ -74,9 +78,13 @@ class WithHead(Model):
 
 
 class MaskedLM(WithHead):
-    """Logits for every position; the loss looks where labels are not -100. `head` is a VocabularyHead made by the family."""
+    """Logits for every position; the loss looks where labels are not -100."""
 
-    head: VocabularyHead
+    head_act: ClassVar[str | None] = None
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.head = VocabularyHead(config, self.base.tokens, self.head_act)
 
     def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> ModelOutput:
         out = self.base(input_ids, attention_mask, **kwargs)

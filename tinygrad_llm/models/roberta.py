@@ -93,17 +93,10 @@ class RobertaModel(Encoder, _Roberta):
 
 
 class RobertaForMaskedLM(heads.MaskedLM, _Roberta):
-    base_class, base_options = RobertaModel, {"add_pooling_layer": False}
+    base_class, base_options, head_act = RobertaModel, {"add_pooling_layer": False}, "gelu"
     head_names: ClassVar[Table] = {"head.norm": "lm_head.layer_norm", "head": "lm_head"}
     tied = {"lm_head.decoder.weight": "roberta.tokens.weight", "lm_head.decoder.bias": "head.bias"}
     unused = (*_Roberta.unused[1:], r"lm_head\.bias")  # untied, transformers keeps a bias that nothing uses
-
-    def __init__(self, config: RobertaConfig) -> None:
-        super().__init__(config)
-        c = config
-        self.head = heads.VocabularyHead(
-            c.hidden_size, c.hidden_size, c.vocab_size, "gelu", c.layer_norm_eps, c.tie_word_embeddings
-        )
 
 
 class RobertaForSequenceClassification(heads.SequenceClassification, _Roberta):
