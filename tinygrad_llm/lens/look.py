@@ -18,7 +18,7 @@ from ..autograd.ops import broadcast_to
 from ..autograd.ops_index import index_put
 from ..autograd.ops_shape import as_tensor
 from ..autograd.state import local as engine
-from .naming import HEADS_LAST, Namer, matching, of_side, path_below
+from .naming import HEADS_LAST, matching, name_here, of_side
 
 
 class _Look:
@@ -28,7 +28,6 @@ class _Look:
     hooks = False  # what `met` returns must be what the model goes on with, even where it is the same
 
     def __init__(self, model: Any, names: tuple[str, ...]) -> None:
-        self.namer = Namer(model)
         self.model, self.modules = model, {module: name for name, module in model.named_modules()}
         self.names = set(names)
         self.taps = {name.rsplit(".", 1)[-1] for name in names}
@@ -62,7 +61,7 @@ class _Chain:
         for look in self.looks:
             if engine.modules and engine.modules[-1][0] not in look.modules:  # another model's
                 continue
-            full = look.namer.name(path_below(look.model, look.modules), name)
+            full = name_here(look.model, look.modules, name)
             if full in look.names:
                 value = as_tensor(value)  # a block that is called alone may be given an array
                 seen = value.transpose(0, 2, 1, 3) if name in HEADS_LAST else value  # (B, H, T, K) -> (B, T, H, K)

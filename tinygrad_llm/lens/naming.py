@@ -38,20 +38,17 @@ def main_side(model: Any) -> str:
     return "decoder" if getattr(model, "is_encoder_decoder", False) else ""
 
 
-class Namer:
-    """Turns (module path, tap name) into the vocabulary above."""
-
-    def __init__(self, model: Any) -> None:
-        self.sides = bool(main_side(model))
-
-    def name(self, path: str, tap: str) -> str:
-        side = next((part for part in path.split(".") if part in ("encoder", "decoder")), "") if self.sides else ""
-        found = re.search(r"(?:^|\.)(?:layers|blocks)\.(\d+)(.*)", path)
-        middle = ""
-        if found is not None:
-            place = next((part for part in found.group(2).split(".") if part in ("attn", "cross")), "")
-            middle = f"blocks.{found.group(1)}." + (f"{place}." if place else "")
-        return (of_side(side) if tap != "logits" else "") + middle + tap
+def name_here(model: Any, parts: Mapping[Any, str], tap: str) -> str:
+    """What the vocabulary above calls a value that is tapped now; `parts` as for `path_below`."""
+    path = path_below(model, parts)
+    sided = main_side(model) and tap != "logits"
+    side = next((part for part in path.split(".") if part in ("encoder", "decoder")), "") if sided else ""
+    found = re.search(r"(?:^|\.)(?:layers|blocks)\.(\d+)(.*)", path)
+    middle = ""
+    if found is not None:
+        place = next((part for part in found.group(2).split(".") if part in ("attn", "cross")), "")
+        middle = f"blocks.{found.group(1)}." + (f"{place}." if place else "")
+    return of_side(side) + middle + tap
 
 
 def path_below(model: Any, parts: Mapping[Any, str]) -> str:
@@ -69,14 +66,14 @@ class _Listing:
     """A lens that only writes down names."""
 
     def __init__(self, model: Any) -> None:
-        self.model, self.namer = model, Namer(model)
+        self.model = model
         self.names: dict[str, None] = {}
 
     def wants(self, name: str) -> bool:
         return True
 
     def see(self, path: str, name: str, value: Any) -> Any:
-        self.names[self.namer.name(path_below(self.model, {}), name)] = None
+        self.names[name_here(self.model, {}, name)] = None
         return value
 
 
