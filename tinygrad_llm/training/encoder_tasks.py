@@ -137,10 +137,8 @@ class ClassificationTask(ExampleTask):
     objective = "classification"
     head = "sequence_classification"
 
-    def __init__(
-        self, train, held, context: int, tokenizer, *, seed: int = 0, eval_examples: int | None = 512, eval_batch: int = 32
-    ):
-        super().__init__(train, held, seed=seed, eval_examples=eval_examples, eval_batch=eval_batch)
+    def __init__(self, train, held, context: int, tokenizer, **options):
+        super().__init__(train, held, **options)
         self.context, self.special = context, tokenizer.special
 
     def make(self, examples):

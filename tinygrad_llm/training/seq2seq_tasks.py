@@ -5,14 +5,24 @@ from ..data import by_length
 from ..models.seq2seq import shift_right
 from ..text.base import sentinels_in
 from .encoder_tasks import need_roles
-from .task import ExampleTask, WindowTask, label_loss
+from .task import ExampleTask, Task, WindowTask, label_loss
 
 
-class SpanTask(WindowTask):
+class TeacherForced(Task):
+    """The decoder sees the start token and then the labels, one place to the right."""
+
+    head = "seq2seq_lm"
+
+    def logits(self, model, batch):
+        """(B, T, V)"""
+        decoder = shift_right(batch["labels"], model.config.decoder_start_token_id, model.config.pad_token_id)
+        return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], decoder_input_ids=decoder).logits
+
+
+class SpanTask(TeacherForced, WindowTask):
     """T5: windows with corrupted spans; the target spells the spans out."""
 
     objective = "span_corruption"
-    head = "seq2seq_lm"
 
     def __init__(self, train, held, context: int, tokenizer, **options):
         need_roles(tokenizer, self.objective, "pad", "eos", "extra_0")
@@ -24,9 +34,6 @@ class SpanTask(WindowTask):
         eos = self.special["eos"]
         pairs = [objectives.span_corruption(w, sentinels=self.sentinels, eos_id=eos, rng=rng) for w in windows]
         return objectives.translation(*zip(*pairs), pad_id=self.special["pad"])
-
-    def logits(self, model, batch):
-        return teacher_forced(model, batch)
 
 
 class InfillingTask(SpanTask):
@@ -52,26 +59,16 @@ class InfillingTask(SpanTask):
         return objectives.translation(noisy, windows, max_length=self.context, **roles)
 
 
-class TranslationTask(ExampleTask):
+class TranslationTask(TeacherForced, ExampleTask):
     """Pairs (source ids, target ids), with label smoothing (Szegedy et al. 2016; 0.1 in Vaswani et al. 2017)."""
 
     objective = "translation"
-    head = "seq2seq_lm"
 
     def __init__(
-        self,
-        train,
-        held,
-        context: int,
-        tokenizer,
-        *,
-        seed: int = 0,
-        label_smoothing: float = 0.1,
-        eval_examples: int | None = 256,
-        eval_batch: int = 32,
+        self, train, held, context: int, tokenizer, *, label_smoothing: float = 0.1, eval_examples: int | None = 256, **options
     ):
         need_roles(tokenizer, self.objective, "pad", "eos")
-        super().__init__(train, held, seed=seed, eval_examples=eval_examples, eval_batch=eval_batch)
+        super().__init__(train, held, eval_examples=eval_examples, **options)
         self.special, self.context, self.smoothing = tokenizer.special, context, label_smoothing
 
     def make(self, pairs):
@@ -81,14 +78,5 @@ class TranslationTask(ExampleTask):
         groups = by_length([len(s) for s, _ in self.held], self.eval_batch)
         return [self.make([self.held[i] for i in g]) for g in groups]
 
-    def logits(self, model, batch):
-        return teacher_forced(model, batch)
-
     def sums(self, model, batch):
         return {"loss": label_loss(self.logits(model, batch), batch["labels"], self.smoothing if model.training else 0.0)}
-
-
-def teacher_forced(model, batch):
-    """Logits (B, T, V): the decoder sees the start token and then the labels, one place to the right."""
-    decoder = shift_right(batch["labels"], model.config.decoder_start_token_id, model.config.pad_token_id)
-    return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], decoder_input_ids=decoder).logits

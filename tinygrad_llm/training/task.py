@@ -88,7 +88,7 @@ class WindowTask(Task):
 class ExampleTask(Task):
     """A task on separate examples, such as pairs of sentences. A subclass turns a list of them into a batch in `make`."""
 
-    def __init__(self, train, held, *, seed: int, eval_examples: int | None, eval_batch: int):
+    def __init__(self, train, held, *, seed: int = 0, eval_examples: int | None = 512, eval_batch: int = 32):
         self.source = Examples(train, seed)
         self.held, self.eval_batch = held[:eval_examples], eval_batch
 
