@@ -23,18 +23,16 @@ ARRAYS = "optimizer.safetensors"
 def write(place: Path, fill) -> None:
     """Replaces the directory `place` by what `fill(directory)` writes."""
     place = Path(place)
-    fresh, done, old = (place.with_name(place.name + end) for end in (".tmp", ".new", ".old"))
-    settle(place)
-    remove(fresh)
+    fresh = place.with_name(place.name + ".tmp")
+    tidy(place)
     fresh.mkdir(parents=True)
     fill(fresh)
     for file in fresh.iterdir():
         flush(file)
     flush(fresh)
-    os.rename(fresh, done)
+    os.rename(fresh, place.with_name(place.name + ".new"))
     flush(place.parent)
-    settle(place)
-    remove(old)
+    tidy(place)
 
 
 def settle(place: Path) -> None:
