@@ -147,9 +147,6 @@ class BartModel(EncoderDecoder, _Bart):
         self.encoder = BartStack(config, decoder=False)
         self.decoder = BartStack(config, decoder=True)
 
-    def positions_limit(self) -> int | None:
-        return self.config.max_position_embeddings
-
     def embed(self, ids: np.ndarray) -> Tensor:
         x = self.tokens(ids)
         return x * self.config.d_model**0.5 if self.config.scale_embedding else x

@@ -210,6 +210,21 @@ class Model(nn.Module, metaclass=_Building):
         return generate(self, input_ids, attention_mask, *args, **kwargs)
 
 
+class BaseModel(Model):
+    """A family's model without a head."""
+
+    tokens: nn.Embedding
+    layers: list[nn.Module]
+
+    def positions_limit(self) -> int | None:
+        """How many positions the model has; None for no limit."""
+        return self.config.max_position_embeddings
+
+    def blocks(self) -> list[nn.Module]:
+        """The blocks in the order in which they run."""
+        return self.layers
+
+
 def limit_of(model: Model) -> int | None:
     """How many tokens the model has positions for, else how many it was made for; None where nothing says, as of T5."""
     limit = getattr(model.without_head(), "positions_limit", lambda: None)()  # RoBERTa's config counts two that no token can have

@@ -10,10 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-import numpy as np
-
 from .. import nn
-from ..autograd import Tensor
 from .base import Model
 from .config import Config, choice, layers, rate, size, small
 from .heads import LastTokenClassification
@@ -97,12 +94,6 @@ class OpenAIGPTModel(Decoder, _GPT):
         self.positions = nn.LearnedPositions(config.n_positions, config.n_embd)
         self.drop = nn.Dropout(config.embd_pdrop)
         self.layers = [layer(config) for _ in range(config.n_layer)]
-
-    def positions_limit(self) -> int:
-        return self.config.n_positions
-
-    def embed(self, x: Tensor, positions: np.ndarray) -> Tensor:
-        return self.drop(x + self.positions(positions))
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------

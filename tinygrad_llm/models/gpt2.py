@@ -10,10 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-import numpy as np
-
 from .. import nn
-from ..autograd import Tensor
 from ..nn import init
 from .base import Model
 from .config import Config, choice, flag, layers, rate, size, small
@@ -119,12 +116,6 @@ class GPT2Model(Decoder, _GPT2):
         self.drop = nn.Dropout(config.embd_pdrop)
         self.layers = [layer(config, config.score_scale(i)) for i in range(config.n_layer)]
         self.final_norm = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
-
-    def positions_limit(self) -> int:
-        return self.config.n_positions
-
-    def embed(self, x: Tensor, positions: np.ndarray) -> Tensor:
-        return self.drop(x + self.positions(positions))
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------

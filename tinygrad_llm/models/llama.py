@@ -222,6 +222,9 @@ class LlamaModel(Decoder, _Llama):
         self.layers = [layer(config) for _ in range(config.num_hidden_layers)]
         self.final_norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
 
+    def positions_limit(self) -> None:
+        return None
+
     def turn(self, positions: np.ndarray, dtype: Any) -> dict[str, Any]:
         return {"rotary": self.rotary(positions, dtype)}
 

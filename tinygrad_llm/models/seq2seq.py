@@ -16,7 +16,7 @@ from .. import nn
 from ..autograd import Tensor
 from ..nn.layers import output_weight
 from . import inputs, losses
-from .base import Model, Record, run_blocks
+from .base import BaseModel, Model, Record, run_blocks
 from .config import ConfigError
 from .outputs import ModelOutput
 
@@ -57,22 +57,16 @@ class Stack(nn.Module):
         return nn.tap("final_norm", self.leave(run_blocks(self.layers, x, lambda i: mask, record, cache, self._recompute, **cross)))
 
 
-class EncoderSide(Model):
+class EncoderSide(BaseModel):
     """Token embeddings and the encoder's stack."""
 
-    tokens: nn.Embedding
     encoder: Stack
 
     def embed(self, ids: np.ndarray) -> Tensor:
         """(B, T) -> (B, T, D), on either side; positions come in the stacks."""
         return self.tokens(ids)
 
-    def positions_limit(self) -> int | None:
-        """How many positions there are, None for no limit."""
-        return None
-
     def blocks(self) -> list[nn.Module]:
-        """The blocks in the order in which they run."""
         return self.encoder.layers
 
     def read(self, ids: Any, embeds: Any, past: int = 0, name: str = "input_ids") -> Tensor:

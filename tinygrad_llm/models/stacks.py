@@ -1,6 +1,6 @@
 """Encoders, decoders and language models: the forward that families share once they have said how ids become vectors.
 
-A family's base model sets `tokens`, `layers` and, if it has one, `final_norm`, and defines `embed`.
+A family's base model sets `tokens`, `layers` and what else of the attributes here it has.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..nn import tap
 from ..nn.layers import output_weight
 from ..nn.tap import Unpacked, looking_through
 from . import inputs, losses
-from .base import Model, Record, run_blocks
+from .base import BaseModel, Record, run_blocks
 from .config import Config, choice, layers, rate, size, small
 from .heads import WithHead
 from .outputs import ModelOutput
@@ -45,21 +45,15 @@ class EncoderConfig(Config):
         self.divides("hidden_size", "num_attention_heads")
 
 
-class Encoder(Model):
+class Encoder(BaseModel):
     """Every position sees all others. Embeddings are BERT's: tokens, positions and segments summed, normed, perhaps widened."""
 
-    tokens: nn.Embedding
     positions: nn.LearnedPositions
     segments: nn.Embedding
     embed_norm: nn.LayerNorm
     drop: nn.Dropout
     widen: nn.Linear | None = None
-    layers: list[nn.Module]
     pooler: nn.Module | None = None
-
-    def positions_limit(self) -> int:
-        """The longest sequence."""
-        return self.config.max_position_embeddings
 
     def place(self, input_ids: Any, position_ids: Any, B: int, T: int) -> np.ndarray:
         """Each token's row in the table of positions."""
@@ -73,10 +67,6 @@ class Encoder(Model):
         x = x + self.segments(segments) + self.positions(self.place(input_ids, position_ids, *shape))
         x = self.drop(self.embed_norm(x))
         return x if self.widen is None else self.widen(x)
-
-    def blocks(self) -> list[nn.Module]:
-        """The blocks in the order in which they run."""
-        return self.layers
 
     def forward(
         self,
@@ -129,29 +119,21 @@ def mean_pool(hidden: Tensor, attention_mask: Any = None) -> Tensor:
     return (hidden * weight).sum(axis=1) / np.maximum(weight.sum(axis=1), 1.0).astype(hidden.dtype)
 
 
-class Decoder(Model):
-    """Every position sees itself and those before. `embed` is what happens to the tokens' vectors before the blocks."""
+class Decoder(BaseModel):
+    """Every position sees itself and those before. Embeddings are GPT's, tokens and positions summed, or tokens alone."""
 
-    tokens: nn.Embedding
-    layers: list[nn.Module]
+    positions: nn.LearnedPositions | None = None
+    drop: nn.Dropout
     final_norm: nn.Module | None = None
     adds_types: ClassVar[bool] = False  # whether token_type_ids are tokens whose vectors are added
 
     def embed(self, x: Tensor, positions: np.ndarray) -> Tensor:
-        """x (B, T, D), positions (T,) or (B, T) -> (B, T, D)"""
-        return x
-
-    def positions_limit(self) -> int | None:
-        """How many positions the model has; None for no limit."""
-        return None
+        """What happens to the tokens' vectors before the blocks: x (B, T, D), positions (T,) or (B, T) -> (B, T, D)"""
+        return x if self.positions is None else self.drop(x + self.positions(positions))
 
     def window(self, i: int) -> int | None:
         """How many of the nearest positions layer i sees; None for all."""
         return None
-
-    def blocks(self) -> list[nn.Module]:
-        """The blocks in the order in which they run."""
-        return self.layers
 
     def turn(self, positions: np.ndarray, dtype: Any) -> dict[str, Any]:
         """What the attention of every layer gets besides: rotary angles."""

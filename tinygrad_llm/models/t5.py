@@ -159,6 +159,9 @@ class _T5(Model):
         self.tokens = nn.Embedding(config.vocab_size, config.d_model)
         self.encoder = T5Stack(config, decoder=False)
 
+    def positions_limit(self) -> None:
+        return None
+
     @property
     def base_names(self) -> Table:  # type: ignore[override]
         gated = self.config.gated

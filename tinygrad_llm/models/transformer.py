@@ -97,9 +97,6 @@ class TransformerModel(EncoderDecoder):
         self.encoder = TransformerStack(config, decoder=False)
         self.decoder = TransformerStack(config, decoder=True)
 
-    def positions_limit(self) -> int | None:
-        return self.config.max_position_embeddings
-
     def embed(self, ids: np.ndarray) -> Tensor:
         return self.tokens(ids) * self.config.d_model**0.5
 
