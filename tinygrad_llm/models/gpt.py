@@ -12,38 +12,21 @@ from typing import ClassVar
 
 from .. import nn
 from .base import Model
-from .config import Config, choice, layers, rate, size, small
+from .config import choice
 from .heads import LastTokenClassification
 from .names import Table, transposed
 from .registry import Family, register
-from .stacks import CausalLM, Decoder
+from .stacks import CausalLM, Decoder, GPTConfig
 
 # -- config and presets ------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
-class OpenAIGPTConfig(Config):
+class OpenAIGPTConfig(GPTConfig):
     model_type: ClassVar[str] = "openai-gpt"
-    attribute_map: ClassVar[dict[str, str]] = {
-        "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
-        "max_position_embeddings": "n_positions", "layer_norm_eps": "layer_norm_epsilon",
-    }  # fmt: skip
     ignored: ClassVar[frozenset[str]] = frozenset({"n_special"})
 
-    vocab_size: int = size()
-    n_positions: int = size()
-    n_embd: int = size()
-    n_layer: int = layers()
-    n_head: int = size()
     afn: str = choice("gelu", "relu", "silu", "swish")
-    embd_pdrop: float = rate(0.1)
-    attn_pdrop: float = rate(0.1)
-    resid_pdrop: float = rate(0.1)
-    layer_norm_epsilon: float = small(1e-5)
-    initializer_range: float = small(0.02)
-
-    def validate(self) -> None:
-        self.divides("n_embd", "n_head")
 
 
 PRESETS = {"gpt": {"vocab_size": 40478, "n_positions": 512, "n_embd": 768, "n_layer": 12, "n_head": 12}}

@@ -13,41 +13,25 @@ from typing import Any, ClassVar
 from .. import nn
 from ..nn import init
 from .base import Model
-from .config import Config, choice, flag, layers, rate, size, small
+from .config import choice, flag, size
 from .heads import LastTokenClassification, TokenClassification
 from .names import Table, transposed
 from .registry import Family, register
-from .stacks import CausalLM, Decoder
+from .stacks import CausalLM, Decoder, GPTConfig
 
 # -- config and presets ------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
-class GPT2Config(Config):
+class GPT2Config(GPTConfig):
     model_type: ClassVar[str] = "gpt2"
     absent: ClassVar[dict[str, Any]] = {"bos_token_id": 50256, "eos_token_id": 50256}
-    attribute_map: ClassVar[dict[str, str]] = {
-        "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
-        "max_position_embeddings": "n_positions", "intermediate_size": "n_inner", "layer_norm_eps": "layer_norm_epsilon",
-    }  # fmt: skip
+    attribute_map: ClassVar[dict[str, str]] = {**GPTConfig.attribute_map, "intermediate_size": "n_inner"}
 
-    vocab_size: int = size()
-    n_positions: int = size()
-    n_embd: int = size()
-    n_layer: int = layers()
-    n_head: int = size()
     n_inner: Any = size(None)
     activation_function: str = choice("gelu_new", *nn.ACTIVATIONS)
-    embd_pdrop: float = rate(0.1)
-    attn_pdrop: float = rate(0.1)
-    resid_pdrop: float = rate(0.1)
-    layer_norm_epsilon: float = small(1e-5)
-    initializer_range: float = small(0.02)
     scale_attn_weights: bool = flag(True)
     scale_attn_by_inverse_layer_idx: bool = flag(False)
-
-    def validate(self) -> None:
-        self.divides("n_embd", "n_head")
 
     def score_scale(self, i: int) -> float:
         """What layer i's scores are multiplied by: K^-1/2, and in Stanford's and CodeParrot's checkpoints 1/(i + 1)."""

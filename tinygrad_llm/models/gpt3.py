@@ -13,35 +13,25 @@ from typing import Any, ClassVar
 
 from .. import nn
 from . import gpt2
-from .config import Config, choice, layers, rate, size, small
+from .config import choice, rate, size
 from .heads import LastTokenClassification
 from .registry import Family, register
-from .stacks import CausalLM
+from .stacks import CausalLM, GPTConfig
 
 # -- config and presets ------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
-class GPT3Config(Config):
+class GPT3Config(GPTConfig):
     model_type: ClassVar[str] = "gpt3"
     attribute_map: ClassVar[dict[str, str]] = gpt2.GPT2Config.attribute_map
 
-    vocab_size: int = size()
-    n_positions: int = size()
-    n_embd: int = size()
-    n_layer: int = layers()
-    n_head: int = size()
     n_inner: Any = size(None)
     band: int = size(128)  # positions that a banded layer sees, its own included: the Sparse Transformer's; the paper gives none
     activation_function: str = choice("gelu_new", *nn.ACTIVATIONS)
     embd_pdrop: float = rate(0.0)
     attn_pdrop: float = rate(0.0)
     resid_pdrop: float = rate(0.0)
-    layer_norm_epsilon: float = small(1e-5)
-    initializer_range: float = small(0.02)
-
-    def validate(self) -> None:
-        self.divides("n_embd", "n_head")
 
     def score_scale(self, i: int) -> float:
         """K^-1/2 in every layer."""

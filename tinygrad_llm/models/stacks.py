@@ -119,6 +119,30 @@ def mean_pool(hidden: Tensor, attention_mask: Any = None) -> Tensor:
     return (hidden * weight).sum(axis=1) / np.maximum(weight.sum(axis=1), 1.0).astype(hidden.dtype)
 
 
+@dataclasses.dataclass
+class GPTConfig(Config):
+    """GPT's sizes and rates, under the names that GPT-2 and GPT-3 kept; a family declares what it adds, and its other defaults."""
+
+    attribute_map: ClassVar[dict[str, str]] = {
+        "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
+        "max_position_embeddings": "n_positions", "layer_norm_eps": "layer_norm_epsilon",
+    }  # fmt: skip
+
+    vocab_size: int = size()
+    n_positions: int = size()
+    n_embd: int = size()
+    n_layer: int = layers()
+    n_head: int = size()
+    embd_pdrop: float = rate(0.1)
+    attn_pdrop: float = rate(0.1)
+    resid_pdrop: float = rate(0.1)
+    layer_norm_epsilon: float = small(1e-5)
+    initializer_range: float = small(0.02)
+
+    def validate(self) -> None:
+        self.divides("n_embd", "n_head")
+
+
 class Decoder(BaseModel):
     """Every position sees itself and those before. Embeddings are GPT's, tokens and positions summed, or tokens alone."""
 
