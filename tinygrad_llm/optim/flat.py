@@ -12,10 +12,11 @@ from kernels.arrays import empty
 LARGE = 1 << 16
 
 
-class FlatGroup:
-    """Parameters of one dtype as views of `data`; `segments` are the slices that an update passes to the kernel."""
+class Store:
+    """Parameters of one dtype as views of `data`, their optimizer `state` by the names of its `buffers`, flat like them, and their
+    `steps`; `segments` are the slices that an update passes to the kernel."""
 
-    def __init__(self, parameters):
+    def __init__(self, parameters, buffers):
         self.parameters = sorted(parameters, key=lambda p: p.size >= LARGE)  # stable: small ones first
         self.dtype = self.parameters[0].dtype
         self.data = empty((sum(p.size for p in self.parameters),), self.dtype)
@@ -34,10 +35,17 @@ class FlatGroup:
         self.gathered = np.empty(small_size, dtype=self.dtype)
         self.segments = [slice(0, small_size)] if self.small else []
         self.segments += self.ranges[self.small :]
+        self.state = {name: empty(self.data.shape, self.dtype, np.zeros) for name in buffers}
+        self.steps = [0] * len(self.parameters)
 
-    def buffer(self) -> np.ndarray:
-        """Zeros of the size of all parameters: room for one kind of optimizer state."""
-        return empty(self.data.shape, self.dtype, np.zeros)
+    def forget(self) -> None:
+        """The state of parameters that have taken no step yet."""
+        self.steps = [0] * len(self.steps)
+        for values in self.state.values():
+            values.fill(0)
+
+    def in_step(self) -> bool:
+        return self.steps.count(self.steps[0]) == len(self.steps)
 
     def slices(self, flat: np.ndarray) -> list[np.ndarray]:
         return [flat[s] for s in self.segments]

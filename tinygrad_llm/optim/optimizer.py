@@ -8,7 +8,7 @@ import kernels
 
 from ..autograd import Tensor, mark_written
 from ..autograd.elsewhere import OF_AN_OPTIMIZER, no_attribute
-from .flat import FlatGroup
+from .flat import Store
 
 
 def clip_scale(norm: float, max_norm: float) -> float:
@@ -80,7 +80,7 @@ class Optimizer:
                              f"{len(self.param_groups)}; add one with add_param_group")  # fmt: skip
         wanted = {id(p) for p in also}
         for group, stores in zip(self.param_groups, self.storage):
-            held = {id(p) for store in stores for p in store.flat.parameters}
+            held = {id(p) for store in stores for p in store.parameters}
             new = [p for p in group["params"] if (p.requires_grad or id(p) in wanted) and id(p) not in held]
             stores += [Store(part, self.buffers) for part in by_dtype(new)]
 
@@ -103,7 +103,7 @@ class Optimizer:
         collected = self.collect()
         flat = [a for arrays in collected for a in arrays or ()]
         apart = [p.grad._data for store, arrays in zip(self.stores(), collected) if arrays is None
-                 for p in store.flat.parameters if p.grad is not None]  # fmt: skip
+                 for p in store.parameters if p.grad is not None]  # fmt: skip
         norm = kernels.grad_norm(flat + apart)
         if np.isfinite(norm):
             self.apply(collected, clip_scale(norm, max_norm) if max_norm else 1.0)
@@ -116,8 +116,8 @@ class Optimizer:
         """Per store its gradients as one flat array per segment; None where the parameters must be updated one by one."""
         self.take_in()
         for store in self.stores():
-            store.flat.adopt()
-        return [store.flat.gradients() if store.in_step() and not self.by_parameter else None for store in self.stores()]
+            store.adopt()
+        return [store.gradients() if store.in_step() and not self.by_parameter else None for store in self.stores()]
 
     def apply(self, collected: list, grad_scale: float) -> None:
         """One update of every store by what `collect` gave of it."""
@@ -129,19 +129,19 @@ class Optimizer:
                     self.step_apart(store, group, scale)
                 else:
                     store.steps = [store.steps[0] + 1] * len(store.steps)
-                    state = [store.flat.slices(store.state[name]) for name in self.buffers]
-                    self.update(store.flat.slices(store.flat.data), gradients, state, group, store.steps[0], scale)
-                mark_written(store.flat.data)
+                    state = [store.slices(store.state[name]) for name in self.buffers]
+                    self.update(store.slices(store.data), gradients, state, group, store.steps[0], scale)
+                mark_written(store.data)
 
     def step_apart(self, store, group, grad_scale) -> None:
         """Parameter by parameter: the update asks for it, some have no gradient, or they differ in their number of steps."""
-        for i, (p, place) in enumerate(zip(store.flat.parameters, store.flat.ranges)):
+        for i, (p, place) in enumerate(zip(store.parameters, store.ranges)):
             if p.grad is None:
                 continue
             store.steps[i] += 1
             shape = p.shape if self.by_parameter else (-1,)
             state = [[store.state[name][place].reshape(shape)] for name in self.buffers]
-            data, gradient = store.flat.data[place].reshape(shape), p.grad._data.reshape(shape)
+            data, gradient = store.data[place].reshape(shape), p.grad._data.reshape(shape)
             self.update([data], [gradient], state, group, store.steps[i], grad_scale)
 
     def update(self, params, grads, state, group, step, grad_scale) -> None:
@@ -169,8 +169,8 @@ class Optimizer:
             "groups": options,
             "held": self.held(),
             "steps": [store.steps[i] for store, i in where],
-            "state": {name: [store.state[name][store.flat.ranges[i]].reshape(store.flat.parameters[i].shape).copy()
-                             for store, i in where] for name in self.buffers},
+            "state": {name: [store.state[name][store.ranges[i]].reshape(store.parameters[i].shape).copy() for store, i in where]
+                      for name in self.buffers},
         }
 
     def load_state_dict(self, saved: dict) -> None:
@@ -198,7 +198,7 @@ class Optimizer:
         for j, (store, i) in enumerate(places[id(p)] for p in owners):
             store.steps[i] = int(saved["steps"][j])
             for name in self.buffers:
-                store.state[name][store.flat.ranges[i]] = np.asarray(saved["state"][name][j]).reshape(-1)
+                store.state[name][store.ranges[i]] = np.asarray(saved["state"][name][j]).reshape(-1)
         for group, options in zip(self.param_groups, saved["groups"]):
             group.update({k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
 
@@ -210,25 +210,7 @@ class Optimizer:
     def places(self) -> dict:
         """Of each parameter that has state, by its id: (store, number within it)."""
         self.take_in()
-        return {id(p): (store, i) for store in self.stores() for i, p in enumerate(store.flat.parameters)}
-
-
-class Store:
-    """The parameters of one group and dtype with their optimizer state, all flat."""
-
-    def __init__(self, parameters, names):
-        self.flat = FlatGroup(parameters)
-        self.state = {name: self.flat.buffer() for name in names}
-        self.steps = [0] * len(parameters)
-
-    def forget(self) -> None:
-        """The state of a parameter that has taken no step yet."""
-        self.steps = [0] * len(self.steps)
-        for values in self.state.values():
-            values.fill(0)
-
-    def in_step(self) -> bool:
-        return self.steps.count(self.steps[0]) == len(self.steps)
+        return {id(p): (store, i) for store in self.stores() for i, p in enumerate(store.parameters)}
 
 
 def as_groups(params) -> list[dict]:
