@@ -244,22 +244,16 @@ def fill(value: Tensor, array: np.ndarray) -> None:
 
 
 class Record:
-    """Collects hidden states and attention patterns on the way through the layers, if asked for."""
+    """Collects hidden states and attention patterns on the way through the layers, if asked for; None if not."""
 
     def __init__(self, hidden: bool, attentions: bool) -> None:
-        self.hidden: list[Tensor] | None = [] if hidden else None
-        self.attentions: list[Tensor] | None = [] if attentions else None
-        self.cross: list[Tensor] | None = [] if attentions else None
+        self.hidden: tuple[Tensor, ...] | None = () if hidden else None
+        self.attentions: tuple[Tensor, ...] | None = () if attentions else None
+        self.cross = self.attentions
 
     def states(self, last: Tensor) -> tuple[Tensor, ...] | None:
         """All hidden states, `last` in the last place."""
         return None if self.hidden is None else (*self.hidden, last)
-
-    def patterns(self) -> tuple[Tensor, ...] | None:
-        return None if self.attentions is None else tuple(self.attentions)
-
-    def cross_patterns(self) -> tuple[Tensor, ...] | None:
-        return None if self.cross is None else tuple(self.cross)
 
 
 def run_blocks(
@@ -285,14 +279,14 @@ def run_blocks(
 
     for i in range(len(blocks)):
         if record.hidden is not None:
-            record.hidden.append(x)
+            record.hidden += (x,)
         keywords = kwargs if cache is None else {**kwargs, "cache": cache[i]}
         if recompute and not wants and cache is None:
             x = checkpoint(lambda x, i=i, keywords=keywords: layer(i, x, **keywords)[0], x)
             continue
         x, (pattern, cross) = layer(i, x, output_attentions=wants, **keywords)
         if wants:
-            record.attentions.append(pattern)  # type: ignore[union-attr]
+            record.attentions += (pattern,)  # type: ignore[operator]
             if cross is not None:
-                record.cross.append(cross)  # type: ignore[union-attr]
+                record.cross += (cross,)  # type: ignore[operator]
     return x

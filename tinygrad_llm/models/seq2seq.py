@@ -83,7 +83,7 @@ class EncoderSide(BaseModel):
         mask = nn.from_attention_mask(attention_mask, B, S, S)
         record = Record(output_hidden_states, output_attentions)
         x = self.encoder(x, mask, record)
-        return ModelOutput(last_hidden_state=x, hidden_states=record.states(x), attentions=record.patterns())
+        return ModelOutput(last_hidden_state=x, hidden_states=record.states(x), attentions=record.attentions)
 
 
 class EncoderDecoder(EncoderSide):
@@ -135,7 +135,7 @@ class EncoderDecoder(EncoderSide):
             cache.advance(T)
         return ModelOutput(
             last_hidden_state=x, past_key_values=cache, decoder_hidden_states=record.states(x),
-            decoder_attentions=record.patterns(), cross_attentions=record.cross_patterns(), encoder_last_hidden_state=context,
+            decoder_attentions=record.attentions, cross_attentions=record.cross, encoder_last_hidden_state=context,
             encoder_hidden_states=encoded.hidden_states, encoder_attentions=encoded.attentions,
         )  # fmt: skip
 

@@ -96,10 +96,10 @@ class Encoder(BaseModel):
             x = run_blocks(self.blocks(), x, lambda i: mask, record, recompute=self._recompute)
         if mask.packed is not None:
             x = mask.packed.spread(x)
-            record.hidden = record.hidden and [mask.packed.spread(h) for h in record.hidden]
+            record.hidden = record.hidden and tuple(mask.packed.spread(h) for h in record.hidden)
         x = tap("final_norm", x)
         pooled = None if self.pooler is None else self.pooler(x)
-        return ModelOutput(last_hidden_state=x, pooler_output=pooled, hidden_states=record.states(x), attentions=record.patterns())
+        return ModelOutput(last_hidden_state=x, pooler_output=pooled, hidden_states=record.states(x), attentions=record.attentions)
 
     def sentence_embeddings(self, input_ids: Any, attention_mask: Any = None, pooling: str = "mean", **kwargs: Any) -> Tensor:
         """One vector per sequence, (B, D): the mean of the real positions, or "pooled", what the pooler makes of the first."""
@@ -200,7 +200,7 @@ class Decoder(BaseModel):
         x = tap("final_norm", x if self.final_norm is None else self.final_norm(x))
         if cache is not None:
             cache.advance(T)
-        return ModelOutput(last_hidden_state=x, hidden_states=record.states(x), attentions=record.patterns(), past_key_values=cache)
+        return ModelOutput(last_hidden_state=x, hidden_states=record.states(x), attentions=record.attentions, past_key_values=cache)
 
 
 class CausalLM(WithHead):
