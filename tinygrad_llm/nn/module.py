@@ -202,22 +202,19 @@ class Module:
         extra = [name for name in state if name not in own]
         if strict and (missing or extra):
             raise KeyError(f"load_state_dict: missing {_few(missing)}; left over {_few(extra)}")
-        wrong = [f"{n}: expected {own[n].shape}, got {np.shape(_array(v))}" for n, v in state.items()
-                 if n in own and own[n].shape != np.shape(_array(v))]  # fmt: skip
+        pairs = [(n, own[n], v._data if isinstance(v, Tensor) else np.asarray(v)) for n, v in state.items() if n in own]
+        wrong = [f"{n}: expected {p.shape}, got {v.shape}" for n, p, v in pairs if p.shape != v.shape]
         if wrong:
             raise ValueError(f"load_state_dict: wrong shapes: {'; '.join(wrong[:5])}")
-        odd = [f"{n}: {_array(v).dtype} does not go into {own[n].dtype}" for n, v in state.items()
-               if n in own and not np.can_cast(_array(v).dtype, own[n].dtype, "same_kind")]  # fmt: skip
+        odd = [f"{n}: {v.dtype} does not go into {p.dtype}" for n, p, v in pairs if not np.can_cast(v.dtype, p.dtype, "same_kind")]
         if odd:
             raise TypeError(f"load_state_dict: wrong dtypes: {'; '.join(odd[:5])}")
-        for name, value in state.items():
-            if name in own:
-                target = own[name]
-                if target._data.flags.writeable:
-                    target._data[...] = _array(value)
-                    mark_written(target._data)
-                else:  # a skeleton's parameter, which owns no memory yet
-                    target.data = np.array(_array(value), target.dtype, order="C")
+        for _, parameter, value in pairs:
+            if parameter._data.flags.writeable:
+                parameter._data[...] = value
+                mark_written(parameter._data)
+            else:  # a skeleton's, which owns no memory yet
+                parameter.data = np.array(value, parameter.dtype, order="C")
         return Keys(missing, extra)
 
     def __repr__(self) -> str:
@@ -254,10 +251,6 @@ def _is_result(module: Module, name: str, value: Any) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def _array(value: Any) -> np.ndarray:
-    return value._data if isinstance(value, Tensor) else np.asarray(value)
 
 
 def _few(names: list[str]) -> str:
