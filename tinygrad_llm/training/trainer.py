@@ -90,7 +90,8 @@ class Trainer:
     def accumulate(self) -> tuple[list[dict], dict[str, float]]:
         """Draws a step's batches and leaves their gradients, over all processes. Returns the batches and the parts of the loss."""
         batches = [self.task.draw(self.options.batch) for _ in range(self.options.accumulate)]
-        totals = add_up([self.task.counts(b) for b in batches])
+        counts = [self.task.counts(b) for b in batches]
+        totals = {name: sum(c[name] for c in counts) for name in counts[0]}
         parts = dict.fromkeys(self.task.weights, 0.0)
         for batch in map(self.processes.share, batches):
             loss = None
@@ -170,7 +171,7 @@ class Trainer:
         if better:
             self.best, self.best_step = result["loss"], self.step
             if self.out is not None and self.step:
-                self.save_model("best")
+                checkpoint.write(self.out / "best", self.fill_model)
         return result
 
     def out_of_patience(self) -> bool:
@@ -188,9 +189,6 @@ class Trainer:
         checkpoint.write(self.out / "last", self.fill_checkpoint)
         best = checkpoint.find(self.out / "best") if self.best_step else None  # else it is an earlier run's
         checkpoint.publish(best or self.out / "last", self.out)
-
-    def save_model(self, name: str) -> None:
-        checkpoint.write(self.out / name, self.fill_model)
 
     def fill_model(self, directory: Path) -> None:
         self.model.save(directory)
@@ -268,10 +266,6 @@ def make_optimizer(model, o: Options):
 def make_schedule(optimizer, o: Options):
     minimum = {"minimum": o.min_lr} if o.schedule in ("cosine", "linear") else {}
     return getattr(optim, o.schedule)(optimizer, warmup=o.warmup, total=o.steps, **minimum)
-
-
-def add_up(counts: list[dict[str, int]]) -> dict[str, int]:
-    return {name: sum(c[name] for c in counts) for name in counts[0]}
 
 
 class interruptible:
