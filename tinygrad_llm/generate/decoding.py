@@ -98,10 +98,8 @@ class Seq2Seq(Decoding):
         self.cache = reserve(model, ids.shape[1], new_tokens)
         self.cache.copies = copies
         with no_grad():
-            encoded = model.encode(attention_mask=mask, **{reading(source): source})
-        states = np.repeat(encoded.last_hidden_state._data, copies, axis=0)
-        encoded.last_hidden_state = Tensor(states)
-        self.encoded = encoded
+            self.encoded = model.encode(attention_mask=mask, **{reading(source): source})
+        self.encoded.last_hidden_state = Tensor(np.repeat(self.encoded.last_hidden_state._data, copies, axis=0))
         self.mask = np.repeat(mask, copies, axis=0)
 
     @no_grad()

@@ -22,12 +22,16 @@ def _pyplot() -> Any:
     return plt
 
 
+def _map(values: np.ndarray, width: float, height: float, label: str, shrink: float = 1.0, **how: Any) -> tuple[Any, Any]:
+    """(figure, axes) with a table of numbers as colours, and their scale beside it."""
+    figure, axes = _pyplot().subplots(figsize=(width, height), layout="constrained")
+    figure.colorbar(axes.imshow(values, **{"cmap": MAP, **how}), shrink=shrink, label=label)
+    return figure, axes
+
+
 def attention(pattern: np.ndarray, tokens: Sequence[str] | None = None, keys: Sequence[str] | None = None, title: str = "") -> Any:
     """One head's pattern (T, S), queries down and keys across."""
-    plt = _pyplot()
-    figure, axes = plt.subplots(figsize=(5, 5), layout="constrained")
-    image = axes.imshow(pattern, cmap=MAP, vmin=0, vmax=1)
-    figure.colorbar(image, shrink=0.8, label="attention")
+    figure, axes = _map(pattern, 5, 5, "attention", shrink=0.8, vmin=0, vmax=1)
     if tokens is not None:
         across = tokens if keys is None else keys
         axes.set_xticks(range(len(across)), across, rotation=90, **TOKEN)
@@ -38,31 +42,26 @@ def attention(pattern: np.ndarray, tokens: Sequence[str] | None = None, keys: Se
 
 def heads(scores: np.ndarray, title: str = "", label: str = "score") -> Any:
     """A number for each head, (L, H), as a map with the numbers written in."""
-    plt = _pyplot()
     L, H = scores.shape
-    figure, axes = plt.subplots(figsize=(1.2 + 0.55 * H, 1.2 + 0.45 * L), layout="constrained")
-    top = max(1e-12, float(np.nanmax(np.abs(scores))))
-    image = axes.imshow(scores, cmap=MAP, vmin=min(0.0, float(np.nanmin(scores))), vmax=top)
+    least, top = min(0.0, float(np.nanmin(scores))), max(1e-12, float(np.nanmax(np.abs(scores))))
+    figure, axes = _map(scores, 1.2 + 0.55 * H, 1.2 + 0.45 * L, label, shrink=0.8, vmin=least, vmax=top)
     for i in range(L):
         for h in range(H):
             axes.text(h, i, f"{scores[i, h]:.2f}", ha="center", va="center", fontsize=7,
                       color="black" if scores[i, h] > 0.6 * top else "white")  # fmt: skip
-    figure.colorbar(image, shrink=0.8, label=label)
     axes.set(title=title, xlabel="head", ylabel="layer", xticks=range(H), yticks=range(L))
     return figure
 
 
 def logit_lens(seen: LogitLens, decode: Any = str, row: int = 0) -> Any:
     """First choices of every layer at every position, shaded by their probability."""
-    plt = _pyplot()
     tokens, shares = seen.tokens[:, row, :, 0], seen.probabilities[:, row, :, 0]
-    figure, axes = plt.subplots(figsize=(1.5 + 0.6 * tokens.shape[1], 1 + 0.32 * tokens.shape[0]), layout="constrained")
-    image = axes.imshow(shares, cmap=MAP, vmin=0, vmax=1, aspect="auto")
-    for i in range(tokens.shape[0]):
-        for t in range(tokens.shape[1]):
+    rows, T = tokens.shape
+    figure, axes = _map(shares, 1.5 + 0.6 * T, 1 + 0.32 * rows, "probability", vmin=0, vmax=1, aspect="auto")
+    for i in range(rows):
+        for t in range(T):
             axes.text(t, i, decode(int(tokens[i, t])), ha="center", va="center", fontsize=7, parse_math=False,
                       color="black" if shares[i, t] > 0.6 else "white")  # fmt: skip
-    figure.colorbar(image, label="probability")
     axes.set_yticks(range(len(seen.layers)), seen.layers)
     axes.set(xlabel="position", title="logit lens")
     return figure
@@ -70,9 +69,8 @@ def logit_lens(seen: LogitLens, decode: Any = str, row: int = 0) -> Any:
 
 def attribution(found: Attribution, limit: int = 16) -> Any:
     """What each component writes towards a logit, largest first."""
-    plt = _pyplot()
     order = np.argsort(-np.abs(found.values))[:limit][::-1]
-    figure, axes = plt.subplots(figsize=(6, 0.8 + 0.27 * len(order)), layout="constrained")
+    figure, axes = _pyplot().subplots(figsize=(6, 0.8 + 0.27 * len(order)), layout="constrained")
     values = found.values[order]
     axes.barh([found.components[i] for i in order], values, color=np.where(values < 0, ORANGE, BLUE))
     axes.axvline(0, color="grey", linewidth=0.8)
@@ -82,11 +80,10 @@ def attribution(found: Attribution, limit: int = 16) -> Any:
 
 def patching(values: np.ndarray, tokens: Sequence[str] | None = None, title: str = "activation patching") -> Any:
     """(L, T) from `activation_patching` or `attribution_patching`."""
-    plt = _pyplot()
-    figure, axes = plt.subplots(figsize=(1.5 + 0.45 * values.shape[1], 1.2 + 0.35 * values.shape[0]), layout="constrained")
+    L, T = values.shape
     most = max(1e-12, float(np.abs(values).max()))
-    image = axes.imshow(values, cmap="PuOr_r", vmin=-most, vmax=most, aspect="auto")
-    figure.colorbar(image, label="share of the metric brought back")
+    figure, axes = _map(values, 1.5 + 0.45 * T, 1.2 + 0.35 * L, "share of the metric brought back",
+                        cmap="PuOr_r", vmin=-most, vmax=most, aspect="auto")  # fmt: skip
     if tokens is not None:
         axes.set_xticks(range(len(tokens)), tokens, rotation=90, **TOKEN)
     axes.set(title=title, xlabel="position", ylabel="layer")

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..autograd import Tensor, enable_grad, grad, no_grad
 from ..generate.beam import top_indices
+from ..generate.filters import softmax
 from ..models.outputs import word_logits
 from ..nn import evaluating
 from .look import patch, record
@@ -131,9 +132,8 @@ def logit_lens(model: Any, top: int = 5, targets: np.ndarray | None = None, **in
         if targets is not None:
             _need_targets(np.asarray(targets), logits.shape)
         top_tokens = top_indices(logits.reshape(-1, V), min(top, V)).reshape(*logits.shape[:-1], -1)
-        exp = np.exp(logits - logits.max(-1, keepdims=True))
         tokens.append(top_tokens)
-        shares.append(np.take_along_axis(exp / exp.sum(-1, keepdims=True), top_tokens, -1))
+        shares.append(np.take_along_axis(softmax(logits), top_tokens, -1))
         if targets is not None:
             own = np.take_along_axis(logits, np.asarray(targets)[..., None], -1)
             ranks.append((logits > own).sum(-1))

@@ -69,16 +69,12 @@ class EncoderSide(BaseModel):
     def blocks(self) -> list[nn.Module]:
         return self.encoder.layers
 
-    def read(self, ids: Any, embeds: Any, past: int = 0, name: str = "input_ids") -> Tensor:
-        """What a stack reads, (B, T, D): `embed` of ids, or what stands for it."""
-        return inputs.token_vectors(self, self.embed, ids, embeds, past, name)
-
     def encode(
         self, input_ids: Any = None, attention_mask: Any = None, output_hidden_states: bool = False,
         output_attentions: bool = False, inputs_embeds: Any = None,
     ) -> ModelOutput:  # fmt: skip
         """The encoder's states, to be passed as `encoder_outputs`."""
-        x = self.read(input_ids, inputs_embeds)
+        x = inputs.token_vectors(self, self.embed, input_ids, inputs_embeds)
         B, S, _ = x.shape
         mask = nn.from_attention_mask(attention_mask, B, S, S)
         record = Record(output_hidden_states, output_attentions)
@@ -123,7 +119,7 @@ class EncoderDecoder(EncoderSide):
         context = encoded.last_hidden_state
         cache = self.make_cache() if use_cache and past_key_values is None else past_key_values
         past = inputs.past_length(cache)
-        x = self.read(decoder_input_ids, decoder_inputs_embeds, past, "decoder_input_ids")
+        x = inputs.token_vectors(self, self.embed, decoder_input_ids, decoder_inputs_embeds, past, "decoder_input_ids")
         B, T, _ = x.shape
         if context.shape[0] != B:
             raise ValueError(f"decoder_input_ids: {B} rows, but the encoder saw {context.shape[0]}")
