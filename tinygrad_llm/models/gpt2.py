@@ -12,10 +12,11 @@ from typing import Any, ClassVar
 
 from .. import nn
 from ..nn import init
+from . import gpt
 from .base import Model
 from .config import choice, flag, size
 from .heads import LastTokenClassification, TokenClassification
-from .names import Table, transposed
+from .names import Table
 from .registry import Family, register
 from .stacks import CausalLM, Decoder, GPTConfig
 
@@ -61,19 +62,7 @@ def layer(c: Any, score_scale: float | None = None) -> nn.DecoderBlock:
 
 # -- embeddings and model ----------------------------------------------------------------------------------------------
 
-NAMES: Table = {
-    "tokens": "wte",
-    "positions": "wpe",
-    "layers.*.attn_norm": "h.*.ln_1",
-    "layers.*.attn.q": transposed("h.*.attn.c_attn", 0, 3),
-    "layers.*.attn.k": transposed("h.*.attn.c_attn", 1, 3),
-    "layers.*.attn.v": transposed("h.*.attn.c_attn", 2, 3),
-    "layers.*.attn.o": transposed("h.*.attn.c_proj"),
-    "layers.*.mlp_norm": "h.*.ln_2",
-    "layers.*.mlp.up": transposed("h.*.mlp.c_fc"),
-    "layers.*.mlp.down": transposed("h.*.mlp.c_proj"),
-    "final_norm": "ln_f",
-}
+NAMES: Table = {**gpt.NAMES, "tokens": "wte", "positions": "wpe", "final_norm": "ln_f"}
 
 
 class _GPT2(Model):
