@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -71,58 +71,42 @@ class _Chain:
         return value
 
 
-class Gradients(dict[str, np.ndarray]):
+class _Arrays(dict[str, np.ndarray]):
+    """Name -> array, in the order in which they came."""
+
+    def stack(self, tap: str, side: str = "") -> np.ndarray:
+        """Those of one kind from all layers: (L, ...). `stack("attn.pattern")`, `stack("resid_post", "decoder")`."""
+        pattern = re.compile(rf"{re.escape(of_side(side))}blocks\.(\d+)\.{re.escape(tap)}")
+        found = {int(hit[1]): value for name, value in self.items() if (hit := pattern.fullmatch(name))}
+        if not found:
+            raise KeyError(f"no layer's {tap!r} was recorded; recorded: {', '.join(self)}")
+        return np.stack([found[layer] for layer in sorted(found)])  # sorted, since a backward comes from the last layer
+
+
+class Gradients(_Arrays):
     """Name -> the gradient there, as a backward fills it."""
 
     def __missing__(self, name: str) -> np.ndarray:
         have = ", ".join(self) or "nothing yet (open record(..., gradients=True) and run a backward)"
         raise KeyError(f"{name!r} has no gradient; recorded: {have}")
 
-    def stack(self, tap: str, side: str = "") -> np.ndarray:
-        """The gradients of one kind from all layers, as `Values.stack` has the values."""
-        return _stacked(self, tap, side)
 
-
-class Values(Mapping[str, np.ndarray]):
-    """What was recorded: name -> ndarray, in order. `grad` has the same for gradients, `nbytes` is what all of it holds."""
+class Values(_Arrays):
+    """What was recorded: name -> array, in order. `grad` has the same for gradients, `nbytes` is what all of it holds."""
 
     def __init__(self) -> None:
-        self._values: dict[str, np.ndarray] = {}
         self.grad = Gradients()
 
-    def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self._values:
-            raise KeyError(
-                f"{name!r} was not recorded; recorded: {', '.join(self._values) or 'nothing yet (run the model inside)'}"
-            )
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def stack(self, tap: str, side: str = "") -> np.ndarray:
-        """The values of one kind from all layers: (L, ...). `stack("attn.pattern")`, `stack("resid_post", "decoder")`."""
-        return _stacked(self._values, tap, side)
+    def __missing__(self, name: str) -> np.ndarray:
+        raise KeyError(f"{name!r} was not recorded; recorded: {', '.join(self) or 'nothing yet (run the model inside)'}")
 
     @property
     def nbytes(self) -> int:
         """Bytes of all recorded arrays, gradients included. Arrays are kept by reference, not copied."""
-        return sum(a.nbytes for a in (*self._values.values(), *self.grad.values()))
+        return sum(a.nbytes for a in (*self.values(), *self.grad.values()))
 
     def __repr__(self) -> str:
-        return f"<{len(self._values)} values, {len(self.grad)} gradients, {self.nbytes / 1e6:.1f} MB>"
-
-
-def _stacked(values: Mapping[str, np.ndarray], tap: str, side: str) -> np.ndarray:
-    """(L, ...); sorted, since a backward comes from the last layer."""
-    pattern = re.compile(rf"{re.escape(of_side(side))}blocks\.(\d+)\.{re.escape(tap)}")
-    found = {int(hit[1]): value for name, value in values.items() if (hit := pattern.fullmatch(name))}
-    if not found:
-        raise KeyError(f"no layer's {tap!r} was recorded; recorded: {', '.join(values)}")
-    return np.stack([found[layer] for layer in sorted(found)])
+        return f"<{len(self)} values, {len(self.grad)} gradients, {self.nbytes / 1e6:.1f} MB>"
 
 
 class record(_Look):
@@ -147,7 +131,7 @@ class record(_Look):
     def met(self, name: str, value: Tensor) -> Tensor:
         if engine.again:  # recorded the first time
             return _own(value) if name in self._leaves else value
-        array = self.values._values[name] = value._data
+        array = self.values[name] = value._data
         self.values.grad.pop(name, None)
         if not self.hooks:
             return value
@@ -159,7 +143,7 @@ class record(_Look):
             value = _own(value)
 
         def keep(g: Tensor) -> None:
-            if values._values[name] is array:  # no later run has taken its place
+            if values.get(name) is array:  # no later run has taken its place
                 values.grad[name] = g._data
 
         value.register_hook(keep)
