@@ -178,7 +178,7 @@ class Model(nn.Module, metaclass=_Building):
         for path, module in modules.items():
             if isinstance(module, nn.Linear):
                 module.quantize()
-            elif isinstance(module, Model) and getattr(module.config, "tie_word_embeddings", True):
+            elif isinstance(module, Model) and module.config.tie_word_embeddings:
                 for alias, name in module.tied.items():
                     if alias.endswith("embed_tokens.weight"):  # another name of the look-up, no output layer
                         continue

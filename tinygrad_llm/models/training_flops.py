@@ -15,7 +15,7 @@ from typing import Any
 from .. import nn
 from .base import Model
 from .heads import VocabularyHead
-from .training_memory import block_cross, judged_rows
+from .training_memory import judged_rows
 
 PER_WEIGHT = 2 + 4  # operations of a step for one row and one number of a weight
 PER_PAIR = 4 + 10  # and for one pair of a query and a key, and one number of a head's width
@@ -28,7 +28,7 @@ def training_flops(model: Any, blocks: list[Any], batch: int, context: int, targ
     base = model.without_head()
     weighed, pairs = outside(model, source, ours), 0
     for i, block in enumerate(blocks):
-        cross, causal = block_cross(block), isinstance(block, nn.DecoderBlock)
+        cross, causal = block.cross, isinstance(block, nn.DecoderBlock)
         rows, T = (ours, length) if causal else (source, context)
         weighed += rows * (numbers(block.attn.q, block.attn.k, block.attn.v, block.attn.o) + numbers(*block.mlp.modules()))
         window = base.window(i) if causal and cross is None else None

@@ -54,7 +54,7 @@ def training_memory(model: Any, blocks: list[Any], batch: int, context: int, tar
     """For `batch` sequences of `context` tokens; an encoder-decoder's targets have `target` (None: as many)."""
     source = batch * context
     ours = batch * (target or context) if model.is_encoder_decoder else source
-    rows = [source if model.is_encoder_decoder and block_cross(block) is None else ours for block in blocks]
+    rows = [source if model.is_encoder_decoder and block.cross is None else ours for block in blocks]
     D = max(block.attn.q.weight.shape[1] for block in blocks)
     numbers = [n * block_numbers(block) + source * cross_numbers(block) for block, n in zip(blocks, rows, strict=True)]
     kept = sum(numbers) + 3 * D * ours  # the last norm's input, the hidden states that are judged, and their gradient
@@ -90,11 +90,6 @@ def judged_rows(model: Any, rows: int) -> int:
     return math.ceil((0.0 if (model.config.model_type, head) == ("electra", "pretraining") else JUDGED.get(head, 0.0)) * rows)
 
 
-def block_cross(block: Any) -> Any:
-    """The attention to an encoder's output, or None."""
-    return getattr(block, "cross", None)
-
-
 def attention_numbers(part: Any) -> int:
     """Of a query's position: the norm's input and output, q, and z."""
     return 2 * part.q.weight.shape[1] + 2 * part.heads * part.head_width
@@ -104,7 +99,7 @@ def block_numbers(block: Any) -> int:
     """Numbers per position that backward needs: residual streams, norms' outputs, q, k, v, z and feed-forward values."""
     F, D = block.mlp.up.weight.shape
     total = attention_numbers(block.attn) + 2 * block.attn.kv_heads * block.attn.head_width
-    if block_cross(block) is not None:
+    if block.cross is not None:
         total += attention_numbers(block.cross)
     in_one = block.mlp.gate is None and block.mlp.act_name in FUSED and min(F, D) >= LEAST_WIDTH  # keeps its inside once
     return total + 2 * D + F * (3 if block.mlp.gate is not None else 1 if in_one else 2)
@@ -112,5 +107,4 @@ def block_numbers(block: Any) -> int:
 
 def cross_numbers(block: Any) -> int:
     """Numbers per position of the encoder's output: the keys and values that a decoder's block makes of it."""
-    cross = block_cross(block)
-    return 0 if cross is None else 2 * cross.kv_heads * cross.head_width
+    return 0 if block.cross is None else 2 * block.cross.kv_heads * block.cross.head_width

@@ -24,6 +24,8 @@ class EncoderBlock(Module):
     Each part: x ← x + part(norm(x)) with `norm_first`, else x ← norm(x + part(x)).
     """
 
+    cross: Module | None = None  # a decoder's attention to an encoder's output
+
     def __init__(self, attn: Module, mlp: Module, attn_norm: Module, mlp_norm: Module, *, norm_first: bool, dropout: float = 0.0):
         self.norm_first = norm_first
         self.attn_norm, self.attn = attn_norm, attn
