@@ -172,7 +172,6 @@ class BartForConditionalGeneration(Seq2SeqLM, _Bart):
     def __init__(self, config: BartConfig) -> None:
         super().__init__(config)
         self.model = BartModel(config)
-        self.lm_head = self.output_layer()
         self.logits_bias = np.zeros((1, config.vocab_size), np.float32)
 
 

@@ -17,7 +17,7 @@ from ..autograd import Tensor
 from ..nn.layers import output_weight
 from . import inputs, losses
 from .base import BaseModel, Model, Record, run_blocks
-from .config import ConfigError
+from .config import Config, ConfigError
 from .outputs import ModelOutput
 
 
@@ -138,12 +138,16 @@ class EncoderDecoder(EncoderSide):
 
 class Seq2SeqLM(Model):
     """Next-token logits over an EncoderDecoder, which it holds or is itself; with labels alone, the decoder reads them shifted
-    right."""
+    right. The output matrix is the token embedding, or `lm_head` where they are not tied."""
 
     is_encoder_decoder = True
     can_generate = True
-    lm_head: nn.Linear | None
     logits_bias: np.ndarray | None = None  # a constant (1, V) that is added
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        tied = config.tie_word_embeddings
+        self.lm_head = None if tied else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def make_cache(self, capacity: int = 256) -> nn.KVCache:
         return EncoderDecoder.make_cache(self.without_head(), capacity)
@@ -151,11 +155,6 @@ class Seq2SeqLM(Model):
     def encode(self, *args: Any, **kwargs: Any) -> ModelOutput:
         """The encoder's states, to be passed as `encoder_outputs`."""
         return EncoderDecoder.encode(self.without_head(), *args, **kwargs)
-
-    def output_layer(self) -> nn.Linear | None:
-        """An output matrix of its own, or None where it is the token embedding."""
-        c = self.config
-        return None if c.tie_word_embeddings else nn.Linear(c.d_model, c.vocab_size, bias=False)
 
     def scale(self) -> float:
         """What the decoder's states are multiplied with before the output matrix."""

@@ -222,10 +222,6 @@ class T5ForConditionalGeneration(Seq2SeqLM, T5Model):
 
     tied, unused = {**T5Model.tied, "lm_head.weight": "tokens.weight"}, T5Model.unused[:1]
 
-    def __init__(self, config: T5Config) -> None:
-        super().__init__(config)
-        self.lm_head = self.output_layer()
-
     def scale(self) -> float:
         return self.config.d_model**-0.5 if self.config.scale_decoder_outputs else 1.0
 

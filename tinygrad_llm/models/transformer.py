@@ -113,10 +113,6 @@ class TransformerModel(EncoderDecoder):
 class TransformerForConditionalGeneration(Seq2SeqLM, TransformerModel):
     """Next-token logits; labels are smoothed in training."""
 
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__(config)
-        self.lm_head = self.output_layer()
-
     def label_smoothing(self) -> float:
         return self.config.label_smoothing if self.training else 0.0
 
