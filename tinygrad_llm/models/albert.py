@@ -86,16 +86,10 @@ class AlbertModel(Encoder, _Albert):
     """Narrow embeddings, normed and widened; the shared blocks L times; the first position pooled."""
 
     def __init__(self, config: AlbertConfig, add_pooling_layer: bool = True) -> None:
-        super().__init__(config)
-        c = config
-        self.tokens = nn.Embedding(c.vocab_size, c.embedding_size, c.pad_token_id)
-        self.positions = nn.LearnedPositions(c.max_position_embeddings, c.embedding_size)
-        self.segments = nn.Embedding(c.type_vocab_size, c.embedding_size)
-        self.embed_norm = nn.LayerNorm(c.embedding_size, c.layer_norm_eps)
-        self.drop = nn.Dropout(c.hidden_dropout_prob)
-        self.widen = nn.Linear(c.embedding_size, c.hidden_size)
-        self.shared = [layer(c) for _ in range(c.num_hidden_groups * c.inner_group_num)]
-        self.pooler = heads.Pooler(c.hidden_size) if add_pooling_layer else None
+        super().__init__(config, config.embedding_size)
+        self.widen = nn.Linear(config.embedding_size, config.hidden_size)
+        self.shared = [layer(config) for _ in range(config.num_hidden_groups * config.inner_group_num)]
+        self.pooler = heads.Pooler(config.hidden_size) if add_pooling_layer else None
 
     def blocks(self) -> list[Any]:
         """The blocks in the order in which they run; with one group, the same block L times."""

@@ -85,15 +85,9 @@ class BertModel(Encoder, _Bert):
     """Tokens, positions and segments, summed and normed; L post-norm blocks; the first position pooled."""
 
     def __init__(self, config: BertConfig, add_pooling_layer: bool = True) -> None:
-        super().__init__(config)
-        c = config
-        self.tokens = nn.Embedding(c.vocab_size, c.hidden_size, c.pad_token_id)
-        self.positions = nn.LearnedPositions(c.max_position_embeddings, c.hidden_size)
-        self.segments = nn.Embedding(c.type_vocab_size, c.hidden_size)
-        self.embed_norm = nn.LayerNorm(c.hidden_size, c.layer_norm_eps)
-        self.drop = nn.Dropout(c.hidden_dropout_prob)
-        self.layers = [layer(c) for _ in range(c.num_hidden_layers)]
-        self.pooler = heads.Pooler(c.hidden_size) if add_pooling_layer else None
+        super().__init__(config, config.hidden_size)
+        self.layers = [layer(config) for _ in range(config.num_hidden_layers)]
+        self.pooler = heads.Pooler(config.hidden_size) if add_pooling_layer else None
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------

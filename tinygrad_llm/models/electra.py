@@ -71,15 +71,9 @@ class ElectraModel(Encoder, _Electra):
     """Embeddings, normed, and widened where they are narrower; L post-norm blocks."""
 
     def __init__(self, config: ElectraConfig) -> None:
-        super().__init__(config)
-        c = config
-        self.tokens = nn.Embedding(c.vocab_size, c.embedding_size, c.pad_token_id)
-        self.positions = nn.LearnedPositions(c.max_position_embeddings, c.embedding_size)
-        self.segments = nn.Embedding(c.type_vocab_size, c.embedding_size)
-        self.embed_norm = nn.LayerNorm(c.embedding_size, c.layer_norm_eps)
-        self.drop = nn.Dropout(c.hidden_dropout_prob)
-        self.widen = nn.Linear(c.embedding_size, c.hidden_size) if c.embedding_size != c.hidden_size else None
-        self.layers = [layer(c) for _ in range(c.num_hidden_layers)]
+        super().__init__(config, config.embedding_size)
+        self.widen = nn.Linear(config.embedding_size, config.hidden_size) if config.embedding_size != config.hidden_size else None
+        self.layers = [layer(config) for _ in range(config.num_hidden_layers)]
 
 
 # -- heads -------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .. import nn
 from . import bert, heads, inputs
 from .base import Model
 from .config import ConfigError, rate, size, small, token
@@ -68,15 +67,9 @@ class RobertaModel(Encoder, _Roberta):
     """Tokens, positions and one segment, summed and normed; L post-norm blocks; the first position pooled."""
 
     def __init__(self, config: RobertaConfig, add_pooling_layer: bool = True) -> None:
-        super().__init__(config)
-        c = config
-        self.tokens = nn.Embedding(c.vocab_size, c.hidden_size, c.pad_token_id)
-        self.positions = nn.LearnedPositions(c.max_position_embeddings, c.hidden_size, c.pad_token_id)
-        self.segments = nn.Embedding(c.type_vocab_size, c.hidden_size)
-        self.embed_norm = nn.LayerNorm(c.hidden_size, c.layer_norm_eps)
-        self.drop = nn.Dropout(c.hidden_dropout_prob)
-        self.layers = [layer(c) for _ in range(c.num_hidden_layers)]
-        self.pooler = heads.Pooler(c.hidden_size) if add_pooling_layer else None
+        super().__init__(config, config.hidden_size, config.pad_token_id)
+        self.layers = [layer(config) for _ in range(config.num_hidden_layers)]
+        self.pooler = heads.Pooler(config.hidden_size) if add_pooling_layer else None
 
     def place(self, input_ids: Any, position_ids: Any, B: int, T: int) -> np.ndarray:
         """A padding token stands at position padding's id, the n-th real one n after it."""

@@ -46,14 +46,21 @@ class EncoderConfig(Config):
 
 
 class Encoder(BaseModel):
-    """Every position sees all others. Embeddings are BERT's: tokens, positions and segments summed, normed, perhaps widened."""
+    """Every position sees all others. Embeddings are BERT's: tokens, positions and segments summed, normed, perhaps widened.
 
-    positions: nn.LearnedPositions
-    segments: nn.Embedding
-    embed_norm: nn.LayerNorm
-    drop: nn.Dropout
+    `width`: the embeddings'; `padding_position`: the row of positions where padding stands, if it has one of its own.
+    """
+
     widen: nn.Linear | None = None
     pooler: nn.Module | None = None
+
+    def __init__(self, config: EncoderConfig, width: int, padding_position: int | None = None) -> None:
+        super().__init__(config)
+        self.tokens = nn.Embedding(config.vocab_size, width, config.pad_token_id)
+        self.positions = nn.LearnedPositions(config.max_position_embeddings, width, padding_position)
+        self.segments = nn.Embedding(config.type_vocab_size, width)
+        self.embed_norm = nn.LayerNorm(width, config.layer_norm_eps)
+        self.drop = nn.Dropout(config.hidden_dropout_prob)
 
     def place(self, input_ids: Any, position_ids: Any, B: int, T: int) -> np.ndarray:
         """Each token's row in the table of positions."""
