@@ -226,14 +226,11 @@ class Joined:
 
     def holds(self, layers: Sequence[Linear]) -> bool:
         """Whether these are still the parameters' arrays: training or loading may have given them others."""
-        return all(map(is_, arrays_of(layers), self.arrays))
+        arrays = [None if p is None else p._data for layer in layers for p in (layer.weight, layer.bias)]
+        return all(map(is_, arrays, self.arrays))
 
     def __reduce__(self) -> Any:
         return type(None), ()  # a copied model joins its own copies
-
-
-def arrays_of(layers: Sequence[Linear]) -> list[np.ndarray | None]:
-    return [None if p is None else p._data for layer in layers for p in (layer.weight, layer.bias)]
 
 
 def side_by_side_in_place(parameters: list[Tensor]) -> tuple[np.ndarray, list[np.ndarray]]:

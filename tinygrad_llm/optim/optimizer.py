@@ -44,7 +44,8 @@ class Optimizer:
 
     def __init__(self, params, defaults: dict):
         self.defaults, self.param_groups, self.storage = defaults, [], []
-        for group in as_groups(params):
+        params = as_list(params)
+        for group in params if params and isinstance(params[0], dict) else [{"params": params}]:
             self.add_param_group(group)
         if not self.stores():
             raise ValueError("params: nothing to train; expected Tensors that require a gradient, got none")
@@ -211,11 +212,6 @@ class Optimizer:
         """Of each parameter that has state, by its id: (store, number within it)."""
         self.take_in()
         return {id(p): (store, i) for store in self.stores() for i, p in enumerate(store.parameters)}
-
-
-def as_groups(params) -> list[dict]:
-    params = as_list(params)
-    return params if params and isinstance(params[0], dict) else [{"params": params}]
 
 
 def as_list(params) -> list:
