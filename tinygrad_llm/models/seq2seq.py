@@ -7,7 +7,6 @@ to hidden states.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -173,7 +172,7 @@ class Seq2SeqLM(Model):
             labels = inputs.as_array(labels, "labels")
             labels = inputs.label_ids(labels, labels.shape, c.vocab_size)  # else the decoder's ids would be called wrong
             decoder_input_ids = shift_right(labels, c.decoder_start_token_id, c.pad_token_id)
-        states = base if base is not self else functools.partial(EncoderDecoder.forward, self)
+        states = super().forward if base is self else base
         out = states(input_ids, attention_mask, decoder_input_ids, **kwargs)
         hidden, scale = out.last_hidden_state, self.scale()
         hidden = hidden if scale == 1.0 else hidden * scale
