@@ -102,9 +102,6 @@ class PairTask(Task):
     def evaluation(self):
         return slices(self.batch(self.held, self.eval_pairs, np.random.default_rng(0)), self.eval_batch)
 
-    def counts(self, batch):
-        return {"masked": count_labels(batch["labels"]), "pair": len(batch[self.label])}
-
     def targets(self, batch):
         return {"masked": batch["labels"], "pair": batch[self.label]}
 

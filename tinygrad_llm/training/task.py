@@ -32,7 +32,7 @@ class Task:
 
     def counts(self, batch) -> dict[str, int]:
         """How many predictions each part of the loss has in this batch."""
-        return {"loss": count_labels(batch["labels"])}
+        return {name: count_labels(labels) for name, labels in self.targets(batch).items()}
 
     def targets(self, batch) -> dict[str, np.ndarray]:
         """What each part of the loss predicts; -100 does not count."""
