@@ -122,13 +122,16 @@ def layer(c: T5Config, decoder: bool) -> nn.EncoderBlock:
 # -- embeddings and model ----------------------------------------------------------------------------------------------
 
 
-def _names(stack: str, attn: str, place: str, feed: int, gated: bool) -> Table:
-    block = f"{stack}.block.*.layer"
-    attention = {f"{stack}.layers.*.{attn}.{n}": f"{block}.{place}.{n}" for n in "qkvo"}
-    norm = {f"{stack}.layers.*.{attn}_norm": f"{block}.{place.split('.')[0]}.layer_norm"}
+def _names(stack: str, attentions: dict[str, str], gated: bool) -> Table:
+    layer, block = f"{stack}.layers.*", f"{stack}.block.*.layer"
+    table: Table = {f"{layer}.{part}_norm": f"{block}.{i}.layer_norm" for i, part in enumerate([*attentions, "mlp"])}
+    for i, (ours, theirs) in enumerate(attentions.items()):
+        table |= {f"{layer}.{ours}.{n}": f"{block}.{i}.{theirs}.{n}" for n in "qkvo"}
     mlp = {"gate": "wi_0", "up": "wi_1", "down": "wo"} if gated else {"up": "wi", "down": "wo"}
-    feeding = {f"{stack}.layers.*.mlp.{ours}": f"{block}.{feed}.DenseReluDense.{theirs}" for ours, theirs in mlp.items()}
-    return attention | norm | feeding
+    feed = f"{block}.{len(attentions)}.DenseReluDense"
+    table |= {f"{layer}.mlp.{ours}": f"{feed}.{theirs}" for ours, theirs in mlp.items()}
+    relative = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias"
+    return table | {f"{stack}.relative": relative, f"{stack}.final_norm": f"{stack}.final_layer_norm"}
 
 
 class T5Stack(Stack):
@@ -164,17 +167,9 @@ class _T5(Model):
 
     @property
     def base_names(self) -> Table:  # type: ignore[override]
-        gated = self.config.gated
-        return {
-            "tokens": "shared",
-            "encoder.relative": "encoder.block.0.layer.0.SelfAttention.relative_attention_bias",
-            "decoder.relative": "decoder.block.0.layer.0.SelfAttention.relative_attention_bias",
-            **_names("encoder", "attn", "0.SelfAttention", 1, gated), **_names("decoder", "attn", "0.SelfAttention", 2, gated),
-            **_names("decoder", "cross", "1.EncDecAttention", 2, gated),
-            "encoder.layers.*.mlp_norm": "encoder.block.*.layer.1.layer_norm",
-            "decoder.layers.*.mlp_norm": "decoder.block.*.layer.2.layer_norm",
-            "encoder.final_norm": "encoder.final_layer_norm", "decoder.final_norm": "decoder.final_layer_norm",
-        }  # fmt: skip
+        encoder = _names("encoder", {"attn": "SelfAttention"}, self.config.gated)
+        decoder = _names("decoder", {"attn": "SelfAttention", "cross": "EncDecAttention"}, self.config.gated)
+        return {"tokens": "shared", **encoder, **decoder}
 
     def initialiser(self, name: str) -> init.Initialiser:
         """Mesh TensorFlow's variances: what the missing K^-1/2 in the scores would do is done to q here."""
