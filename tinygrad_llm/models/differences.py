@@ -13,11 +13,6 @@ from .. import nn
 from .registry import families, skeleton_of
 from .stacks import Decoder
 
-ROWS = (
-    "new", "stack", "positions", "embeddings", "norm", "attention", "window", "feed-forward", "layers", "output matrix",
-    "initial values",
-)  # fmt: skip
-
 
 def facts(name: str) -> dict[str, str]:
     """{row: what the model has}, for a family, a preset or a checkpoint's folder. Only `new` is prose, from the file's head."""
@@ -141,14 +136,14 @@ def initial_values(base: Any) -> str:
 def compare(a: str, b: str) -> list[tuple[str, str, str]]:
     """(row, what a has, what b has) wherever they differ."""
     first, second = facts(a), facts(b)
-    return [(row, first[row], second[row]) for row in ROWS if first[row] != second[row]]
+    return [(row, has, second[row]) for row, has in first.items() if has != second[row]]
 
 
 def compare_text(a: str, b: str) -> str:
-    """`compare` as a text table."""
-    rows = compare(a, b)
-    same = [row for row in ROWS if row not in {r for r, _, _ in rows}]
-    lines = [f"{row}\n  {a:<16} {left}\n  {b:<16} {right}" for row, left, right in rows]
+    """`compare` as a text table, and what is the same."""
+    first, second = facts(a), facts(b)
+    same = [row for row in first if first[row] == second[row]]
+    lines = [f"{row}\n  {a:<16} {first[row]}\n  {b:<16} {second[row]}" for row in first if row not in same]
     return "\n".join([*lines, f"the same: {', '.join(same) or 'nothing'}"])
 
 
@@ -160,14 +155,14 @@ def representative(family: str) -> str:
 def readme() -> str:
     """The text of README.md."""
     order = ("transformer", "gpt", "bert", "gpt2", "roberta", "albert", "bart", "t5", "electra", "gpt3", "llama")
-    columns = [row for row in ROWS if row != "new"]
+    found = {family: facts(representative(family)) for family in order}
+    columns = [row for row in found["transformer"] if row != "new"]
     table = [f"| | {' | '.join(columns)} |", "| --- |" + " --- |" * len(columns)]
     news, sizes = [], []
     for family in order:
-        preset = representative(family)
-        found = facts(preset)
-        table.append(f"| **[{family}]({family}.py)** ({preset}) | {' | '.join(found[row] for row in columns)} |")
-        news.append(f"- **{family}**: {found['new']}.")
+        shown = " | ".join(found[family][row] for row in columns)
+        table.append(f"| **[{family}]({family}.py)** ({representative(family)}) | {shown} |")
+        news.append(f"- **{family}**: {found[family]['new']}.")
         counts = ", ".join(f"{p} {skeleton_of(p).num_parameters():,}" for p in families[family].presets)
         sizes.append(f"| {family} | {', '.join(families[family].models)} | {counts} |")
     return "\n".join([
