@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import weakref
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -139,16 +140,14 @@ class Tape(Observer):
     def svg(self, limit: int = 400) -> str:
         """The graph as a drawing, top to bottom in the order of computation, one column for each level of parallel work."""
         calls = self.calls[:limit]
-        depth: dict[int, int] = {}
-        for c in calls:
-            depth[c.index] = 1 + max((depth[p] for p in c.parents), default=-1)
-        column: dict[int, int] = {}
-        used: dict[int, int] = {}
-        for c in calls:
-            column[c.index] = used.get(depth[c.index], 0)
-            used[depth[c.index]] = column[c.index] + 1
         wide, high, left, top = 190, 62, 12, 12
-        spot = {c.index: (left + column[c.index] * wide, top + depth[c.index] * high) for c in calls}
+        depth: dict[int, int] = {}
+        used: Counter[int] = Counter()  # columns at each depth
+        spot: dict[int, tuple[int, int]] = {}
+        for c in calls:
+            row = depth[c.index] = 1 + max((depth[p] for p in c.parents), default=-1)
+            spot[c.index] = left + used[row] * wide, top + row * high
+            used[row] += 1
         width = left * 2 + max(used.values(), default=1) * wide
         height = top * 2 + (max(depth.values(), default=0) + 1) * high
         parts = [
