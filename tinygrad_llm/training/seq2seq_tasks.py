@@ -36,7 +36,7 @@ class SpanTask(TeacherForced, WindowTask):
         return objectives.translation(*zip(*pairs), pad_id=self.special["pad"])
 
 
-class InfillingTask(SpanTask):
+class InfillingTask(TeacherForced, WindowTask):
     """BART: sentences in random order with spans masked; the target is the text as it was."""
 
     objective = "text_infilling"
@@ -46,7 +46,7 @@ class InfillingTask(SpanTask):
         self.special, self.ends = tokenizer.special, list(sentence_ends)
         # infilling may lengthen a text (masks of length 0): leave an eighth of the context free; what is still longer is cut
         self.context = context
-        WindowTask.__init__(self, train, held, context - context // 8 - 1, **options)
+        super().__init__(train, held, context - context // 8 - 1, **options)
 
     def make(self, windows, rng):
         noisy = [
