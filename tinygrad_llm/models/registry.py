@@ -49,12 +49,9 @@ ALIASES = {
 def register(family: Family) -> Family:
     """Enter a family."""
     families[family.name] = family
-    for name in family.presets:
-        _presets[name] = (family, name)
-    for head, cls in family.models.items():
-        _architectures[cls.__name__] = (family, head)
-    for name, head in family.architectures.items():
-        _architectures[name] = (family, head)
+    _presets.update({name: (family, name) for name in family.presets})
+    heads = {cls.__name__: head for head, cls in family.models.items()} | family.architectures
+    _architectures.update({name: (family, head) for name, head in heads.items()})
     return family
 
 

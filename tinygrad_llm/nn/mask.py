@@ -5,6 +5,8 @@ Conventions: booleans say True = may attend; floats are added to the scores. A q
 
 from __future__ import annotations
 
+import functools
+import operator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -83,12 +85,7 @@ class Mask:
             parts.append(self.keys[:, None, None, :])
         if self.pairs is not None:
             parts.append(self.pairs)
-        if not parts:
-            return None
-        result = parts[0]
-        for part in parts[1:]:
-            result = result & part
-        return result
+        return functools.reduce(operator.and_, parts) if parts else None
 
 
 OPEN = Mask()
