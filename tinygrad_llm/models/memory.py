@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -180,11 +181,8 @@ def step_memory(model: Any, batch: int, context: int, target: int | None) -> Tra
 
 def parts_of(model: Any) -> list[Part]:
     """The parameters, with those of equal name and shape in all layers counted together."""
-    parts: dict[tuple[str, tuple[int, ...]], Part] = {}
-    for name, value in model.named_parameters():
-        key = (re.sub(r"\.\d+\.", ".*.", name), value.shape)
-        parts.setdefault(key, Part(*key, 0)).count += 1
-    return list(parts.values())
+    counts = Counter((re.sub(r"\.\d+\.", ".*.", name), value.shape) for name, value in model.named_parameters())
+    return [Part(name, shape, n) for (name, shape), n in counts.items()]
 
 
 def _blocks(model: Any) -> list[Any]:
