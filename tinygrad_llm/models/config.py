@@ -142,9 +142,6 @@ class Config:
     problem_type: Any = choice(None, "regression", "single_label_classification", "multi_label_classification")
     extra: dict[str, Any] = dataclasses.field(default_factory=dict, kw_only=True, repr=False)  # ignored keys, written back by save
 
-    def __post_init__(self) -> None:
-        self.check()
-
     @property
     def tied_unless_unequal(self) -> tuple[str, ...]:
         """Two published names that are one matrix, unless a file holds both and they differ; none where the config decides."""
@@ -181,20 +178,16 @@ class Config:
     def validate(self) -> None:
         """What a family checks about values together, and derives for those that are None; raises ConfigError."""
 
-    def check(self, source: str = "") -> None:
+    def __post_init__(self) -> None:
         """Check every value, then the family's own rules."""
-        where = f"{source}: " if source else ""
         for field in dataclasses.fields(self):
             if field.name != "extra":
                 value, expected = getattr(self, field.name), field.metadata["expected"]
                 may_be_none = field.default is None
                 if not (may_be_none and value is None) and not field.metadata["good"](value):
-                    raise ConfigError(f"{where}{type(self).__name__}.{field.name}: expected {expected}, got {value!r}")
+                    raise ConfigError(f"{type(self).__name__}.{field.name}: expected {expected}, got {value!r}")
         unset = [field.name for field in dataclasses.fields(self) if getattr(self, field.name) is None]
-        try:
-            self.validate()
-        except ConfigError as error:
-            raise ConfigError(f"{where}{error}") from None
+        self.validate()
         self._derived = {name: getattr(self, name) for name in unset}
 
     def divides(self, whole: str, part: str) -> None:
@@ -253,12 +246,10 @@ class Config:
         missing = [n for n, f in fields.items() if n not in known and f.default is dataclasses.MISSING]
         if missing:
             raise ConfigError(f"{source}: missing {', '.join(missing)}")
-        config = cls.__new__(cls)
-        for name, field in fields.items():
-            setattr(config, name, known.get(name, field.default))
-        config.extra = {k: v for k, v in extra.items() if k not in WRITTEN_ANEW}
-        config.check(source)
-        return config
+        try:
+            return cls(**known, extra={k: v for k, v in extra.items() if k not in WRITTEN_ANEW})
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from None
 
     @classmethod
     def translate(cls, values: dict[str, Any]) -> dict[str, Any]:
