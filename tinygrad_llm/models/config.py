@@ -183,8 +183,8 @@ class Config:
         for field in dataclasses.fields(self):
             if field.name != "extra":
                 value, expected = getattr(self, field.name), field.metadata["expected"]
-                may_be_none = field.default is None
-                if not (may_be_none and value is None) and not field.metadata["good"](value):
+                good = (value is None and field.default is None) or field.metadata["good"](value)
+                if not good:
                     raise ConfigError(f"{type(self).__name__}.{field.name}: expected {expected}, got {value!r}")
         unset = [field.name for field in dataclasses.fields(self) if getattr(self, field.name) is None]
         self.validate()
