@@ -35,31 +35,24 @@ def write(place: Path, fill) -> None:
     tidy(place)
 
 
-def settle(place: Path) -> None:
-    """Finishes a replacement that was cut off half way."""
-    done, old = place.with_name(place.name + ".new"), place.with_name(place.name + ".old")
+def tidy(place: Path) -> None:
+    """Finishes a replacement that was cut off half way, and removes what it left."""
+    fresh, done, old = (place.with_name(place.name + end) for end in (".tmp", ".new", ".old"))
     if done.is_dir():
         if place.is_dir():
             remove(old)
             os.rename(place, old)
         os.rename(done, place)
-
-
-def tidy(place: Path) -> None:
-    """Finishes a replacement that was cut off, and removes what it left."""
-    settle(place)
-    remove(place.with_name(place.name + ".tmp"))
+    remove(fresh)
     if place.is_dir():
-        remove(place.with_name(place.name + ".old"))
+        remove(old)
 
 
 def find(place: Path) -> Path | None:
     """The newest complete checkpoint under this name, or None."""
     place = Path(place)
-    for candidate in (place.with_name(place.name + ".new"), place, place.with_name(place.name + ".old")):
-        if candidate.is_dir():
-            return candidate
-    return None
+    candidates = (place.with_name(place.name + end) for end in (".new", "", ".old"))
+    return next((candidate for candidate in candidates if candidate.is_dir()), None)
 
 
 def remove(directory: Path) -> None:
