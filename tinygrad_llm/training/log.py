@@ -13,13 +13,10 @@ class Log:
 
     def __init__(self, path: Path | None, resume_at: int | None = None):
         self.path = path
-        if path is None:
-            return
-        if resume_at is None:
-            path.write_text("", "utf-8")
-            return
-        path.touch()
-        os.truncate(path, size_until(path, resume_at))  # in its place, which is locked; nothing that stays is written anew
+        if path is not None:
+            path.touch()
+            kept = 0 if resume_at is None else size_until(path, resume_at)
+            os.truncate(path, kept)  # in its place, which is locked; nothing that stays is written anew
 
     def write(self, record: dict) -> None:
         if self.path is not None:
