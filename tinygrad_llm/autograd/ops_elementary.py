@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 
 import kernels
@@ -13,6 +15,23 @@ from .op import op
 from .ops_common import has_kernel, one
 
 LN2, LN10 = float(np.log(2)), float(np.log(10))
+
+
+def _elementary(function, doc, rule, *others):
+    """Enter a NumPy function, and `others` that do the same, as an operation. It saves what its rule takes: x, `out` or nothing."""
+    takes = tuple(inspect.signature(rule).parameters)[1:]
+    if takes == ("out",):
+        def forward(x):
+            out = function(x)
+            return out, (out,)
+    elif takes == ("x",):
+        def forward(x): return function(x), (x,)
+    else:
+        def forward(x): return function(x), ()
+    forward.__name__, forward.__doc__ = function.__name__, doc
+    call = op(forward, elementwise=True, numpy=(function, *others))
+    call.grad_of("x")(rule)
+    return call
 
 
 @op(elementwise=True, numpy=np.positive)
@@ -24,22 +43,10 @@ def positive(x):
 def _(g): return g
 
 
-@op(elementwise=True, numpy=np.absolute)
-def absolute(x):
-    """y = |x|"""
-    return np.absolute(x), (x,)
-
-@absolute.grad_of("x")
-def _(g, x): return g * np.sign(x)
-
-
-@op(elementwise=True, numpy=np.square)
-def square(x):
-    """y = x²"""
-    return np.square(x), (x,)
-
-@square.grad_of("x")
-def _(g, x): return g * x * 2
+absolute = _elementary(np.absolute, "y = |x|", lambda g, x: g * np.sign(x))
+square = _elementary(np.square, "y = x²", lambda g, x: g * x * 2)
+sqrt = _elementary(np.sqrt, "y = √x", lambda g, out: g / (2 * out))
+cbrt = _elementary(np.cbrt, "y = ³√x", lambda g, out: g / (3 * out * out))
 
 
 @op(elementwise=True, numpy=np.reciprocal)
@@ -52,16 +59,6 @@ def reciprocal(x):
 def _(g, out): return -g * out * out
 
 
-@op(elementwise=True, numpy=np.sqrt)
-def sqrt(x):
-    """y = √x"""
-    out = np.sqrt(x)
-    return out, (out,)
-
-@sqrt.grad_of("x")
-def _(g, out): return g / (2 * out)
-
-
 @op(elementwise=True)
 def rsqrt(x):
     """y = 1 / √x"""
@@ -72,37 +69,15 @@ def rsqrt(x):
 def _(g, out): return g * (-0.5 * out * out * out)
 
 
-@op(elementwise=True, numpy=np.cbrt)
-def cbrt(x):
-    """y = ³√x"""
-    out = np.cbrt(x)
-    return out, (out,)
-
-@cbrt.grad_of("x")
-def _(g, out): return g / (3 * out * out)
-
-
 # -- exponentials and logarithms ---------------------------------------------------------------------------------------
 
 
-@op(elementwise=True, numpy=np.exp)
-def exp(x):
-    """y = eˣ"""
-    out = np.exp(x)
-    return out, (out,)
-
-@exp.grad_of("x")
-def _(g, out): return g * out
-
-
-@op(elementwise=True, numpy=np.exp2)
-def exp2(x):
-    """y = 2ˣ"""
-    out = np.exp2(x)
-    return out, (out,)
-
-@exp2.grad_of("x")
-def _(g, out): return g * out * LN2
+exp = _elementary(np.exp, "y = eˣ", lambda g, out: g * out)
+exp2 = _elementary(np.exp2, "y = 2ˣ", lambda g, out: g * out * LN2)
+log = _elementary(np.log, "y = ln x", lambda g, x: g / x)
+log2 = _elementary(np.log2, "y = log₂ x", lambda g, x: g / (x * LN2))
+log10 = _elementary(np.log10, "y = log₁₀ x", lambda g, x: g / (x * LN10))
+log1p = _elementary(np.log1p, "y = ln(1 + x), exact near 0", lambda g, x: g / (1 + x))
 
 
 @op(elementwise=True, numpy=np.expm1)
@@ -115,98 +90,15 @@ def expm1(x):
 def _(g, out): return g * (out + 1)
 
 
-@op(elementwise=True, numpy=np.log)
-def log(x):
-    """y = ln x"""
-    return np.log(x), (x,)
-
-@log.grad_of("x")
-def _(g, x): return g / x
-
-
-@op(elementwise=True, numpy=np.log2)
-def log2(x):
-    """y = log₂ x"""
-    return np.log2(x), (x,)
-
-@log2.grad_of("x")
-def _(g, x): return g / (x * LN2)
-
-
-@op(elementwise=True, numpy=np.log10)
-def log10(x):
-    """y = log₁₀ x"""
-    return np.log10(x), (x,)
-
-@log10.grad_of("x")
-def _(g, x): return g / (x * LN10)
-
-
-@op(elementwise=True, numpy=np.log1p)
-def log1p(x):
-    """y = ln(1 + x), exact near 0"""
-    return np.log1p(x), (x,)
-
-@log1p.grad_of("x")
-def _(g, x): return g / (1 + x)
-
-
 # -- the circle --------------------------------------------------------------------------------------------------------
 
 
-@op(elementwise=True, numpy=np.sin)
-def sin(x):
-    """y = sin x"""
-    return np.sin(x), (x,)
-
-@sin.grad_of("x")
-def _(g, x): return g * np.cos(x)
-
-
-@op(elementwise=True, numpy=np.cos)
-def cos(x):
-    """y = cos x"""
-    return np.cos(x), (x,)
-
-@cos.grad_of("x")
-def _(g, x): return -g * np.sin(x)
-
-
-@op(elementwise=True, numpy=np.tan)
-def tan(x):
-    """y = tan x"""
-    out = np.tan(x)
-    return out, (out,)
-
-@tan.grad_of("x")
-def _(g, out): return g * (1 + out * out)
-
-
-@op(elementwise=True, numpy=np.arcsin)
-def arcsin(x):
-    """y = arcsin x"""
-    return np.arcsin(x), (x,)
-
-@arcsin.grad_of("x")
-def _(g, x): return g / np.sqrt(1 - x * x)
-
-
-@op(elementwise=True, numpy=np.arccos)
-def arccos(x):
-    """y = arccos x"""
-    return np.arccos(x), (x,)
-
-@arccos.grad_of("x")
-def _(g, x): return -g / np.sqrt(1 - x * x)
-
-
-@op(elementwise=True, numpy=np.arctan)
-def arctan(x):
-    """y = arctan x"""
-    return np.arctan(x), (x,)
-
-@arctan.grad_of("x")
-def _(g, x): return g / (1 + x * x)
+sin = _elementary(np.sin, "y = sin x", lambda g, x: g * np.cos(x))
+cos = _elementary(np.cos, "y = cos x", lambda g, x: -g * np.sin(x))
+tan = _elementary(np.tan, "y = tan x", lambda g, out: g * (1 + out * out))
+arcsin = _elementary(np.arcsin, "y = arcsin x", lambda g, x: g / np.sqrt(1 - x * x))
+arccos = _elementary(np.arccos, "y = arccos x", lambda g, x: -g / np.sqrt(1 - x * x))
+arctan = _elementary(np.arctan, "y = arctan x", lambda g, x: g / (1 + x * x))
 
 
 @op(elementwise=True, numpy=np.arctan2)
@@ -228,22 +120,11 @@ def _(g, a, b): return -g * a / _squared_length(a, b)
 # -- the hyperbola -----------------------------------------------------------------------------------------------------
 
 
-@op(elementwise=True, numpy=np.sinh)
-def sinh(x):
-    """y = (eˣ - e⁻ˣ) / 2"""
-    return np.sinh(x), (x,)
-
-@sinh.grad_of("x")
-def _(g, x): return g * np.cosh(x)
-
-
-@op(elementwise=True, numpy=np.cosh)
-def cosh(x):
-    """y = (eˣ + e⁻ˣ) / 2"""
-    return np.cosh(x), (x,)
-
-@cosh.grad_of("x")
-def _(g, x): return g * np.sinh(x)
+sinh = _elementary(np.sinh, "y = (eˣ - e⁻ˣ) / 2", lambda g, x: g * np.cosh(x))
+cosh = _elementary(np.cosh, "y = (eˣ + e⁻ˣ) / 2", lambda g, x: g * np.sinh(x))
+arcsinh = _elementary(np.arcsinh, "y = ln(x + √(x² + 1))", lambda g, x: g / np.sqrt(x * x + 1))
+arccosh = _elementary(np.arccosh, "y = ln(x + √(x² - 1)), for x ≥ 1", lambda g, x: g / np.sqrt((x - 1) * (x + 1)))
+arctanh = _elementary(np.arctanh, "y = ½ ln((1 + x) / (1 - x))", lambda g, x: g / (1 - x * x))
 
 
 @op(elementwise=True, numpy=np.tanh)
@@ -254,33 +135,6 @@ def tanh(x):
 
 @tanh.grad_of("x")
 def _(g, out): return g * (one(out) - out * out)
-
-
-@op(elementwise=True, numpy=np.arcsinh)
-def arcsinh(x):
-    """y = ln(x + √(x² + 1))"""
-    return np.arcsinh(x), (x,)
-
-@arcsinh.grad_of("x")
-def _(g, x): return g / np.sqrt(x * x + 1)
-
-
-@op(elementwise=True, numpy=np.arccosh)
-def arccosh(x):
-    """y = ln(x + √(x² - 1)), for x ≥ 1"""
-    return np.arccosh(x), (x,)
-
-@arccosh.grad_of("x")
-def _(g, x): return g / np.sqrt((x - 1) * (x + 1))
-
-
-@op(elementwise=True, numpy=np.arctanh)
-def arctanh(x):
-    """y = ½ ln((1 + x) / (1 - x))"""
-    return np.arctanh(x), (x,)
-
-@arctanh.grad_of("x")
-def _(g, x): return g / (1 - x * x)
 
 
 @op(elementwise=True)
@@ -297,38 +151,19 @@ def _(g, out): return g * out * (one(out) - out)
 # -- steps -------------------------------------------------------------------------------------------------------------
 
 
-@op(elementwise=True, numpy=np.sign)
-def sign(x):
-    """y = -1, 0 or 1"""
-    return np.sign(x), ()
+def _flat(g): return np.zeros_like(g)
 
-@op(elementwise=True, numpy=np.floor)
-def floor(x):
-    """y = the largest integer ≤ x"""
-    return np.floor(x), ()
 
-@op(elementwise=True, numpy=np.ceil)
-def ceil(x):
-    """y = the smallest integer ≥ x"""
-    return np.ceil(x), ()
+sign = _elementary(np.sign, "y = -1, 0 or 1", _flat)
+floor = _elementary(np.floor, "y = the largest integer ≤ x", _flat)
+ceil = _elementary(np.ceil, "y = the smallest integer ≥ x", _flat)
+trunc = _elementary(np.trunc, "y = x without its fraction", _flat, np.fix)
+rint = _elementary(np.rint, "y = the nearest integer, halves to even", _flat)
 
-@op(elementwise=True, numpy=(np.trunc, np.fix))
-def trunc(x):
-    """y = x without its fraction"""
-    return np.trunc(x), ()
-
-@op(elementwise=True, numpy=np.rint)
-def rint(x):
-    """y = the nearest integer, halves to even"""
-    return np.rint(x), ()
 
 @op(numpy=(np.round, np.around))
 def round(x, *, decimals=0):  # NumPy's name
     """y = x rounded to `decimals` places, halves to even"""
     return np.round(x, decimals), ()
 
-
-def _flat(g): return np.zeros_like(g)
-
-for _step in (sign, floor, ceil, trunc, rint, round):
-    _step.grad_of("x")(_flat)
+round.grad_of("x")(_flat)
