@@ -10,6 +10,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ._pool import LAUNCH
+from .simd import _call_address
 
 _I64 = types.int64
 
@@ -75,9 +76,6 @@ def _call_worker(context, builder, worker, block):
 
 def _call_launcher(builder, arguments):
     """`_pool.launch`, whose address stands in the pool."""
-    pointer, number = ir.PointerType(), ir.IntType(64)
-    kind = ir.FunctionType(ir.IntType(32), [pointer, pointer, *[number] * 4])
+    number = ir.IntType(64)
     where = builder.add(arguments[0], ir.Constant(number, LAUNCH))
-    address = builder.load(builder.inttoptr(where, number.as_pointer()))
-    unused = [cgutils.alloca_once(builder, pointer) for _ in range(2)]          # result and exception: there are none
-    builder.call(builder.inttoptr(address, kind.as_pointer()), [*unused, *arguments])
+    _call_address(builder, builder.load(builder.inttoptr(where, number.as_pointer())), *arguments)

@@ -76,9 +76,7 @@ def put_digits(typingctx, target, x, factor):
     def codegen(context, builder, sig, args):
         target, x, factor = args
         wide, words, octets = (ir.VectorType(kind, 16) for kind in (ir.DoubleType(), ir.IntType(32), ir.IntType(8)))
-        nothing = ir.Constant(wide, ir.Undefined)
-        factors = builder.insert_element(nothing, factor, ir.Constant(ir.IntType(32), 0))
-        factors = builder.shuffle_vector(factors, nothing, ir.Constant(words, [0] * 16))
+        factors = simd._splat(builder, factor, simd.Vector(types.float64, 16))
         whole = simd._call(builder, "llvm.rint.v16f64", wide, [builder.fmul(builder.fpext(x, wide), factors)])
         balance = ir.Constant(words, [BALANCE] * 16)
         digits = builder.xor(builder.add(builder.fptosi(whole, words), balance), balance)
@@ -152,6 +150,9 @@ def put_together(sums, values, rows, scale, bias, out, row_out, count):
                 y[j] += added[j]
 
 
+peek_octet = simd._scalar_loader(types.int8)
+
+
 @jit
 def copy_rows(q, row_q, rows, depth, to, row_to):
     """So many rows of q, zeros after them."""
@@ -161,13 +162,6 @@ def copy_rows(q, row_q, rows, depth, to, row_to):
         if i < rows:
             for k in range(depth):
                 poke(to + i * row_to + k, peek_octet(q + i * row_q + k))
-
-
-@intrinsic
-def peek_octet(typingctx, address):
-    def codegen(context, builder, sig, args):
-        return builder.load(builder.inttoptr(args[0], ir.IntType(8).as_pointer()))
-    return types.int8(types.int64), codegen
 
 
 @jit

@@ -59,8 +59,8 @@ def make_tile(vector, nvec, rows=ROWS, ahead=0, add_product=None):
     ahead: B is asked for so many rows before it is needed, into the second cache. add_product(builder, a, b, sum): a * b + sum, if
     it is not that.
     """
-    kind, scalar = simd._llvm(vector), simd._SCALAR[vector.dtype]
-    add_product = add_product or _multiply_adder(vector)
+    kind, scalar, multiply_and_add = simd._llvm(vector), simd._SCALAR[vector.dtype], _multiply_adder(vector)
+    add_product = add_product or multiply_and_add
     align = simd._align(vector)
     size = align * vector.lanes
 
@@ -90,7 +90,7 @@ def make_tile(vector, nvec, rows=ROWS, ahead=0, add_product=None):
                 value = builder.fmul(sums[r * nvec + v], alpha)
                 if beta is not None:
                     old = builder.load(pointer, align=align)
-                    value = simd._call(builder, f"llvm.fmuladd.{simd._name(vector)}", kind, [old, beta, value])
+                    value = multiply_and_add(builder, old, beta, value)
                 builder.store(value, pointer, align=align)
             pc = builder.add(pc, row_c)
 
@@ -145,7 +145,7 @@ def make_dots(vector, rows, columns, right=None):
     right = vector if right is None else right
     kind = simd._llvm(vector)
     align = simd._align(vector)
-    name = simd._name(vector)
+    add_product = _multiply_adder(vector)
 
     def read_right(builder, read, address):
         numbers = read(address, right)
@@ -160,7 +160,7 @@ def make_dots(vector, rows, columns, right=None):
             left = read(builder.add(pa, builder.mul(row_a, _const(r))), vector)
             for c in range(columns):
                 n = r * columns + c
-                sums[n] = simd._call(builder, f"llvm.fmuladd.{name}", kind, [left, columns_of_b[c], sums[n]])
+                sums[n] = add_product(builder, left, columns_of_b[c], sums[n])
 
     def steps(builder, count, each, read, pa, row_a, pb, col_b, sums):
         """`count` times `each` vectors of k; where a and b stand then, and the sums."""
@@ -198,10 +198,7 @@ def make_dots(vector, rows, columns, right=None):
         live = simd._first_lanes(builder, tail, vector)
 
         def part(address, stored):
-            held = simd._llvm(stored)
-            pointer = simd._pointer(builder, address, held)
-            return simd._call(builder, f"llvm.masked.load.{simd._name(stored)}.p0", held,
-                              [pointer, ir.Constant(ir.IntType(32), simd._align(stored)), live, ir.Constant(held, None)])
+            return simd._load_part(builder, address, live, stored)
 
         some_left = builder.zext(builder.icmp_signed(">", tail, _const(0)), _I64)
         _, _, sums = steps(builder, some_left, 1, part, a, row_a, b, col_b, sums)

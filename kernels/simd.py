@@ -135,12 +135,15 @@ def _loader(vector):
 def load_part_f32(typingctx, address, count):
     """Read the first `count` lanes of a vector; those past them are 0, not read."""
     def codegen(context, builder, sig, args):
-        kind = _llvm(f32)
-        pointer = _pointer(builder, args[0], kind)
-        live = _first_lanes(builder, args[1], f32)
-        return _call(builder, f"llvm.masked.load.{_name(f32)}.p0", kind,
-                     [pointer, ir.Constant(ir.IntType(32), _align(f32)), live, ir.Constant(kind, None)])
+        return _load_part(builder, args[0], _first_lanes(builder, args[1], f32), f32)
     return f32(types.int64, types.int64), codegen
+
+
+def _load_part(builder, address, live, vector):
+    """The lanes of a vector that the mask `live` has; the others are 0, not read."""
+    kind = _llvm(vector)
+    return _call(builder, f"llvm.masked.load.{_name(vector)}.p0", kind,
+                 [_pointer(builder, address, kind), ir.Constant(ir.IntType(32), _align(vector)), live, ir.Constant(kind, None)])
 
 
 def _first_lanes(builder, count, vector):
@@ -307,12 +310,16 @@ def draw(counter, tasks, thread):
 def call_address(typingctx, address, a, b, c, d):
     """Call a kernel of four int64 that returns nothing, by its address (`_jit.address_of`)."""
     def codegen(context, builder, sig, args):
-        pointer = ir.PointerType()
-        kind = ir.FunctionType(ir.IntType(32), [pointer, pointer, *[ir.IntType(64)] * 4])
-        unused = [cgutils.alloca_once(builder, pointer) for _ in range(2)]      # result and exception: there are none
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [*unused, *args[1:]])
+        _call_address(builder, *args)
         return context.get_dummy_value()
     return types.void(*[types.int64] * 5), codegen
+
+
+def _call_address(builder, address, *arguments):
+    pointer = ir.PointerType()
+    kind = ir.FunctionType(ir.IntType(32), [pointer, pointer, *[ir.IntType(64)] * 4])
+    unused = [cgutils.alloca_once(builder, pointer) for _ in range(2)]          # result and exception: there are none
+    builder.call(builder.inttoptr(address, kind.as_pointer()), [*unused, *arguments])
 
 
 # -- making vectors -------------------------------------------------------------------------------
@@ -531,31 +538,33 @@ def square_side(rows):
 
 
 def _transposer(vector):
-    """`dst[j, i] = src[i, j]` for as many rows as the vector has lanes and square_side(lanes) columns; strides in bytes.
+    @intrinsic
+    def transpose(typingctx, src, src_stride, dst, dst_stride):
+        def codegen(context, builder, sig, args):
+            _transpose(builder, vector, *args)
+            return context.get_dummy_value()
+        return types.void(types.int64, types.int64, types.int64, types.int64), codegen
+    return transpose
+
+
+def _transpose(builder, vector, source, source_stride, target, target_stride):
+    """`target[j, i] = source[i, j]` for as many rows as the vector has lanes and square_side(lanes) columns; strides in bytes.
 
     Squares of vectors, turned in log2(side) rounds of shuffles; the rows that are missing to a square are not read, nor written.
     """
     rows, side = vector.lanes, square_side(vector.lanes)
     line = Vector(vector.dtype, side)
 
-    @intrinsic
-    def transpose(typingctx, src, src_stride, dst, dst_stride):
-        def codegen(context, builder, sig, args):
-            source, source_stride, target, target_stride = args
+    def at(start, stride, row, kind):
+        return _pointer(builder, builder.add(start, builder.mul(stride, ir.Constant(stride.type, row))), kind)
 
-            def at(start, stride, row, kind):
-                return _pointer(builder, builder.add(start, builder.mul(stride, ir.Constant(stride.type, row))), kind)
-
-            lines = [builder.load(at(source, source_stride, r, _llvm(line)), align=_align(vector)) for r in range(rows)]
-            lines += [ir.Constant(_llvm(line), ir.Undefined)] * (side - rows)
-            first = ir.Constant(ir.VectorType(ir.IntType(32), rows), list(range(rows)))
-            for r, turned in enumerate(_transposed(builder, lines)):
-                if rows < side:
-                    turned = builder.shuffle_vector(turned, turned, first)
-                builder.store(turned, at(target, target_stride, r, _llvm(vector)), align=_align(vector))
-            return context.get_dummy_value()
-        return types.void(types.int64, types.int64, types.int64, types.int64), codegen
-    return transpose
+    lines = [builder.load(at(source, source_stride, r, _llvm(line)), align=_align(vector)) for r in range(rows)]
+    lines += [ir.Constant(_llvm(line), ir.Undefined)] * (side - rows)
+    first = ir.Constant(ir.VectorType(ir.IntType(32), rows), list(range(rows)))
+    for r, turned in enumerate(_transposed(builder, lines)):
+        if rows < side:
+            turned = builder.shuffle_vector(turned, turned, first)
+        builder.store(turned, at(target, target_stride, r, _llvm(vector)), align=_align(vector))
 
 
 def _transposed(builder, rows):

@@ -47,11 +47,7 @@ def vload_part(typingctx, address, count, like):
     vector = _vector(like)
 
     def codegen(context, builder, sig, args):
-        kind = simd._llvm(vector)
-        live = simd._first_lanes(builder, args[1], vector)
-        return simd._call(builder, f"llvm.masked.load.{simd._name(vector)}.p0", kind,
-                          [simd._pointer(builder, args[0], kind), ir.Constant(ir.IntType(32), _WORD[like]), live,
-                           ir.Constant(kind, None)])
+        return simd._load_part(builder, args[0], simd._first_lanes(builder, args[1], vector), vector)
     return vector(types.int64, types.int64, like), codegen
 
 
@@ -69,12 +65,8 @@ def byte_mask(typingctx, address, count, like):
     vector = simd.Vector(types.int8, _vector(like).lanes)
 
     def codegen(context, builder, sig, args):
-        kind = simd._llvm(vector)
-        live = simd._first_lanes(builder, args[1], vector)
-        loaded = simd._call(builder, f"llvm.masked.load.{simd._name(vector)}.p0", kind,
-                            [simd._pointer(builder, args[0], kind), ir.Constant(ir.IntType(32), 1), live,
-                             ir.Constant(kind, None)])
-        return builder.icmp_unsigned("!=", loaded, ir.Constant(kind, None))
+        loaded = simd._load_part(builder, args[0], simd._first_lanes(builder, args[1], vector), vector)
+        return builder.icmp_unsigned("!=", loaded, ir.Constant(loaded.type, None))
     return simd.Vector(types.boolean, vector.lanes)(types.int64, types.int64, like), codegen
 
 
@@ -155,16 +147,8 @@ def lanes_between(typingctx, low, high, like):
 @intrinsic
 def transpose_block(typingctx, source, source_stride, target, target_stride, like):
     """target[j, i] = source[i, j] for a square of one vector's width; strides in bytes."""
-    vector = _vector(like)
-
     def codegen(context, builder, sig, args):
-        def at(start, stride, row):
-            address = builder.add(start, builder.mul(stride, ir.Constant(_INT, row)))
-            return simd._pointer(builder, address, simd._llvm(vector))
-
-        rows = [builder.load(at(args[0], args[1], r), align=_WORD[like]) for r in range(vector.lanes)]
-        for r, row in enumerate(simd._transposed(builder, rows)):
-            builder.store(row, at(args[2], args[3], r), align=_WORD[like])
+        simd._transpose(builder, _vector(like), *args[:4])
         return context.get_dummy_value()
     return types.void(types.int64, types.int64, types.int64, types.int64, like), codegen
 
