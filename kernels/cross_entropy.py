@@ -17,14 +17,7 @@ from ._jit import COMPILED, jit, jit_tasks
 from ._rows import handed_back, rows_of, share, span, target_of
 from ._stream import LARGE, ask_for, stream
 from .arrays import empty
-from .reference_loss import (
-    _classes,
-    _linear,
-    default_chunk,
-    linear_cross_entropy_backward,
-    reduction_scale,
-    row_gradient,
-)
+from .reference_loss import _classes, _linear, default_chunk, linear_cross_entropy_backward, reduction_scale, row_gradient
 from .vecmath import exp, exp_low, rounded, row_max, wide_vectors
 
 __all__ = ["cross_entropy_backward", "cross_entropy_forward", "linear_cross_entropy_backward", "linear_cross_entropy_forward"]

@@ -12,24 +12,16 @@ import numpy as np
 
 from . import _check as check
 from . import _threads
+from ._check import FLOATS
 from ._jit import COMPILED
 from .arrays import WORTH_IT, contiguous_strides, empty
-from .matmul_plan import (
-    ACTIVATIONS,
-    SCRATCH,
-    SERIAL_SKINNY,
-    SERIAL_WORK,
-    SHARED,
-    WAKING_WORK,
-    borrow_scratch,
-    is_skinny,
-    make_plan,
-    merge_batches,
-    merge_into_rows,
-    return_scratch,
-)
 from .matmul_portable import matmul_naive
 from .reference_matmul import check_gradient, check_precision, check_residual, merge_rows, product_shape, sum_to
+
+from .matmul_plan import (  # isort: skip
+    ACTIVATIONS, SCRATCH, SERIAL_SKINNY, SERIAL_WORK, SHARED, WAKING_WORK, borrow_scratch, is_skinny, make_plan, merge_batches,
+    merge_into_rows, return_scratch,
+)
 
 if COMPILED:
     from numba import int64
@@ -69,23 +61,14 @@ else:
 
     _TILES = _PAIRS = False
 
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _problems = {}
 _MOST_PROBLEMS = 4096
 
 
 def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, beta=0.0, bias=None, activation=None,
            residual=None, pre=None, precision=None):
-    """out = activation(alpha · op(a) op(b) + beta · out + bias) + residual
-
-    op transposes the last two axes where asked, without a copy; leading axes broadcast; a vector operand follows np.matmul.
-    bias (N,) is added to every row; residual broadcasts to the result. `pre`, an array of the result's shape, receives
-    what the activation was applied to, for `matmul_backward`. activation: None, "relu", "gelu", "gelu_tanh" or "silu".
-    precision "bfloat16" rounds the numbers of a and b to it and adds in float32 (see `reference_matmul.round_bfloat16`).
-    float32 and float64; TypeError for other or mixed dtypes, ValueError for shapes that do not fit and for an `out` that is
-    read-only or overlaps an input or itself.
-    """
-    if type(a) is not np.ndarray or type(b) is not np.ndarray or a.dtype is not b.dtype or a.dtype not in _FLOATS:
+    """See `reference_matmul.matmul`. What is transposed is not copied."""
+    if type(a) is not np.ndarray or type(b) is not np.ndarray or a.dtype is not b.dtype or a.dtype not in FLOATS:
         _check_operands(a, b)
     if out is not None and not isinstance(out, np.ndarray):
         raise TypeError(f"out: expected a numpy array, got {type(out).__name__}")
@@ -135,12 +118,7 @@ def prepare(a, b, out, bias, activation, residual):
 
 def matmul_backward(g, a, b, *, transpose_a=False, transpose_b=False, alpha=1.0, bias=False, activation=None, pre=None,
                     precision=None, needs=(True, True)):
-    """dz = g · activation'(pre),  d op(a) = alpha · dz op(b)ᵀ,  d op(b) = alpha · op(a)ᵀ dz,  dbias = Σ_rows dz
-
-    (da, db), or (da, db, dbias) where `bias` is True; None for an operand that `needs` leaves out. g has the result's shape;
-    `pre` is what `matmul` saved, needed with an activation. The gradient of the residual is g, that of `out` beta · dz.
-    With a precision, dz is rounded as a and b are.
-    """
+    """See `reference_matmul.matmul_backward`."""
     check_gradient(g, a, b, transpose_a, transpose_b, activation, pre)
     check_precision(precision, a)
     if activation is not None:

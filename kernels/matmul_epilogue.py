@@ -9,23 +9,11 @@ from numba import carray
 from . import simd
 from ._jit import jit
 from .activation import LINES32, LINES64
-from .matmul_plan import (
-    ACTIVATION,
-    COL_R,
-    N2,
-    P1,
-    P2,
-    P_BIAS,
-    P_PRE,
-    P_RES,
-    R1,
-    R2,
-    ROW_C,
-    ROW_P,
-    ROW_R,
-    STEP_BIAS,
-)
 from .simd import call_address, field, poke
+
+from .matmul_plan import (  # isort: skip
+    ACTIVATION, COL_R, N2, P1, P2, P_BIAS, P_PRE, P_RES, R1, R2, ROW_C, ROW_P, ROW_R, STEP_BIAS,
+)
 
 
 def make_epilogue(vector):

@@ -1,3 +1,4 @@
+# ruff: noqa: F401, I001
 """The whole of `kernels` in plain NumPy: every formula forward and backward, as it stands in a textbook.
 
 This is the one truth that the fast kernels are tested against, and the `kernels.use("numpy")` side. Each function has the
@@ -8,62 +9,25 @@ The families live beside this file: matrix products, norms, activations, losses,
 """
 import numpy as np
 
+from . import _NUMBA_MODULES, _REFERENCE_ONLY
 from . import _check as check
 from .reference_activation import (
-    erf,
-    erf_backward,
-    erf_forward,
-    expm1_backward,
-    expm1_forward,
-    geglu_backward,
-    geglu_forward,
-    gelu_backward,
-    gelu_forward,
-    relu_backward,
-    relu_forward,
-    silu_backward,
-    silu_forward,
-    softplus_backward,
-    softplus_forward,
-    swiglu_backward,
-    swiglu_forward,
-    tanh_backward,
-    tanh_forward,
+    erf, erf_backward, erf_forward, expm1_backward, expm1_forward, geglu_backward, geglu_forward, gelu_backward, gelu_forward,
+    relu_backward, relu_forward, silu_backward, silu_forward, softplus_backward, softplus_forward, swiglu_backward, swiglu_forward,
+    tanh_backward, tanh_forward,
 )
 from .reference_attention import attention_backward, attention_decode, attention_forward
 from .reference_loss import (
-    cross_entropy_backward,
-    cross_entropy_forward,
-    linear_cross_entropy_backward,
-    linear_cross_entropy_forward,
+    cross_entropy_backward, cross_entropy_forward, linear_cross_entropy_backward, linear_cross_entropy_forward,
 )
 from .reference_matmul import matmul, matmul_backward, matmul_int8, quantize_int8, round_bfloat16
 from .reference_norm import (
-    add_layer_norm_backward,
-    add_layer_norm_forward,
-    add_rms_norm_backward,
-    add_rms_norm_forward,
-    layer_norm_backward,
-    layer_norm_forward,
-    rms_norm_backward,
-    rms_norm_forward,
+    add_layer_norm_backward, add_layer_norm_forward, add_rms_norm_backward, add_rms_norm_forward, layer_norm_backward,
+    layer_norm_forward, rms_norm_backward, rms_norm_forward,
 )
 from .reference_optimizer import adamw_step, grad_norm
 
-__all__ = [
-    "attention_backward", "attention_decode", "attention_forward",
-    "adamw_step", "add_layer_norm_backward", "add_layer_norm_forward", "add_rms_norm_backward", "add_rms_norm_forward",
-    "cross_entropy_backward", "cross_entropy_forward", "dropout_backward", "dropout_forward", "embedding_backward",
-    "embedding_forward", "erf", "erf_backward", "erf_forward", "expm1_backward", "expm1_forward",
-    "geglu_backward", "geglu_forward", "gelu_backward", "gelu_forward", "grad_norm",
-    "layer_norm_backward", "layer_norm_forward", "linear_cross_entropy_backward", "linear_cross_entropy_forward",
-    "log_softmax_backward", "log_softmax_forward", "matmul", "matmul_backward", "matmul_int8", "quantize_int8",
-    "relu_backward", "relu_forward", "rms_norm_backward", "rms_norm_forward", "rotary_backward", "rotary_forward",
-    "round_bfloat16",
-    "silu_backward", "silu_forward", "softmax_backward", "softmax_forward", "softplus_backward", "softplus_forward",
-    "swiglu_backward", "swiglu_forward",
-    "tanh_backward", "tanh_forward",
-]
+__all__ = [*_NUMBA_MODULES, *_REFERENCE_ONLY]
 
 
 # ---- softmax ----------------------------------------------------------------------------------------------------------

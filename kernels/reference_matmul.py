@@ -29,8 +29,11 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, b
     """out = activation(alpha · op(a) op(b) + beta · out + bias) + residual
 
     op transposes the last two axes where asked; leading axes broadcast; a vector operand follows np.matmul.
-    bias (N,) is added to every row; residual broadcasts to the result. `pre` receives what the activation was applied to.
+    bias (N,) is added to every row; residual broadcasts to the result. `pre`, an array of the result's shape, receives what the
+    activation was applied to, for `matmul_backward`. activation: None, "relu", "gelu", "gelu_tanh" or "silu".
     precision "bfloat16": a and b, float32, are rounded by `round_bfloat16`; sums and all else stay float32.
+    float32 and float64; TypeError for other or mixed dtypes, ValueError for shapes that do not fit and for an `out` that is
+    read-only or overlaps an input or itself.
     """
     check.same_dtype("b", check.float_array("b", b), check.float_array("a", a))
     read = (a, b, bias, residual)
