@@ -84,8 +84,7 @@ def index_range(name, ids, count, ignore=None):
     if ignore is not None:
         wrong &= ids != ignore
     if wrong.any():
-        where = np.unravel_index(int(wrong.argmax()), ids.shape) if ids.ndim else ()
-        where = tuple(int(i) for i in where)
+        where = tuple(map(int, np.unravel_index(int(wrong.argmax()), ids.shape))) if ids.ndim else ()
         also = "" if ignore is None else f" or {ignore}"
         raise IndexError(f"{name}: expected ids in [0, {count}){also}, got {ids[where]} at {where}")
     return ids

@@ -65,10 +65,8 @@ def _lines(x, lines, width):
 def share(rows, width, grain=1 << 14):
     """(threads, tasks): tasks of about `grain` elements, a number that depends on the shape alone, so that bits do too."""
     total = rows * width
-    if total < SERIAL_BELOW:
-        return 1, max(1, min(rows, total // grain))
     tasks = max(1, min(rows, total // grain))
-    return min(get_num_threads(), tasks), tasks
+    return 1 if total < SERIAL_BELOW else min(get_num_threads(), tasks), tasks
 
 
 @jit(forceinline=True)

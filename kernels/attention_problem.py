@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kernels._check import overlaps_itself
+from kernels._check import FLOATS, overlaps_itself
 from kernels.reference_matmul import check_precision
 
-FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 UNLIMITED = 1 << 40          # a window wider than any sequence
 
 
@@ -55,13 +54,13 @@ def make_problem(q, k, v, *, bias=None, mask=None, key_mask=None, is_causal=Fals
     B, H, Hkv, T, S, K, V = _shapes(q, k, v)
     full = (B, H, T, S)
     left, right = _window(window, is_causal)
-    k_lo, k_hi, holes = _key_span(key_mask, _counts("kv_lengths", kv_lengths, B, S, S), B, S)
+    k_lo, k_hi, holes = _key_span(key_mask, _counts("kv_lengths", kv_lengths, B, S), B, S)
     bias_shape = None if bias is None else np.shape(bias)
     if not 0.0 <= dropout_p <= 1.0:
         raise ValueError(f"attention: dropout_p must be a probability in [0, 1], got {dropout_p}")
     return Problem(
         B, H, Hkv, T, S, K, V, q.dtype, _scale(scale, K), left, right, _offsets(query_offset, B),
-        _counts("q_lengths", q_lengths, B, T, T), k_lo, k_hi, holes,
+        _counts("q_lengths", q_lengths, B, T), k_lo, k_hi, holes,
         _broadcast("mask", mask, full, np.dtype(bool)), _broadcast("bias", bias, full, q.dtype), bias_shape,
         float(dropout_p), min(round(dropout_p * 2**32), 2**32 - 1),
         0.0 if dropout_p == 1.0 else 1.0 / (1.0 - dropout_p), int(seed) % 2**64,
@@ -157,9 +156,9 @@ def newest(lengths, T):
     return np.subtract(lengths, T, dtype=np.int64, casting="unsafe")
 
 
-def _counts(name, lengths, B, limit, default):
+def _counts(name, lengths, B, limit):
     if lengths is None:
-        return np.full(B, default, np.int64)
+        return np.full(B, limit, np.int64)
     lengths = np.asarray(lengths)
     if lengths.dtype.kind not in "iu" or lengths.shape != (B,):
         raise ValueError(f"attention: {name} must be an int array of shape ({B},), "

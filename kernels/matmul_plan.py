@@ -3,7 +3,7 @@
 A plan is an int64 array that the compiled loops read; the names below are its fields. Strides are bytes. PIECE: the bytes of B that
 one task reads, where B is read from end to end by one row; 0 where not (`_ahead`).
 Batch axes that can be walked with one stride are merged, and merged into the rows where B is shared by the batch, so that
-(B, T, D) @ (D, F) is one product of B·T rows. Two batch axes may be left (N1, N2); `split` says what to do with more.
+(B, T, D) @ (D, F) is one product of B·T rows. Two batch axes may be left (N1, N2); `matmul_call` goes over more one by one.
 """
 
 import functools
@@ -230,7 +230,7 @@ _idle = []                                    # scratch arrays that no call is u
 
 
 def borrow_scratch(need):
-    """An array with `need` bytes from the next huge page's start on; give it back by `_idle.append`.
+    """An array with `need` bytes from the next huge page's start on; give it back by `return_scratch`.
 
     NumPy asks for huge pages from 4 MB up; packed blocks on 4 KB pages cost a tenth of the speed in address look-ups.
     """

@@ -113,7 +113,6 @@ if COMPILED:
         plan.flags.writeable = False
         return plan
 
-
     @functools.cache
     def tiles_address():
         return address_of(tiles.worker, *[int64] * 4)
@@ -147,6 +146,7 @@ if COMPILED:
 
     multiply = make_multiply(tiles.AVAILABLE)
 
+    @functools.lru_cache(1024)
     class _Prepared:
         """What `multiply` needs besides the arrays, for one shape."""
 
@@ -160,12 +160,8 @@ if COMPILED:
                               plan.ctypes.data, row_plan.ctypes.data)
             self.scratch = max(int(p[SCRATCH]) * self.threads + int(p[SHARED]) for p in self.plans)
 
-    @functools.lru_cache(1024)
-    def _prepared(rows, n, depth, allowed):
-        return _Prepared(rows, n, depth, allowed)
-
     def prepare(rows, n, depth):
-        return _prepared(rows, n, depth, _threads.allowed)
+        return _Prepared(rows, n, depth, _threads.allowed)
 
 
 def matmul_int8(x, q, scale, bias=None, out=None):
