@@ -109,12 +109,8 @@ def _which(call: _Call, found: GradcheckError, level: int) -> str:
         rule = op.joint or op.rules[place]
     if level > 1 and op.composite is not None:
         rule = op.composite
-    where = ""
-    if rule is not None:
-        rule = inspect.unwrap(rule)
-        code = getattr(rule, "__code__", None)
-        if code is not None:
-            where = f" ({code.co_filename}:{code.co_firstlineno})"
+    code = getattr(inspect.unwrap(rule), "__code__", None)
+    where = f" ({code.co_filename}:{code.co_firstlineno})" if code is not None else ""
     looks = next((line.split("pattern", 1)[1].strip() for line in str(found).splitlines() if "pattern" in line), "")
     looks = looks or ("" if found.kind == "mismatch" else f"{found.kind}, {KINDS[found.kind]}")
     return f", its rule for input {name!r}{where}" * bool(name) + (f": {looks}" if looks else "")

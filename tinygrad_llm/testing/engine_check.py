@@ -50,9 +50,8 @@ def gradcheck(
     that takes seconds (`check_vjp` says why).
     """
     _check_order(order, least=1)
-    values, wanted = _sort_inputs(inputs)
-    check = _Check(fn, values, wanted, Tolerance(eps, atol, rtol), fast)
-    check.run("gradcheck", fn, values, wanted, level=1)
+    check = _Check(fn, inputs, Tolerance(eps, atol, rtol), fast)
+    check.run("gradcheck", fn, check.values, check.wanted, level=1)
     return order < 2 or gradgradcheck(fn, inputs, eps=eps, atol=atol, rtol=rtol, order=order, fast=fast)
 
 
@@ -73,9 +72,8 @@ def gradgradcheck(
     `GradcheckError`.
     """
     _check_order(order, least=2)
-    values, wanted = _sort_inputs(inputs)
-    check = _Check(fn, values, wanted, Tolerance(eps, atol, rtol), fast)
-    function, given, active = fn, values, wanted
+    check = _Check(fn, inputs, Tolerance(eps, atol, rtol), fast)
+    function, given, active = fn, check.values, check.wanted
     for level in range(2, order + 1):
         with check.blaming(level):
             function, given, active = derivative_of(function, given, active, check.tolerance)
@@ -110,10 +108,10 @@ def _sort_inputs(inputs: Any) -> tuple[list[Any], list[int]]:
 class _Check:
     """One call of gradcheck: what stays the same from order to order."""
 
-    def __init__(self, fn: Function, values: list[Any], wanted: list[int], tolerance: Tolerance, fast: bool) -> None:
+    def __init__(self, fn: Function, inputs: Any, tolerance: Tolerance, fast: bool) -> None:
         self.fn, self.tolerance, self.fast = fn, tolerance, fast
-        self.values, self.wanted = values, wanted
-        self.names = parameter_names(fn, len(values))
+        self.values, self.wanted = _sort_inputs(inputs)
+        self.names = parameter_names(fn, len(self.values))
 
     def run(self, what: str, fn: Function, values: list[Any], wanted: list[int], level: int) -> None:
         title = getattr(self.fn, "__name__", type(self.fn).__name__).strip("<>")

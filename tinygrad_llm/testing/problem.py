@@ -41,21 +41,21 @@ class Tolerance:
 
 
 class Problem:
-    """`forward(arrays)` gives the float outputs; `linearize(arrays)` the same and the pullback to check."""
+    """`outputs(arrays)` gives the float outputs; `linearize(arrays)` the same and the pullback to check."""
 
     def __init__(
         self,
         what: str,
         arrays: Sequence[Any],
         names: Sequence[str],
-        forward: Callable[[Arrays], list[np.ndarray]],
+        outputs: Callable[[Arrays], list[np.ndarray]],
         linearize: Callable[[Arrays], tuple[list[np.ndarray], Pullback]],
     ) -> None:
         self.what = what
         self.arrays = copied(arrays)
         self.names = list(names)
         self.active = [i for i, a in enumerate(arrays) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
-        self._forward = forward
+        self.outputs = outputs
         self.linearize = linearize
         sizes = [self.arrays[i].size for i in self.active]
         self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(int)
@@ -65,19 +65,16 @@ class Problem:
 
     def of(self, arrays: Sequence[Any]) -> Problem:
         """The same function at other inputs of the same kinds."""
-        return Problem(self.what, arrays, self.names, self._forward, self.linearize)
+        return Problem(self.what, arrays, self.names, self.outputs, self.linearize)
 
     # -- values ------------------------------------------------------------------------------------------------------
 
     def copies(self) -> Arrays:
         return copied(self.arrays)
 
-    def outputs(self, arrays: Arrays) -> list[np.ndarray]:
-        return self._forward(arrays)
-
     def value(self, arrays: Arrays) -> np.ndarray:
         """All outputs, flat and end to end; its own memory."""
-        return flat(self._forward(arrays))
+        return flat(self.outputs(arrays))
 
     def _value_near_by(self, arrays: Arrays) -> np.ndarray:
         """The value at inputs that a measurement chose; NaN where the function refuses them (a step out of its domain)."""
