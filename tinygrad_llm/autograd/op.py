@@ -146,7 +146,7 @@ def op(
     differentiable: bool = True,
     elementwise: bool = False,
     fresh: bool | str = False,
-    numpy: Any = None,
+    numpy: Any = (),
 ) -> Any:
     """Enter an operation in the registry and return the function that calls it.
 
@@ -163,7 +163,7 @@ def op(
         raise TypeError(f"op {record.name}: the registry has one of that name")
     record.elementwise, record.fresh = elementwise, fresh
     registry[record.name] = record
-    implements(*(numpy if isinstance(numpy, tuple) else (numpy,) if numpy is not None else ()))(record.call)
+    implements(*(numpy if isinstance(numpy, tuple) else (numpy,)))(record.call)
     return record.call
 
 

@@ -14,6 +14,15 @@ from .ops_elementary import sigmoid
 from .tensor import Tensor
 
 
+def _of_two(function, doc, *, a, b):
+    """Enter a NumPy function of two operands as an operation that saves them; `a` and `b` are the rules of each."""
+    def forward(a, b): return function(a, b), (a, b)
+    forward.__name__, forward.__doc__ = function.__name__, doc
+    call = op(forward, elementwise=True, numpy=function)
+    call.grad_of("a")(a), call.grad_of("b")(b)
+    return call
+
+
 @op(elementwise=True, numpy=np.add)
 def add(a, b):
     """y = a + b"""
@@ -98,28 +107,12 @@ def float_power(a, b):
     return power(*(x.astype(np.float64) if hasattr(x, "astype") else Tensor(x, dtype=np.float64) for x in (a, b)))
 
 
-@op(elementwise=True, numpy=np.remainder)
-def remainder(a, b):
-    """y = a - b · floor(a / b): the sign is b's, as in Python's %"""
-    return np.remainder(a, b), (a, b)
-
-@remainder.grad_of("a")
-def _(g, a, b): return g
-
-@remainder.grad_of("b")
-def _(g, a, b): return -g * np.floor_divide(a, b)
-
-
-@op(elementwise=True, numpy=np.fmod)
-def fmod(a, b):
-    """y = a - b · trunc(a / b): the sign is a's, as in C"""
-    return np.fmod(a, b), (a, b)
-
-@fmod.grad_of("a")
-def _(g, a, b): return g
-
-@fmod.grad_of("b")
-def _(g, a, b): return -g * np.rint((a - np.fmod(a, b)) / b)
+remainder = _of_two(np.remainder, "y = a - b · floor(a / b): the sign is b's, as in Python's %",
+                    a=lambda g, a, b: g,
+                    b=lambda g, a, b: -g * np.floor_divide(a, b))
+fmod = _of_two(np.fmod, "y = a - b · trunc(a / b): the sign is a's, as in C",
+               a=lambda g, a, b: g,
+               b=lambda g, a, b: -g * np.rint((a - np.fmod(a, b)) / b))
 
 
 @op(elementwise=True, numpy=np.floor_divide)
@@ -141,52 +134,18 @@ def _shared(g, wins, tie):
     return np.where(tie, g / 2, np.where(wins, g, 0))
 
 
-@op(elementwise=True, numpy=np.maximum)
-def maximum(a, b):
-    """y = max(a, b); NaN where either is NaN"""
-    return np.maximum(a, b), (a, b)
-
-@maximum.grad_of("a")
-def _(g, a, b): return _shared(g, a > b, a == b)
-
-@maximum.grad_of("b")
-def _(g, a, b): return _shared(g, b > a, a == b)
-
-
-@op(elementwise=True, numpy=np.minimum)
-def minimum(a, b):
-    """y = min(a, b); NaN where either is NaN"""
-    return np.minimum(a, b), (a, b)
-
-@minimum.grad_of("a")
-def _(g, a, b): return _shared(g, a < b, a == b)
-
-@minimum.grad_of("b")
-def _(g, a, b): return _shared(g, b < a, a == b)
-
-
-@op(elementwise=True, numpy=np.fmax)
-def fmax(a, b):
-    """y = max(a, b), ignoring NaN; a tie goes to a"""
-    return np.fmax(a, b), (a, b)
-
-@fmax.grad_of("a")
-def _(g, a, b): return np.where((a >= b) | np.isnan(b), g, 0)
-
-@fmax.grad_of("b")
-def _(g, a, b): return np.where((a >= b) | np.isnan(b), 0, g)
-
-
-@op(elementwise=True, numpy=np.fmin)
-def fmin(a, b):
-    """y = min(a, b), ignoring NaN; a tie goes to a"""
-    return np.fmin(a, b), (a, b)
-
-@fmin.grad_of("a")
-def _(g, a, b): return np.where((a <= b) | np.isnan(b), g, 0)
-
-@fmin.grad_of("b")
-def _(g, a, b): return np.where((a <= b) | np.isnan(b), 0, g)
+maximum = _of_two(np.maximum, "y = max(a, b); NaN where either is NaN",
+                  a=lambda g, a, b: _shared(g, a > b, a == b),
+                  b=lambda g, a, b: _shared(g, b > a, a == b))
+minimum = _of_two(np.minimum, "y = min(a, b); NaN where either is NaN",
+                  a=lambda g, a, b: _shared(g, a < b, a == b),
+                  b=lambda g, a, b: _shared(g, b < a, a == b))
+fmax = _of_two(np.fmax, "y = max(a, b), ignoring NaN; a tie goes to a",
+               a=lambda g, a, b: np.where((a >= b) | np.isnan(b), g, 0),
+               b=lambda g, a, b: np.where((a >= b) | np.isnan(b), 0, g))
+fmin = _of_two(np.fmin, "y = min(a, b), ignoring NaN; a tie goes to a",
+               a=lambda g, a, b: np.where((a <= b) | np.isnan(b), g, 0),
+               b=lambda g, a, b: np.where((a <= b) | np.isnan(b), 0, g))
 
 
 @op(name="clip")
@@ -271,16 +230,9 @@ def _share(a, b):
     return along(sigmoid, gap)
 
 
-@op(elementwise=True, numpy=np.logaddexp)
-def logaddexp(a, b):
-    """y = log(eᵃ + eᵇ)"""
-    return np.logaddexp(a, b), (a, b)
-
-@logaddexp.grad_of("a")
-def _(g, a, b): return g * _share(a, b)
-
-@logaddexp.grad_of("b")
-def _(g, a, b): return g * _share(b, a)
+logaddexp = _of_two(np.logaddexp, "y = log(eᵃ + eᵇ)",
+                    a=lambda g, a, b: g * _share(a, b),
+                    b=lambda g, a, b: g * _share(b, a))
 
 
 @op(numpy=np.logaddexp2)

@@ -137,8 +137,7 @@ def max(x, *, axis=None, keepdims=False, initial=None, where=True):
     """y = the largest x"""
     return _extreme(np.maximum, x, axis, keepdims, initial, where)
 
-@max.grad_of("x")
-def _(g, reached, count, axis, keepdims): return _share_evenly(g, reached, count, axis, keepdims)
+max.grad_of("x")(_share_evenly)
 
 
 @op(numpy=(np.min, np.amin))
@@ -146,8 +145,7 @@ def min(x, *, axis=None, keepdims=False, initial=None, where=True):
     """y = the smallest x"""
     return _extreme(np.minimum, x, axis, keepdims, initial, where)
 
-@min.grad_of("x")
-def _(g, reached, count, axis, keepdims): return _share_evenly(g, reached, count, axis, keepdims)
+min.grad_of("x")(_share_evenly)
 
 
 # -- spread of values --------------------------------------------------------------------------------------------------
@@ -182,8 +180,7 @@ def var(x, *, axis=None, ddof=0, keepdims=False, correction=None):
     axis, ddof = tuple_axis(axis), _lost(ddof, correction)
     return _variance(x, axis, ddof, keepdims), (x, axis, ddof, keepdims)
 
-@var.grad_of("x")
-def _(g, x, axis, ddof, keepdims): return _variance_slope(g, x, axis, ddof, keepdims)
+var.grad_of("x")(_variance_slope)
 
 
 @op(numpy=np.std)
