@@ -4,7 +4,7 @@ Same arguments, results and errors as `kernels.reference_attention`.
 """
 import numpy as np
 
-from kernels import attention_plain
+from kernels import attention_plain, attention_reach
 from kernels._jit import COMPILED
 from kernels._threads import get_num_threads
 from kernels.attention_problem import keep, make_problem, newest
@@ -21,7 +21,7 @@ def attention_forward(q, k, v, *, out=None, **options):
     out = output_buffer(out, (p.B, p.H, p.T, p.V), p.dtype, {"q": q, "k": k, "v": v, "bias": p.bias})
     lse = np.empty((p.B, p.H, p.T), p.dtype)
     if COMPILED:
-        _in_tiles("forward", p, {"q": q, "k": k, "v": v, "out": out, "lse": lse})
+        attention_reach.forward(_forward_tiles, p, q, k, v, out, lse)
     else:
         attention_plain.forward(p, q, k, v, out, lse)
     return out, lse
@@ -33,8 +33,7 @@ def attention_backward(g, q, k, v, out, lse, *, need_bias=False, grads=(None, No
     dq, dk, dv, dbias = gradient_buffers(p, grads, need_bias, g=g, q=q, k=k, v=v, out=out, lse=lse)
     if COMPILED:
         lse = lse if lse.flags.c_contiguous else np.ascontiguousarray(lse)
-        inputs = {"g": g, "q": q, "k": k, "v": v, "out": out, "lse": lse}
-        _in_tiles("backward", p, {**inputs, "dq": dq, "dk": dk, "dv": dv, "dbias": dbias})
+        attention_reach.backward(_backward_tiles, p, g, q, k, v, out, lse, dq, dk, dv, dbias)
     else:
         attention_plain.backward(p, g, q, k, v, out, lse, dq, dk, dv, dbias)
     return dq, dk, dv, dbias
@@ -53,12 +52,22 @@ def _problem(q, k, v, options):
     return p or keep(_problems, key, make_problem(q, k, v, **options))
 
 
+def _forward_tiles(p, q, k, v, out, lse):
+    return _in_tiles("forward", p, {"q": q, "k": k, "v": v, "out": out, "lse": lse})
+
+
+def _backward_tiles(p, g, q, k, v, out, lse, dq, dk, dv, dbias):
+    return _in_tiles("backward", p, {"g": g, "q": q, "k": k, "v": v, "out": out, "lse": lse,
+                                     "dq": dq, "dk": dk, "dv": dv, "dbias": dbias})
+
+
 def _in_tiles(way, p, arrays):
-    """On matrix tiles where the host has them and the numbers allow it, else on vectors."""
-    if not (_matrix_tiles(p) and _run(f"kernels.attention_amx_{way}", p.precision or p.dtype, way, p, arrays)):
-        if arrays.get("dbias") is not None:
-            arrays["dbias"][...] = 0
-        _run(f"kernels.attention_tiled_{way}", p.dtype, way, p, arrays)
+    """On matrix tiles where the host has them and the numbers allow it, else on vectors; whether all numbers are finite."""
+    if _matrix_tiles(p) and _run(f"kernels.attention_amx_{way}", p.precision or p.dtype, way, p, arrays):
+        return True
+    if arrays.get("dbias") is not None:
+        arrays["dbias"][...] = 0
+    return _run(f"kernels.attention_tiled_{way}", p.dtype, way, p, arrays)
 
 
 def _matrix_tiles(p):
@@ -71,7 +80,7 @@ def _matrix_tiles(p):
 
 
 def _run(module, kind, way, p, arrays):
-    """Run the kernel of one module in one precision; False if it met numbers it cannot handle."""
+    """Run the kernel of one module in one precision; False if it met, or wrote, numbers that are not finite."""
     threads = get_num_threads()
     key = (module, threads, *[None if x is None else x.strides for x in arrays.values()])
     plan = p.plans.get(key)

@@ -101,8 +101,8 @@ class Plan:
         return pairs * chunks, chunks, chunk
 
     def run(self, arrays):
-        """Start the kernel on arrays like those the plan was made for. False if it met numbers that it cannot handle, so that
-        another kernel must do the whole call."""
+        """Start the kernel on arrays like those the plan was made for. False if it met numbers that are not finite: one on matrix
+        tiles has then stopped, and another must do the whole call."""
         from kernels.attention_launch import launch
 
         words = self.words.copy()                # a call's own: it counts there which tasks are done

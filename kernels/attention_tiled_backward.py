@@ -81,16 +81,20 @@ def prepare_queries(p, b, h, t_lo, t_end, rows_q, columns_q, rows_g, columns_g, 
 
 @jit
 def write_rows(target, row_stride, source, padded, first, last, lo, hi, width, scale):
-    """target[i] = scale · source[i - lo] for lo <= i < hi and 0 for the other rows of first .. last."""
+    """target[i] = scale · source[i - lo] for lo <= i < hi and 0 for the other rows of first .. last; False if one is not finite."""
     size, step = sizeof(scale), lanes(scale)
+    wrong, zero = constant(0.0, scale), constant(0.0, scale)
     for i in range(first, last):
         row = target + i * row_stride
         for j in range(0, width, step):
             count = min(step, width - j)
             if lo <= i < hi:
-                store_part(row + j * size, vload(source + ((i - lo) * padded + j) * size, scale) * splat(scale), count)
+                value = vload(source + ((i - lo) * padded + j) * size, scale) * splat(scale)
+                wrong = wrong + value * zero
+                store_part(row + j * size, value, count)
             else:
-                store_part(row + j * size, constant(0.0, scale), count)
+                store_part(row + j * size, zero, count)
+    return sum_lanes(wrong) == 0
 
 
 @jit
@@ -122,7 +126,10 @@ def tile_gradients(p, b, h, t, s, queries, rows, keys, values, dk, dv, rows_q, c
 
 @jit
 def pair_gradients(p, b, shared, chunk, base, scale, keep):
-    """dQ of one chunk of queries for all query heads of one key head, and what the chunk adds to that head's dK and dV."""
+    """dQ of one chunk of queries for all query heads of one key head, and what the chunk adds to that head's dK and dV.
+
+    Says at `unfit` if something is not finite.
+    """
     size, like = sizeof(scale), type(scale)(1)
     group = p.H // p.Hkv
     t_lo = chunk * p.chunk
@@ -145,6 +152,7 @@ def pair_gradients(p, b, shared, chunk, base, scale, keep):
         tiles = (s_hi - s_lo + TILE - 1) // TILE
         fill(dk, tiles * TILE * p.K_padded, type(scale)(0))
         fill(dv, tiles * TILE * p.V_padded, type(scale)(0))
+    fine = True
     for h in range(shared * group, (shared + 1) * group):
         if p.words != 0:
             stream = peek_i64(p.words + 8 * (b * p.H + h))
@@ -163,10 +171,14 @@ def pair_gradients(p, b, shared, chunk, base, scale, keep):
                                dk + above * p.K_padded, dv + above * p.V_padded, rows_q + past * p.K_padded,
                                columns_q + past * p.K_padded, dq + past * p.K_padded, rows_g + past * p.V_padded,
                                columns_g + past * p.V_padded, lse + past, delta + past, tile, words, like, keep)
-        write_rows(p.dq + b * p.dq_b + h * p.dq_h, p.dq_t, dq, p.K_padded, t_lo, t_hi, t_lo,
-                   t_end if s_lo < s_hi else t_lo, p.K, scale)
-    write_rows(p.dk + b * p.dk_b + shared * p.dk_h + chunk * p.dk_chunk, p.dk_t, dk, p.K_padded, 0, p.S, s_lo, s_hi, p.K, like)
-    write_rows(p.dv + b * p.dv_b + shared * p.dv_h + chunk * p.dv_chunk, p.dv_t, dv, p.V_padded, 0, p.S, s_lo, s_hi, p.V, like)
+        fine &= write_rows(p.dq + b * p.dq_b + h * p.dq_h, p.dq_t, dq, p.K_padded, t_lo, t_hi, t_lo,
+                           t_end if s_lo < s_hi else t_lo, p.K, scale)
+    fine &= write_rows(p.dk + b * p.dk_b + shared * p.dk_h + chunk * p.dk_chunk, p.dk_t, dk, p.K_padded, 0, p.S, s_lo, s_hi,
+                       p.K, like)
+    fine &= write_rows(p.dv + b * p.dv_b + shared * p.dv_h + chunk * p.dv_chunk, p.dv_t, dv, p.V_padded, 0, p.S, s_lo, s_hi,
+                       p.V, like)
+    if not fine:
+        poke(p.unfit, 1)
 
 
 @jit

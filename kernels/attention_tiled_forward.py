@@ -28,8 +28,8 @@ from kernels.attention_tiles import (
     product_in_band,
     softmax_tile,
 )
-from kernels.simd import peek_i64, poke, store_part
-from kernels.vectors import lanes, peek, sizeof, splat, vload
+from kernels.simd import peek_i64, poke, store_part, sum_lanes
+from kernels.vectors import constant, lanes, peek, sizeof, splat, vload
 
 WIDTH_MULTIPLE = None           # widths are padded to whole vectors
 
@@ -85,16 +85,21 @@ def empty_rows(p, b, h, t_lo, t_hi, like):
 
 @jit
 def write_rows(p, b, h, t, queries, acc, top, total, like):
-    """out = acc / total and lse = top + log(total); zeros where no key was seen."""
+    """out = acc / total and lse = top + log(total); zeros where no key was seen. Says at `unfit` if something is not finite."""
     size, step = sizeof(like), lanes(like)
+    wrong, zero = constant(0.0, like), constant(0.0, like)
     for i in range(queries):
         count, highest = peek(total + i * size, like), peek(top + i * size, like)
         seen = count != 0
         factor = splat(type(like)(1.0) / count if seen else type(like)(0))
         row = p.out + b * p.out_b + h * p.out_h + (t + i) * p.out_t
         for j in range(0, p.V, step):
-            store_part(row + j * size, vload(acc + (i * p.V_padded + j) * size, like) * factor, min(step, p.V - j))
+            value = vload(acc + (i * p.V_padded + j) * size, like) * factor
+            wrong = wrong + value * zero
+            store_part(row + j * size, value, min(step, p.V - j))
         poke(p.lse + ((b * p.H + h) * p.T + t + i) * size, type(like)(highest + math.log(count) if seen else -INF))
+    if sum_lanes(wrong) != 0:
+        poke(p.unfit, 1)
 
 
 @jit

@@ -21,12 +21,12 @@ def attention_forward(q, k, v, *, out=None, **options):
     precision "bfloat16" allows the operands of the products, q, k, v, the pattern, g and dscores, to be rounded to it; the fast
     version does so on matrix tiles, and there q with the scale.
     """
+    from kernels import attention_reach
+
     p = make_problem(q, k, v, **options)
-    pattern, lse = _pattern(q, k, p)
-    kept = _dropout_mask(p)
     out = output_buffer(out, (p.B, p.H, p.T, p.V), p.dtype, {"q": q, "k": k, "v": v, "bias": p.bias})
-    out[...] = _rounded(pattern if kept is None else pattern * kept, p) @ _rounded(_expand(v, p), p)
-    out[np.isneginf(lse)] = 0.0
+    lse = np.empty((p.B, p.H, p.T), p.dtype)
+    attention_reach.forward(_forward, p, q, k, v, out, lse)
     return out, lse
 
 
@@ -37,8 +37,25 @@ def attention_backward(g, q, k, v, out, lse, *, need_bias=False, grads=(None, No
 
     g, out (B, H, T, V), lse (B, H, T) -> dq, dk, dv shaped as q, k, v and dbias shaped as bias (None unless need_bias).
     """
+    from kernels import attention_reach
+
     p = make_problem(q, k, v, **options)
-    dq, dk, dv, dbias = gradient_buffers(p, grads, need_bias, g=g, q=q, k=k, v=v, out=out, lse=lse)
+    results = gradient_buffers(p, grads, need_bias, g=g, q=q, k=k, v=v, out=out, lse=lse)
+    attention_reach.backward(_backward, p, g, q, k, v, out, lse, *results)
+    return results
+
+
+def _forward(p, q, k, v, out, lse):
+    """Fill out and lse; whether all numbers are finite."""
+    pattern, lse[...] = _pattern(q, k, p)
+    kept = _dropout_mask(p)
+    out[...] = _rounded(pattern if kept is None else pattern * kept, p) @ _rounded(_expand(v, p), p)
+    out[np.isneginf(lse)] = 0.0
+    return np.isfinite(out).all()
+
+
+def _backward(p, g, q, k, v, out, lse, dq, dk, dv, dbias):
+    """Fill dq, dk, dv and, unless it is None, dbias; whether all numbers are finite."""
     pattern, _ = _pattern(q, k, p, lse)
     kept = _dropout_mask(p)
     g16 = _rounded(g, p)
@@ -46,14 +63,14 @@ def attention_backward(g, q, k, v, out, lse, *, need_bias=False, grads=(None, No
     if kept is not None:
         dpattern *= kept
     dscores = np.where(pattern == 0, 0, pattern * (dpattern - (g * out).sum(-1, keepdims=True)))
-    if need_bias:
+    if dbias is not None:
         dbias[...] = bias_gradient(dscores, p)
     dscores = _rounded(dscores, p)
     dq[...] = p.scale * (dscores @ _rounded(_expand(k, p), p))
     blind = np.isneginf(lse)[..., None]                                             # rows with no visible key
-    dk[...] = p.scale * _merge(dscores.swapaxes(-1, -2) @ np.where(blind, 0, _rounded(q, p)), p)
-    dv[...] = _merge(_rounded(pattern if kept is None else pattern * kept, p).swapaxes(-1, -2) @ np.where(blind, 0, g16), p)
-    return dq, dk, dv, dbias
+    dk[...] = p.scale * shared_sum(dscores.swapaxes(-1, -2) @ np.where(blind, 0, _rounded(q, p)), p)
+    dv[...] = shared_sum(_rounded(pattern if kept is None else pattern * kept, p).swapaxes(-1, -2) @ np.where(blind, 0, g16), p)
+    return all(np.isfinite(x).all() for x in (dq, dk, dv))
 
 
 def attention_decode(q, k_cache, v_cache, lengths, *, out=None, scale=None, window=None, bias=None):
@@ -154,7 +171,7 @@ def _pattern(q, k, p, lse=None):
             lse = (top + np.log(total))[..., 0].astype(p.dtype)
             return np.where(total == 0, 0, weights / total), lse
     with np.errstate(invalid="ignore"):
-        return np.where(np.isneginf(scores), 0, np.exp(scores - lse[..., None])).astype(p.dtype, copy=False), lse
+        return np.where(np.isneginf(lse)[..., None], 0, np.exp(scores - lse[..., None])).astype(p.dtype, copy=False), lse
 
 
 def _rounded(x, p):
@@ -178,10 +195,15 @@ def _expand(x, p):
     inside = (s >= p.k_lo[:, None]) & (s < p.k_hi[:, None])
     if not inside.all():
         x = np.where(inside[:, None, :, None], x, p.dtype.type(0))
+    return for_each_head(x, p)
+
+
+def for_each_head(x, p):
+    """(B, Hkv, S, K) -> (B, H, S, K): a copy for each query head that shares a key head."""
     return x if p.Hkv == p.H else np.repeat(x, p.H // p.Hkv, axis=1)
 
 
-def _merge(dx, p):
+def shared_sum(dx, p):
     """Sum the gradients of the query heads that share a key head. (B, H, S, K) -> (B, Hkv, S, K)"""
     return dx if p.Hkv == p.H else dx.reshape(p.B, p.Hkv, p.H // p.Hkv, *dx.shape[2:]).sum(2)
 

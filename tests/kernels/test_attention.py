@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import kernels
-from kernels import amx, attention, attention_plain, reference_attention
+from kernels import amx, attention, attention_plain, attention_reach, reference_attention
 from kernels._jit import COMPILED
 from kernels.attention_problem import make_problem
 from kernels.matmul_plan import HUGE_PAGE, _idle
@@ -156,6 +156,64 @@ def test_nan_and_infinity_reach_their_row_and_no_other(bad, units):
     out, lse = attention.attention_forward(q, k, v, is_causal=True)
     assert np.isnan(out[0, 0, 5]).all() and np.isnan(lse[0, 0, 5])
     assert np.isfinite(np.delete(out[0, 0], 5, axis=0)).all()
+
+
+def one_query_at_a_time(q, k, v, g, options):
+    """`solve` of each query alone with the keys that it may see, of which no other is there to be reached."""
+    p = make_problem(q, k, v, **options)
+    seen = np.broadcast_to(reference_attention.visible_keys(p), (p.B, p.H, p.T, p.S))
+    out, lse = np.zeros((p.B, p.H, p.T, p.V)), np.full((p.B, p.H, p.T), -np.inf)
+    dq, dk, dv = (np.zeros(x.shape) for x in (q, k, v))
+    full = np.zeros((p.B, p.H, p.T, p.S))
+    for b, h, t in np.ndindex(lse.shape):
+        one, keys = (slice(b, b + 1), slice(h, h + 1), slice(t, t + 1)), np.flatnonzero(seen[b, h, t])
+        theirs = (*np.ix_([b], [h // (p.H // p.Hkv)], keys),)
+        bias = {} if p.bias is None else {"bias": p.bias[one][..., keys]}
+        out[one], lse[one], dq[one], of_k, of_v, of_bias = solve(reference_attention, q[one], k[theirs], v[theirs], g[one],
+                                                                 {"scale": p.scale, **bias})
+        dk[theirs] += of_k
+        dv[theirs] += of_v
+        if bias:
+            full[b, h, t, keys] = of_bias[0, 0, 0]
+    return [out, lse, dq, dk, dv, None if p.bias is None else reference_attention.bias_gradient(full, p)]
+
+
+@pytest.mark.parametrize("module", [attention, reference_attention])
+@given(data=st.data())
+def test_nan_reaches_who_sees_it_and_no_one_else(module, data):
+    *arrays, opts = data.draw(problems(longest=10, dtypes=(np.float64,)))
+    opts = {name: x for name, x in opts.items() if name != "dropout_p"}
+    arrays = [x.copy() for x in arrays]
+    for which in data.draw(st.lists(st.sampled_from([*arrays, *([opts["bias"]] if "bias" in opts else [])]), max_size=3)):
+        which[tuple(data.draw(st.integers(0, n - 1)) for n in which.shape)] = np.nan
+    assert worst(solve(module, *arrays, opts), one_query_at_a_time(*arrays, opts)) < 1e-12
+
+
+@pytest.mark.parametrize("module", [attention, reference_attention])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_hidden_keys_and_values_may_hold_anything(module, bad):
+    q, k, v, g, _ = random_problem(6, (2, 4, 2, 70, 80, 16, 24))
+    mask = np.random.default_rng(6).random((2, 1, 70, 80)) < 0.5
+    mask[:, :, :, [3, 70]] = False
+    bias = np.where(mask, np.float32(0.5), -np.float32(np.inf))
+    for hidden in ({"mask": mask}, {"bias": bias}, {"key_mask": np.ascontiguousarray(mask.any((1, 2)))}, {"is_causal": True}):
+        places = [75] if "is_causal" in hidden else [3, 70]
+        clean = solve(module, q, k, v, g, hidden)
+        dirty_k, dirty_v = k.copy(), v.copy()
+        dirty_k[:, :, places] = dirty_v[:, :, places] = bad
+        with np.errstate(invalid="ignore"):
+            dirty = solve(module, q, dirty_k, dirty_v, g, hidden)
+        assert all(x is None or np.array_equal(x, y) for x, y in zip(clean, dirty, strict=True))
+        assert (dirty[3][:, :, places] == 0).all() and (dirty[4][:, :, places] == 0).all()
+
+
+@pytest.mark.skipif(not COMPILED, reason="the plain loops take one key at a time")
+def test_finite_numbers_are_not_computed_twice(units, monkeypatch):
+    monkeypatch.setattr(attention_reach, "_seen", lambda p: pytest.fail("computed again"))
+    for kind in KINDS:
+        shape = (2, 4, 2, 70, 90, 20, 33)
+        problem = random_problem(7, shape)[:4]
+        solve(attention, *problem, options(kind, np.random.default_rng(7), (2, 4, 70, 90), np.float32))
 
 
 def test_memory_outside_the_spans_is_not_read():
@@ -421,7 +479,7 @@ def test_bias_gradient_without_bias_is_an_error():
 
 SMALL_RUN = """
 import numpy as np
-from kernels import amx, attention, attention_plain, reference_attention
+from kernels import amx, attention, attention_plain, attention_reach, reference_attention
 from kernels.attention_problem import make_problem
 rng = np.random.default_rng(0)
 q, k, v, g = (rng.standard_normal(s) for s in ((1, 2, 5, 4), (1, 1, 6, 4), (1, 1, 6, 3), (1, 2, 5, 3)))
