@@ -1,6 +1,8 @@
 """The checks that every kernel makes before it touches memory; both backends share them, so both raise the same errors."""
 import numpy as np
 
+from .arrays import address
+
 FLOATS = F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
@@ -116,6 +118,14 @@ def overlaps_itself(x):
             return True
         reach += stride * (count - 1)
     return False
+
+
+def bounds(x):
+    """Where an array begins and ends in memory."""
+    if x.flags.c_contiguous:
+        start = address(x)
+        return start, start + x.nbytes
+    return np.lib.array_utils.byte_bounds(x)
 
 
 def same_place(out, x):

@@ -1,4 +1,5 @@
 """Adam's update and the global gradient norm, plain NumPy. Part of `kernels.reference`."""
+import itertools
 import math
 
 import numpy as np
@@ -55,3 +56,20 @@ def check_adamw(groups, step):
         for name, group in zip(("param", "m", "v"), (params, *groups[2:])):
             if not group[i].flags.writeable:
                 raise ValueError(f"{name}[{i}]: the array is read-only and cannot be updated in place")
+            if check.overlaps_itself(group[i]):
+                raise ValueError(f"{name}[{i}]: overlaps itself, several of its elements are one place in memory")
+    refuse_shared(groups)
+
+
+def refuse_shared(groups):
+    """Raise where an array that is written shares memory with another; a gradient alone may lie where what is written lies."""
+    arrays = [x for group in groups for x in group]
+    starts, stops = np.array([check.bounds(x) for x in arrays], np.int64).reshape(-1, 2).T
+    order = starts.argsort()
+    if (starts[order][1:] >= np.maximum.accumulate(stops[order])[:-1]).all():
+        return
+    named = [(f"{name}[{i}]", x) for name, group in zip(("param", "grad", "m", "v"), groups) for i, x in enumerate(group)]
+    for (name, x), (other, y) in itertools.combinations(named, 2):
+        grads = (name + other).count("grad")
+        if grads < 2 and not (grads and check.same_place(x, y)) and np.may_share_memory(x, y) and np.shares_memory(x, y):
+            raise ValueError(f"{name} overlaps {other}; param, m and v are written, so each needs memory of its own")

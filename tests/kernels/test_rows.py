@@ -422,6 +422,15 @@ def test_adamw_without_decay_leaves_moments_of_an_infinite_parameter_alone():
         np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
+def test_adamw_takes_columns_of_one_array_and_a_parameter_that_is_its_own_gradient():
+    whole = np.abs(np.random.default_rng(0).standard_normal((6, 8))).astype(np.float32)
+    apart = [whole[:, i].copy() for i in (0, 0, 2, 3)]
+    kernels.adamw_step(whole[:, 0], whole[:, 0], whole[:, 2], whole[:, 3], 1e-2, 0.9, 0.999, 1e-8, 0.1, 1)
+    kernels.adamw_step(*apart, 1e-2, 0.9, 0.999, 1e-8, 0.1, 1)
+    for i, x in zip((0, 2, 3), (apart[0], *apart[2:])):
+        np.testing.assert_array_equal(whole[:, i], x)
+
+
 def test_adamw_updates_views_in_place():
     rng = np.random.default_rng(0)
     whole = [np.abs(rng.standard_normal((6, 8))).astype(np.float32) for _ in range(4)]
