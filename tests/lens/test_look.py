@@ -275,6 +275,29 @@ def test_gradients_belong_to_the_values(recompute):
         assert not values.grad
 
 
+def test_a_patch_that_replaced_nothing_says_so(gpt, t5):
+    """Of several names one key may mean one is enough; an error in the block comes out as it is, and a block is judged alone."""
+    with pytest.raises(RuntimeError, match="^patch: 'logits' replaced nothing, as .* run this GPT2LMHeadModel there, in the same"):
+        with lens.patch(gpt, {"logits": 0.0, "embed": lambda x: x}):
+            gpt.transformer(input_ids=[[1]])
+    state = t5.encode(input_ids=[[4, 5]])
+    first = next(name for name in lens.names(t5) if name.endswith("attn.z"))
+    with pytest.raises(RuntimeError, match=rf"^patch: '{first}' replaced nothing, as no such value .* made were decoder\."):
+        with lens.patch(t5, {first: 0.0}):
+            t5(encoder_outputs=state, decoder_input_ids=[[6]])
+    with lens.patch(t5, {"*attn.z": 0.0}):
+        t5(encoder_outputs=state, decoder_input_ids=[[6]])
+    again = lens.patch(gpt, {"logits": 0.0})
+    with again:
+        gpt(input_ids=[[1]])
+    with pytest.raises(RuntimeError, match="replaced nothing"):
+        with again:
+            pass
+    with pytest.raises(ZeroDivisionError):
+        with again:
+            raise ZeroDivisionError
+
+
 def test_a_lens_may_be_opened_twice(gpt):
     with lens.patch(gpt, {"logits": 0.0}) as twice:
         with twice:

@@ -7,6 +7,7 @@ every record sees what they left. Each looks into its own model; what another do
 from __future__ import annotations
 
 import ast
+import difflib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -31,6 +32,7 @@ class _Look:
         self.model, self.modules = model, {module: name for name, module in model.named_modules()}
         self.names = set(names)
         self.taps = {name.rsplit(".", 1)[-1] for name in names}
+        self.passed: dict[str, None] = {}  # names of values that came by, wanted or not
         self._outer: list[Any] = []
 
     def __enter__(self) -> Any:
@@ -57,11 +59,12 @@ class _Chain:
     def wants(self, name: str) -> bool:
         return name in self.taps
 
-    def see(self, path: str, name: str, value: Any) -> Any:
+    def see(self, name: str, value: Any) -> Any:
         for look in self.looks:
             if engine.modules and engine.modules[-1][0] not in look.modules:  # another model's
                 continue
             full = name_here(look.model, look.modules, name)
+            look.passed[full] = None
             if full in look.names:
                 value = as_tensor(value)  # a block that is called alone may be given an array
                 seen = value.transpose(0, 2, 1, 3) if name in HEADS_LAST else value  # (B, H, T, K) -> (B, T, H, K)
@@ -165,6 +168,7 @@ class patch(_Look):
     part's shape (or one that broadcasts to it), or a function that gets the part as a Tensor and returns its replacement.
     -inf at `scores` hides a key. (Where activation checkpointing runs a block again, the function is called again, too.)
     An index counts the positions of one run: in `generate` those of the prompt, and then each new token is the first of its own.
+    A key of which no value was made by the end of the block is an error.
     Gradients flow through replacements and through what was left. To patch from another run: `values["blocks.3.resid_pre"]`.
     """
 
@@ -172,13 +176,26 @@ class patch(_Look):
 
     def __init__(self, model: Any, replacements: Mapping[str, Replacement]) -> None:
         self.changes: dict[str, list[tuple[Any, Replacement]]] = {}
+        self.hits: dict[str, tuple[str, ...]] = {}
         if not isinstance(replacements, Mapping):
             raise TypeError(f"patch: expected a dict of names and replacements, got {type(replacements).__name__}")
         for key, replacement in replacements.items():
             name, index = parse(key)
-            for hit in matching(model, (name,)):
+            self.hits[key] = matching(model, (name,))
+            for hit in self.hits[key]:
                 self.changes.setdefault(hit, []).append((index, replacement))
         super().__init__(model, tuple(self.changes))
+
+    def __exit__(self, kind: Any = None, *exc: object) -> None:
+        super().__exit__(kind, *exc)
+        if self._outer:  # opened twice
+            return
+        passed, self.passed = self.passed, {}
+        for key, hits in self.hits.items():
+            if kind is None and passed.keys().isdisjoint(hits):
+                near = difflib.get_close_matches(hits[0], passed, n=4, cutoff=0.3)
+                made = f"made were {', '.join(near)}" if near else f"run this {type(self.model).__name__} there, in the same thread"
+                raise RuntimeError(f"patch: {key!r} replaced nothing, as no such value was made inside the block; {made}")
 
     def met(self, name: str, value: Tensor) -> Tensor:
         for index, replacement in self.changes[name]:

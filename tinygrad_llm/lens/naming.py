@@ -72,7 +72,7 @@ class _Listing:
     def wants(self, name: str) -> bool:
         return True
 
-    def see(self, path: str, name: str, value: Any) -> Any:
+    def see(self, name: str, value: Any) -> Any:
         self.names[name_here(self.model, {}, name)] = None
         return value
 

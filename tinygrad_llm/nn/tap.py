@@ -1,7 +1,7 @@
 """Taps: the named values inside a model that someone may want to read or replace.
 
 `tap("pattern", value)` gives `value` back untouched, at the cost of one `if`, unless a lens is active in this thread;
-then the lens gets the module path, the name and the value, and what it returns is used in the value's place.
+then the lens gets the name and the value, and what it returns is used in the value's place.
 
 Names, in the order in which a layer makes them, with shapes (see the alphabet in `nn/__init__.py`):
 
@@ -35,8 +35,8 @@ class Lens(Protocol):
     def wants(self, name: str) -> bool:
         """True if values of this name are to be shown. Fused kernels never form 'scores' and 'pattern'."""
 
-    def see(self, path: str, name: str, value: Any) -> Any:
-        """Look at `value`, made at `path` ("transformer.layers.3.attn"); the return value replaces it."""
+    def see(self, name: str, value: Any) -> Any:
+        """Look at `value`, made by the module that runs; the return value replaces it."""
 
 
 def tap(name: str, value: Any) -> Any:
@@ -44,7 +44,7 @@ def tap(name: str, value: Any) -> Any:
     lens = engine.lens
     if lens is None or not lens.wants(name):
         return value
-    return lens.see(".".join(engine.path), name, value)
+    return lens.see(name, value)
 
 
 def wanted(*names: str) -> bool:
@@ -79,7 +79,7 @@ class Unpacked:
     def wants(self, name: str) -> bool:
         return self.lens.wants(name)
 
-    def see(self, path: str, name: str, value: Any) -> Any:
+    def see(self, name: str, value: Any) -> Any:
         if value.ndim != 3:  # inside attention: padding is there
-            return self.lens.see(path, name, value)
-        return self.packed.pack(self.lens.see(path, name, self.packed.spread(value)))
+            return self.lens.see(name, value)
+        return self.packed.pack(self.lens.see(name, self.packed.spread(value)))
