@@ -46,6 +46,23 @@ def test_what_is_drawn_hangs_on_the_seed(objective, tmp_path):
     assert any(one[k].shape != other[k].shape or not np.array_equal(one[k], other[k]) for k in one)
 
 
+@pytest.mark.parametrize("objective", HEADS)
+def test_a_batch_is_drawn_as_its_parts_are(objective, tmp_path):
+    """Accumulating over two batches of 4, then over 3 and 5, sees what batches of 8 see, padding aside."""
+    lines = "ham\thello there\nspam\tbuy now\n" * 20 if objective in ("translation", "classification") else TEXT
+    (tmp_path / "f").write_text(lines)
+    style = "t5" if objective in ("translation", "span_corruption", "text_infilling") else "bert"
+    whole, parts = (prepare.prepare(tmp_path / "f", None, prepare.DataChoices(objective, style, 16, seed=1)).task for _ in range(2))
+    for cut in ((4, 4), (3, 5)):
+        one, others = whole.draw(8), [parts.draw(n) for n in cut]
+        assert all(one.keys() == other.keys() for other in others)
+        for name, array in one.items():
+            rows = [row for other in others for row in other[name]]
+            for row, again in zip(array, rows, strict=True):
+                n = min(np.size(row), np.size(again))
+                np.testing.assert_array_equal(np.ravel(row)[:n], np.ravel(again)[:n], err_msg=name)
+
+
 def test_a_long_context_has_markers_for_all_its_spans(tmp_path):
     data, _ = prepared("t5", TEXT * 2, tmp_path, context=600)
     assert data.task.draw(2)["input_ids"].shape[0] == 2

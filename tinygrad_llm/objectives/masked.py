@@ -32,7 +32,9 @@ def masked(ids, *, mask_id: int, vocab_size: int, rng=None, special=(), attentio
     allowed = ~np.isin(ids, special)
     if attention_mask is not None:
         allowed &= np.asarray(attention_mask) != 0
-    ordinary = np.setdiff1d(np.arange(vocab_size), np.append(special, mask_id))
+    is_ordinary = np.ones(vocab_size, bool)
+    is_ordinary[[i for i in (*special, mask_id) if 0 <= i < vocab_size]] = False
+    ordinary = np.flatnonzero(is_ordinary)
     inputs, labels = ids.copy(), np.full_like(ids, IGNORE)
     rng = generator(rng)
     for row in range(len(ids)):

@@ -21,9 +21,9 @@ def next_sentence(documents, batch: int | None, *, max_length: int, cls_id: int,
     if len(filled) < 2:
         raise ValueError(f"documents: expected at least 2 with sentences, to draw a stranger from; got {len(filled)}")
     rng = generator(rng)
-    labels, places = labels_and_places(documents, max_length - 3, batch, rng)
-    pairs = []
-    for label, (here, chunk) in zip(labels, places):
+    pairs, labels = [], []
+    for label, here, chunk in labels_and_places(documents, max_length - 3, batch, rng):
+        labels.append(label)
         first, second = cut_in_two(chunk, rng)
         if label == 1:
             other = int(rng.integers(0, len(filled) - 1))
@@ -31,7 +31,7 @@ def next_sentence(documents, batch: int | None, *, max_length: int, cls_id: int,
             start = int(rng.integers(0, len(stranger)))
             second = np.concatenate(stranger[start:])
         pairs.append(truncate_pair(first, second, max_length - 3, rng))
-    return assemble(pairs, cls_id, sep_id, pad_id) | {"next_sentence_label": labels}
+    return assemble(pairs, cls_id, sep_id, pad_id) | {"next_sentence_label": np.array(labels, np.int64)}
 
 
 def sentence_order(documents, batch: int | None, *, max_length: int, cls_id: int, sep_id: int, pad_id: int, rng=None):
@@ -41,21 +41,21 @@ def sentence_order(documents, batch: int | None, *, max_length: int, cls_id: int
     Returns input_ids, attention_mask, token_type_ids (batch, T) and sentence_order_label (batch,).
     """
     rng = generator(rng)
-    labels, places = labels_and_places(documents, max_length - 3, batch, rng)
-    pairs = []
-    for label, (_, chunk) in zip(labels, places):
+    pairs, labels = [], []
+    for label, _, chunk in labels_and_places(documents, max_length - 3, batch, rng):
+        labels.append(label)
         first, second = cut_in_two(chunk, rng)
         first, second = truncate_pair(first, second, max_length - 3, rng)
         pairs.append((second, first) if label == 1 else (first, second))
-    return assemble(pairs, cls_id, sep_id, pad_id) | {"sentence_order_label": labels}
+    return assemble(pairs, cls_id, sep_id, pad_id) | {"sentence_order_label": np.array(labels, np.int64)}
 
 
 def labels_and_places(documents, room: int, batch: int | None, rng):
-    """0 or 1 for each pair, and where it is cut out: (number of a document, consecutive sentences of it)."""
+    """For each pair 0 or 1, and where it is cut out: the number of a document, and consecutive sentences of it."""
     if batch is not None:
-        return rng.integers(0, 2, size=batch), drawn(documents, room, batch, rng)
+        return drawn(documents, room, batch, rng)
     places = walked(documents, room)
-    return rng.integers(0, 2, size=len(places)), places
+    return [(label, *place) for label, place in zip(rng.integers(0, 2, size=len(places)), places)]
 
 
 def documents_with_two(documents) -> np.ndarray:
@@ -66,11 +66,11 @@ def documents_with_two(documents) -> np.ndarray:
 
 
 def drawn(documents, room: int, count: int, rng):
-    """`count` random places, one after the other as they are asked for."""
+    """`count` times, one after the other as they are asked for: a pair does not depend on how many come after it."""
     long_enough = documents_with_two(documents)
     for _ in range(count):
-        here = int(rng.choice(long_enough))
-        yield here, some_sentences(documents[here], room, rng)
+        label, here = int(rng.integers(0, 2)), int(rng.choice(long_enough))
+        yield label, here, some_sentences(documents[here], room, rng)
 
 
 def walked(documents, room: int) -> list:

@@ -21,10 +21,10 @@ class MaskedTask(WindowTask):
         super().__init__(train, held, context - 2, **options)
         self.tokenizer, self.special = tokenizer, tokenizer.special
 
-    def make(self, windows, rng):
+    def make(self, windows, rng, **options):
         ids = np.pad(windows, ((0, 0), (1, 1)), constant_values=self.special["cls"])
         ids[:, -1] = self.special["sep"]
-        return masked_batch(self.tokenizer, ids, np.ones_like(ids), rng, split=self.split)
+        return masked_batch(self.tokenizer, ids, np.ones_like(ids), rng, split=self.split, **options)
 
 
 class ReplacedTask(MaskedTask):
@@ -36,9 +36,10 @@ class ReplacedTask(MaskedTask):
     weights = {"generator": 1.0, "discriminator": DISCRIMINATOR_WEIGHT}
 
     def make(self, windows, rng):
-        batch = super().make(windows, rng)
+        seeds = rng.integers(0, 2**62, size=len(windows))  # one for each, so that it does not matter with whom it is a batch
+        batch = super().make(windows, rng, static=seeds)
         originals = np.where(batch["labels"] == IGNORE, batch["input_ids"], batch["labels"])
-        return batch | {"originals": originals, "seed": rng.integers(0, 2**62, size=len(windows))}
+        return batch | {"originals": originals, "seed": seeds}
 
     def evaluation(self):
         """Made as one batch and then cut: what is drawn for a window does not depend on its neighbours in the batch."""
@@ -87,20 +88,21 @@ class PairTask(Task):
         need_roles(tokenizer, self.objective, "cls", "sep", "mask", "pad")
         self.train, self.held, self.context, self.tokenizer = train, held, context, tokenizer
         self.special = tokenizer.special
-        self.rng = np.random.default_rng(seed)
+        self.rng, self.noise = np.random.default_rng(seed), np.random.default_rng([seed, 1])
         self.eval_pairs, self.eval_batch = eval_pairs, eval_batch
 
-    def batch(self, documents, n: int | None, rng):
-        """n pairs; None: all that the documents hold."""
+    def batch(self, documents, n: int | None, rng, noise):
+        """n pairs, drawn from `rng`; None: all that the documents hold. `noise` is for the masks alone: neither depends on n."""
         roles = {f"{r}_id": self.special[r] for r in ("cls", "sep", "pad")}
         pairs = self.make_pairs(documents, n, max_length=self.context, rng=rng, **roles)
-        return pairs | masked_batch(self.tokenizer, pairs["input_ids"], pairs["attention_mask"], rng)
+        return pairs | masked_batch(self.tokenizer, pairs["input_ids"], pairs["attention_mask"], noise)
 
     def draw(self, batch: int):
-        return self.batch(self.train, batch, self.rng)
+        return self.batch(self.train, batch, self.rng, self.noise)
 
     def evaluation(self):
-        return slices(self.batch(self.held, self.eval_pairs, np.random.default_rng(0)), self.eval_batch)
+        rng = np.random.default_rng(0)
+        return slices(self.batch(self.held, self.eval_pairs, rng, rng), self.eval_batch)
 
     def targets(self, batch):
         return {"masked": batch["labels"], "pair": batch[self.label]}
@@ -113,10 +115,10 @@ class PairTask(Task):
         }
 
     def state_dict(self) -> dict:
-        return {"rng": self.rng.bit_generator.state}
+        return {"rng": self.rng.bit_generator.state, "noise": self.noise.bit_generator.state}
 
     def load_state_dict(self, state: dict) -> None:
-        self.rng.bit_generator.state = state["rng"]
+        self.rng.bit_generator.state, self.noise.bit_generator.state = state["rng"], state["noise"]
 
 
 class OrderTask(PairTask):
