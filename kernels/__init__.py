@@ -61,7 +61,8 @@ def _checked_side(side):
     return side
 
 
-_default_side = _checked_side(os.environ.get("TINYGRAD_LLM_KERNELS", "numba"))
+# checked by the first kernel: an error here would come before there is a command line that could report it
+_default_side = os.environ.get("TINYGRAD_LLM_KERNELS") or "numba"
 _side = contextvars.ContextVar("kernels_side", default=_default_side)
 
 
@@ -99,7 +100,7 @@ def _load(name, side):
     from ._memory import keep_freed_memory
 
     keep_freed_memory()
-    if side == "numpy":
+    if _checked_side(side) == "numpy":
         return getattr(importlib.import_module(".reference", __name__), name)
     from ._threads import leave_cores_to_kernels
 
@@ -142,7 +143,7 @@ def warmup(dtypes=("float32",)):
     dtypes: "float32" or "float64", or several of them.
     """
     dtypes = _dtype_names(dtypes)
-    if _side.get() == "numpy":
+    if _checked_side(_side.get()) == "numpy":
         return
     beside = ["attention", "cross_entropy"]                         # half of a cold start
     helper = compile_beside(*[f"{module}.warmup" for module in beside], dtypes=dtypes)
@@ -172,7 +173,7 @@ def compile_beside(*names, dtypes=("float32",)):
     from ._jit import COMPILED
     from ._threads import cores
 
-    if _side.get() == "numpy" or not COMPILED or cores() < 2 or not sys.executable or getattr(sys, "frozen", False):
+    if _checked_side(_side.get()) == "numpy" or not COMPILED or cores() < 2 or not sys.executable or getattr(sys, "frozen", False):
         return None
     from ._beside import Helper
 

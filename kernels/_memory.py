@@ -8,8 +8,9 @@ SwiGLU's backward of 262,144 numbers, whose two results glibc gave back every ti
 """
 import ctypes
 import functools
-import os
 import sys
+
+from ._switch import switch
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4                # glibc's malloc.h
 KEPT_AT_TOP = 1 << 30
@@ -18,7 +19,7 @@ KEPT_AT_TOP = 1 << 30
 @functools.cache
 def keep_freed_memory():
     """Sets glibc up so for this process; True where that could be done. TINYGRAD_LLM_MALLOC=system leaves it alone."""
-    if not sys.platform.startswith("linux") or os.environ.get("TINYGRAD_LLM_MALLOC") == "system":
+    if switch("TINYGRAD_LLM_MALLOC", "system") or not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)        # musl has none
     return mallopt is not None and bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, KEPT_AT_TOP))

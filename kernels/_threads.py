@@ -24,7 +24,11 @@ def cores():
 def pool_size():
     """How many threads there may be. Numba's own rule: NUMBA_NUM_THREADS, or the cores this process may run on."""
     from_env = os.environ.get("NUMBA_NUM_THREADS", "")
-    return max(1, int(from_env)) if from_env else cores()
+    try:
+        return max(1, int(from_env)) if from_env else cores()
+    except ValueError:
+        raise ValueError("environment variable NUMBA_NUM_THREADS: expected a whole number of threads, "
+                         f"got {from_env!r}; unset it for the default") from None
 
 
 allowed = pool_size()                         # read directly where a call's overhead counts

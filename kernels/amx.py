@@ -21,7 +21,6 @@ Infinite inputs do not survive the splitting in three: callers check `all_finite
 The number of pieces is the length of a tuple, ONE_PIECE or THREE_PIECES, which is part of its type: each is compiled by itself.
 """
 import ctypes
-import os
 import platform
 import sys
 
@@ -32,6 +31,7 @@ from numba.extending import intrinsic
 
 from kernels import simd
 from kernels._jit import jit
+from kernels._switch import switch
 from kernels.simd import store, sum_lanes
 from kernels.vectors import constant, transpose_block, vload
 
@@ -46,7 +46,7 @@ _ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
 
 def _permitted():
     """Linux gives a process the tile registers when it asks; False where there are none or it may not have them."""
-    if os.environ.get("TINYGRAD_LLM_AMX") == "0" or sys.platform != "linux" or platform.machine() != "x86_64":
+    if switch("TINYGRAD_LLM_AMX", "0", "1") == "0" or sys.platform != "linux" or platform.machine() != "x86_64":
         return False
     features = simd.cpu_features()
     if simd.LANES32 != 16 or not all(features.get(name) for name in ("amx-tile", "amx-bf16", "avx512bf16")):

@@ -7,14 +7,13 @@ product. Sums are float32; subnormal numbers count as zero. On Zen 4 and 5 and C
 cycle (uops.info). Newer Intel cores, which have the tiles, do half of that: there the rounded copies of `bfloat16` are faster.
 TINYGRAD_LLM_PAIRS=1 takes the instruction wherever it exists, 0 nowhere.
 """
-import os
-
 import numpy as np
 from llvmlite import ir
 from numba.extending import intrinsic
 
 from . import simd
 from ._jit import jit
+from ._switch import switch
 from .amx import IN_TURN, BFloat, rounded
 from .simd import load_f32, load_part_f32, splat_f32, store, store_part
 
@@ -24,9 +23,7 @@ NARROW = 8                                    # numbers in a line of a packed A:
 
 def _pays():
     """Whether the host has the instruction, and does it as fast as one multiply-add."""
-    asked = os.environ.get("TINYGRAD_LLM_PAIRS", "")
-    if asked not in ("", "0", "1"):
-        raise ValueError(f"TINYGRAD_LLM_PAIRS: expected 0 or 1, got {asked!r}")
+    asked = switch("TINYGRAD_LLM_PAIRS", "0", "1")
     there = simd.LANES32 == 16 and bool(simd.cpu_features().get("avx512bf16"))
     return there and asked != "0" and (asked == "1" or simd.cpu_name() in FAST_ON)
 

@@ -19,7 +19,6 @@ host. Only importable where kernels are compiled (`_jit.COMPILED`).
 """
 
 import operator
-import os
 
 import numpy as np
 from llvmlite import ir
@@ -32,6 +31,7 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 
 from . import vecmath
 from ._jit import jit
+from ._switch import switch
 from .arrays import HEAD
 
 
@@ -48,10 +48,7 @@ def cpu_name():
 
 def _lanes():
     """float32 lanes of the widest vectors that also have a fused multiply-add."""
-    forced = os.environ.get("TINYGRAD_LLM_VECTORS", "")
-    if forced:
-        if forced not in ("4", "8", "16"):
-            raise ValueError(f"TINYGRAD_LLM_VECTORS: expected 4, 8 or 16 float32 lanes, got {forced!r}")
+    if forced := switch("TINYGRAD_LLM_VECTORS", "4", "8", "16"):
         return int(forced)
     features = cpu_features()
     if features.get("avx512f") and features.get("avx512vl") and features.get("avx512dq"):

@@ -4,6 +4,7 @@ import os
 import select
 import subprocess
 import sys
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -45,6 +46,14 @@ def test_errors_are_short_and_coded(failing, capsys, error, code, message):
     failing.append(error)
     assert cli.main(["fail"]) == code
     assert capsys.readouterr().err == message
+
+
+def test_of_a_long_warning_the_first_line_is_shown(capsys, monkeypatch):
+    """Numba's, of a variable that it cannot read, goes on with a traceback."""
+    module = SimpleNamespace(add_parser=lambda sub: sub.add_parser("warn"), run=lambda args: warnings.warn("no number\nTraceback", stacklevel=1))
+    monkeypatch.setattr(cli, "command_modules", lambda: [module])
+    assert cli.main(["warn"]) == 0
+    assert capsys.readouterr().err == "tinygrad-llm: no number\n"
 
 
 @pytest.mark.parametrize("argv", [["--debug", "fail"], ["fail", "--debug"]])

@@ -86,8 +86,8 @@ def dispatch(argv: list[str], debug: bool) -> int:
 
 
 def show_warning(message, *where) -> None:
-    """What it says, without the file and the line of source that Python shows."""
-    print(f"tinygrad-llm: {message}", file=sys.stderr)
+    """Its first line, without the file and the line of source that Python shows: Numba adds a traceback."""
+    print("tinygrad-llm:", str(message).partition("\n")[0], file=sys.stderr)
 
 
 def abandoned() -> int:
