@@ -112,6 +112,7 @@ def test_classes_that_are_numbers_stand_in_their_order(train, run, tmp_path):
 
 
 def test_what_the_flags_say_reaches_data_and_model(train, tmp_path, monkeypatch):
+    pytest.importorskip("tokenizers")
     pairs, asked = tmp_path / "pairs.tsv", {}
     pairs.write_text("\n".join(f"{i} apples\t{i} pommes" for i in range(60)))
 
@@ -126,11 +127,11 @@ def test_what_the_flags_say_reaches_data_and_model(train, tmp_path, monkeypatch)
 
     watched(prepare, "prepare")
     watched(families, "small_model")
-    flags = ["--model", "transformer", "--seed", 7, "--label-smoothing", 0.25, "--vocab", 70, "--tokenizer", "bytes", "--dropout", 0.5,
+    flags = ["--model", "transformer", "--seed", 7, "--label-smoothing", 0.25, "--vocab", 70, "--tokenizer", "unigram", "--dropout", 0.5,
              "--context", 24, "--steps", 1]  # fmt: skip
     assert train(pairs, *flags)[0] == 0
     choices = asked["prepare"][0][2]
-    assert (choices.seed, choices.label_smoothing, choices.vocab, choices.tokenizer, choices.context) == (7, 0.25, 70, "bytes", 24)
+    assert (choices.seed, choices.label_smoothing, choices.vocab, choices.tokenizer, choices.context) == (7, 0.25, 70, "unigram", 24)
     _, sizes, state = asked["small_model"]
     assert {k: sizes[k] for k in ("layers", "heads", "width", "context", "dropout", "init")} == {
         "layers": 1, "heads": 2, "width": 16, "context": 24, "dropout": 0.5, "init": None}  # fmt: skip
@@ -164,8 +165,8 @@ def test_sentence_pairs_of_a_text_without_sentences(train, tmp_path):
 
 def test_a_vocabulary_that_was_learnt_is_named_to_repeat_a_run(train, corpus, tmp_path):
     pytest.importorskip("tokenizers")
-    words = ["--model", "bert", "--objective", "masked", "--vocab", 80]
-    assert train(corpus, *words, "--tokenizer", "unigram", out=tmp_path / "first")[0] == 0
+    words = ["--model", "bert", "--objective", "masked"]
+    assert train(corpus, *words, "--tokenizer", "unigram", "--vocab", 80, out=tmp_path / "first")[0] == 0
     assert train(corpus, *words, "--tokenizer", tmp_path / "first", out=tmp_path / "again")[0] == 0
     for file in ("model.safetensors", "optimizer.safetensors"):
         assert (tmp_path / "first" / "last" / file).read_bytes() == (tmp_path / "again" / "last" / file).read_bytes()
@@ -223,8 +224,10 @@ def test_resume_after_the_end_goes_further(train, corpus, run, tmp_path):
     train(corpus)
     code, _, err = run("train", "--resume", tmp_path / "run", "--steps", 8)
     assert code == 0 and "from step 6" in err and "step 8/8" in err
-    code, _, err = run("train", "--resume", tmp_path / "run", "--width", 32)
-    assert code == 2 and "was made with 16" in short(err)
+    for words, said in ((["--width", 32], "was made with 16"), (["--force"], "--force does nothing with --resume")):
+        code, _, err = run("train", "--resume", tmp_path / "run", *words)
+        assert code == 2 and said in short(err)
+    assert run("train", "--resume", tmp_path / "run", "--warmup", 2, "--steps", 9)[0] == 0, "as the trainer allows"
 
 
 def test_a_resumed_run_says_that_its_text_was_changed(train, corpus, run, tmp_path):
@@ -429,6 +432,12 @@ def test_bad_files(train, tmp_path, content, message):
         (["--tokenizer", "bpe", "--vocab", 5], "--vocab: byte-level BPE has 256 bytes"),
         (["--tokenizer", "unigram", "--vocab", 3], "--vocab: unigram cannot learn 3 tokens from this text"),
         (["--model", "llama", "--width", 6], "3 columns a head; rotary positions need pairs"),
+        (["--vocab", 300], "--vocab does nothing with --tokenizer chars; leave it out"),
+        (["--label-smoothing", 0.1], "--label-smoothing does nothing with --objective causal; leave it out"),
+        (["--schedule", "constant", "--min-lr", 0], "--min-lr does nothing with --schedule constant; leave it out"),
+        (["--optimizer", "sgd", "--beta2", 0.9], "--beta2 does nothing with --optimizer sgd; leave it out"),
+        (["--model", "llama", "--no-bias"], "--no-bias does nothing with --model llama, which has none; leave it out"),
+        (["--patience", 2, "--eval-every", 0], "--patience: expected 0 where nothing is evaluated (eval_every 0), got 2"),
         (["--target", "x.txt"], "no such file"),
     ],
 )

@@ -468,7 +468,7 @@ def test_a_resumed_run_keeps_its_options(other, tmp_path):
     with pytest.raises(ValueError, match=rf"^{name}: the run in .*last has .*, and keeps it; got {other[name]}$"):
         other_run.resume()
     assert same_bits(before, weights(other_run.model))
-    allowed = causal_trainer(tmp_path, steps=4, warmup=1, min_lr=0.5, lr=1e-4, eval_every=0, save_every=1, patience=2)
+    allowed = causal_trainer(tmp_path, steps=4, warmup=1, min_lr=0.5, lr=1e-4, eval_every=1, save_every=1, patience=2)
     allowed.resume()
     assert allowed.run()["steps"] == 4
 

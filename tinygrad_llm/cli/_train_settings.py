@@ -35,9 +35,17 @@ NUMBERS = {
 OWN = ("layers", "heads", "width", "vocab", "tokenizer", "init")
 #: The learning rate of such a model: a tenth of a new one's, for it has something to lose.
 GENTLE = 1e-4
-#: What may differ between a run and its continuation.
-CHANGEABLE = ("steps", "lr", "min_lr", "eval_every", "save_every", "sample_every", "patience", "out", "resume", "force", "json",
-              "recompute", "file", "target", "command")  # fmt: skip
+#: What may differ between a run and its continuation besides the trainer's own options of that kind.
+CHANGEABLE = ("out", "resume", "force", "json", "recompute", "file", "target", "command")
+#: flag -> (the setting that decides, whether the flag does something with that value of it, the flag's value that asks for nothing)
+EFFECTS = {
+    "vocab": ("tokenizer", lambda kind: kind in ("bpe", "wordpiece", "unigram"), None),
+    "label_smoothing": ("objective", lambda objective: objective == "translation", 0),
+    "sample_every": ("objective", lambda objective: objective != "classification", 0),
+    "min_lr": ("schedule", lambda schedule: schedule in ("cosine", "linear"), 1),
+    "beta2": ("optimizer", lambda optimizer: optimizer != "sgd", None),
+    "force": ("resume", lambda resume: not resume, False),
+}
 
 
 def given(args) -> dict:
@@ -55,6 +63,7 @@ def fresh_settings(args) -> dict:
     defaults |= dict.fromkeys(("objective", "tokenizer", "init", "file", "target"))
     settings = defaults | given(args) | trained_already(args)
     check_numbers(settings)
+    check_effects(given(args), settings)
     for name in ("file", "target"):
         if settings[name] and not Path(settings[name]).exists():
             raise FileNotFoundError(f"{settings[name]}: no such file")
@@ -104,6 +113,20 @@ def check_numbers(settings: dict) -> None:
     need(args, "init", args.init is None or 0 < args.init < math.inf, "a finite number above 0")
 
 
+def check_effects(asked: dict, settings: dict) -> None:
+    """A usage error for the first flag of those asked for that would do nothing."""
+    from tinygrad_llm.cli import UsageError, option
+    from tinygrad_llm.training.families import recipe_for
+
+    with as_flags():
+        recipe = recipe_for(settings["model"])[1]
+    for name, (decides, works, nothing) in EFFECTS.items():
+        value = settings.get(decides) or getattr(recipe, decides, None)
+        if asked.get(name, nothing) not in (None, nothing) and not works(value):
+            with_what = option(decides) if value is True else f"{option(decides)} {value}"
+            raise UsageError(f"{option(name)} does nothing with {with_what}; leave it out")
+
+
 def free_directory(parent: Path, name: str) -> Path:
     """Makes runs/NAME, or runs/NAME-2, ...: nothing that is there is touched, and no other run gets the same one."""
     for n in itertools.count(1):
@@ -136,7 +159,7 @@ def check_directory(out: Path, force: bool) -> None:
 def resumed_settings(args) -> dict:
     """The settings of the run in --out, with what was given now and may differ."""
     from tinygrad_llm.cli import UsageError, option
-    from tinygrad_llm.training import checkpoint
+    from tinygrad_llm.training import checkpoint, options
 
     if args.out is None:
         raise UsageError("--resume needs the run's directory: --resume DIR")
@@ -146,12 +169,13 @@ def resumed_settings(args) -> dict:
     saved = checkpoint.read_info(place)["info"]["settings"]
     asked = given(args)
     for name, value in asked.items():
-        if name not in CHANGEABLE and value != saved.get(name):
+        if name not in (*CHANGEABLE, *options.CHANGEABLE) and value != saved.get(name):
             raise UsageError(
                 f"{option(name)} {value}: the run in {args.out} was made with {saved.get(name)}, "
                 "which a resumed run keeps"
             )
     settings = saved | asked
+    check_effects(asked, settings)
     for name, words in (("file", "FILE"), ("target", "--target FILE")):
         if settings[name] and not Path(settings[name]).exists():
             hint = "" if name in asked else f"; name the text again:  tinygrad-llm train {words} --resume {args.out}"

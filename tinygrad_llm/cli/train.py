@@ -234,6 +234,7 @@ def make_model(settings: dict, recipe, objective: str, start, prepared):
     """The checkpoint's model where there is a start, else a small one of the recipe's family, for the data's labels."""
     import numpy as np
 
+    from tinygrad_llm.cli import UsageError
     from tinygrad_llm.training.encoder_tasks import padding
     from tinygrad_llm.training.families import small_model
 
@@ -249,9 +250,11 @@ def make_model(settings: dict, recipe, objective: str, start, prepared):
         model.config.id2label = dict(enumerate(labels))
     model.recompute = settings.get("recompute", False)
     if settings["no_bias"]:
-        for name, p in model.named_parameters():
-            if name.endswith("bias"):
-                p.requires_grad_(False)
+        biases = [p for name, p in model.named_parameters() if name.endswith("bias")]
+        if not biases:
+            raise UsageError(f"--no-bias does nothing with --model {settings['model']}, which has none; leave it out")
+        for p in biases:
+            p.requires_grad_(False)
     return model
 
 

@@ -52,6 +52,7 @@ class Options:
             self.need(getattr(self, name) < math.inf, name, "a finite number")
         for name in ("beta1", "beta2"):
             self.need(0 <= getattr(self, name) < 1, name, "at least 0 and below 1")
+        self.need(not self.patience or self.eval_every > 0, "patience", "0 where nothing is evaluated (eval_every 0)")
         self.need(0 < self.lr < math.inf, "lr", "a finite number above 0")
         self.need(0 <= self.min_lr <= 1, "min_lr", "a fraction of lr, from 0 to 1")
         self.need(self.schedule in SCHEDULES, "schedule", f"one of {', '.join(SCHEDULES)}")
