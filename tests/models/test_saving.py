@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 import tinygrad_llm as tg
+from tests.kernels import fresh
 from tests.models.small import equal
 from tinygrad_llm.models import saving
 
@@ -98,6 +99,35 @@ def test_a_failed_save_leaves_the_old_files(saved, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         model.save(folder)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+KILLED = """
+    import os, signal, sys
+    import numpy as np
+    import tinygrad_llm as tg
+    from tinygrad_llm.models import saving
+
+    saving.os.replace = lambda old, new: os.kill(os.getpid(), signal.SIGKILL)
+    sizes = dict(n_embd=8, n_layer=1, n_head=2, vocab_size=9, n_positions=8)
+    tg.models.create("gpt2", rng=np.random.default_rng(0), **sizes).save(sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no locks on folders, so nothing is known to be nobody's")
+def test_what_a_killed_save_left_goes_with_the_next_and_nothing_else(saved):
+    model, folder = saved
+    model.save(folder)
+    before = {p.name for p in folder.iterdir()}
+    with pytest.raises(AssertionError, match="exit code -9"):
+        fresh.python(KILLED, folder)
+    left = {p.name for p in folder.iterdir()} - before
+    assert len(left) == 1
+    (folder / ".saving-notes.tmp").mkdir()
+    (folder / ".saving-notes.tmp" / "mine.txt").touch()
+    with saving.staging_in(folder) as staging:  # another save, under way
+        model.save(folder)
+        assert {p.name for p in folder.iterdir()} == before | {".saving-notes.tmp", staging.name}
+    assert {p.name for p in folder.iterdir()} == before | {".saving-notes.tmp"}
 
 
 def test_saving_after_surgery_says_that_the_config_does_not_describe_it(tmp_path):

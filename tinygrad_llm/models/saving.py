@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -34,8 +35,7 @@ def save(model: Model, directory: str | Path, dtype: Any = None, shard_bytes: in
         raise ValueError(f"save: dtype {dtype!r} is not supported; there are {', '.join(WRITE)}")
     folder.mkdir(parents=True, exist_ok=True)
     strangers = warn_of_changes(model, folder)
-    staging = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
-    try:
+    with staging_in(folder) as staging:
         (staging / "config.json").write_text(json.dumps(config_dict(model, name), indent=2) + "\n", "utf-8")
         if model.generation_config is not None:
             (staging / GENERATION).write_text(json.dumps(model.generation_config, indent=2) + "\n", "utf-8")
@@ -47,8 +47,42 @@ def save(model: Model, directory: str | Path, dtype: Any = None, shard_bytes: in
         for old in folder.iterdir():
             if SAVED.fullmatch(old.name) and old.name not in written:  # what an earlier save in other shards left
                 old.unlink()
+
+
+@contextlib.contextmanager
+def staging_in(folder: Path) -> Iterator[Path]:
+    """A new folder in it, removed at the end; first what killed processes left of that kind.
+
+    It gets the name by which it may be removed when it is locked already: the lock ends with the process, however that ends.
+    """
+    for left in folder.glob(".saving-*.tmp"):
+        if not left.is_symlink() and all(SAVED.fullmatch(p.name) or p.suffix == ".json" for p in left.glob("*")):
+            if (handle := lock(left)) is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(handle)
+    staging = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
+    if (handle := lock(staging)) is not None:
+        staging = staging.rename(staging.with_suffix(".tmp"))
+    try:
+        yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def lock(folder: Path) -> int | None:
+    """A handle that holds a folder locked; None where another process does, or the system knows no such locks (Windows)."""
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
+        except OSError:
+            os.close(handle)
+    return None
 
 
 def write_weights(model: Model, folder: Path, dtype: str, shard_bytes: int, strangers: Set[str]) -> None:
