@@ -100,10 +100,9 @@ def tabbed(path) -> bool:
 
 
 def class_names(config) -> list[str] | None:
-    """The classes of a model by the id2label of its config.json; None where nobody gave them names."""
-    numbered = sorted((int(i), str(name)) for i, name in (config.extra.get("id2label") or {}).items())
-    names = [name for _, name in numbered]
-    return None if names == [f"LABEL_{i}" for i, _ in numbered] else names
+    """The classes of a model; None where nobody gave them names."""
+    names = list(config.id2label.values())
+    return None if names == [f"LABEL_{i}" for i in range(len(names))] else names
 
 
 def guess_objective(model, path, target) -> str:
