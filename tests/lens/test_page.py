@@ -28,6 +28,8 @@ def test_report_takes_the_call_s_arguments_by_name_and_labels_alone(gpt, t5):
         assert attention(report(model, **inputs)) == attention(report(model, inputs))
     shifted = np.insert(IDS[1:, :5], 0, t5.config.decoder_start_token_id, axis=1)
     assert attention(report(t5, **inputs)) == attention(report(t5, input_ids=IDS[:1], decoder_input_ids=shifted))
+    with pytest.raises(ValueError, match="^labels: 99999 is outside"):
+        report(t5, input_ids=IDS[:1], labels=[[5, 99999, 5]])
     with pytest.raises(TypeError, match="report: T5For.* reads two texts; expected decoder_input_ids, or labels, too"):
         report(t5, input_ids=IDS[:1])
     with pytest.raises(TypeError, match="report: expected .*input_ids"):

@@ -141,13 +141,15 @@ def test_a_cache_that_was_asked_for_goes_on_where_it_is(name):
 
 
 def test_what_a_decoder_reads_of_its_labels():
-    shift = tg.models.seq2seq.shift_right
-    np.testing.assert_array_equal(shift([[5, -100, 7, -100], [8, 9, -100, 4]], 2, 1), [[2, 5, 1, 7], [2, 8, 9, 1]])
-    for start, pad in ((None, 1), (2, None)):
+    shift, config = tg.models.seq2seq.shift_right, small("bart-base").config
+    start, pad = config.decoder_start_token_id, config.pad_token_id
+    got = shift([[5, -100, 7, -100], [8, 9, -100, 4]], config)
+    np.testing.assert_array_equal(got, [[start, 5, pad, 7], [start, 8, 9, pad]])
+    for name in ("decoder_start_token_id", "pad_token_id"):
         with pytest.raises(tg.models.ConfigError, match="decoder_start_token_id and pad_token_id must be set"):
-            shift([[5]], start, pad)
+            shift([[5]], config.replace(**{name: None}))
     with pytest.raises(ValueError, match=r"labels: expected shape \(batch, positions\), got \(2,\)"):
-        shift([5, 6], 2, 1)
+        shift([5, 6], config)
 
 
 @pytest.mark.parametrize("name", SEQ2SEQ)

@@ -88,7 +88,7 @@ def decoder_ids(model: Any, head: str, tokenizer: Any, ids: Any, target: str | N
         return with_start(model, tokenizer.encode(target)[None])
     if head == "seq2seq_lm":
         return model.generate(ids, max_new_tokens=model.make_cache(25).capacity - 1)  # all that is read, the start token too
-    return shift_right(ids, model.config.decoder_start_token_id, model.config.pad_token_id)
+    return shift_right(ids, model.config)
 
 
 def with_start(model: Any, ids: Any) -> Any:

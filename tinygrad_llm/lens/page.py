@@ -81,9 +81,7 @@ def _with_decoder_ids(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
         return inputs
     if inputs.get("labels") is None:
         raise TypeError(f"report: {type(model).__name__} reads two texts; expected decoder_input_ids, or labels, too")
-    config = model.config
-    ids = shift_right(inputs["labels"], config.decoder_start_token_id, config.pad_token_id)
-    return {**inputs, "decoder_input_ids": ids}
+    return {**inputs, "decoder_input_ids": shift_right(inputs["labels"], model.config)}
 
 
 def _need_finite(name: str, value: np.ndarray) -> None:

@@ -156,7 +156,7 @@ class BartModel(EncoderDecoder, _Bart):
     ) -> ModelOutput:
         if decoder_input_ids is None and input_ids is not None and kwargs.get("decoder_inputs_embeds") is None:
             # the paper's denoising: the decoder reads what the encoder does
-            decoder_input_ids = shift_right(input_ids, self.config.decoder_start_token_id, self.config.pad_token_id, "input_ids")
+            decoder_input_ids = shift_right(input_ids, self.config, "input_ids")
         return super().forward(input_ids, attention_mask, decoder_input_ids, **kwargs)
 
 

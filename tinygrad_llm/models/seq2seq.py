@@ -20,13 +20,15 @@ from .config import Config, ConfigError
 from .outputs import ModelOutput
 
 
-def shift_right(labels: Any, start: int | None, pad: int | None, name: str = "labels") -> np.ndarray:
+def shift_right(labels: Any, config: Config, name: str = "labels") -> np.ndarray:
     """Decoder inputs from labels (B, T): the start token, then all labels but the last; -100 becomes padding."""
+    start, pad = config.decoder_start_token_id, config.pad_token_id
     if start is None or pad is None:
         raise ConfigError(f"decoder_start_token_id and pad_token_id must be set to make decoder inputs from {name}")
     labels = inputs.as_array(labels, name)
     if labels.ndim != 2:
         raise ValueError(f"{name}: expected shape (batch, positions), got {labels.shape}")
+    labels = inputs.label_ids(labels, labels.shape, config.vocab_size, name)  # else the decoder's ids would be called wrong
     shifted = np.full_like(labels, start)
     shifted[:, 1:] = labels[:, :-1]
     return np.where(shifted == inputs.IGNORED, pad, shifted)
@@ -167,11 +169,9 @@ class Seq2SeqLM(Model):
         self, input_ids: Any = None, attention_mask: Any = None, decoder_input_ids: Any = None, labels: Any = None, **kwargs: Any
     ) -> ModelOutput:
         """The base model's output with logits (B, T, V) and, given labels (B, T), the loss."""
-        c, base = self.config, self.without_head()
+        base = self.without_head()
         if decoder_input_ids is None and labels is not None and kwargs.get("decoder_inputs_embeds") is None:
-            labels = inputs.as_array(labels, "labels")
-            labels = inputs.label_ids(labels, labels.shape, c.vocab_size)  # else the decoder's ids would be called wrong
-            decoder_input_ids = shift_right(labels, c.decoder_start_token_id, c.pad_token_id)
+            decoder_input_ids = shift_right(labels, self.config)
         states = super().forward if base is self else base
         out = states(input_ids, attention_mask, decoder_input_ids, **kwargs)
         hidden, scale = out.last_hidden_state, self.scale()

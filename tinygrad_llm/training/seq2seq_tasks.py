@@ -15,7 +15,7 @@ class TeacherForced(Task):
 
     def logits(self, model, batch):
         """(B, T, V)"""
-        decoder = shift_right(batch["labels"], model.config.decoder_start_token_id, model.config.pad_token_id)
+        decoder = shift_right(batch["labels"], model.config)
         return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], decoder_input_ids=decoder).logits
 
 
