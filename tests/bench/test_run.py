@@ -261,7 +261,21 @@ def test_what_fails_stops_the_question_and_says_why(race):
     assert kept == [(0, None), (1, None), (1, "torch: no luck")] and len(events("close")) == 2
     assert "Traceback" in race(lambda options: 1 / 0)[0]["failed"]
     record, *_ = race([case("ours"), case("ours")])
-    assert "two cases are named 'one'; results are compared by name" in record["failed"] and len(record["cases"]) == 1
+    assert record["failed"].startswith("two cases are named 'one'; results are compared by name") and len(record["cases"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("cases", "why"),
+    [
+        (lambda options: None, "expected a function that yields Cases, got None"),
+        (lambda options: [("one", 64)], "expected Cases (tinygrad_llm.bench.Case), got ('one', 64)"),
+        (lambda options: [case()], "case 'one' has no contestant"),
+        (lambda options: [], "expected Cases, one at least, got none"),
+    ],
+)
+def test_a_file_without_cases_is_told_so_in_a_line(race, cases, why):
+    failed = race(cases)[0]["failed"]
+    assert failed.startswith("cases(options) in mine.py: ") and why in failed and "\n" not in failed
 
 
 def test_a_ctrl_c_ends_the_contestants_at_once(race):

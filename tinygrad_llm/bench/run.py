@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -52,9 +52,7 @@ class Question:
         record["absent"] = self.absent
         self.keep(record)
         try:
-            for index, case in enumerate(self.module.cases(self.options)):
-                if any(case.name == done["name"] for done in record["cases"]):
-                    raise ValueError(f"two cases are named {case.name!r}; results are compared by name, so give each its own")
+            for index, case in enumerate(self.cases()):
                 if case.fresh:
                     self.dismiss(self.team)
                 record["cases"].append(self.run_case(index, case))
@@ -72,6 +70,24 @@ class Question:
         finally:
             self.dismiss(self.team, self.limits)
         return record
+
+    def cases(self) -> Iterator[Case]:
+        """The file's cases; `Failed` with what to do where it gives something else."""
+        names: set[str] = set()
+        found, where = self.module.cases(self.options), f"cases(options) in {self.path.name}"
+        if not isinstance(found, Iterable):
+            raise Failed(f"{where}: expected a function that yields Cases, got {found!r}")
+        for case in found:
+            if not isinstance(case, Case):
+                raise Failed(f"{where}: expected Cases (tinygrad_llm.bench.Case), got {case!r}")
+            if not case.contestants:
+                raise Failed(f"{where}: case {case.name!r} has no contestant; its set-up is decorated with @case.contestant(name)")
+            if case.name in names:
+                raise Failed(f"two cases are named {case.name!r}; results are compared by name, so give each its own")
+            names.add(case.name)
+            yield case
+        if not names and not self.options.size:
+            raise Failed(f"{where}: expected Cases, one at least, got none")
 
     def dismiss(self, *teams: dict[Any, Contestant], at_once: bool = False) -> None:
         for team in teams:
