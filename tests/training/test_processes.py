@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tinygrad_llm import autograd as ag
+from tinygrad_llm.cli import UsageError
 from tinygrad_llm.training import Options, Processes, Trainer
 
 from .small import causal_trainer, prepared, same_bits, weights
@@ -183,6 +184,9 @@ def test_one_that_fails_ends_them_all_at_its_exit(monkeypatch):
     with pytest.raises(KeyError, match="wrong"), Processes(world):
         raise KeyError("wrong")
     assert left == [("abort", 1)]
+    with pytest.raises(UsageError), Processes(world):
+        raise UsageError("--steps: expected at least 1, got 0")
+    assert left[1:] == [("abort", 2)], "the code with which the command line ends"
 
 
 def parts():

@@ -27,7 +27,9 @@ EXPECTED = (ValueError, OSError, ImportError, RuntimeError, KeyError, MemoryErro
 
 
 class UsageError(Exception):
-    """The command line asks for something that makes no sense: exit code 2."""
+    """The command line asks for something that makes no sense."""
+
+    exit_code = 2
 
 
 def need(args: argparse.Namespace, name: str, good: bool, wanted: str) -> None:
@@ -66,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(error, OSError) and error.strerror and not error.filename and stuck(sys.stdout):
             error.filename = "stdout"
         print(f"tinygrad-llm: {explain(error)}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return getattr(error, "exit_code", 1)
 
 
 def dispatch(argv: list[str], debug: bool) -> int:

@@ -62,7 +62,7 @@ class Processes:
 
     def __exit__(self, kind, error, traceback):
         if kind is not None:  # the others would wait for this one for ever; first it may still say what is wrong
-            atexit.register(self.world.Abort, 1)
+            atexit.register(self.world.Abort, getattr(error, "exit_code", 1))
 
     def from_first(self, value=None):
         """What the first process has, in all of them."""
