@@ -222,6 +222,9 @@ def test_the_tokens_of_a_run_that_never_began_are_in_nobodys_way(train, corpus, 
 
 def test_resume_after_the_end_goes_further(train, corpus, run, tmp_path):
     train(corpus)
+    for words in ([], ["--steps", 2]):
+        code, _, err = run("train", "--resume", tmp_path / "run", *words)
+        assert code == 0 and "nothing left to do: the run has taken 6 steps; --steps N goes on to N" in err
     code, _, err = run("train", "--resume", tmp_path / "run", "--steps", 8)
     assert code == 0 and "from step 6" in err and "step 8/8" in err
     for words, said in ((["--width", 32], "was made with 16"), (["--force"], "--force does nothing with --resume")):

@@ -89,6 +89,12 @@ def test_a_target_is_an_encoder_decoders():
     assert tg.models.describe("t5-small", target=9).training
     with pytest.raises(ValueError, match="gpt2 has none; leave it out"):
         tg.models.describe("gpt2", target=9)
+    with pytest.raises(ValueError, match="context 1025: gpt2 has 1024 positions"):
+        tg.models.describe("gpt2", context=1025)
+    assert tg.models.describe("llama-7b", context=4096).context == 4096, "rotary positions do not end"
+    for asked in ({"batch": 2}, {"context": 8}, {"target": 8}):
+        with pytest.raises(ValueError, match="1e9 is a number of parameters alone; leave them out"):
+            tg.models.describe("1e9", **asked)
 
 
 def test_compare_names_what_differs_and_only_that():

@@ -133,6 +133,8 @@ def train(settings: dict, out: Path, resume: bool, processes) -> dict:
     else:  # what --force replaces goes when nothing can be wrong with the new run's data any more
         clear(out)
     say(describe(settings, model, prepared, trainer, out))
+    if trainer.step >= options.steps:
+        say(f"there is nothing left to do: the run has taken {trainer.step} steps; --steps N goes on to N")
     processes.from_first((model, prepared.task, options))
     begun = trainer.step
     try:

@@ -162,10 +162,16 @@ def describe(
             raise ValueError(f"describe: {name} is more parameters than a float holds")
         if number < 1:
             raise ValueError(f"describe: expected at least one parameter, got {name}")
+        if batch != 1 or context is not None or target is not None:
+            raise ValueError(f"describe: batch, context and target need a model's layers, and {name} is a number of parameters "
+                             "alone; leave them out")  # fmt: skip
         return Description(str(name), int(number), **common)
     model = skeleton_of(name, **overrides)
     if target is not None and not model.is_encoder_decoder:
         raise ValueError(f"describe: target is the length of an encoder-decoder's targets, and {name} has none; leave it out")
+    limit = getattr(model.without_head(), "positions_limit", lambda: None)()
+    if context is not None and limit is not None and context > limit:
+        raise ValueError(f"describe: context {context}: {name} has {limit} positions")
     context = context or longest(model)
     return Description(
         str(name), model.num_parameters(), parts_of(model), context=context, kept_per_token=kept(model),
