@@ -102,6 +102,12 @@ def test_what_only_prints_writes_no_file(command, tmp_path, asked, flag):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(("words", "what"), [(["good.py"], "NAME"), (["--seconds", 1], "--seconds"), (["--compare", "a", "b"], "--compare")])
+def test_what_runs_nothing_takes_nothing_for_a_run(command, words, what):
+    with pytest.raises(UsageError, match=f"^{what}: --show runs nothing; leave it out"):
+        command("--show", "old.json", *words)
+
+
 def test_the_least_that_can_be_asked(command):
     assert command("good.py", "--threads", cores(), "--size", "1", "--seconds", "1e-9")[0] == 0
     assert ASKED[0][1] == Options(cores(), "float32", (1,), 1e-9)

@@ -6,6 +6,9 @@ import argparse
 import sys
 from typing import Any
 
+#: What only a run has a use for, and its value where nobody asks for anything.
+OF_A_RUN = {"names": [], "against": None, "threads": None, "dtype": "float32", "size": "", "seconds": 10.0}
+
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
@@ -33,6 +36,10 @@ def run(args: argparse.Namespace) -> int:
     from tinygrad_llm.bench import discover, report
     from tinygrad_llm.cli import UsageError
 
+    modes = [mode for mode in ("list", "show", "compare") if getattr(args, mode)]
+    useless = [name for name, default in OF_A_RUN.items() if getattr(args, name) != default]
+    if modes and (more := modes[1:] + useless):
+        raise UsageError(f"{'NAME' if more[0] == 'names' else f'--{more[0]}'}: --{modes[0]} runs nothing; leave it out")
     writes = [flag for flag in ("json", "markdown", "readme", "plots") if getattr(args, flag)]
     if writes and (args.compare or args.list):
         raise UsageError(f"--{writes[0]}: --{'compare' if args.compare else 'list'} only prints; redirect it into a file")
