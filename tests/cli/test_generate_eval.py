@@ -414,6 +414,8 @@ def test_a_checkpoint_of_another_family(train, corpus, run, tmp_path):
     for words in (["--lookup", 3], ["--beams", 2], ["--stop", "a"], ["--top-k", 3]):
         code, _, err = run("generate", tmp_path / "run", "--prompt", "the [MASK]uick", *words)
         assert code == 2 and words[0] in short(err)
+    code, _, err = run("generate", tmp_path / "run", "--prompt", "[MASK]" + "he quick" * 5)
+    assert code == 1 and "--prompt has 43 tokens, the model sees 32 at once" in short(err)
     code, _, err = run("train", "--resume", tmp_path / "run", "--model", "gpt2")
     assert code == 2 and "was made with bert" in short(err)
     code, _, err = run("train", "--resume", tmp_path / "nothing")

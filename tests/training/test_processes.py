@@ -175,11 +175,14 @@ def test_a_batch_that_is_too_small_and_a_missing_package(together, monkeypatch):
 def test_one_that_fails_ends_them_all_at_its_exit(monkeypatch):
     """The others wait for it in MPI: it tells them when it has said what was wrong. One that ends well does not."""
     monkeypatch.setitem(sys.modules, "mpi4py", types.SimpleNamespace(MPI=None))
-    left, world = [], World(Table(1), 0, 1)
+    left, alone = [], World(Table(1), 0, 1)
+    world = World(Table(2), 0, 2)
     world.Abort = "abort"
     monkeypatch.setattr("tinygrad_llm.training.processes.atexit.register", lambda *call: left.append(call))
-    with Processes(world) as alone:
-        assert (alone.number, alone.count) == (0, 1)
+    with Processes(world) as processes:
+        assert (processes.number, processes.count) == (0, 2)
+    with pytest.raises(KeyError), Processes(alone):  # nobody waits
+        raise KeyError("wrong")
     assert left == []
     with pytest.raises(KeyError, match="wrong"), Processes(world):
         raise KeyError("wrong")

@@ -160,6 +160,7 @@ def resumed_settings(args) -> dict:
     """The settings of the run in --out, with what was given now and may differ."""
     from tinygrad_llm.cli import UsageError, option
     from tinygrad_llm.training import checkpoint, options
+    from tinygrad_llm.training.families import recipe_for
 
     if args.out is None:
         raise UsageError("--resume needs the run's directory: --resume DIR")
@@ -167,13 +168,11 @@ def resumed_settings(args) -> dict:
     if place is None:
         raise FileNotFoundError(f"{args.out}: no run to resume here; expected a directory that `tinygrad-llm train --out` made")
     saved = checkpoint.read_info(place)["info"]["settings"]
-    asked = given(args)
+    asked, usual = given(args), recipe_for(saved["model"])[1]
     for name, value in asked.items():
-        if name not in (*CHANGEABLE, *options.CHANGEABLE) and value != saved.get(name):
-            raise UsageError(
-                f"{option(name)} {value}: the run in {args.out} was made with {saved.get(name)}, "
-                "which a resumed run keeps"
-            )
+        was = getattr(usual, name, None) if saved.get(name) is None else saved[name]
+        if name not in (*CHANGEABLE, *options.CHANGEABLE) and value != was:
+            raise UsageError(f"{option(name)} {value}: the run in {args.out} was made with {was}, which a resumed run keeps")
     settings = saved | asked
     check_effects(asked, settings)
     for name, words in (("file", "FILE"), ("target", "--target FILE")):

@@ -204,6 +204,7 @@ def write_filled(model, tokenizer, args) -> int:
     if spelling not in text:
         raise UsageError(f"--prompt: an encoder fills masks; put {spelling} into the text")
     ids = np.concatenate([[special["cls"]], masked_ids(tokenizer, text, spelling), [special["sep"]]]).astype(np.int64)
+    check_length(len(ids), model)
     for n, answer in enumerate(fill_mask(getattr(model, "generator", model), ids, special["mask"])[0]):
         print(f"mask {n + 1}: " + "  ".join(f"{tokenizer.decode([t])!r} {p:.1%}" for t, p in answer))
     return 0

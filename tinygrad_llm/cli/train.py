@@ -82,6 +82,8 @@ def run(args) -> int:
     from tinygrad_llm.training.processes import ALONE, Processes
 
     with Processes() if args.mpi else contextlib.nullcontext(ALONE) as processes:
+        if args.mpi and processes.count == 1:
+            say("--mpi: this process is alone; `mpirun -n N tinygrad-llm train ... --mpi` starts several")
         return follow(processes) if processes.number else lead(args, processes)
 
 

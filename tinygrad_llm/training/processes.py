@@ -61,7 +61,7 @@ class Processes:
         return self
 
     def __exit__(self, kind, error, traceback):
-        if kind is not None:  # the others would wait for this one for ever; first it may still say what is wrong
+        if kind is not None and self.count > 1:  # the others would wait for this one for ever; first it may still say what is wrong
             atexit.register(self.world.Abort, getattr(error, "exit_code", 1))
 
     def from_first(self, value=None):
