@@ -77,6 +77,28 @@ def test_a_language_model_becomes_a_classifier(family, more, train, go_on, run, 
     assert code == 1 and "label 'd' is not one of the model's: a, b, c" in short(err)
 
 
+def test_files_that_say_nothing_around_a_text_say_it_when_the_run_goes_on(train, go_on, run, corpus, tmp_path):
+    """Those of older runs; of a decoder's, which has nothing there, a classifier's do."""
+    pytest.importorskip("tokenizers")
+    bpe = ["--tokenizer", "bpe", "--vocab", 300]
+    assert train(corpus, "--model", "roberta", *bpe)[0] == 0
+    tokenizer = text.load(tmp_path / "run")
+    bos, eos, ids = tokenizer.special["bos"], tokenizer.special["eos"], tokenizer.encode("the fox").tolist()
+    assert tokenizer.framed("the fox").tolist() == [bos, *ids, eos]
+    tokenizer.frame(None, None)
+    for place in (tmp_path / "run", tmp_path / "run" / "last"):
+        tokenizer.save(place)
+    assert go_on(corpus, "run", "second", "--steps", 1)[0] == 0 == run("train", "--resume", tmp_path / "run", "--steps", 7)[0]
+    for place in ("second", "run"):
+        assert text.load(tmp_path / place / "last").framed("the fox").tolist() == [bos, *ids, eos]
+    assert train(corpus, "--model", "gpt2", "--tokenizer", tmp_path / "run", "--force")[0] == 0
+    assert text.load(tmp_path / "run").framed("the fox").tolist() == ids
+    lines = tmp_path / "lines.tsv"
+    lines.write_text("a\tthe lazy dog\nb\tquick zebras\n" * 20)
+    assert go_on(lines, "run", "labels", "--objective", "classification", "--steps", 1)[0] == 0
+    assert text.load(tmp_path / "labels").framed("the fox").tolist() == [bos, *ids, eos]
+
+
 def test_a_decoder_that_becomes_a_classifier_names_what_pads_its_texts(train, go_on, corpus, tmp_path):
     """GPT-2's tokenizer has an end of text alone. Without the id transformers takes one text at a time."""
     (tmp_path / "tokenizer").mkdir()

@@ -51,7 +51,45 @@ def test_a_saved_wordpiece_tokenizer_says_what_becomes_of_capital_letters(tmp_pa
     """transformers asks tokenizer_config.json alone, and takes small letters where it says nothing."""
     text.train("wordpiece", SAMPLE, 330, style="bert").save(tmp_path)
     record = json.loads((tmp_path / "tokenizer_config.json").read_text("utf-8"))
-    assert record == {"do_lower_case": False, "strip_accents": None, "tokenize_chinese_chars": True}
+    letters = {"do_lower_case": False, "strip_accents": None, "tokenize_chinese_chars": True}
+    assert record == letters | {
+        "tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False,
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"], "pad_token": "[PAD]", "unk_token": "[UNK]",
+        "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]",
+    }  # fmt: skip
+    text.train("bpe", SAMPLE, 330, style="gpt").save(tmp_path)  # of BERT nothing stays behind
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text("utf-8")) == {
+        "tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False,
+        "model_input_names": ["input_ids", "attention_mask"], "cls_token": "<|endoftext|>", "sep_token": "<|endoftext|>",
+        "bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>",
+    }  # fmt: skip
+
+
+#: Tokens around a text, and around two, by style
+FRAMED = {
+    "plain": ("dog", "dog dog"), "gpt": ("dog", "dog dog"), "bert": ("[CLS] dog [SEP]", "[CLS] dog [SEP] dog [SEP]"),
+    "bart": ("<s> dog </s>", "<s> dog </s> </s> dog </s>"), "t5": ("dog </s>", "dog </s> dog </s>"),
+    "seq2seq": ("dog </s>", "dog </s> dog </s>"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["bpe", "wordpiece", "unigram"])
+@pytest.mark.parametrize("style", FRAMED)
+def test_a_text_is_framed_as_its_style_has_it(kind, style, tmp_path):
+    tokenizer = text.train(kind, SAMPLE, 330, style=style, sentinels=2)
+    tokenizer.save(tmp_path)
+    word = tokenizer.encode("dog").tolist()
+    ids_of = lambda line: [i for t in line.split() for i in (word if t == "dog" else [tokenizer.inner.token_to_id(t)])]
+    for each in (tokenizer, text.load(tmp_path)):
+        pair = each.inner.encode("dog", "dog")
+        assert each.encode("dog").tolist() == word
+        assert [each.framed("dog").tolist(), pair.ids] == list(map(ids_of, FRAMED[style]))
+        if style not in ("plain", "gpt"):  # whose second text is of another type, as the library has it where nothing is said
+            assert pair.type_ids == [0] * len(each.framed("dog")) + [int(style == "bert")] * (len(pair.ids) - len(each.framed("dog")))
+    tokenizer.frame(None, None)
+    tokenizer.save(tmp_path)  # as they were written before there was a frame
+    older = text.load(tmp_path)
+    assert older.framed("dog").tolist() == older.encode("dog").tolist() == word and older.special == tokenizer.special
 
 
 @pytest.mark.parametrize("kind", ["chars", "bytes", "bpe", "wordpiece", "unigram"])
@@ -123,7 +161,9 @@ def test_wordpiece_has_a_token_for_what_it_does_not_know(style, roles):
     pytest.importorskip("tokenizers")
     tokenizer = text.train("wordpiece", SAMPLE, 60, style=style)
     assert [tokenizer.special[role] for role in roles] == list(range(len(roles)))
-    assert tokenizer.special["unk"] in tokenizer.encode("é") and tokenizer.vocab_size == 60
+    unk = tokenizer.special["unk"]
+    assert unk in tokenizer.encode("é") and tokenizer.vocab_size == 60
+    assert tokenizer.encode("[UNK]").tolist() == [unk] and tokenizer.inner.decode([unk]) == ""  # special in every way
 
 
 def test_byte_level_bpe_has_room_for_every_byte():
@@ -182,6 +222,9 @@ def test_gpt2_and_bert_files(tmp_path):
     assert tokenizer.encode("hello world").tolist() == [vocab.index(t) for t in ("hello", "Ġw", "o", "r", "l", "d")]
     assert tokenizer.decode(tokenizer.encode("hello world")) == "hello world"
     assert tokenizer.special["eos"] == vocab.index("<|endoftext|>")
+    assert np.array_equal(tokenizer.framed("hello"), tokenizer.encode("hello"))
+    (gpt / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate([*vocab[:-1], "<s>", "</s>"])}))
+    assert text.load(gpt).framed("hello").tolist() == [len(vocab) - 1, vocab.index("hello"), len(vocab)]  # RoBERTa's
     (gpt / "tokenizer_config.json").write_text(json.dumps({"add_prefix_space": True}))
     assert text.load(gpt).encode("world").tolist() == [vocab.index(t) for t in ("Ġw", "o", "r", "l", "d")]
     bert = tmp_path / "bert"
@@ -193,6 +236,7 @@ def test_gpt2_and_bert_files(tmp_path):
     assert ids.tolist() == [5, 6, 7, 8]
     assert tokenizer.word_starts(ids).tolist() == [True, True, False, True]
     assert [tokenizer.special[r] for r in ("pad", "unk", "cls", "sep", "mask")] == [0, 1, 2, 3, 4]
+    assert tokenizer.framed("Hello").tolist() == [2, 5, 3]
     assert tokenizer.encode("hello [MASK]! [SEP]").tolist() == [5, 4, 8, 3]
     (bert / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}))
     assert text.load(bert).encode("Hello hello").tolist() == [1, 5]

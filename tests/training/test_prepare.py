@@ -54,6 +54,29 @@ def test_few_paragraphs_hold_out_a_stranger(family, paragraphs, tmp_path):
     data.task.evaluation()
 
 
+@pytest.mark.parametrize(
+    ("objective", "style", "framed"),
+    [("causal", "plain", "fox"), ("masked", "bert", "[CLS]fox[SEP]"), ("masked", "bart", "<s>fox</s>"), ("replaced_token", "bert", "[CLS]fox[SEP]"),
+     ("text_infilling", "bart", "fox</s>"), ("span_corruption", "t5", "fox</s>"), ("translation", "seq2seq", "fox</s>"),
+     ("classification", "plain", "<s>fox</s>"), ("classification", "bert", "[CLS]fox[SEP]")],
+)  # fmt: skip
+def test_a_tokenizer_frames_a_text_as_the_objective_does(objective, style, framed, tmp_path):
+    pytest.importorskip("tokenizers")
+    corpus = {"translation": "the fox	der Fuchs\n" * 20, "classification": "ham	the fox\nspam	the dog\n" * 20}.get(objective, TEXT)
+    (tmp_path / "corpus.txt").write_text(corpus)
+    choices = prepare.DataChoices(objective, style, 16, tokenizer="bpe", vocab=300)
+    data = prepare.prepare(tmp_path / "corpus.txt", None, choices)
+    assert data.tokenizer.inner.decode(data.tokenizer.framed("fox").tolist(), skip_special_tokens=False) == framed
+    ids, special = data.task.draw(2)["input_ids"][0], data.tokenizer.special
+    frame = [special[role] if role else None for role in data.task.frame]
+    assert frame[0] in (None, ids[0]) and frame[1] in (None, *ids[ids != special.get("pad", -1)][-1:])
+    data.tokenizer.save(tmp_path)  # another run's tokenizer has this one's frame
+    for other in ("causal", "masked"):
+        again = prepare.make_tokenizer(None, prepare.DataChoices(other, "bert", 16, tokenizer=str(tmp_path)))
+        cls, sep = ([special[role]] if role in special and other == "masked" else [] for role in ("cls", "sep"))
+        assert again.framed("fox").tolist() == [*cls, *again.encode("fox"), *sep]
+
+
 def test_a_directory_called_as_a_kind_of_tokenizer(tmp_path, monkeypatch):
     (tmp_path / "chars").mkdir()
     monkeypatch.chdir(tmp_path)

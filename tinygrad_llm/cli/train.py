@@ -218,6 +218,7 @@ def read_data(settings: dict, recipe, objective: str, start, out: Path, resume: 
     """The texts as a task, with the tokenizer of the checkpoint that the run begins with or goes on from, else a new one."""
     from tinygrad_llm import text
     from tinygrad_llm.training import checkpoint
+    from tinygrad_llm.training.families import FRAMES
     from tinygrad_llm.training.prepare import DataChoices, prepare
 
     choices = DataChoices(
@@ -230,7 +231,10 @@ def read_data(settings: dict, recipe, objective: str, start, out: Path, resume: 
         label_smoothing=settings["label_smoothing"],
         label_names=start and start.label_names,
     )
-    tokenizer = start.tokenizer() if start else text.load(checkpoint.find(out / "last")) if resume else None
+    tokenizer = start.tokenizer() if start else None
+    if resume and not start:
+        tokenizer = text.load(checkpoint.find(out / "last"))
+        tokenizer.frame(*FRAMES[objective])  # older runs' files say nothing of it
     return prepare(settings["file"], settings["target"], choices, tokenizer=tokenizer, scratch=out)
 
 

@@ -14,6 +14,11 @@ STYLES: dict[str, dict[str, str]] = {
     "seq2seq": {"pad": "<pad>", "bos": "<s>", "eos": "</s>", "unk": "<unk>"},
 }
 
+#: The roles of what a family has before a text and after it, by style.
+FRAMES: dict[str, tuple[str | None, str | None]] = {
+    "bert": ("cls", "sep"), "bart": ("bos", "eos"), "t5": (None, "eos"), "seq2seq": (None, "eos")
+}  # fmt: skip
+
 #: Other spellings by which a role is recognised in a vocabulary read from a checkpoint.
 KNOWN_SPELLINGS = {
     "pad": ("[PAD]", "<pad>", "<|pad|>"),
@@ -38,6 +43,9 @@ class Tokenizer(Protocol):
 
     def framed(self, text: str) -> np.ndarray:
         """`encode`, within the special tokens that the files put around a text."""
+
+    def frame(self, first: str | None, last: str | None) -> None:
+        """The roles of what `framed` puts before a text and after it from now on, in the files too; None: nothing."""
 
     def decode(self, ids) -> str:
         """The text of ids, special tokens in their spelling."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from . import simple, subword
-from .base import Tokenizer, special_tokens
+from .base import FRAMES, Tokenizer, special_tokens
 from .simple import ByteTokenizer, CharTokenizer
 
 KINDS = ("chars", "bytes", *subword.KINDS)
@@ -15,7 +15,8 @@ def train(kind: str, text: str | Iterable[str], vocab_size: int | None = None, *
           sentinels: int = 0) -> Tokenizer:
     """A tokenizer of this kind for this text (one string, or an iterable of strings).
 
-    style: whose special tokens to have (`STYLES`). vocab_size counts for the subword kinds only, 4096 where it is not given.
+    style: whose special tokens to have (`STYLES`). For the subword kinds alone, they stand around a `framed` text as there, and
+    vocab_size counts, 4096 where it is not given.
     """
     names = special_tokens(style, sentinels)
     texts = [text] if isinstance(text, str) else text
@@ -24,7 +25,9 @@ def train(kind: str, text: str | Iterable[str], vocab_size: int | None = None, *
     if kind == "bytes":
         return ByteTokenizer(names)
     if kind in subword.KINDS:
-        return subword.train_subword(kind, texts, 4096 if vocab_size is None else vocab_size, names)
+        tokenizer = subword.train_subword(kind, texts, 4096 if vocab_size is None else vocab_size, names)
+        tokenizer.frame(*FRAMES.get(style, (None, None)))
+        return tokenizer
     raise ValueError(f"tokenizer: expected one of {', '.join(KINDS)}; got {kind!r}")
 
 

@@ -32,6 +32,9 @@ class SimpleTokenizer(Hinting):
         """`encode`: no file says what stands around a text."""
         return self.encode(text)
 
+    def frame(self, first: str | None, last: str | None) -> None:
+        """Nothing: no file would say it."""
+
     def save(self, directory) -> None:
         """Write vocabulary.json into a directory that is there."""
         record = {"kind": self.kind, "special": self.special_names, **self.extra()}

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from . import simple
-from .base import Hinting, encoded, roles_in
+from .base import KNOWN_SPELLINGS, Hinting, encoded, roles_in
 
 KINDS = ("bpe", "wordpiece", "unigram")
+CONFIG = "tokenizer_config.json"
 
 
 def library():
@@ -52,6 +53,25 @@ class SubwordTokenizer(Hinting):
         """`encode`, within the special tokens that tokenizer.json puts around a text; none where it says nothing of it."""
         return self.encode(text, framed=True)
 
+    def frame(self, first: str | None, last: str | None) -> None:
+        """From now on the special tokens with these roles stand before a `framed` text and after it; None: nothing does.
+
+        Two texts, which transformers takes, are framed as the family has it: BERT's second is of another type, and before RoBERTa's
+        </s> stands twice.
+        """
+        spelt = lambda role: [self.inner.id_to_token(self.special[role])] if role in self.special else []
+        before, after = spelt(first), spelt(last)
+        if not before and not after:
+            self.inner.post_processor = None
+            return
+        typed = int(self.special.get(first) not in (None, self.special.get("bos")))
+        between = after if typed or not before else after * 2
+        self.inner.post_processor = library().processors.TemplateProcessing(
+            single=[*before, "$A", *after],
+            pair=[*before, "$A", *between, f"$B:{typed}", *(f"{token}:{typed}" for token in after)],
+            special_tokens=[(token, self.inner.token_to_id(token)) for token in dict.fromkeys(before + after)],
+        )
+
     def decode(self, ids, skip_special_tokens: bool = False) -> str:
         """The text of ids, special tokens in their spelling or, if so asked, left out."""
         hidden = set(self.special.values()) if skip_special_tokens else ()
@@ -68,27 +88,41 @@ class SubwordTokenizer(Hinting):
         return np.array([i == 0 or t.startswith(marker) for i, t in enumerate(tokens)], dtype=bool)
 
     def save(self, directory) -> None:
-        """Write tokenizer.json into a directory that is there; for BERT's way with letters tokenizer_config.json, too, without
-        which transformers takes all in small letters."""
+        """Write tokenizer.json into a directory that is there, and tokenizer_config.json so that transformers takes it as it is."""
         text = self.inner.to_str(pretty=True)  # the library's own save fails by a bare Exception on a full disk
         (Path(directory) / "tokenizer.json").write_text(text, "utf-8")
-        way = json.loads(text)["normalizer"] or {}
-        if way.get("type") == "BertNormalizer":
-            record = {"do_lower_case": way["lowercase"], "strip_accents": way["strip_accents"],
-                      "tokenize_chinese_chars": way["handle_chinese_chars"]}  # fmt: skip
-            (Path(directory) / "tokenizer_config.json").write_text(json.dumps(record, indent=2), "utf-8")
+        (Path(directory) / CONFIG).write_text(json.dumps(self.config(json.loads(text)), indent=2, ensure_ascii=False), "utf-8")
         (Path(directory) / simple.FILE).unlink(missing_ok=True)  # of a tokenizer that was here before; `load` would take it first
+
+    def config(self, record: dict) -> dict:
+        """What tokenizer_config.json says beside tokenizer.json, which holds `record`: special tokens, what the model reads, BERT's
+        way with letters. The class is the general one, because a family's own makes of any vocabulary one of the family's kind.
+        """
+        added = {token["id"]: token["content"] for token in record["added_tokens"] if token["special"]}
+        cls = self.special.get("cls")
+        typed = cls not in (None, self.special.get("bos")) and cls in self.framed("")
+        said: dict = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False,
+                      "model_input_names": ["input_ids", *["token_type_ids"] * typed, "attention_mask"]}  # fmt: skip
+        said |= {f"{role}_token": added[self.special[role]] for role in KNOWN_SPELLINGS if self.special.get(role) in added}
+        way = record["normalizer"] or {}
+        if way.get("type") == "BertNormalizer":
+            said |= {"do_lower_case": way["lowercase"], "strip_accents": way["strip_accents"],
+                     "tokenize_chinese_chars": way["handle_chinese_chars"]}  # fmt: skip
+        return said
 
 
 def train_subword(kind: str, texts, vocab_size: int, special_names: dict[str, str]) -> SubwordTokenizer:
     """Learns a vocabulary of at most `vocab_size` from `texts` (an iterable of strings)."""
     tk = library()
+    unk = special_names.get("unk") or {"wordpiece": "[UNK]", "unigram": "<unk>"}.get(kind)
     specials = list(special_names.values())
+    if unk is not None and unk not in specials:
+        specials = [unk, *specials]
     if vocab_size <= len(specials):
         raise ValueError(f"vocab_size: expected more than the {len(specials)} special tokens, got {vocab_size}")
     learn = {"bpe": byte_level_bpe, "wordpiece": wordpiece, "unigram": unigram}[kind]
     try:
-        inner = learn(tk, texts, vocab_size, specials, special_names.get("unk"))
+        inner = learn(tk, texts, vocab_size, specials, unk)
     except Exception as error:  # the library's own are bare: unigram has room for every character, or fails
         if type(error) is not Exception:
             raise
@@ -114,8 +148,6 @@ def wordpiece(tk, texts, vocab_size, specials, unk):
     """Learnt twice, because the library numbers the letters within words in an order that is another one in each process, and of
     two pairs that are equally frequent joins that with the lower numbers: first those letters alone, then all with them in order.
     """
-    unk = unk or "[UNK]"
-    specials = specials if unk in specials else [unk, *specials]
     texts = list(texts) if iter(texts) is texts else texts  # a generator gives its texts once
 
     def vocabulary(size, first):
@@ -139,8 +171,6 @@ def unigram(tk, texts, vocab_size, specials, unk):
     """The library's pieces, ordered anew: it adds its sums up in an order that is another one each time, so that the last bits of
     the scores and the order of equal ones change, and hands the characters left over scores 0.0001 apart in any order.
     """
-    unk = unk or "<unk>"
-    specials = specials if unk in specials else [unk, *specials]
 
     def framework(model):
         inner = tk.Tokenizer(model)
@@ -179,7 +209,10 @@ def read_gpt2_files(vocab: Path, merges: Path, add_prefix_space: bool = False) -
     inner.add_special_tokens([t for t in ("<s>", "<pad>", "</s>", "<unk>", "<|endoftext|>") if t in known])
     if "<mask>" in known:
         inner.add_special_tokens([tk.AddedToken("<mask>", lstrip=True, special=True)])  # RoBERTa's takes the space before it
-    return SubwordTokenizer(inner)
+    tokenizer = SubwordTokenizer(inner)
+    if "<s>" in known:  # RoBERTa's and BART's; GPT-2 has neither this nor anything around a text
+        tokenizer.frame("bos", "eos")
+    return tokenizer
 
 
 def read_gpt1_files(tk, vocab: Path, merges: Path) -> SubwordTokenizer:
@@ -202,7 +235,9 @@ def read_bert_vocab(vocab: Path, **normalizing: bool | None) -> SubwordTokenizer
     inner.decoder = tk.decoders.WordPiece()
     known = inner.get_vocab()
     inner.add_special_tokens([t for t in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if t in known])
-    return SubwordTokenizer(inner)
+    tokenizer = SubwordTokenizer(inner)
+    tokenizer.frame("cls", "sep")
+    return tokenizer
 
 
 def read_tokenizer_json(path: Path) -> SubwordTokenizer:

@@ -14,6 +14,7 @@ class MaskedTask(WindowTask):
 
     objective = "masked"
     head = "masked_lm"
+    frame = ("cls", "sep")
     split = (0.8, 0.1, 0.1)
 
     def __init__(self, train, held, context: int, tokenizer, **options):
@@ -77,6 +78,7 @@ class PairTask(Task):
 
     objective = "masked+next_sentence"
     head = "pretraining"
+    frame = ("cls", "sep")
     weights = {"masked": 1.0, "pair": 1.0}
     make_pairs = staticmethod(objectives.next_sentence)
     label = "next_sentence_label"
@@ -135,6 +137,7 @@ class ClassificationTask(ExampleTask):
 
     objective = "classification"
     head = "sequence_classification"
+    frame = ("cls", "sep")
 
     def __init__(self, train, held, context: int, tokenizer, **options):
         super().__init__(train, held, **options)

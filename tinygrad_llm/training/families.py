@@ -40,6 +40,9 @@ TASKS: tuple[type[Task], ...] = (
 #: objective -> the head that it trains
 HEADS = {task.objective: task.head for task in TASKS}
 
+#: objective -> the roles of the tokens that its batches have before a text and after it
+FRAMES = {task.objective: task.frame for task in TASKS}
+
 #: What the decoder begins with, by style of special tokens: T5 with the pad token, BART with </s>.
 DECODER_START = {"t5": "pad", "bart": "eos", "seq2seq": "bos"}
 

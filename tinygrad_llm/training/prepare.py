@@ -9,7 +9,7 @@ from .. import text as texts
 from ..data import TokenFile, split_ids, split_items, write_tokens
 from ..text.corpus import Lines
 from .encoder_tasks import ClassificationTask, MaskedTask, OrderTask, PairTask, ReplacedTask
-from .families import check_known
+from .families import FRAMES, check_known
 from .seq2seq_tasks import InfillingTask, SpanTask, TranslationTask
 from .task import CausalTask
 
@@ -69,7 +69,13 @@ def prepare(path, target, choices: DataChoices, *, tokenizer=None, scratch: Path
 
 
 def make_tokenizer(text, choices: DataChoices):
-    """Trained on the text, or read from the directory named instead of a kind."""
+    """Trained on the text, or read from the directory named instead of a kind; it frames a text as the objective does."""
+    tokenizer = chosen_tokenizer(text, choices)
+    tokenizer.frame(*FRAMES[choices.objective])
+    return tokenizer
+
+
+def chosen_tokenizer(text, choices: DataChoices):
     if choices.tokenizer not in texts.KINDS and Path(choices.tokenizer).is_dir():
         return texts.load(choices.tokenizer)
     # span corruption of n tokens uses 0.05 n spans and one sentinel more

@@ -12,6 +12,7 @@ class TeacherForced(Task):
     """The decoder sees the start token and then the labels, one place to the right."""
 
     head = "seq2seq_lm"
+    frame = (None, "eos")
 
     def logits(self, model, batch):
         """(B, T, V)"""

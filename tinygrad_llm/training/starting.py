@@ -14,7 +14,7 @@ from .. import models, text
 from ..models import registry
 from ..models.base import longest
 from .checkpoint import model_directory, run_settings
-from .families import HEADS, RECIPES, check_objective, objectives_of, usual_objective
+from .families import FRAMES, HEADS, RECIPES, check_objective, objectives_of, usual_objective
 from .whole_file import class_names
 
 
@@ -47,6 +47,8 @@ class Start:
         tokenizer, known = text.load(self.folder), self.config.vocab_size
         if not set(range(known, tokenizer.vocab_size)) <= set(tokenizer.special.values()):
             raise ValueError(f"{self.folder}: its tokenizer has {tokenizer.vocab_size} tokens, and the model knows {known}")
+        if self.objective == "classification" or not len(tokenizer.framed("")):  # a language model's frame is not a classifier's
+            tokenizer.frame(*FRAMES[self.objective])
         return tokenizer
 
     def model(self, labels: int = 0, dropout: float | None = None, rng: Any = None, pad_id: int | None = None) -> Any:

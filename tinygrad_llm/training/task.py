@@ -15,10 +15,11 @@ from ..data import IGNORE, Examples, Windows
 
 class Task:
     """Base class. `head` is the model head that it trains; `weights` names the loss's parts with their weights,
-    the one that predicts tokens first."""
+    the one that predicts tokens first; `frame` the roles of the tokens before a text and after it."""
 
     objective = ""
     head = ""
+    frame: tuple[str | None, str | None] = (None, None)
     weights: dict[str, float] = {"loss": 1.0}
     keys = ("input_ids", "attention_mask", "token_type_ids")  # what of a batch the model's call takes
 
