@@ -133,7 +133,8 @@ def test_the_decoder_reads_the_target_behind_its_start_token(run, tmp_path):
     assert code == 0, err
     page = page_data(tmp_path / "page.html")
     assert page["tokens"] == [data.tokenizer.decode([model.config.decoder_start_token_id]), *"fox"]
-    assert [kind["keys"] for kind in page["attention"]] == [list("the quick"), page["tokens"], list("the quick")]
+    source = [*"the quick", "</s>"]  # as in training
+    assert [kind["keys"] for kind in page["attention"]] == [source, page["tokens"], source]
     code, _, err = run("inspect", tmp_path / "model", "--text", "the quick", "--out", tmp_path / "own.html")
     assert code == 0, err
     written = model.eval().generate(data.tokenizer.encode("the quick"), max_new_tokens=15)[0]  # with its start token all that fits
@@ -154,5 +155,5 @@ def test_one_letter_has_a_page_and_a_long_text_a_short_title(run, tmp_path):
 def test_of_roberta_two_positions_are_never_read(run, tmp_path):
     """Its config counts those of padding."""
     data, model = saved("roberta", tmp_path)
-    code, _, err = run("inspect", tmp_path / "model", "--text", "t" * 17, "--out", tmp_path / "page.html")
+    code, _, err = run("inspect", tmp_path / "model", "--text", "t" * 15, "--out", tmp_path / "page.html")
     assert code == 1 and "the text has 17 tokens, the model reads 16; shorten --text" in err

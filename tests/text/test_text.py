@@ -65,6 +65,32 @@ def test_a_saved_wordpiece_tokenizer_says_what_becomes_of_capital_letters(tmp_pa
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", ["chars", "bytes"])
+@pytest.mark.parametrize("style", ["plain", "t5"])
+def test_characters_and_bytes_are_written_for_other_libraries_too(kind, style, tmp_path):
+    """Over a tokenizer of another kind, of which nothing stays behind."""
+    tk = pytest.importorskip("tokenizers")
+    ours = text.train(kind, SAMPLE + "é\u2028😀\t", style=style, sentinels=3)
+    text.train("wordpiece", SAMPLE, 330, style="bert").save(tmp_path)
+    ours.save(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text("utf-8"))
+    assert "do_lower_case" not in config and config["split_special_tokens"] and "[CLS]" not in config.values()
+    inner = tk.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert inner.get_vocab_size() == ours.vocab_size
+    inner.encode_special_tokens = True  # split_special_tokens
+    for sample in ("", "The fox\n \t\té \u2028😀 ", "a fox", "日本 </s><extra_id_0>"):
+        if kind == "chars" and style == "plain" and sample.startswith("日"):
+            with pytest.raises(Exception, match="Missing"):  # as `encode` refuses it
+                inner.encode(sample)
+            continue
+        ids = ours.framed(sample).tolist()
+        assert inner.encode(sample).ids == ids
+        for skip in (False, True):
+            assert inner.decode(ids, skip_special_tokens=skip) == ours.decode(ids, skip_special_tokens=skip)
+    half = ours.encode("é")[:1]  # a byte alone shows as the replacement character
+    assert inner.decode(half.tolist()) == ours.decode(half)
+
+
 #: Tokens around a text, and around two, by style
 FRAMED = {
     "plain": ("dog", "dog dog"), "gpt": ("dog", "dog dog"), "bert": ("[CLS] dog [SEP]", "[CLS] dog [SEP] dog [SEP]"),
@@ -73,21 +99,28 @@ FRAMED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["bpe", "wordpiece", "unigram"])
+@pytest.mark.parametrize("kind", text.KINDS)
 @pytest.mark.parametrize("style", FRAMED)
 def test_a_text_is_framed_as_its_style_has_it(kind, style, tmp_path):
+    """In the tokenizer.json too, which holds any kind."""
+    tk = pytest.importorskip("tokenizers")
     tokenizer = text.train(kind, SAMPLE, 330, style=style, sentinels=2)
     tokenizer.save(tmp_path)
-    word = tokenizer.encode("dog").tolist()
-    ids_of = lambda line: [i for t in line.split() for i in (word if t == "dog" else [tokenizer.inner.token_to_id(t)])]
-    for each in (tokenizer, text.load(tmp_path)):
-        pair = each.inner.encode("dog", "dog")
-        assert each.encode("dog").tolist() == word
-        assert [each.framed("dog").tolist(), pair.ids] == list(map(ids_of, FRAMED[style]))
-        if style not in ("plain", "gpt"):  # whose second text is of another type, as the library has it where nothing is said
-            assert pair.type_ids == [0] * len(each.framed("dog")) + [int(style == "bert")] * (len(pair.ids) - len(each.framed("dog")))
+    inner = tk.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    word, pair = tokenizer.encode("dog").tolist(), inner.encode("dog", "dog")
+    ids_of = lambda line: [i for t in line.split() for i in (word if t == "dog" else [inner.token_to_id(t)])]
+    one, two = map(ids_of, FRAMED[style])
+    again = text.load(tmp_path)
+    assert tokenizer.framed("dog").tolist() == again.framed("dog").tolist() == inner.encode("dog").ids == one and pair.ids == two
+    assert again.encode("dog").tolist() == word and tokenizer.framed("").tolist() == again.framed("").tolist()
+    if style not in ("plain", "gpt"):  # whose second text is of another type, as the library has it where nothing is said
+        assert pair.type_ids == [0] * len(one) + [int(style == "bert")] * (len(two) - len(one))
     tokenizer.frame(None, None)
     tokenizer.save(tmp_path)  # as they were written before there was a frame
+    if (tmp_path / "vocabulary.json").is_file():
+        record = json.loads((tmp_path / "vocabulary.json").read_text("utf-8"))
+        assert record.pop("frame") == [None, None]
+        (tmp_path / "vocabulary.json").write_text(json.dumps(record), "utf-8")
     older = text.load(tmp_path)
     assert older.framed("dog").tolist() == older.encode("dog").tolist() == word and older.special == tokenizer.special
 

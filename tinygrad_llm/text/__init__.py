@@ -7,7 +7,8 @@
 
 Every tokenizer has `vocab_size`, `encode`, `decode`, `save`, and `special`: a dict from a role ("pad", "bos", "eos",
 "unk", "mask", "cls", "sep", "extra_0", ...) to an id, with only the roles that it has. `framed` is `encode` within
-the special tokens that a checkpoint's tokenizer.json puts around a text.
+the special tokens that the files put around a text, `frame` says which. What `save` writes is read by transformers'
+AutoTokenizer, too, with the same ids.
 """
 
 import sys

@@ -107,6 +107,29 @@ def with_borrowed_roles(roles: dict[str, int]) -> dict[str, int]:
     return roles | {r: i for r, i in borrowed.items() if r not in roles and i is not None}
 
 
+def around(special: dict[str, int], first: str | None, last: str | None) -> tuple[list, list]:
+    """What stands around one text, $A, and around two, $A and $B, with the tokens that there are: lists of (role or text, type).
+
+    Two texts are framed as the family has it: BERT's second is of another type, and before RoBERTa's </s> stands twice.
+    """
+    before, after = ([role] if role in special else [] for role in (first, last))
+    typed = int(bool(before) and special[before[0]] != special.get("bos"))
+    between = after if typed or not before else after * 2
+    opened = [(part, 0) for part in (*before, "$A")]
+    two = [*opened, *((part, 0) for part in between), *((part, typed) for part in ("$B", *after))]
+    return opened + [(part, 0) for part in after], two
+
+
+def transformers_config(spelt: dict[str, str], typed: bool) -> dict[str, Any]:
+    """What tokenizer_config.json says beside a tokenizer.json: special tokens, role -> spelling, and whether two texts have types.
+
+    The class is the general one, because a family's own makes of any vocabulary one of the family's kind.
+    """
+    return {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False,
+            "model_input_names": ["input_ids", *["token_type_ids"] * typed, "attention_mask"],
+            **{f"{role}_token": spelt[role] for role in KNOWN_SPELLINGS if role in spelt}}  # fmt: skip
+
+
 def encoded(text: str, encoding: str = "utf-8") -> bytes:
     """The bytes of a text; half a surrogate pair, which a command line makes of bytes that are not UTF-8, has none."""
     if not isinstance(text, str):

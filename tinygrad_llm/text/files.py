@@ -15,20 +15,22 @@ def train(kind: str, text: str | Iterable[str], vocab_size: int | None = None, *
           sentinels: int = 0) -> Tokenizer:
     """A tokenizer of this kind for this text (one string, or an iterable of strings).
 
-    style: whose special tokens to have (`STYLES`). For the subword kinds alone, they stand around a `framed` text as there, and
-    vocab_size counts, 4096 where it is not given.
+    style: whose special tokens to have (`STYLES`), and to put around a text that is `framed`. vocab_size counts for the subword
+    kinds only, 4096 where it is not given.
     """
     names = special_tokens(style, sentinels)
     texts = [text] if isinstance(text, str) else text
+    if kind not in KINDS:
+        raise ValueError(f"tokenizer: expected one of {', '.join(KINDS)}; got {kind!r}")
+    tokenizer: Tokenizer
     if kind == "chars":
-        return CharTokenizer("".join(set().union(*map(set, texts))), names)
-    if kind == "bytes":
-        return ByteTokenizer(names)
-    if kind in subword.KINDS:
+        tokenizer = CharTokenizer("".join(set().union(*map(set, texts))), names)
+    elif kind == "bytes":
+        tokenizer = ByteTokenizer(names)
+    else:
         tokenizer = subword.train_subword(kind, texts, 4096 if vocab_size is None else vocab_size, names)
-        tokenizer.frame(*FRAMES.get(style, (None, None)))
-        return tokenizer
-    raise ValueError(f"tokenizer: expected one of {', '.join(KINDS)}; got {kind!r}")
+    tokenizer.frame(*FRAMES.get(style, (None, None)))
+    return tokenizer
 
 
 def load(directory) -> Tokenizer:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .base import Hinting, encoded, with_borrowed_roles
+from .base import Hinting, around, encoded, transformers_config, with_borrowed_roles
 
 FILE = "vocabulary.json"
+CONFIG = "tokenizer_config.json"
 
 
 class SimpleTokenizer(Hinting):
@@ -19,6 +20,7 @@ class SimpleTokenizer(Hinting):
 
     if TYPE_CHECKING:  # what the two kinds define
 
+        def transformers_model(self) -> dict: ...
         def encode(self, text: str) -> np.ndarray: ...
         def decode(self, ids, skip_special_tokens: bool = False) -> str: ...
 
@@ -27,18 +29,45 @@ class SimpleTokenizer(Hinting):
         self.special_texts = list(self.special_names.values())  # by id
         self.special = with_borrowed_roles({role: i for i, role in enumerate(self.special_names)})
         self.first = len(self.special_names)  # the id of the first ordinary symbol
+        self.frame(None, None)
 
     def framed(self, text: str) -> np.ndarray:
-        """`encode`: no file says what stands around a text."""
-        return self.encode(text)
+        """`encode`, within the special tokens that vocabulary.json puts around a text; none where it says nothing of it."""
+        before, after = ([self.special[role]] if role in self.special else [] for role in self.roles_around)
+        return np.concatenate([before, self.encode(text), after]).astype(np.int64)
 
     def frame(self, first: str | None, last: str | None) -> None:
-        """Nothing: no file would say it."""
+        """From now on the special tokens with these roles stand before a `framed` text and after it; None: nothing does."""
+        self.roles_around = first, last
 
     def save(self, directory) -> None:
-        """Write vocabulary.json into a directory that is there."""
-        record = {"kind": self.kind, "special": self.special_names, **self.extra()}
-        (Path(directory) / FILE).write_text(json.dumps(record, ensure_ascii=False), "utf-8")
+        """Write vocabulary.json into a directory that is there; and tokenizer.json with tokenizer_config.json, for transformers."""
+        record = {"kind": self.kind, "special": self.special_names, "frame": self.roles_around, **self.extra()}
+        for name, content in ((FILE, record), ("tokenizer.json", self.for_transformers()), (CONFIG, self.config())):
+            (Path(directory) / name).write_text(json.dumps(content, ensure_ascii=False), "utf-8")
+
+    def config(self) -> dict:
+        """Special tokens that a text spells out are none, as here."""
+        spelt = {role: self.special_texts[i] for role, i in self.special.items()}
+        typed = ("$B", 1) in around(self.special, *self.roles_around)[1]
+        return transformers_config(spelt, typed) | {"split_special_tokens": True}
+
+    def for_transformers(self) -> dict:
+        """The tokenizer in the words of the `tokenizers` library."""
+        spelt = {role: self.special_texts[self.special[role]] for role in self.roles_around if role in self.special}
+        name = lambda part: ("SpecialToken", spelt[part]) if part in spelt else ("Sequence", part[1:])
+        pieces = lambda parts: [{what: {"id": text, "type_id": kind}} for part, kind in parts for what, text in [name(part)]]
+        single, pair = map(pieces, around(self.special, *self.roles_around))
+        tokens = {token: {"id": token, "ids": [self.special[role]], "tokens": [token]} for role, token in spelt.items()}
+        template = {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": tokens}
+        ways = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+        added = [{"id": i, "content": token, **ways} for i, token in enumerate(self.special_texts)]
+        return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
+                "post_processor": template if spelt else None, **self.transformers_model()}  # fmt: skip
+
+    def numbered(self, symbols) -> dict[str, int]:
+        """The whole vocabulary, special tokens first."""
+        return {symbol: i for i, symbol in enumerate([*self.special_texts, *symbols])}
 
     def extra(self) -> dict:
         return {}
@@ -66,6 +95,13 @@ class CharTokenizer(SimpleTokenizer):
 
     def extra(self) -> dict:
         return {"characters": self.characters}
+
+    def transformers_model(self) -> dict:
+        """Every character is a word; one outside the vocabulary an error where there is no `unk`, here as there."""
+        split = {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False}
+        unk = self.special_names.get("unk", "[UNK]")
+        return {"pre_tokenizer": split, "decoder": {"type": "Fuse"},
+                "model": {"type": "WordLevel", "vocab": self.numbered(self.characters), "unk_token": unk}}  # fmt: skip
 
     def encode(self, text: str) -> np.ndarray:
         """Ids (T,) int64; ValueError for a character outside the vocabulary where there is no `unk`."""
@@ -101,6 +137,14 @@ class ByteTokenizer(SimpleTokenizer):
         super().__init__(special_names)
         self.vocab_size = self.first + 256
 
+    def transformers_model(self) -> dict:
+        """Byte-level BPE before its first merge, each byte by the letter that GPT-2 writes for it."""
+        seen = [*range(33, 127), *range(161, 173), *range(174, 256)]
+        unseen = iter(range(256, 512))
+        letters = [chr(b if b in seen else next(unseen)) for b in range(256)]
+        level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+        return {"pre_tokenizer": level, "decoder": level, "model": {"type": "BPE", "vocab": self.numbered(letters), "merges": []}}
+
     def encode(self, text: str) -> np.ndarray:
         """Ids (bytes,) int64."""
         return np.frombuffer(encoded(text), dtype=np.uint8).astype(np.int64) + self.first
@@ -120,11 +164,13 @@ def code_points(text: str) -> np.ndarray:
 def from_record(record: dict) -> SimpleTokenizer:
     if not isinstance(record, dict):
         raise ValueError(f"{FILE}: expected an object with kind, characters and special; got {type(record).__name__}")
+    kind = record.get("kind")
+    if kind not in ("chars", "bytes"):
+        raise ValueError(f"{FILE}: kind: expected chars or bytes, got {kind!r}")
     try:
-        if record.get("kind") == "chars":
-            return CharTokenizer(record["characters"], record["special"])
-        if record.get("kind") == "bytes":
-            return ByteTokenizer(record["special"])
+        names = record["special"]
+        tokenizer = CharTokenizer(record["characters"], names) if kind == "chars" else ByteTokenizer(names)
     except KeyError as error:
         raise ValueError(f"{FILE}: damaged, {error} is missing; save the tokenizer anew") from None
-    raise ValueError(f"{FILE}: kind: expected chars or bytes, got {record.get('kind')!r}")
+    tokenizer.frame(*record.get("frame", (None, None)))
+    return tokenizer

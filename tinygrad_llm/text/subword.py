@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from . import simple
-from .base import KNOWN_SPELLINGS, Hinting, encoded, roles_in
+from .base import Hinting, around, encoded, roles_in, transformers_config
 
 KINDS = ("bpe", "wordpiece", "unigram")
-CONFIG = "tokenizer_config.json"
 
 
 def library():
@@ -54,23 +53,13 @@ class SubwordTokenizer(Hinting):
         return self.encode(text, framed=True)
 
     def frame(self, first: str | None, last: str | None) -> None:
-        """From now on the special tokens with these roles stand before a `framed` text and after it; None: nothing does.
-
-        Two texts, which transformers takes, are framed as the family has it: BERT's second is of another type, and before RoBERTa's
-        </s> stands twice.
-        """
-        spelt = lambda role: [self.inner.id_to_token(self.special[role])] if role in self.special else []
-        before, after = spelt(first), spelt(last)
-        if not before and not after:
-            self.inner.post_processor = None
-            return
-        typed = int(self.special.get(first) not in (None, self.special.get("bos")))
-        between = after if typed or not before else after * 2
+        """From now on the special tokens with these roles stand before a `framed` text and after it; None: nothing does."""
+        single, pair = around(self.special, first, last)
+        spelt = {role: self.inner.id_to_token(self.special[role]) for role, _ in single if role != "$A"}
+        pieces = lambda parts: [f"{spelt.get(part, part)}:{kind}" for part, kind in parts]
         self.inner.post_processor = library().processors.TemplateProcessing(
-            single=[*before, "$A", *after],
-            pair=[*before, "$A", *between, f"$B:{typed}", *(f"{token}:{typed}" for token in after)],
-            special_tokens=[(token, self.inner.token_to_id(token)) for token in dict.fromkeys(before + after)],
-        )
+            single=pieces(single), pair=pieces(pair), special_tokens=[(token, self.special[role]) for role, token in spelt.items()]
+        ) if spelt else None  # fmt: skip
 
     def decode(self, ids, skip_special_tokens: bool = False) -> str:
         """The text of ids, special tokens in their spelling or, if so asked, left out."""
@@ -91,19 +80,16 @@ class SubwordTokenizer(Hinting):
         """Write tokenizer.json into a directory that is there, and tokenizer_config.json so that transformers takes it as it is."""
         text = self.inner.to_str(pretty=True)  # the library's own save fails by a bare Exception on a full disk
         (Path(directory) / "tokenizer.json").write_text(text, "utf-8")
-        (Path(directory) / CONFIG).write_text(json.dumps(self.config(json.loads(text)), indent=2, ensure_ascii=False), "utf-8")
+        config = json.dumps(self.config(json.loads(text)), indent=2, ensure_ascii=False)
+        (Path(directory) / simple.CONFIG).write_text(config, "utf-8")
         (Path(directory) / simple.FILE).unlink(missing_ok=True)  # of a tokenizer that was here before; `load` would take it first
 
     def config(self, record: dict) -> dict:
-        """What tokenizer_config.json says beside tokenizer.json, which holds `record`: special tokens, what the model reads, BERT's
-        way with letters. The class is the general one, because a family's own makes of any vocabulary one of the family's kind.
-        """
+        """tokenizer_config.json beside a tokenizer.json that holds `record`, with BERT's way with letters where it has it."""
         added = {token["id"]: token["content"] for token in record["added_tokens"] if token["special"]}
         cls = self.special.get("cls")
         typed = cls not in (None, self.special.get("bos")) and cls in self.framed("")
-        said: dict = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False,
-                      "model_input_names": ["input_ids", *["token_type_ids"] * typed, "attention_mask"]}  # fmt: skip
-        said |= {f"{role}_token": added[self.special[role]] for role in KNOWN_SPELLINGS if self.special.get(role) in added}
+        said = transformers_config({role: added[i] for role, i in self.special.items() if i in added}, typed)
         way = record["normalizer"] or {}
         if way.get("type") == "BertNormalizer":
             said |= {"do_lower_case": way["lowercase"], "strip_accents": way["strip_accents"],
