@@ -113,14 +113,16 @@ def test_a_text_is_framed_as_its_style_has_it(kind, style, tmp_path):
     again = text.load(tmp_path)
     assert tokenizer.framed("dog").tolist() == again.framed("dog").tolist() == inner.encode("dog").ids == one and pair.ids == two
     assert again.encode("dog").tolist() == word and tokenizer.framed("").tolist() == again.framed("").tolist()
-    if style not in ("plain", "gpt"):  # whose second text is of another type, as the library has it where nothing is said
+    if style not in ("plain", "gpt"):  # of which the files say nothing
         assert pair.type_ids == [0] * len(one) + [int(style == "bert")] * (len(two) - len(one))
     tokenizer.frame(None, None)
-    tokenizer.save(tmp_path)  # as they were written before there was a frame
-    if (tmp_path / "vocabulary.json").is_file():
-        record = json.loads((tmp_path / "vocabulary.json").read_text("utf-8"))
-        assert record.pop("frame") == [None, None]
-        (tmp_path / "vocabulary.json").write_text(json.dumps(record), "utf-8")
+    tokenizer.save(tmp_path)
+    for path in tmp_path.glob("*.json"):  # as they were written before there was a frame
+        record = json.loads(path.read_text("utf-8"))
+        record.pop("frame", None)
+        if "post_processor" in record:
+            record["post_processor"] = None
+        path.write_text(json.dumps(record), "utf-8")
     older = text.load(tmp_path)
     assert older.framed("dog").tolist() == older.encode("dog").tolist() == word and older.special == tokenizer.special
 
@@ -327,6 +329,11 @@ def test_what_stands_around_a_text_is_asked_for(tmp_path):
     tokenizer.inner.post_processor = around
     ids = tokenizer.encode("the fox").tolist()
     assert tokenizer.framed("the fox").tolist() == [bos, *ids, eos] and bos not in ids and eos not in ids
+    tokenizer.inner.post_processor = tk.processors.RobertaProcessing(("</s>", eos), ("<s>", bos))
+    tokenizer.frame("cls", "sep")  # so it is: the place of " fox" goes on without its space
+    assert tokenizer.inner.encode("the fox").offsets[-2][0] > 3
+    tokenizer.frame(None, "eos")
+    assert tokenizer.framed("the fox").tolist() == [*ids, eos]
     for tokens in (tokenizer.encode(""), text.train("chars", "").encode(""), text.train("bytes", "").encode("")):
         assert tokens.dtype == np.int64 and tokens.shape == (0,)
     assert tokenizer.word_starts([]).dtype == bool

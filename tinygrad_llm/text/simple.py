@@ -63,7 +63,7 @@ class SimpleTokenizer(Hinting):
         ways = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
         added = [{"id": i, "content": token, **ways} for i, token in enumerate(self.special_texts)]
         return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
-                "post_processor": template if spelt else None, **self.transformers_model()}  # fmt: skip
+                "post_processor": template, **self.transformers_model()}  # fmt: skip
 
     def numbered(self, symbols) -> dict[str, int]:
         """The whole vocabulary, special tokens first."""

@@ -55,11 +55,14 @@ class SubwordTokenizer(Hinting):
     def frame(self, first: str | None, last: str | None) -> None:
         """From now on the special tokens with these roles stand before a `framed` text and after it; None: nothing does."""
         single, pair = around(self.special, first, last)
-        spelt = {role: self.inner.id_to_token(self.special[role]) for role, _ in single if role != "$A"}
+        ids = {role: [self.special[role]] for role in (first, last) if role in self.special}
+        if self.framed("").tolist() == [i for part, _ in single for i in ids.get(part, self.encode(""))]:
+            return  # so it is, and a checkpoint's file may say more, as GPT-2's does of the space before a token
+        spelt = {role: self.inner.id_to_token(i) for role, [i] in ids.items()}
         pieces = lambda parts: [f"{spelt.get(part, part)}:{kind}" for part, kind in parts]
-        self.inner.post_processor = library().processors.TemplateProcessing(
-            single=pieces(single), pair=pieces(pair), special_tokens=[(token, self.special[role]) for role, token in spelt.items()]
-        ) if spelt else None  # fmt: skip
+        tokens = [(token, self.special[role]) for role, token in spelt.items()]
+        template = library().processors.TemplateProcessing(single=pieces(single), pair=pieces(pair), special_tokens=tokens)
+        self.inner.post_processor = template
 
     def decode(self, ids, skip_special_tokens: bool = False) -> str:
         """The text of ids, special tokens in their spelling or, if so asked, left out."""
