@@ -106,6 +106,16 @@ def test_windows_begin_at_a_layer(tmp_path):
     assert np.abs(told - everywhere).max() > 0.01 and np.abs(told - nowhere).max() > 0.01
 
 
+@pytest.mark.parametrize("name", ["qwen2-0.5b", "qwen3-0.6b"])
+def test_nothing_is_written_for_a_window_nobody_spoke_of(name, tmp_path):
+    """transformers' Qwen configs refuse a null there, as what a `create`d model would have."""
+    folder = written(tmp_path, name, **SIZES)
+    told = json.loads((folder / "config.json").read_text())
+    assert "use_sliding_window" not in told and "layer_types" not in told
+    edit(folder, use_sliding_window=None)  # as files of ours once said
+    assert tg.models.load(folder).config.window(2) is None
+
+
 def test_llama_has_no_windows(tmp_path):
     folder = written(tmp_path, "llama-7b", **SIZES)
     before = logits(folder)

@@ -166,6 +166,16 @@ def test_windows_and_rotary_angles_of_old_and_new_config_files(family, config, e
         np.testing.assert_allclose(ours(ids).logits.data, wanted.numpy(), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", [n for n in tg.models.list() if not n.startswith(("gpt3", "transformer"))])
+def test_transformers_reads_the_config_of_every_preset(name, tmp_path):
+    """Its configs check types: a null where it wants true or false is refused."""
+    config = tg.models.preset_config(name)
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    read = transformers.AutoConfig.from_pretrained(tmp_path)
+    assert read.model_type == config.model_type
+    assert read.vocab_size == config.vocab_size
+
+
 @pytest.mark.parametrize("architecture", [
     "GPT2LMHeadModel", "RobertaForMaskedLM", "BartForConditionalGeneration", "T5ForConditionalGeneration",
 ])  # fmt: skip

@@ -132,8 +132,10 @@ class LlamaConfig(Config):
         return self.sliding_window if self.model_type == "mistral" or i >= self.max_window_layers else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Without layer_types where there are none: the key alone makes a Mistral a Ministral for transformers' AutoModel."""
-        return {key: value for key, value in super().to_dict().items() if (key, value) != ("layer_types", None)}
+        """Without what is None of these two: transformers' AutoModel takes a Mistral that has the key layer_types for a Ministral,
+        and its Qwen configs want true or false for use_sliding_window."""
+        absent = ("layer_types", None), ("use_sliding_window", None)
+        return {key: value for key, value in super().to_dict().items() if (key, value) not in absent}
 
 
 _LLAMA = {"vocab_size": 32000, "max_position_embeddings": 2048, "bos_token_id": 1, "eos_token_id": 2}
