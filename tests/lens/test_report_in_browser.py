@@ -46,7 +46,9 @@ const wait = setInterval(() => {
   clearInterval(wait);
   const beyond = [...document.querySelectorAll("figure svg, canvas, h2, p")].filter(n => n.getBoundingClientRect().right > innerWidth);
   const blanks = [...document.querySelectorAll("td, th")].filter(n => n.textContent.startsWith("␣")).length;
-  document.body.append(Object.assign(document.createElement("pre"), {id: "steps", textContent: `${beyond.length} beyond\n${blanks} blanks`}));
+  const chosen = [...document.querySelectorAll("p")].filter(n => n.textContent.includes("“␣”")).length;
+  const note = document.getElementById("note").textContent === document.querySelector("#heads canvas").title;
+  document.body.append(Object.assign(document.createElement("pre"), {id: "steps", textContent: `${beyond.length} beyond\n${blanks} blanks\n${chosen} choice\nnote ${note}`}));
 }, 10);
 </script></body>"""
 
@@ -58,7 +60,7 @@ def test_on_a_narrow_screen_charts_end_where_the_page_does_and_blanks_are_seen(t
     page = report(model, {"input_ids": np.array([[0, 1, 2, 3]]), "labels": np.array([[0, 1, 2, 3]])}, lambda i: " ")
     place = tmp_path / "report.html"
     place.write_text(page.replace("</body>", NARROW), encoding="utf-8")
-    assert steps(place, tmp_path, "--window-size=420,900") == ["0 beyond", "16 blanks"]
+    assert steps(place, tmp_path, "--window-size=420,900") == ["0 beyond", "16 blanks", "1 choice", "note true"]
 
 
 HEADINGS = """<script>

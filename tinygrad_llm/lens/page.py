@@ -189,9 +189,8 @@ def _attribution(model: Any, inputs: dict[str, Any], decode: Callable[[int], str
     except TypeError:  # a post-norm model: its stream is not a sum of parts, and the page has no such section
         return None
     order = np.argsort(-np.abs(found.values))[:24]
-    choice = decode(found.token)
-    says = f"What each part writes towards the model's choice after the last token, “{choice}” (logit {found.total:.2f})."
-    return {"labels": [found.components[i] for i in order], "values": [float(found.values[i]) for i in order], "says": says}
+    labels, values = [found.components[i] for i in order], [float(found.values[i]) for i in order]
+    return {"labels": labels, "values": values, "choice": decode(found.token), "total": f"{found.total:.2f}"}
 
 
 def _profile(run: Profile) -> list[list[Any]]:
