@@ -53,6 +53,12 @@ def test_describe_reads_a_folder_and_a_number(tmp_path):
     assert "642 cards" in tg.models.describe("1.8e12").text()
 
 
+def test_one_card_needs_no_explanation():
+    text = tg.models.describe("gpt2").text()
+    assert text.endswith(" 1 card") and "1 cards" not in text and "Why" not in text
+    assert "Why the figures differ" in (seven := tg.models.describe("7e9").text()) and "1 cards" not in seven
+
+
 @pytest.mark.parametrize(("number", "count"), [("1_750", 1750), ("1,750,000", 1_750_000), ("1.75e3", 1750), ("2E+4", 20_000), ("7", 7), ("1", 1)])
 def test_a_number_of_parameters_may_be_written_in_any_way(number, count):
     found = tg.models.describe(number, card_gb=1e-6, bytes_per_parameter=2.0)

@@ -133,10 +133,12 @@ class Description:
         n, gb = self.parameters, self.card_gb
         lines = [f"cards of {gb:g} GB (bytes / {gb:g}·10⁹, rounded up; activations and cache not counted):", ""]
         for what, each, count in self.cards():
-            lines.append(f"  {what:<74} {each:>6g} × {n / 1e9:,.4g}·10⁹ = {readable(n * each):>11} {count:>6,} cards")
+            lines.append(f"  {what:<74} {each:>6g} × {n / 1e9:,.4g}·10⁹ = {readable(n * each):>11} {count:>6,} card{'s' * (count > 1)}")
+        if cards(n, 16, gb) == 1:
+            return lines
         return [
             *lines, "",
-            f"  Why the figures differ: {cards(n, 2, gb)} cards hold the weights in fp16 and nothing else; {cards(n, 16, gb)} hold",
+            f"  Why the figures differ: the weights in fp16 and nothing else fit on {cards(n, 2, gb)}; {cards(n, 16, gb)} hold",
             f"  what training with Adam keeps, 16 bytes a parameter. {QUOTED} bytes lie between the two and give the often quoted",
             "  63 cards of 24 GB for 175 billion parameters and 642 for 1.8 trillion; they stand for no single recipe, so name",
             "  the bytes with the cards.",
