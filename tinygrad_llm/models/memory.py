@@ -133,7 +133,8 @@ class Description:
         n, gb = self.parameters, self.card_gb
         lines = [f"cards of {gb:g} GB (bytes / {gb:g}·10⁹, rounded up; activations and cache not counted):", ""]
         for what, each, count in self.cards():
-            lines.append(f"  {what:<74} {each:>6g} × {n / 1e9:,.4g}·10⁹ = {readable(n * each):>11} {count:>6,} card{'s' * (count > 1)}")
+            some = f"{count:>6,} card{'s' * (count > 1)}"
+            lines.append(f"  {what:<74} {each:>6g} × {n / 1e9:,.4g}·10⁹ = {readable(n * each):>11} {some}")
         if cards(n, 16, gb) == 1:
             return lines
         return [
