@@ -23,6 +23,22 @@ def refused(check, *args, **kwargs):
     return caught.value
 
 
+def test_a_function_that_reads_the_callers_own_parameter_is_refused():
+    """PyTorch moves its inputs in place, so that `lambda *p: module(x)` is checked there; here copies move."""
+    layer = tg.nn.Linear(3, 2).astype(np.float64)
+    x = tensor(4, 3)
+    own = tuple(layer.parameters())
+    for check in (gradcheck, gradgradcheck):
+        assert "input 1 itself" in str(refused(check, lambda x, *p: layer(x), (x, *own)))
+        assert refused(check, lambda weight, bias: layer(x) * weight.sum(), own).kind == "inputs"
+
+    def applied(weight, bias):
+        layer.weight, layer.bias = weight, bias
+        return layer(x)
+
+    assert gradcheck(applied, own) and gradcheck(lambda y: layer(x) * y.sum(), tensor(2)), "other Tensors are constants"
+
+
 # -- what it takes -----------------------------------------------------------------------------------------------------
 
 

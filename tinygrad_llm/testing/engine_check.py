@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..autograd.state import enable_grad
 from ..autograd.tensor import Tensor
 from . import blame
 from .compare import examine
@@ -19,7 +20,7 @@ from .errors import GradcheckError
 from .foreign import parameter_names, refuse_inexact
 from .leaks import refuse_float32_rules
 from .problem import Tolerance
-from .tensors import Function, derivative_of, problem_of
+from .tensors import Function, derivative_of, fresh_tensors, outputs_of, problem_of
 
 __tracebackhide__ = True  # pytest shows the caller's line and the message, not the checker's own frames
 
@@ -39,7 +40,7 @@ def gradcheck(
         x = tg.Tensor(np.random.randn(3, 4), requires_grad=True)
         tg.testing.gradcheck(lambda x: tg.softmax(x, axis=-1), x)
 
-    `fn(*inputs)` returns a Tensor or a tuple of them; integer and bool outputs are passed over, and so is an output that
+    `fn` gets copies of `inputs` and returns a Tensor or a tuple; integer and bool outputs are passed over, and so is an output that
     requires no gradient beside one that does. `inputs`: a Tensor (or float64 ndarray) or a tuple. Those that require a
     gradient are checked; where none does, every float64 one is. They must be float64.
 
@@ -51,6 +52,7 @@ def gradcheck(
     """
     _check_order(order, least=1)
     check = _Check(fn, inputs, Tolerance(eps, atol, rtol), fast)
+    check.refuse_originals(inputs)
     check.run("gradcheck", fn, check.values, check.wanted, level=1)
     return order < 2 or gradgradcheck(fn, inputs, eps=eps, atol=atol, rtol=rtol, order=order, fast=fast)
 
@@ -73,6 +75,7 @@ def gradgradcheck(
     """
     _check_order(order, least=2)
     check = _Check(fn, inputs, Tolerance(eps, atol, rtol), fast)
+    check.refuse_originals(inputs)
     function, given, active = fn, check.values, check.wanted
     for level in range(2, order + 1):
         with check.blaming(level):
@@ -112,6 +115,27 @@ class _Check:
         self.fn, self.tolerance, self.fast = fn, tolerance, fast
         self.values, self.wanted = _sort_inputs(inputs)
         self.names = parameter_names(fn, len(self.values))
+
+    def refuse_originals(self, inputs: Any) -> None:
+        """A function that computes with the caller's Tensor stands still while its copy moves: nothing would be checked."""
+        given = inputs if isinstance(inputs, (tuple, list)) else [inputs]
+        originals = {x.node: i for i, x in enumerate(given) if isinstance(x, Tensor) and x.requires_grad}
+        with enable_grad():
+            outs = outputs_of(self.fn, fresh_tensors(self.values, self.wanted))
+        ahead: list[Any] = [out.node for out in outs if isinstance(out, Tensor) and out.requires_grad]
+        met = set(ahead)
+        while ahead:
+            parents = {parent for parent in ahead.pop().inputs if parent is not None} - met
+            met |= parents
+            ahead += parents
+        for i in (i for node, i in originals.items() if node in met):
+            name = f" ({self.names[i]})" if self.names[i] else ""
+            raise GradcheckError(
+                "inputs",
+                f"gradcheck: the function computes with input {i}{name} itself, not with the copy that it is given, so nothing "
+                "would be checked; a module's parameter is put in its place first: layer.weight = weight",
+                input=i,
+            )
 
     def run(self, what: str, fn: Function, values: list[Any], wanted: list[int], level: int) -> None:
         title = getattr(self.fn, "__name__", type(self.fn).__name__).strip("<>")
