@@ -1,11 +1,21 @@
 """Figures for notebooks and papers."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from tests.lens.small import IDS
 from tinygrad_llm import lens
 from tinygrad_llm.lens import figures
+
+
+def test_the_lens_brings_its_figures():
+    """By itself, in a process that has not imported them."""
+    code = "import tinygrad_llm as tg, sys; assert 'tinygrad_llm.lens.figures' not in sys.modules; tg.lens.figures.attention"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert "figures" in dir(lens)
 
 
 def test_figures_show_the_numbers_and_any_token(gpt):

@@ -1,9 +1,12 @@
 """Study a model: see every value by name, change one, and watch.
 
-names(model)                       what can be looked at
+names(model)                       what can be looked at; naming.py says what each is
 record(model, "*.attn.pattern")    read values, and with gradients=True their gradients
 patch(model, {"blocks.3.attn.z[:, :, 4]": 0.0})    replace values while the model runs
+patterns, detect_heads, entropy, distance, rollout    what attention heads do
+logit_lens, direct_logit_attribution, activation_patching, attribution_patching    what decides a prediction, and where
 trace(), profile()                 every operation, forward and backward: shapes, bytes, time
+report(model, input_ids=ids)       the page of `tinygrad-llm inspect`; lens.figures draws its parts for papers
 
 In a module of your own `nn.tap("rows", value)` gives a value a name. If its forward takes something else than `input_ids`, its
 attribute `dummy_inputs`, {argument: a small array}, says how names are found: by one call with them.
@@ -32,8 +35,10 @@ __all__ = sorted(_HOME)
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    if name == "figures":
+        return import_module(f"{__name__}.figures")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, "figures"]
