@@ -20,7 +20,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--list", action="store_true", help="list the questions and exit")
     parser.add_argument("--against", metavar="A,B", help="contestants besides ours (default: all that are installed)")
     parser.add_argument("--threads", type=int, help="threads of every contestant (default: all cores)")
-    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="of what goes in (default float32)")
     parser.add_argument("--size", metavar="N,M", default="",
                         help="problem sizes instead of the question's own; of whole models, cases by number")  # fmt: skip
     parser.add_argument("--seconds", type=float, default=10.0, help="time per case (10); five rounds may take three times that")

@@ -19,7 +19,7 @@ def add_parser(subparsers) -> None:
     describe.add_argument("--json", action="store_true", help="machine-readable, to stdout")
     compare = subparsers.add_parser("compare", help="what differs between two families or presets")
     compare.add_argument("a", metavar="A", help='a family ("bert") or a preset ("bert-large")')
-    compare.add_argument("b", metavar="B")
+    compare.add_argument("b", metavar="B", help="another")
     compare.add_argument("--json", action="store_true", help="machine-readable, to stdout")
 
 

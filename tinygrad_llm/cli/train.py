@@ -362,7 +362,7 @@ def finish(trainer, result: dict, out: Path) -> None:
         best = f"best loss {found}; "
         if not result["best_step"]:  # then there is no best checkpoint, and OUT holds the last one
             best = f"no evaluation was better than {result['best_loss']:.4f} before the first step, try a smaller --lr; last "
-    facts["loss of target frequencies alone"] = f"{result['unigram_loss']:.4f}"
+    facts["loss of a guess by frequency alone"] = f"{result['unigram_loss']:.4f}"
     report = write_report(out, f"{result['model']} after {result['steps']} steps", facts, text)
     write_plot(out)
     say(f"done in {clock_time(result['seconds'])}; {best}model: {out}; report: {report}")

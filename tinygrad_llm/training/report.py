@@ -58,7 +58,7 @@ def curves(losses, evaluations) -> str:
     return (
         f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' role=img aria-label='loss over steps'>{line(losses, '#bcd4ea', 1)}"
         f"{line(averaged(losses), '#1f77b4', 2)}{dots}{labels}</svg>"
-        "<p>Blue: training loss, averaged; pale: of each step. Red: loss on held-out text.</p>"
+        "<p>Loss in nats per token. Blue: in training, averaged; pale: of each step. Red: on held-out text.</p>"
     )
 
 
