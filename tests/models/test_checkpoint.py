@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import types
 
 import numpy as np
 import pytest
@@ -70,6 +71,15 @@ def test_what_is_no_checkpoint_is_said(saved, monkeypatch):
     for name in ("a/b/c", "./here", "/gone", str(folder / "gone")):
         with pytest.raises(FileNotFoundError, match="no such directory$"):
             tg.models.load(name)
+
+
+def test_what_the_hub_does_not_give_is_named(monkeypatch):
+    def fails(name, allow_patterns):
+        raise ValueError("no network")
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=fails))
+    with pytest.raises(FileNotFoundError, match="^runs/dmo: no such directory, and the Hub did not give it: no network"):
+        tg.models.load("runs/dmo")
 
 
 def test_a_folder_may_lie_in_the_users_home(saved, monkeypatch):

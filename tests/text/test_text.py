@@ -376,6 +376,16 @@ def test_words_of_a_bpe_over_characters():
     assert SubwordTokenizer(maltese).word_starts([1, 2, 1]).tolist() == [True, False, True]
 
 
+def test_a_folder_in_the_users_home_and_none(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    text.train("chars", "abc").save(tmp_path / "run")
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    assert text.load("~/run").vocab_size == text.load(tmp_path / "run").vocab_size
+    with pytest.raises(FileNotFoundError, match="somebody/model: no such directory; `hf download`"):
+        text.load("somebody/model")
+
+
 def test_no_tokenizer_here(tmp_path):
     with pytest.raises(FileNotFoundError, match="no tokenizer here"):
         text.load(tmp_path)

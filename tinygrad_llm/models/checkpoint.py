@@ -72,7 +72,10 @@ def locate(directory: str | Path) -> Path:
         raise FileNotFoundError(
             f"{directory}: no such directory; to fetch a model of that name from the Hub, pip install 'tinygrad-llm[hub]'"
         ) from None
-    return Path(snapshot_download(str(directory), allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+    try:
+        return Path(snapshot_download(str(directory), allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+    except Exception as error:  # no network, no such repository, a name that cannot be one
+        raise FileNotFoundError(f"{directory}: no such directory, and the Hub did not give it: {error}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

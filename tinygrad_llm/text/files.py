@@ -35,7 +35,9 @@ def train(kind: str, text: str | Iterable[str], vocab_size: int | None = None, *
 
 def load(directory) -> Tokenizer:
     """The tokenizer of a checkpoint directory, whichever of the known files it has."""
-    folder = Path(directory)
+    folder = Path(directory).expanduser()
+    if not folder.exists():
+        raise FileNotFoundError(f"{folder}: no such directory; `hf download` fetches a checkpoint and its tokenizer into one")
     if (folder / simple.FILE).is_file():
         return simple.from_record(read_json(folder / simple.FILE))
     if (folder / "tokenizer.json").is_file():
