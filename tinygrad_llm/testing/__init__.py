@@ -1,4 +1,4 @@
-"""Gradient testing: a checker that misses nothing, for our operations and for anybody's NumPy code.
+"""Gradient testing, for our operations and for anybody's NumPy code.
 
     from tinygrad_llm import testing
     testing.gradcheck(lambda x: (x * x).sum(), x)          # a function of Tensors
