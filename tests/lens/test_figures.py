@@ -51,4 +51,7 @@ def test_figures_show_the_numbers_and_any_token(gpt):
     cross = figures.attention(np.eye(2, 3), tokens=["a", "b"], keys=["x", "y", "z"]).axes[0]
     assert [t.get_text() for t in cross.get_xticklabels()] == ["x", "y", "z"]
     assert [t.get_text() for t in cross.get_yticklabels()] == ["a", "b"]
+    blank = figures.patching(np.eye(2), tokens=["\n", "  "]).axes[0]
+    assert [t.get_text() for t in blank.get_xticklabels()] == ["⏎", "␣␣"] and blank.get_yticks().tolist() == [0, 1]
+    assert figures.logit_lens(lens.logit_lens(gpt, input_ids=IDS), decode=lambda i: " ").axes[0].texts[0].get_text() == "␣"
     plt.close("all")
