@@ -31,6 +31,9 @@ def test_a_function_that_reads_the_callers_own_parameter_is_refused():
     for check in (gradcheck, gradgradcheck):
         assert "input 1 itself" in str(refused(check, lambda x, *p: layer(x), (x, *own)))
         assert refused(check, lambda weight, bias: layer(x) * weight.sum(), own).kind == "inputs"
+        assert "its own alone" in str(refused(check, lambda *p: layer(x), tuple(p.data for p in own)))
+
+    assert refused(gradcheck, lambda y: layer(y.detach()), x).kind == "missing", "it does read its input"
 
     def applied(weight, bias):
         layer.weight, layer.bias = weight, bias

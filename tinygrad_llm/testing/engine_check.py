@@ -52,8 +52,8 @@ def gradcheck(
     """
     _check_order(order, least=1)
     check = _Check(fn, inputs, Tolerance(eps, atol, rtol), fast)
-    check.refuse_originals(inputs)
     check.run("gradcheck", fn, check.values, check.wanted, level=1)
+    check.refuse_originals(inputs)
     return order < 2 or gradgradcheck(fn, inputs, eps=eps, atol=atol, rtol=rtol, order=order, fast=fast)
 
 
@@ -120,22 +120,26 @@ class _Check:
         """A function that computes with the caller's Tensor stands still while its copy moves: nothing would be checked."""
         given = inputs if isinstance(inputs, (tuple, list)) else [inputs]
         originals = {x.node: i for i, x in enumerate(given) if isinstance(x, Tensor) and x.requires_grad}
+        tensors = fresh_tensors(self.values, self.wanted)
         with enable_grad():
-            outs = outputs_of(self.fn, fresh_tensors(self.values, self.wanted))
+            outs = outputs_of(self.fn, tensors)
         ahead: list[Any] = [out.node for out in outs if isinstance(out, Tensor) and out.requires_grad]
         met = set(ahead)
         while ahead:
             parents = {parent for parent in ahead.pop().inputs if parent is not None} - met
             met |= parents
             ahead += parents
-        for i in (i for node, i in originals.items() if node in met):
-            name = f" ({self.names[i]})" if self.names[i] else ""
-            raise GradcheckError(
-                "inputs",
-                f"gradcheck: the function computes with input {i}{name} itself, not with the copy that it is given, so nothing "
-                "would be checked; a module's parameter is put in its place first: layer.weight = weight",
-                input=i,
-            )
+        i = next((i for node, i in originals.items() if node in met), None)
+        if i is None and (not met or any(tensors[j].node in met for j in self.wanted)):
+            return
+        name = f" ({self.names[i]})" if i is not None and self.names[i] else ""
+        own = "Tensors of its own alone" if i is None else f"input {i}{name} itself"
+        raise GradcheckError(
+            "inputs",
+            f"gradcheck: the function computes with {own}, not with the copies that it is given, so nothing would be checked; "
+            "a module's parameter is put in its place first: layer.weight = weight",
+            input=i,
+        )
 
     def run(self, what: str, fn: Function, values: list[Any], wanted: list[int], level: int) -> None:
         title = getattr(self.fn, "__name__", type(self.fn).__name__).strip("<>")
