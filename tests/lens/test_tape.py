@@ -76,3 +76,12 @@ def test_a_tape_is_cut_where_asked():
 @pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 KB"), (1_250_000, "1.2 MB"), (3_456_000_000, "3.46 GB")])
 def test_sizes_are_said_in_their_unit(count, text):
     assert size_text(count) == text
+
+
+def test_each_kind_of_part_has_its_colour_and_a_norm_before_attention_is_a_norm(gpt):
+    with lens.trace() as tape:
+        gpt(input_ids=IDS)
+    drawn = re.findall(r'<title>(\S+)\n(\w+) .*?fill="(#\w+)"', tape.svg(), re.S)
+    colours = {(op, module.split(".")[-1]): colour for module, op, colour in drawn}
+    assert colours["layer_norm", "attn_norm"] == colours["layer_norm", "mlp_norm"] == colours["layer_norm", "final_norm"] == "#d5eee3"
+    assert (colours["attention", "attn"], colours["gelu", "mlp"]) == ("#cfe6f5", "#fbe3c2")

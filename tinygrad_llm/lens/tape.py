@@ -204,7 +204,7 @@ def _quoted(text: str) -> str:
 
 def _tint(module: str) -> str:
     """A light colour for a module's kind, safe for the colour-blind (Okabe and Ito's palette, lightened)."""
-    for word, colour in (("cross", "#f6d8ea"), ("attn", "#cfe6f5"), ("mlp", "#fbe3c2"), ("norm", "#d5eee3")):
+    for word, colour in (("norm", "#d5eee3"), ("cross", "#f6d8ea"), ("attn", "#cfe6f5"), ("mlp", "#fbe3c2")):
         if word in ".".join(module.split(".")[-2:]):
             return colour
     return "#eeeeee"
