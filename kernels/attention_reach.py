@@ -1,18 +1,21 @@
 """Attention among numbers that are not finite: NaN and infinity reach who sees them, and no one else.
 
 Products over whole tiles, or over all keys, take a hidden key 0 times, and 0 · NaN is NaN. So a call that wrote something that is
-not finite is made again with zeros in place of such numbers, and whatever sees none of them takes its result from there.
+not finite is made again with zeros in place of such numbers, and whatever sees none of them takes its result from there. That
+stores T x S booleans for each sequence; from MOST of them on the results stay as they are.
 The two functions take what computes: run(problem, arrays ...), which says whether all that it wrote is finite.
 """
 import numpy as np
 
 from kernels import reference_attention as plain
 
+MOST = 1 << 27                                # half a gigabyte as float32
+
 
 def forward(run, p, q, k, v, out, lse):
     """Fill out and lse by `run(p, q, k, v, out, lse)`."""
-    seen = None if run(p, q, k, v, out, lse) else _seen(p)
-    if seen is None or seen.all():
+    seen = _seen(p, run(p, q, k, v, out, lse))
+    if seen is None:
         return
     again, lse_again = np.empty_like(out), np.empty_like(lse)
     run(p, _clean(q), _clean(k), _clean(v), again, lse_again)
@@ -23,8 +26,8 @@ def forward(run, p, q, k, v, out, lse):
 
 def backward(run, p, g, q, k, v, out, lse, dq, dk, dv, dbias):
     """Fill dq, dk, dv and, unless it is None, dbias by `run` of the same arguments."""
-    seen = None if run(p, g, q, k, v, out, lse, dq, dk, dv, dbias) else _seen(p)
-    if seen is None or seen.all():
+    seen = _seen(p, run(p, g, q, k, v, out, lse, dq, dk, dv, dbias))
+    if seen is None:
         return
     keys = _bad(v, row=True)                                                                # (B, Hkv, S, 1)
     unknown = _bad(q, row=True) | _by_keys(seen, _bad(k, row=True), p) | (_bad(lse) & ~np.isneginf(lse))[..., None]
@@ -39,10 +42,13 @@ def backward(run, p, g, q, k, v, out, lse, dq, dk, dv, dbias):
         np.copyto(dbias, again[3], where=plain.bias_gradient(reached, p) == 0)
 
 
-def _seen(p):
-    """Which keys count for a query: (B, H, T, S) bool."""
+def _seen(p, finite):
+    """Which keys count for a query, (B, 1 or H, T, S) bool; None where there is nothing to do."""
+    if finite or p.B * p.T * p.S >= MOST:
+        return None
     seen = plain.visible_keys(p)
-    return np.broadcast_to(seen if p.bias is None else seen & ~np.isneginf(p.bias), (p.B, p.H, p.T, p.S))
+    seen = seen if p.bias is None else seen & ~np.isneginf(p.bias)
+    return None if seen.all() else seen
 
 
 def _bad(x, row=False):

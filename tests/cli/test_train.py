@@ -227,7 +227,7 @@ def test_resume_after_the_end_goes_further(train, corpus, run, tmp_path):
         assert code == 0 and "nothing left to do: the run has taken 6 steps; --steps N goes on to N" in err
     code, _, err = run("train", "--resume", tmp_path / "run", "--steps", 8)
     assert code == 0 and "from step 6" in err and "step 8/8" in err
-    for words, said in ((["--width", 32], "was made with 16"), (["--tokenizer", "bytes"], "was made with chars"), (["--force"], "--force does nothing with --resume")):
+    for words, said in ((["--width", 32], "was made with 16"), (["--tokenizer", "bytes"], "was made with chars")):
         code, _, err = run("train", "--resume", tmp_path / "run", *words)
         assert code == 2 and said in short(err)
     assert run("train", "--resume", tmp_path / "run", "--warmup", 2, "--tokenizer", "chars", "--steps", 9)[0] == 0

@@ -209,11 +209,19 @@ def test_hidden_keys_and_values_may_hold_anything(module, bad):
 
 @pytest.mark.skipif(not COMPILED, reason="the plain loops take one key at a time")
 def test_finite_numbers_are_not_computed_twice(units, monkeypatch):
-    monkeypatch.setattr(attention_reach, "_seen", lambda p: pytest.fail("computed again"))
+    monkeypatch.setattr(attention_reach.plain, "visible_keys", lambda p: pytest.fail("looked at again"))
     for kind in KINDS:
         shape = (2, 4, 2, 70, 90, 20, 33)
         problem = random_problem(7, shape)[:4]
         solve(attention, *problem, options(kind, np.random.default_rng(7), (2, 4, 70, 90), np.float32))
+
+
+def test_too_many_pairs_are_not_stored(monkeypatch):
+    monkeypatch.setattr(attention_reach, "MOST", 12)
+    monkeypatch.setattr(attention_reach.plain, "visible_keys", lambda p: pytest.fail("looked at again"))
+    q, k, v, *_ = random_problem(8, (1, 1, 1, 3, 4, 8, 8))
+    v[0, 0, 0] = np.nan
+    assert np.isnan(attention.attention_forward(q, k, v, is_causal=True)[0]).all()
 
 
 def test_memory_outside_the_spans_is_not_read():

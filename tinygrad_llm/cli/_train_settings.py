@@ -44,7 +44,6 @@ EFFECTS = {
     "sample_every": ("objective", lambda objective: objective != "classification", 0),
     "min_lr": ("schedule", lambda schedule: schedule in ("cosine", "linear"), 1),
     "beta2": ("optimizer", lambda optimizer: optimizer != "sgd", None),
-    "force": ("resume", lambda resume: not resume, False),
 }
 
 
@@ -123,8 +122,7 @@ def check_effects(asked: dict, settings: dict) -> None:
     for name, (decides, works, nothing) in EFFECTS.items():
         value = settings.get(decides) or getattr(recipe, decides, None)
         if asked.get(name, nothing) not in (None, nothing) and not works(value):
-            with_what = option(decides) if value is True else f"{option(decides)} {value}"
-            raise UsageError(f"{option(name)} does nothing with {with_what}; leave it out")
+            raise UsageError(f"{option(name)} does nothing with {option(decides)} {value}; leave it out")
 
 
 def free_directory(parent: Path, name: str) -> Path:
