@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.cli.conftest import short
+from tests.training.small import causal_trainer
 from tinygrad_llm import models, text
 
 FEW = ["--batch", 4, "--eval-every", 2, "--save-every", 2, "--sample-every", 0]
@@ -21,6 +22,15 @@ def go_on(run, tmp_path):
         return run("train", file, "--model", tmp_path / model, "--out", tmp_path / out, *FEW, *more)
 
     return call
+
+
+def test_a_run_that_was_made_in_python_is_evaluated_and_gone_on_from(go_on, run, corpus, tmp_path):
+    """It says nothing of itself, and is resumed where it was made."""
+    causal_trainer(tmp_path / "run", steps=2).run()
+    assert run("eval", tmp_path / "run", corpus)[0] == 0
+    assert go_on(corpus, "run", "next", "--steps", 2)[0] == 0
+    code, _, err = run("train", "--resume", tmp_path / "run")
+    assert code == 1 and "this run was made in Python" in short(err)
 
 
 def evaluations(run):

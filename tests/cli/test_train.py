@@ -432,6 +432,7 @@ def test_bad_files(train, tmp_path, content, message):
         (["--label-smoothing", 2], "--label-smoothing: expected a share below 1"),
         (["--label-smoothing", "nan"], "--label-smoothing"),
         (["--tokenizer", "foo"], "--tokenizer: expected one of"),
+        (["--tokenizer", "BPE", "--vocab", 300], "--tokenizer: expected one of"),
         (["--tokenizer", "bpe", "--vocab", 5], "--vocab: byte-level BPE has 256 bytes"),
         (["--tokenizer", "unigram", "--vocab", 3], "--vocab: unigram cannot learn 3 tokens from this text"),
         (["--model", "llama", "--width", 6], "3 columns a head; rotary positions need pairs"),

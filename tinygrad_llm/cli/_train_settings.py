@@ -39,7 +39,7 @@ GENTLE = 1e-4
 CHANGEABLE = ("out", "resume", "force", "json", "recompute", "file", "target", "command")
 #: flag -> (the setting that decides, whether the flag does something with that value of it, the flag's value that asks for nothing)
 EFFECTS = {
-    "vocab": ("tokenizer", lambda kind: kind in ("bpe", "wordpiece", "unigram"), None),
+    "vocab": ("tokenizer", lambda kind: kind not in ("chars", "bytes") and not Path(kind).is_dir(), None),
     "label_smoothing": ("objective", lambda objective: objective == "translation", 0),
     "sample_every": ("objective", lambda objective: objective != "classification", 0),
     "min_lr": ("schedule", lambda schedule: schedule in ("cosine", "linear"), 1),
@@ -165,7 +165,9 @@ def resumed_settings(args) -> dict:
     place = checkpoint.find(Path(args.out) / "last")
     if place is None:
         raise FileNotFoundError(f"{args.out}: no run to resume here; expected a directory that `tinygrad-llm train --out` made")
-    saved = checkpoint.read_info(place)["info"]["settings"]
+    saved = checkpoint.read_info(place).get("info", {}).get("settings")
+    if saved is None:
+        raise ValueError(f"{args.out}: this run was made in Python, not by `tinygrad-llm train`; Trainer.resume() goes on with it")
     asked, usual = given(args), recipe_for(saved["model"])[1]
     for name, value in asked.items():
         was = getattr(usual, name, None) if saved.get(name) is None else saved[name]

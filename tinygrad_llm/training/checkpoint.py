@@ -113,11 +113,12 @@ def read_info(directory: Path) -> dict:
 
 
 def run_settings(run: Path) -> dict:
-    """What a run of `train` remembers of itself: its objective, context and labels; empty for other checkpoints."""
+    """What a run of `train` remembers of itself: its objective, context and labels; empty for other checkpoints and runs."""
     for place in (find(run / "last"), run):
         if place is not None and (place / STATE).is_file():
-            info = read_info(place)["info"]
-            return {k: info[k] for k in ("objective", "labels") if k in info} | {"context": info["settings"]["context"]}
+            info = read_info(place).get("info", {})  # of a run that was made in Python what its maker wrote there
+            known = info.get("settings", {}) | info
+            return {k: known[k] for k in ("objective", "labels", "context") if known.get(k) is not None}
     return {}
 
 
