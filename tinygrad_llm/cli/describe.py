@@ -18,8 +18,8 @@ def add_parser(subparsers) -> None:
     describe.add_argument("--bytes-per-parameter", type=float, default=8.55, help="for the number of cards (8.55)")
     describe.add_argument("--json", action="store_true", help="machine-readable, to stdout")
     compare = subparsers.add_parser("compare", help="what differs between two families or presets")
-    compare.add_argument("a", metavar="A", help='a family ("bert") or a preset ("bert-large")')
-    compare.add_argument("b", metavar="B", help="another")
+    compare.add_argument("a", metavar="A", help='a family ("bert"), a preset ("bert-large"), or a folder with a model')
+    compare.add_argument("b", metavar="B", help="another one")
     compare.add_argument("--json", action="store_true", help="machine-readable, to stdout")
 
 
