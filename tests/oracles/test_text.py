@@ -117,6 +117,7 @@ def test_the_older_files(name, tmp_path):
     """vocab.txt, or vocab.json with merges.txt, without a tokenizer.json."""
     files = THEIRS[name][0]()
     theirs = getattr(transformers, name)(**files)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name}), "utf-8")
     if "merges" in files:
         (tmp_path / "vocab.json").write_text(json.dumps(files["vocab"]), "utf-8")
         (tmp_path / "merges.txt").write_text("#version: 0.2\n" + "\n".join(map(" ".join, files["merges"])), "utf-8")

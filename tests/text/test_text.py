@@ -259,7 +259,12 @@ def test_gpt2_and_bert_files(tmp_path):
     assert tokenizer.special["eos"] == vocab.index("<|endoftext|>")
     assert np.array_equal(tokenizer.framed("hello"), tokenizer.encode("hello"))
     (gpt / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate([*vocab[:-1], "<s>", "</s>"])}))
-    assert text.load(gpt).framed("hello").tolist() == [len(vocab) - 1, vocab.index("hello"), len(vocab)]  # RoBERTa's
+    hello, bos, eos = vocab.index("hello"), len(vocab) - 1, len(vocab)
+    for name, said, ids in (("config.json", {"model_type": "gpt2"}, [hello]), ("config.json", {"model_type": "bart"}, [bos, hello, eos]),
+                            ("tokenizer_config.json", {"tokenizer_class": "GPT2Tokenizer"}, [hello]),
+                            ("tokenizer_config.json", {"tokenizer_class": "RobertaTokenizerFast"}, [bos, hello, eos])):  # fmt: skip
+        (gpt / name).write_text(json.dumps(said))
+        assert text.load(gpt).framed("hello").tolist() == ids
     (gpt / "tokenizer_config.json").write_text(json.dumps({"add_prefix_space": True}))
     assert text.load(gpt).encode("world").tolist() == [vocab.index(t) for t in ("Ġw", "o", "r", "l", "d")]
     bert = tmp_path / "bert"

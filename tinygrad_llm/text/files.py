@@ -44,17 +44,25 @@ def load(directory) -> Tokenizer:
         return subword.read_tokenizer_json(folder / "tokenizer.json")
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         prefix = bool(config_of(folder).get("add_prefix_space", False))
-        return with_added_tokens(subword.read_gpt2_files(folder / "vocab.json", folder / "merges.txt", prefix), folder)
+        tokenizer = with_added_tokens(subword.read_gpt2_files(folder / "vocab.json", folder / "merges.txt", prefix), folder)
+        if is_roberta(folder):
+            tokenizer.frame("bos", "eos")
+        return tokenizer
     if (folder / "vocab.txt").is_file():
         return with_added_tokens(subword.read_bert_vocab(folder / "vocab.txt", **bert_options(folder)), folder)
     raise FileNotFoundError(f"{folder}: no tokenizer here; expected {simple.FILE}, tokenizer.json, vocab.json with "
                             "merges.txt, or vocab.txt")
 
 
-def config_of(folder: Path) -> dict:
+def config_of(folder: Path, name: str = "tokenizer_config.json") -> dict:
     """What tokenizer_config.json says; nothing where there is none."""
-    path = folder / "tokenizer_config.json"
-    return read_json(path) if path.is_file() else {}
+    return read_json(folder / name) if (folder / name).is_file() else {}
+
+
+def is_roberta(folder: Path) -> bool:
+    """Whether the pair of files is RoBERTa's or BART's, which frame a text; a GPT-2 with the same special tokens does not."""
+    said = config_of(folder).get("tokenizer_class") or config_of(folder, "config.json").get("model_type") or ""
+    return said.lower().startswith(("roberta", "bart"))
 
 
 def bert_options(folder: Path) -> dict[str, bool | None]:

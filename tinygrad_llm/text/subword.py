@@ -198,10 +198,7 @@ def read_gpt2_files(vocab: Path, merges: Path, add_prefix_space: bool = False) -
     inner.add_special_tokens([t for t in ("<s>", "<pad>", "</s>", "<unk>", "<|endoftext|>") if t in known])
     if "<mask>" in known:
         inner.add_special_tokens([tk.AddedToken("<mask>", lstrip=True, special=True)])  # RoBERTa's takes the space before it
-    tokenizer = SubwordTokenizer(inner)
-    if "<s>" in known:  # RoBERTa's and BART's; GPT-2 has neither this nor anything around a text
-        tokenizer.frame("bos", "eos")
-    return tokenizer
+    return SubwordTokenizer(inner)
 
 
 def read_gpt1_files(tk, vocab: Path, merges: Path) -> SubwordTokenizer:
