@@ -346,9 +346,13 @@ def test_what_stands_around_a_text_is_asked_for(tmp_path):
 
 @pytest.mark.parametrize(("first", "second"), [("chars", "bpe"), ("bpe", "chars"), ("bytes", "unigram")])
 def test_a_directory_gives_back_what_was_saved_last(first, second, tmp_path):
+    left = {"special_tokens_map.json": {"pad_token": "[PAD]"}, "added_tokens.json": {"<bot>": 5}}  # to which transformers listens
     for kind in (first, second):
         tokenizer = text.train(kind, SAMPLE, 330)
+        for name, content in left.items():
+            (tmp_path / name).write_text(json.dumps(content))
         tokenizer.save(tmp_path)
+        assert not left.keys() & {path.name for path in tmp_path.iterdir()}
     assert np.array_equal(text.load(tmp_path).encode("The fox"), tokenizer.encode("The fox"))
 
 

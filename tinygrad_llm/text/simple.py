@@ -10,6 +10,8 @@ from .base import Hinting, around, encoded, transformers_config, with_borrowed_r
 
 FILE = "vocabulary.json"
 CONFIG = "tokenizer_config.json"
+#: What an older tokenizer may have left beside its files; transformers would add its tokens to those of the one that is saved now.
+LEFT = ("special_tokens_map.json", "added_tokens.json")
 
 
 class SimpleTokenizer(Hinting):
@@ -45,6 +47,8 @@ class SimpleTokenizer(Hinting):
         record = {"kind": self.kind, "special": self.special_names, "frame": self.roles_around, **self.extra()}
         for name, content in ((FILE, record), ("tokenizer.json", self.for_transformers()), (CONFIG, self.config())):
             (Path(directory) / name).write_text(json.dumps(content, ensure_ascii=False), "utf-8")
+        for name in LEFT:
+            (Path(directory) / name).unlink(missing_ok=True)
 
     def config(self) -> dict:
         """Special tokens that a text spells out are none, as here."""

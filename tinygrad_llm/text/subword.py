@@ -85,7 +85,8 @@ class SubwordTokenizer(Hinting):
         (Path(directory) / "tokenizer.json").write_text(text, "utf-8")
         config = json.dumps(self.config(json.loads(text)), indent=2, ensure_ascii=False)
         (Path(directory) / simple.CONFIG).write_text(config, "utf-8")
-        (Path(directory) / simple.FILE).unlink(missing_ok=True)  # of a tokenizer that was here before; `load` would take it first
+        for name in (simple.FILE, *simple.LEFT):  # of a tokenizer that was here before; `load` would take the first one first
+            (Path(directory) / name).unlink(missing_ok=True)
 
     def config(self, record: dict) -> dict:
         """tokenizer_config.json beside a tokenizer.json that holds `record`, with BERT's way with letters where it has it."""
