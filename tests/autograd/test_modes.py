@@ -259,6 +259,39 @@ def test_retain_grad_keeps_the_gradient_of_what_is_no_leaf():
     np.testing.assert_allclose(y.grad.data, 2 * y.data)
 
 
+def test_a_leaf_that_is_frozen_for_a_while_loses_nothing():
+    """As in PyTorch: an adversary that stands still for the other's step has its gradients, hooks and losses after it."""
+    x, seen = leaf(3), []
+    (x * 2).sum().backward()
+    x.register_hook(lambda g: seen.append(g.data.copy()))
+    before = (x * 3).sum()
+    while_frozen = (x * 5).sum()
+    assert x.requires_grad_(False).grad is None and not (x * 7).requires_grad
+    while_frozen.backward()
+    x.requires_grad_(True)
+    np.testing.assert_array_equal(x.grad.data, np.full(3, 2.0))
+    before.backward()
+    (x * 4).sum().backward()
+    np.testing.assert_array_equal(x.grad.data, np.full(3, 9.0))
+    np.testing.assert_array_equal(seen, [np.full(3, 3.0), np.full(3, 4.0)])
+    x.requires_grad_(False).grad = None
+    assert x.requires_grad_(True).grad is None
+    x.requires_grad_(False).data = x.data.astype(np.float32)
+    (x.requires_grad_(True) * 2).sum().backward()
+    assert x.grad.dtype == np.float32
+
+
+@pytest.mark.parametrize("k", [0, 4, -4])
+def test_no_turn_at_all_is_a_tensor_of_its_own(k):
+    """As np.rot90 and torch.rot90 give one: what is kept or hooked there is not that of the input."""
+    x = leaf(2, 3)
+    y = tg.rot90(x, k)
+    y.retain_grad()
+    (y * 2 + x).sum().backward()
+    np.testing.assert_array_equal(y.grad.data, np.full((2, 3), 2.0))
+    np.testing.assert_array_equal(x.grad.data, np.full((2, 3), 3.0))
+
+
 def test_detach_cuts_and_unused_inputs_are_reported():
     x, z = leaf(3), leaf(3)
     y = (x.detach() * z).sum()

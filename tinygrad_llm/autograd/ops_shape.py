@@ -258,4 +258,4 @@ def rot90(x, k=1, axes=(0, 1)):
         return flip(x, axis=(a, b))
     if k == 1:
         return swapaxes(flip(x, axis=b), a, b)
-    return flip(swapaxes(x, a, b), axis=b) if k else x
+    return flip(swapaxes(x, a, b), axis=b) if k else x[...]  # a tensor of its own, for hooks and retain_grad

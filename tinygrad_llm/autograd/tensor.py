@@ -63,11 +63,12 @@ class Tensor:
     a gradient in `.grad`; only floats can have one.
     """
 
-    __slots__ = ("__weakref__", "_data", "node")
+    __slots__ = ("__weakref__", "_data", "asleep", "node")
     __array_priority__ = 1000
 
     _data: np.ndarray
     node: Node | None
+    asleep: tuple[Node, nodes.Extra]  # only where `requires_grad_(False)` was called: what to go on with after (True)
 
     if TYPE_CHECKING:  # what methods.py attaches, for type checkers
 
@@ -157,15 +158,25 @@ class Tensor:
         self.requires_grad_(wanted)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
-        """Ask (or stop asking) for this leaf's gradient. Returns self."""
+        """Ask (or stop asking) for this leaf's gradient. Returns self.
+
+        Its hooks and the gradient it has so far sleep meanwhile, and losses from before still reach it when it asks again.
+        """
         if not requires_grad:
             if not self.is_leaf:
                 raise RuntimeError("requires_grad_(False): this tensor was made by an operation; use .detach()")
-            self.node = None
+            if self.node is not None:
+                self.asleep = self.node, self.node.extras()
+                self.node.extra = nodes.Extra()  # a backward from now on leaves nothing here
+                self.node = None
         elif self.node is None:
             if self._data.dtype.kind != "f":
                 raise TypeError(f"requires_grad: only floats have gradients, got {self._data.dtype}; use .astype(np.float32)")
-            self.node = nodes.leaf(self._data)
+            node, extra = getattr(self, "asleep", (None, None))
+            if node is None or node.shape != self._data.shape or node.dtype != self._data.dtype:
+                node = nodes.leaf(self._data)
+                extra = node.extra
+            self.node, node.extra = node, extra
         return self
 
     @property
@@ -183,6 +194,8 @@ class Tensor:
         if self.node is None:
             if value is not None:
                 raise RuntimeError("grad: this tensor does not require a gradient; call requires_grad_() first")
+            if hasattr(self, "asleep"):
+                self.asleep[1].grad = None
             return
         if value is not None:
             value = value if isinstance(value, Tensor) else Tensor(value)

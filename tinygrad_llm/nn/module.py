@@ -172,7 +172,7 @@ class Module:
                 "tg.autocast('bfloat16') around the call"
             )
         for value in self.parameters():
-            wanted = value.requires_grad
+            wanted, value.grad = value.requires_grad, None
             value.requires_grad_(False)
             value.data = value._data.astype(dtype)
             value.requires_grad_(wanted)
