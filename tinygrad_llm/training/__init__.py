@@ -1,4 +1,8 @@
-"""Training: tasks (where batches come from and what their loss is), the loop, checkpoints, evaluation, reports."""
+"""Training: tasks (where batches come from and what their loss is), the loop, checkpoints, evaluation, reports.
+
+    task = CausalTask(train_ids, held_ids, context=64)     # two arrays of token ids
+    Trainer(model, task, Options(steps=500), out="runs/mine", tokenizer=tokenizer).run()     # what `generate` and `inspect` take
+"""
 
 from .encoder_tasks import ClassificationTask, MaskedTask, OrderTask, PairTask, ReplacedTask
 from .evaluate import evaluate, perplexity, unigram_loss
