@@ -45,7 +45,7 @@ def curves(losses, evaluations) -> str:
     high = high if high > low else low + 1
     x = lambda step: LEFT + (WIDTH - LEFT - 10) * step / last
     y = lambda loss: 10 + (HEIGHT - BOTTOM - 10) * (high - loss) / (high - low)
-    line = lambda data, color, width: (f"<polyline fill=none stroke={color} stroke-width={width} points='"
+    line = lambda data, width, share: (f"<polyline fill=none stroke=#2f86c9 stroke-width={width} stroke-opacity={share} points='"
                                        + " ".join(f"{x(s):.1f},{y(v):.1f}" for s, v in thin(data)) + "'/>")  # fmt: skip
     dots = "".join(
         f"<circle cx={x(s):.1f} cy={y(v):.1f} r=4 fill=#d62728><title>step {s}: {v:.4f}</title></circle>" for s, v in evaluations
@@ -56,8 +56,8 @@ def curves(losses, evaluations) -> str:
     labels += f"<text x={LEFT} y={HEIGHT - 8} font-size=12>0</text>"
     labels += f"<text x={WIDTH - 10} y={HEIGHT - 8} text-anchor=end font-size=12>step {last}</text>"
     return (
-        f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' role=img aria-label='loss over steps'>{line(losses, '#bcd4ea', 1)}"
-        f"{line(averaged(losses), '#1f77b4', 2)}{dots}{labels}</svg>"
+        f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' role=img aria-label='loss over steps'>{line(losses, 1, 0.6)}"
+        f"{line(averaged(losses), 2, 1)}{dots}{labels}</svg>"
         "<p>Loss in nats per token. Blue: in training, averaged; pale: of each step. Red: on held-out text.</p>"
     )
 
