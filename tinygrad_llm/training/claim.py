@@ -40,8 +40,10 @@ def claimed(out: Path, made: bool = False) -> Iterator[None]:
 
 def untouched(out: Path) -> bool:
     """Whether a directory holds nothing, or an empty log (and tokens) of a run that was killed while it read its data."""
-    names = set(os.listdir(out)) if out.is_dir() else None
-    return names == set() or (names is not None and LOG in names and names <= BEFORE and not (out / LOG).stat().st_size)
+    if not out.is_dir():
+        return False
+    names = set(os.listdir(out))
+    return not names or (LOG in names and names <= BEFORE and not (out / LOG).stat().st_size)
 
 
 def lock(file, out: Path) -> bool:

@@ -169,11 +169,10 @@ def masked_batch(tokenizer, ids, attention_mask, rng, **options):
 
 
 def binary_loss(logits, labels):
-    """Σ of -log σ(±logit) over labels 0 and 1; -100 does not count. logits (B, T) or (B, T, 1)."""
+    """Σ of -log σ(±logit) over labels 0 and 1, both (B, T); -100 does not count."""
     counted = labels != IGNORE
-    flat = logits.reshape(labels.shape)
-    loss = F.binary_cross_entropy_with_logits(flat, np.where(counted, labels, 0).astype(flat.dtype), reduction="none")
-    return (loss * counted.astype(flat.dtype)).sum()
+    loss = F.binary_cross_entropy_with_logits(logits, np.where(counted, labels, 0).astype(logits.dtype), reduction="none")
+    return (loss * counted.astype(logits.dtype)).sum()
 
 
 def need_roles(tokenizer, objective: str, *roles: str) -> None:
