@@ -167,17 +167,12 @@ def _norms(streams: dict[str, Any], gradients: dict[str, Any], sides: Sequence[s
     for side in sides:
         start = of_side(side)
         order = [n for n in streams if n.startswith(start) and (n.endswith("resid_post") or n == f"{start}blocks.0.resid_pre")]
-        lengths = [float(np.linalg.norm(streams[n], axis=-1).mean()) for n in order]
         labels = ["in", *(str(i) for i in range(len(order) - 1))]
-        what = f"{side or 'model'}: "
-        charts.append(
-            {"series": [{"values": lengths}], "labels": labels, "caption": what + "length of the stream's vectors after each layer"}
-        )
-        if gradients and all(n in gradients for n in order):
-            slopes = [float(np.linalg.norm(gradients[n], axis=-1).mean()) for n in order]
-            charts.append(
-                {"series": [{"values": slopes}], "labels": labels, "caption": what + "length of the loss's gradient there"}
-            )
+        for values, what in ((streams, "stream's vectors after each layer"), (gradients, "loss's gradient there")):
+            if values and all(n in values for n in order):
+                lengths = [float(np.linalg.norm(values[n], axis=-1).mean()) for n in order]
+                caption = f"{side or 'model'}: length of the {what}"
+                charts.append({"series": [{"values": lengths}], "labels": labels, "caption": caption})
     return charts
 
 
