@@ -110,12 +110,8 @@ class CharTokenizer(SimpleTokenizer):
     def encode(self, text: str) -> np.ndarray:
         """Ids (T,) int64; ValueError for a character outside the vocabulary where there is no `unk`."""
         points = code_points(text)
-        if not len(self.codes):
-            places, known = np.zeros(len(points), dtype=np.int64), np.zeros(len(points), dtype=bool)
-        else:
-            places = np.minimum(np.searchsorted(self.codes, points), len(self.codes) - 1)
-            known = self.codes[places] == points
-        ids = places.astype(np.int64) + self.first
+        known = np.isin(points, self.codes)
+        ids = np.searchsorted(self.codes, points).astype(np.int64) + self.first
         if not known.all():
             if "unk" not in self.special:
                 strange = chr(points[np.argmin(known)])
