@@ -1,7 +1,7 @@
 """What a training process takes: python _peak.py PRESET OVERRIDES_JSON BATCH CONTEXT TARGET. Prints JSON.
 
-Three steps of random tokens with clipping and AdamW. The base is the process with everything imported and every kernel loaded,
-before the model is made; the peak is the largest resident memory from there on. Linux counts both.
+Three steps of `training_step`, each with other random tokens. The base is the process with everything imported and every kernel
+loaded, before the model is made; the peak is the largest resident memory from there on. Linux counts both.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from training_step import CLIP, DECAY, LEARNING_RATE, batch_of
 
 import kernels
 import tinygrad_llm as tg
 
-STEPS, DECAY, CLIP, RATE = 3, 0.1, 1.0, 1e-4
+STEPS = 3
 
 
 def resident(field: str) -> int:
@@ -38,16 +39,10 @@ def forget_peak() -> None:
 def train(preset: str, overrides: dict, batch: int, context: int, target: int) -> None:
     tg.manual_seed(0)
     model = tg.models.create(preset, **overrides).train()
-    optimizer = tg.optim.AdamW(tg.optim.decay_groups(model.named_parameters(), DECAY), lr=RATE)
-    rng, size = np.random.default_rng(0), model.config.vocab_size
+    optimizer = tg.optim.AdamW(tg.optim.decay_groups(model.named_parameters(), DECAY), lr=LEARNING_RATE)
+    rng = np.random.default_rng(0)
     for _ in range(STEPS):
-        ids = rng.integers(0, size, (batch, context))
-        labels = ids
-        if target:
-            labels = rng.integers(0, size, (batch, target))
-        elif overrides.get("head") == "masked_lm":
-            labels = np.where(rng.random(ids.shape) < 0.15, ids, -100)
-        model(input_ids=ids, labels=labels).loss.backward()
+        model(**batch_of(preset, model.config.vocab_size, batch, context, target, rng)).loss.backward()
         optimizer.clip_and_step(CLIP)
         optimizer.zero_grad()
 
