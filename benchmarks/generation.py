@@ -28,16 +28,14 @@ def cases(options: Options) -> Iterator[Case]:
     yield int8_case(f"GPT-2 124M, weights in eight bits, 1 sequence, {NEW} tokens")
 
 
+def new_tokens(name: str, vocabulary: int, B: int, T: int, weights: float) -> Case:
+    """B · NEW tokens after prompts of T, for each of which `weights` bytes are read."""
+    inputs = lambda rng: (rng.integers(2, vocabulary, (B, T)),)
+    return Case(name, inputs, bytes=weights * NEW, unit="token", work=B * NEW, fresh=True, tol=0.0)
+
+
 def generation_case(name: str, preset: str, vocabulary: int, B: int, T: int, beams: int, weights: float) -> Case:
-    case = Case(
-        name,
-        inputs=lambda rng: (rng.integers(2, vocabulary, (B, T)),),
-        bytes=weights * NEW,
-        unit="token",
-        work=B * NEW,
-        fresh=True,
-        tol=0.0,
-    )
+    case = new_tokens(name, vocabulary, B, T, weights)
 
     @case.contestant("ours")
     def _(ids: np.ndarray) -> Any:
@@ -63,15 +61,7 @@ def generation_case(name: str, preset: str, vocabulary: int, B: int, T: int, bea
 
 
 def int8_case(name: str) -> Case:
-    case = Case(
-        name,
-        inputs=lambda rng: (rng.integers(2, 50257, (1, PROMPT)),),
-        bytes=GPT2_BYTES / 4 * NEW,
-        unit="token",
-        work=NEW,
-        fresh=True,
-        tol=0.0,
-    )
+    case = new_tokens(name, 50257, 1, PROMPT, GPT2_BYTES / 4)
 
     @case.contestant("ours")
     def _(ids: np.ndarray) -> Any:

@@ -50,7 +50,7 @@ def chain_case(name: str, chain: Callable[..., Any], length: int, options: Optio
         def step() -> Any:
             a, b = tg.Tensor(x, requires_grad=True), tg.Tensor(w, requires_grad=name == "mixed")
             chain(tg.tanh, a, b, length).sum().backward()
-            return (a.grad.data, b.grad.data) if b.requires_grad else a.grad.data
+            return a.grad, b.grad
 
         return step
 
@@ -61,7 +61,7 @@ def chain_case(name: str, chain: Callable[..., Any], length: int, options: Optio
         def step() -> Any:
             a, b = torch.tensor(x, requires_grad=True), torch.tensor(w, requires_grad=name == "mixed")
             chain(torch.tanh, a, b, length).sum().backward()
-            return (a.grad, b.grad) if b.requires_grad else a.grad
+            return a.grad, b.grad
 
         return step
 
@@ -83,7 +83,7 @@ def chain_case(name: str, chain: Callable[..., Any], length: int, options: Optio
         def step() -> Any:
             a, b = mg.tensor(x), mg.tensor(w, constant=name != "mixed")
             chain(mg.tanh, a, b, length).sum().backward()
-            return (a.grad, b.grad) if name == "mixed" else a.grad
+            return a.grad, b.grad
 
         return step
 

@@ -5,6 +5,7 @@ one that stays in the caches. Bytes are the traffic that cannot be avoided: each
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -120,16 +121,8 @@ def softmax_cases(rows: int, options: Options) -> Iterator[Case]:
                            lambda x, n=name: lambda: getattr(kernels, n + "_forward")(x),
                            lambda torch, x, n=name: lambda: getattr(torch, n)(x, -1))
     yield versus_torch(f"softmax backward {rows} x 1024", drawn(options, shape, shape), 3 * size,
-                       lambda g, x: softmax_backward(kernels.softmax_forward(x), g),
-                       lambda torch, g, x: torch_softmax_backward(torch, torch.softmax(x, -1), g))
-
-
-def softmax_backward(out: Any, g: Any) -> Any:
-    return lambda: kernels.softmax_backward(g, out)
-
-
-def torch_softmax_backward(torch: Any, out: Any, g: Any) -> Any:
-    return lambda: torch._softmax_backward_data(g, out, -1, out.dtype)
+                       lambda g, x: partial(kernels.softmax_backward, g, kernels.softmax_forward(x)),
+                       lambda torch, g, x: partial(torch._softmax_backward_data, g, torch.softmax(x, -1), -1, x.dtype))
 
 
 def cross_entropy_case(options: Options) -> Case:

@@ -36,6 +36,16 @@ def ladder(name: str, inputs: Callable[..., Any], steps: dict[str, Callable[...,
     return case
 
 
+def into(make: Callable[..., np.ndarray], step: Callable[..., None]) -> Callable[..., Any]:
+    """The set-up of a step that writes its result into what `make` makes of the inputs."""
+
+    def set_up(*inputs: np.ndarray) -> Any:
+        out = make(*inputs)
+        return lambda: (step(*inputs, out), out)[1]
+
+    return set_up
+
+
 # ---- GELU ---------------------------------------------------------------------------------------------------------------
 
 
@@ -59,21 +69,14 @@ def gelu_wide(x, out):
 
 
 def gelu_case(count: int) -> Case:
-    def into(step: Callable[..., None]) -> Callable[..., Any]:
-        def set_up(x: np.ndarray) -> Any:
-            out = np.empty_like(x)
-            return lambda: (step(x, out), out)[1]
-
-        return set_up
-
     return ladder(
         f"GELU tanh, {count:,}",
         lambda rng: (rng.standard_normal(count, dtype=np.float32),),
         {
             "ours": lambda x: lambda: kernels.gelu_forward(x, "tanh"),
-            "ours 1 loop over libm's tanh": into(gelu_libm),
-            "ours 2 polynomial exp": into(gelu_vector_exp),
-            "ours 3 widest vectors": into(gelu_wide),
+            "ours 1 loop over libm's tanh": into(np.empty_like, gelu_libm),
+            "ours 2 polynomial exp": into(np.empty_like, gelu_vector_exp),
+            "ours 3 widest vectors": into(np.empty_like, gelu_wide),
             "numpy": lambda x: lambda: reference.gelu_forward(x, "tanh"),
         },
         tol=1e-5,
@@ -111,20 +114,14 @@ def loss_vector_exp(logits, targets, losses):
 
 
 def cross_entropy_case(rows: int, classes: int) -> Case:
-    def into(step: Callable[..., None]) -> Callable[..., Any]:
-        def set_up(logits: np.ndarray, targets: np.ndarray) -> Any:
-            losses = np.empty(rows, np.float32)
-            return lambda: (step(logits, targets, losses), losses)[1]
-
-        return set_up
-
+    losses = lambda logits, targets: np.empty(rows, np.float32)
     return ladder(
         f"cross-entropy, {rows} x {classes}",
         lambda rng: (rng.standard_normal((rows, classes), dtype=np.float32), rng.integers(0, classes, rows)),
         {
             "ours": lambda x, t: lambda: kernels.cross_entropy_forward(x, t)[0],
-            "ours 1 loop over libm's exp": into(loss_libm),
-            "ours 2 polynomial exp, wide": into(loss_vector_exp),
+            "ours 1 loop over libm's exp": into(losses, loss_libm),
+            "ours 2 polynomial exp, wide": into(losses, loss_vector_exp),
             "numpy": lambda x, t: lambda: reference.cross_entropy_forward(x, t)[0],
         },
         tol=1e-5,
