@@ -15,9 +15,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 from _checkpoints import checkpoint
-from training_step import NANO, batch_of, our_step, tight_gpt, torch_step
+from training_step import NANO, Batch, our_step, steps_on_a_batch, tight_gpt, torch_step
 
 from tinygrad_llm.bench import Case, Options
 
@@ -39,21 +38,14 @@ def cases(options: Options) -> Iterator[Case]:
 
 
 def step_case(name: str, around: Callable[[Callable[[], Any]], Callable[[], Any]]) -> Case:
-    case = Case(
-        f"GPT 4 x 128 step, {name}",
-        inputs=lambda rng: (batch_of("gpt2", 65, BATCH, CONTEXT, 0, rng),),
-        unit="token",
-        work=BATCH * CONTEXT,
-        fresh=True,
-        tol=2e-4,
-    )
+    case = steps_on_a_batch(f"GPT 4 x 128 step, {name}", "gpt2", 65, BATCH, CONTEXT)
 
     @case.contestant("ours")
-    def _(batch: dict[str, np.ndarray]) -> Any:
+    def _(batch: Batch) -> Any:
         return around(our_step(checkpoint("gpt2", **NANO), batch))
 
     @case.contestant("torch")
-    def _(batch: dict[str, np.ndarray]) -> Any:
+    def _(batch: Batch) -> Any:
         return around(torch_step(*tight_gpt(checkpoint("gpt2", **NANO), batch)))
 
     return case

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from _checkpoints import checkpoint
-from training_step import NANO, Batch, batch_of, our_step
+from training_step import NANO, Batch, our_step, steps_on_a_batch
 
 from tinygrad_llm.bench import Case, Options
 
@@ -31,7 +31,7 @@ def cases(options: Options) -> Iterator[Case]:
 
 
 def step_case(name: str, sizes: dict[str, Any], B: int, T: int) -> Case:
-    case = Case(name, inputs=lambda rng: (batch_of("gpt2", 65, B, T, 0, rng),), unit="token", work=B * T, fresh=True, tol=1e-6)
+    case = steps_on_a_batch(name, "gpt2", 65, B, T, tol=1e-6)
 
     @case.contestant("ours")
     def _(batch: Batch) -> Any:

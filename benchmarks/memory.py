@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from _checkpoints import checkpoint
-from training_step import SHAPES, batch_of, our_step, tight_gpt, torch_step
+from training_step import SHAPES, Batch, batch_of, our_step, tight_gpt, torch_step
 
 from tinygrad_llm import models
 from tinygrad_llm.bench import Case, Options, Skip
@@ -37,15 +36,15 @@ def length_case(T: int) -> Case:
     case = Case(f"6 x 384 GPT, B2, T {T}", inputs=lambda rng: (batch_of("gpt2", 65, 2, T, 0, rng),), fresh=True, tol=2e-4)
 
     @case.contestant("ours")
-    def _(batch: dict[str, np.ndarray]) -> Callable[[], Any]:
+    def _(batch: Batch) -> Callable[[], Any]:
         return our_step(checkpoint("gpt2", **MODEL), batch)
 
     @case.contestant("ours recomputing")
-    def _(batch: dict[str, np.ndarray]) -> Callable[[], Any]:
+    def _(batch: Batch) -> Callable[[], Any]:
         return our_step(checkpoint("gpt2", **MODEL), batch, recompute=True)
 
     @case.contestant("torch")
-    def _(batch: dict[str, np.ndarray]) -> Callable[[], Any]:
+    def _(batch: Batch) -> Callable[[], Any]:
         return torch_step(*tight_gpt(checkpoint("gpt2", **MODEL), batch))
 
     return case

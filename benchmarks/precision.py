@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from _checkpoints import checkpoint
-from training_step import SHAPES, Batch, batch_of, our_step, tight_gpt, torch_step
+from training_step import SHAPES, Batch, our_step, steps_on_a_batch, tight_gpt, torch_step
 
 from tinygrad_llm.bench import Case, Options
 
@@ -29,14 +29,7 @@ def cases(options: Options) -> Iterator[Case]:
 
 def precision_case(name: str) -> Case:
     preset, overrides, vocabulary, B, T, S = SHAPES[name]
-    case = Case(
-        name,
-        inputs=lambda rng: (batch_of(preset, vocabulary, B, T, S, rng),),
-        unit="token",
-        work=B * T,
-        fresh=True,
-        tol=2e-2,  # of the larger of loss and norm
-    )
+    case = steps_on_a_batch(name, preset, vocabulary, B, T, S, tol=2e-2)
 
     @case.contestant("ours")
     def _(batch: Batch) -> Any:

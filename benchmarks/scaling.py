@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import numpy as np
 from _checkpoints import checkpoint
-from training_step import batch_of, our_step, step_flops, tight_gpt, torch_step
+from training_step import Batch, our_step, step_flops, steps_on_a_batch, tight_gpt, torch_step
 
 from tinygrad_llm.bench import Case, Options
 
@@ -47,25 +46,17 @@ def step_case(
     name: str, B: int, T: int, threads: int | None = None, preset: str = "gpt2", overrides: Any = CHARACTERS, rivals: bool = True
 ) -> Case:
     model = {**overrides, "dropout": 0.0, "n_positions": max(T, overrides.get("n_positions", T))}
-    case = Case(
-        name,
-        inputs=lambda rng: (batch_of("gpt2", 65, B, T, 0, rng),),
-        unit="token",
-        work=B * T,
-        flops=partial(step_flops, preset, model, B, T),
-        fresh=True,
-        threads=threads,
-        tol=2e-4,
-    )
+    flops = partial(step_flops, preset, model, B, T)
+    case = steps_on_a_batch(name, "gpt2", 65, B, T, threads=threads, flops=flops)
 
     @case.contestant("ours")
-    def _(batch: dict[str, np.ndarray]) -> Any:
+    def _(batch: Batch) -> Any:
         return our_step(checkpoint(preset, **model), batch)
 
     if rivals:
 
         @case.contestant("torch")
-        def _(batch: dict[str, np.ndarray]) -> Any:
+        def _(batch: Batch) -> Any:
             return torch_step(*tight_gpt(checkpoint(preset, **model), batch))
 
     return case

@@ -53,17 +53,15 @@ def batch_of(preset: str, vocabulary: int, B: int, T: int, S: int, rng: np.rando
     return {"input_ids": ids, "labels": np.where(rng.random((B, T)) < 0.15, ids, -100)}
 
 
+def steps_on_a_batch(name: str, preset: str, vocabulary: int, B: int, T: int, S: int = 0, **more: Any) -> Case:
+    """A case whose calls are training steps on one batch, in a process of its own; `tol` is of the larger of loss and norm."""
+    options = {"unit": "token", "work": B * (T + S), "fresh": True, "tol": 2e-4, **more}
+    return Case(name, lambda rng: (batch_of(preset, vocabulary, B, T, S, rng),), **options)
+
+
 def step_case(name: str) -> Case:
     preset, overrides, vocabulary, B, T, S = SHAPES[name]
-    case = Case(
-        name,
-        inputs=lambda rng: (batch_of(preset, vocabulary, B, T, S, rng),),
-        unit="token",
-        work=B * (T + S),
-        flops=partial(step_flops, preset, overrides, B, T, S),
-        fresh=True,
-        tol=2e-4,  # of the larger of loss and norm
-    )
+    case = steps_on_a_batch(name, preset, vocabulary, B, T, S, flops=partial(step_flops, preset, overrides, B, T, S))
     torch_loss = tight_gpt if preset == "gpt2" else from_transformers
 
     @case.contestant("ours")
