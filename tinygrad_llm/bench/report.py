@@ -110,10 +110,6 @@ def speed(case: dict[str, Any], limits: dict[str, Any], seconds: float) -> str:
     return ", ".join(parts + [text for _, text in sorted(resources, reverse=True)[:1]])
 
 
-def ratio_text(ratio: dict[str, Any]) -> str:
-    return f"{ratio['ratio']:.2f} ({interval_text(ratio['low'], ratio['high'], ratio['rounds'])})"
-
-
 def geometric_mean(values: list[float]) -> float:
     return math.exp(sum(map(math.log, values)) / len(values))
 
@@ -167,8 +163,8 @@ def growth(question: dict[str, Any]) -> list[str]:
 
 
 def cell(case: dict[str, Any], name: str) -> str:
-    if name in case["ratios"]:
-        return ratio_text(case["ratios"][name])
+    if ratio := case["ratios"].get(name):
+        return f"{ratio['ratio']:.2f} ({interval_text(ratio['low'], ratio['high'], ratio['rounds'])})"
     if name in case["contestants"]:
         return duration(case["contestants"][name]["median"])
     return "–"
