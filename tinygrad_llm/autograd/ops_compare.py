@@ -8,34 +8,34 @@ from .op import op
 from .ops_common import in_numpys_order, value
 
 
-def _plain(function, name, doc, inputs=2):
+def _plain(function, doc):
     """Enter a NumPy function with one or two inputs as an operation without a gradient."""
-    forward = (lambda x: (function(x), ())) if inputs == 1 else (lambda a, b: (function(a, b), ()))
-    forward.__name__, forward.__doc__, forward.__module__ = name, doc, __name__
-    return op(forward, name=name, differentiable=False, numpy=function)
+    forward = (lambda x: (function(x), ())) if function.nin == 1 else (lambda a, b: (function(a, b), ()))
+    forward.__name__, forward.__doc__ = function.__name__, doc
+    return op(forward, differentiable=False, numpy=function)
 
 
-equal = _plain(np.equal, "equal", "y = a == b")
-not_equal = _plain(np.not_equal, "not_equal", "y = a != b")
-less = _plain(np.less, "less", "y = a < b")
-less_equal = _plain(np.less_equal, "less_equal", "y = a ≤ b")
-greater = _plain(np.greater, "greater", "y = a > b")
-greater_equal = _plain(np.greater_equal, "greater_equal", "y = a ≥ b")
+equal = _plain(np.equal, "y = a == b")
+not_equal = _plain(np.not_equal, "y = a != b")
+less = _plain(np.less, "y = a < b")
+less_equal = _plain(np.less_equal, "y = a ≤ b")
+greater = _plain(np.greater, "y = a > b")
+greater_equal = _plain(np.greater_equal, "y = a ≥ b")
 
-logical_and = _plain(np.logical_and, "logical_and", "y = a and b, element by element")
-logical_or = _plain(np.logical_or, "logical_or", "y = a or b, element by element")
-logical_xor = _plain(np.logical_xor, "logical_xor", "y = exactly one of a and b")
-logical_not = _plain(np.logical_not, "logical_not", "y = not x", inputs=1)
+logical_and = _plain(np.logical_and, "y = a and b, element by element")
+logical_or = _plain(np.logical_or, "y = a or b, element by element")
+logical_xor = _plain(np.logical_xor, "y = exactly one of a and b")
+logical_not = _plain(np.logical_not, "y = not x")
 
-bitwise_and = _plain(np.bitwise_and, "bitwise_and", "y = a & b; for bools, logical and")
-bitwise_or = _plain(np.bitwise_or, "bitwise_or", "y = a | b; for bools, logical or")
-bitwise_xor = _plain(np.bitwise_xor, "bitwise_xor", "y = a ^ b")
-invert = _plain(np.invert, "invert", "y = ~x; for bools, logical not", inputs=1)
+bitwise_and = _plain(np.bitwise_and, "y = a & b; for bools, logical and")
+bitwise_or = _plain(np.bitwise_or, "y = a | b; for bools, logical or")
+bitwise_xor = _plain(np.bitwise_xor, "y = a ^ b")
+invert = _plain(np.invert, "y = ~x; for bools, logical not")
 
-isnan = _plain(np.isnan, "isnan", "y = x is NaN", inputs=1)
-isinf = _plain(np.isinf, "isinf", "y = x is an infinity", inputs=1)
-isfinite = _plain(np.isfinite, "isfinite", "y = x is neither NaN nor an infinity", inputs=1)
-signbit = _plain(np.signbit, "signbit", "y = x has a minus sign", inputs=1)
+isnan = _plain(np.isnan, "y = x is NaN")
+isinf = _plain(np.isinf, "y = x is an infinity")
+isfinite = _plain(np.isfinite, "y = x is neither NaN nor an infinity")
+signbit = _plain(np.signbit, "y = x has a minus sign")
 
 
 @op(differentiable=False, numpy=np.isclose)

@@ -31,7 +31,7 @@ def astype(x: Any, dtype: Any, copy: bool = True) -> Tensor:
     return _astype(x, dtype=dtype) if dtype.kind == "f" else Tensor(x._data.astype(dtype))
 
 
-@op(name="copy", numpy=np.copy)
+@op(numpy=np.copy)
 def copy(x):
     """y = x, in memory of its own"""
     return x.copy(), ()
