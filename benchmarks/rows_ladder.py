@@ -28,9 +28,9 @@ def cases(options: Options) -> Iterator[Case]:
     yield adamw_case(1 << 18)
 
 
-def ladder(name: str, inputs: Callable[..., Any], steps: dict[str, Callable[..., Any]], tol: float) -> Case:
+def ladder(name: str, inputs: Callable[..., Any], steps: dict[str, Callable[..., Any]]) -> Case:
     """A case whose contestants all make their function from the inputs."""
-    case = Case(name, inputs, threads=1, tol=tol)
+    case = Case(name, inputs, threads=1, tol=1e-5)
     for step, set_up in steps.items():
         case.contestant(step)(set_up)
     return case
@@ -79,7 +79,6 @@ def gelu_case(count: int) -> Case:
             "ours 3 widest vectors": into(np.empty_like, gelu_wide),
             "numpy": lambda x: lambda: reference.gelu_forward(x, "tanh"),
         },
-        tol=1e-5,
     )
 
 
@@ -124,7 +123,6 @@ def cross_entropy_case(rows: int, classes: int) -> Case:
             "ours 2 polynomial exp, wide": into(losses, loss_vector_exp),
             "numpy": lambda x, t: lambda: reference.cross_entropy_forward(x, t)[0],
         },
-        tol=1e-5,
     )
 
 
@@ -155,5 +153,4 @@ def adamw_case(count: int) -> Case:
         f"AdamW, {count:,}",
         lambda rng: (rng.standard_normal(count, dtype=np.float32), rng.standard_normal(count, dtype=np.float32)),
         {"ours": stepped(kernels), "ours 1 arrays passed twice": looped, "numpy": stepped(reference)},
-        tol=1e-5,
     )
