@@ -191,6 +191,16 @@ def test_a_penalty_beside_the_loss_is_looked_at_as_closely(scale):
     assert refused(check_vjp, both, rule(1.001), x).output == 1
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-8, 1e-12])
+@pytest.mark.parametrize("n", [150, 5000])
+def test_a_penalty_beside_many_outputs_is_looked_at_as_closely(scale, n):
+    x = RNG.normal(size=n)
+    both = lambda x: (np.sin(x), np.zeros(0), scale * (x**3).sum())
+    rule = lambda wrong: lambda g, x: g[0] * np.cos(x) + wrong * g[2] * scale * 3 * x**2
+    assert check_vjp(both, rule(1.0), x)
+    assert refused(check_vjp, both, rule(2.0), x).output == 2
+
+
 @pytest.mark.parametrize("n, offset, scale", [(64, 1.0, 1e-6), (200, 1.0, 1e-6), (64, 1.0, 1e-7)])  # 200 outputs: combinations
 @pytest.mark.parametrize("reduced", [lambda y: y, np.sum], ids=["elements", "sum"])
 def test_small_slopes_beside_large_values_are_looked_at_as_closely(n, offset, scale, reduced):

@@ -27,8 +27,9 @@ __tracebackhide__ = True  # pytest shows the caller's line and the message, not 
 SMALL = 4096  # coordinates that are all visited, unless fast
 BLOCK = 256
 LEAF = 64  # so few are visited at once
-FULL_OUTPUTS = 128  # up to so many outputs the whole Jacobian is compared, beyond it random combinations of outputs
+FULL_OUTPUTS = 128  # up to so many outputs the whole Jacobian is compared, beyond it random combinations of outputs, array by array
 COMBINATIONS = 3
+FULL_ARRAYS = 32
 WIDER = 1e3  # times the first step, where the rounding of large outputs hides small slopes
 
 
@@ -97,10 +98,15 @@ def _is_alike(x: np.ndarray) -> bool:
 
 
 def _claims(problem: Problem, pullback: Any, u: np.ndarray, g: np.ndarray, rng: Any) -> tuple[np.ndarray | None, np.ndarray]:
-    """The rows to compare: (None, the Jacobian) where it is small, else (combinations U, U · Jacobian)."""
+    """The rows to compare: (None, the Jacobian) where it is small, else (combinations U, U · Jacobian). A combination is of one of
+    the returned arrays, up to `FULL_ARRAYS` of them, for a small loss must not stand beside large ones."""
     if problem.m > FULL_OUTPUTS or problem.m * problem.n > 2_000_000:
         others = [u * rng.uniform(0.5, 2.0, u.shape) * rng.choice([-1.0, 1.0], u.shape) for _ in range(COMBINATIONS - 1)]
         combinations = np.stack([u, *others])
+        if 1 < len(problem.output_shapes) <= FULL_ARRAYS:
+            number = np.repeat(np.arange(len(problem.output_shapes)), [int(np.prod(shape)) for shape in problem.output_shapes])
+            combinations = np.concatenate([np.where(number == k, combinations, 0.0) for k in np.unique(number)])
+            return combinations, np.stack([problem.join(pullback(problem.split(c))) for c in combinations])
         rows = [g, *(problem.join(pullback(problem.split(c))) for c in combinations[1:])]
         return combinations, np.stack(rows)
     rows = []
@@ -191,10 +197,11 @@ def _visit(problem: Problem, tolerance: Tolerance, judge: Judge, combinations: A
 
 def _sizes(problem: Problem, claimed: np.ndarray, together: bool) -> np.ndarray:
     """For each row of `claimed` and each input the largest claim in that row's output: a penalty of 1e-9 is not held to the size of
-    the loss beside it. Of rows that are combinations of outputs, the largest of all."""
+    the loss beside it. Of rows that are combinations of outputs, the largest of those of the same outputs."""
     largest = [np.abs(claimed[:, a:b]).max(axis=1, initial=0.0) for a, b in zip(problem.starts[:-1], problem.starts[1:])]
     sizes, start = np.stack(largest, axis=1), 0
-    for length in [len(claimed)] if together else [int(np.prod(shape)) for shape in problem.output_shapes]:
+    arrays = [int(np.prod(shape)) for shape in problem.output_shapes]
+    for length in [COMBINATIONS] * (len(claimed) // COMBINATIONS) if together else arrays:
         rows = sizes[start : start + length]
         rows[...] = rows.max(axis=0, initial=0.0)
         start += length

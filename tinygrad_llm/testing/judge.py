@@ -125,14 +125,8 @@ class Judge:
 
     def _near_by(self, j: int, v: np.ndarray, claimed: float, allowed: float) -> bool:
         """Is `claimed` between the gradients at points near by, they being right there and not all the same?"""
-        problem, rng = self.problem, np.random.default_rng(11)
-        x = problem.coordinates(problem.arrays)
-        size = 2.0**-20 * np.maximum(np.where(np.isfinite(x), np.abs(x), 0.0), 1.0)
-        found = []
-        for way in (*self._orders, *(rng.uniform(-1, 1, x.shape) for _ in range(NEIGHBOURS))):
-            there = x + size * way
-            pullback = problem.linearize(problem.at(there))[1]
-            found.append((float(problem.join(pullback(self._alone(j))) @ v / self.u[j]), there))
+        problem = self.problem
+        found = [(float(problem.join(pullback(self._alone(j))) @ v / self.u[j]), there) for there, pullback in self._neighbours]
         (low, at_low), (high, at_high) = min(found, key=lambda f: f[0]), max(found, key=lambda f: f[0])
         if not high - low > 1e-3 * max(abs(low), abs(high)) or not low - allowed <= claimed <= high + allowed:
             return False
@@ -141,6 +135,14 @@ class Judge:
             if not bool(slope.admits(np.array(value), np.array(allowed + 1e-4 * abs(value)))[0]):
                 return False
         return True
+
+    @functools.cached_property
+    def _neighbours(self) -> list[tuple[np.ndarray, Pullback]]:
+        """Points near by, and the pullback at each; the same for all elements, of which thousands may be excused."""
+        rng, x = np.random.default_rng(11), self.problem.coordinates(self.problem.arrays)
+        size = 2.0**-20 * np.maximum(np.where(np.isfinite(x), np.abs(x), 0.0), 1.0)
+        points = [x + size * way for way in (*self._orders, *(rng.uniform(-1, 1, x.shape) for _ in range(NEIGHBOURS)))]
+        return [(there, self.problem.linearize(self.problem.at(there))[1]) for there in points]
 
     @functools.cached_property
     def _orders(self) -> list[np.ndarray]:
