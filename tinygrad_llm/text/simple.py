@@ -35,8 +35,9 @@ class SimpleTokenizer(Hinting):
 
     def framed(self, text: str) -> np.ndarray:
         """`encode`, within the special tokens that vocabulary.json puts around a text; none where it says nothing of it."""
-        before, after = ([self.special[role]] if role in self.special else [] for role in self.roles_around)
-        return np.concatenate([before, self.encode(text), after]).astype(np.int64)
+        found = ([self.special[role]] if role in self.special else [] for role in self.roles_around)
+        before, after = (np.array(ids, dtype=np.int64) for ids in found)
+        return np.concatenate([before, self.encode(text), after])
 
     def frame(self, first: str | None, last: str | None) -> None:
         """From now on the special tokens with these roles stand before a `framed` text and after it; None: nothing does."""
