@@ -23,6 +23,19 @@ def refused(check, *args, **kwargs):
     return caught.value
 
 
+def test_what_a_dict_or_a_list_holds_is_not_checked_and_so_refused():
+    x, w = RNG.normal(size=3), RNG.normal(size=3)
+    wrong = lambda g, x, held: (g * held[0], [5 * g * x])
+    assert "a list is not checked" in str(refused(check_vjp, lambda x, held: x * held[0], wrong, (x, [w])))
+    assert check_vjp(lambda x, held: x * held[0], lambda g, x, held: (g * held[0], None), (x, [w]))
+    assert check_vjp(lambda x, rate: x * rate, lambda g, x, rate: (g * rate, 0.0), (x, 2.5))
+    assert refused(check_vjp, lambda x, rate: x * rate, lambda g, x, rate: (g * rate, 7.0), (x, 2.5)).input == 1
+    assert "one by one" in str(refused(check_vjp, lambda held: held["w"] ** 2, lambda g, held: {"w": g}, ({"w": w},)))
+    for held in ({"w": tensor(3)}, [tensor(3)]):
+        for inputs in ((tensor(3), held), (held,)):
+            assert "does not look" in str(refused(gradcheck, lambda *given: tg.sin(tensor(3)), inputs))
+
+
 def test_a_function_that_reads_the_callers_own_parameter_is_refused():
     """PyTorch moves its inputs in place, so that `lambda *p: module(x)` is checked there; here copies move."""
     layer = tg.nn.Linear(3, 2).astype(np.float64)

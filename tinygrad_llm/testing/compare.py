@@ -20,7 +20,7 @@ from .hygiene import careful_run, repeat
 from .judge import Judge
 from .linearity import refuse_nonlinear, refuse_where
 from .numeric import ULP, Line, measure
-from .problem import Problem, Tolerance
+from .problem import AS_ARRAYS, Problem, Tolerance
 
 __tracebackhide__ = True  # pytest shows the caller's line and the message, not the checker's own frames
 
@@ -39,6 +39,7 @@ def examine(problem: Problem, tolerance: Tolerance, fast: bool) -> bool:
         kind = lambda a: str(a.dtype) if isinstance(a, np.ndarray) else type(a).__name__ + " scalar" * isinstance(a, np.generic)
         got = ", ".join(map(kind, problem.arrays)) or "none"
         hint = "; a number or a list of them: np.array(x)" if any(isinstance(a, (float, list)) for a in problem.arrays) else ""
+        hint = f"; {AS_ARRAYS}" if any(isinstance(a, dict) for a in problem.arrays) else hint
         raise problem.error("inputs", f"no input is a float64 array (got {got}), so there is no gradient to check{hint}")
     rng = np.random.default_rng(20240229)
     pullback, u, g = careful_run(problem, rng)

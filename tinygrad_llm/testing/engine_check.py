@@ -19,7 +19,7 @@ from .compare import examine
 from .errors import GradcheckError
 from .foreign import parameter_names, refuse_inexact
 from .leaks import refuse_float32_rules
-from .problem import Tolerance
+from .problem import AS_ARRAYS, Tolerance
 from .tensors import Function, derivative_of, fresh_tensors, outputs_of, problem_of
 
 __tracebackhide__ = True  # pytest shows the caller's line and the message, not the checker's own frames
@@ -96,6 +96,11 @@ def _check_order(order: Any, least: int) -> None:
 def _sort_inputs(inputs: Any) -> tuple[list[Any], list[int]]:
     """The inputs with Tensors as arrays, and the positions to differentiate."""
     given = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
+    for i, x in enumerate(given):
+        held = x.values() if isinstance(x, dict) else x if isinstance(x, (list, tuple)) else ()
+        if any(isinstance(one, Tensor) and one.requires_grad for one in held):
+            text = f"gradcheck: input {i} is a {type(x).__name__} of Tensors, into which the check does not look; {AS_ARRAYS}"
+            raise GradcheckError("inputs", text, input=i)
     values = [x._data if isinstance(x, Tensor) else x for x in given]
     wanted = [i for i, x in enumerate(given) if isinstance(x, Tensor) and x.requires_grad]
     wanted = wanted or [i for i, v in enumerate(values) if isinstance(v, np.ndarray) and v.dtype.kind == "f"]

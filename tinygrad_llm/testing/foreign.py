@@ -13,7 +13,7 @@ import numpy as np
 
 from .compare import examine
 from .errors import GradcheckError
-from .problem import Arrays, Problem, Pullback, Tolerance
+from .problem import AS_ARRAYS, Arrays, Problem, Pullback, Tolerance
 
 __tracebackhide__ = True  # pytest shows the caller's line and the message, not the checker's own frames
 
@@ -123,7 +123,15 @@ class _Pair:
                 "count", f"backward returned {len(result)} gradients for {count} inputs; one for each input in order, None where "
                 "there is none"
             )  # fmt: skip
+        for i, (given, claimed) in enumerate(zip(problem.arrays, result, strict=True)):
+            if not isinstance(given, (np.ndarray, np.integer, int)) and not (claimed is None or is_zero(claimed)):
+                kind = type(given).__name__
+                raise problem.error("inputs", f"backward returned a gradient of it, but a {kind} is not checked; {AS_ARRAYS}", i)
         return [None if result[i] is None else np.asarray(result[i]) for i in problem.active]
+
+
+def is_zero(claimed: Any) -> bool:
+    return isinstance(claimed, (int, float)) and claimed == 0
 
 
 def refuse_inexact(what: str, arrays: Sequence[Any]) -> None:

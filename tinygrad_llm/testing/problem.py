@@ -17,6 +17,7 @@ from .errors import GradcheckError, place, unravel
 
 Arrays = list[Any]
 Pullback = Callable[[list[np.ndarray]], list[Any]]  # gradients of the outputs -> gradient of each differentiable input
+AS_ARRAYS = "give a number as np.array(x), what a dict or list holds one by one: lambda *given: f(dict(zip(names, given)))"
 
 
 @dataclass(frozen=True)
