@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import kernels
 from kernels._threads import cores
 from tinygrad_llm.bench import Options, discover, plots, report, run
 from tinygrad_llm.cli import UsageError, bench
@@ -122,6 +123,15 @@ def test_contestants_that_other_questions_have_are_said_and_go(command, tmp_path
     assert command("good.py", "--against", "nobody")[0] == 0, "its run says what is wrong"
     (tmp_path / "good.py").write_text(FILE.format(title="", names="pass"))
     assert "there are: none" in command("good.py", "--against", "nobody")[2]
+
+
+def test_a_wrong_choice_of_kernels_is_said_before_anything_runs(command):
+    before = kernels._side.set("cuda")
+    try:
+        code, _, err = command("good.py")
+    finally:
+        kernels._side.reset(before)
+    assert code == 2 and "got 'cuda'" in err and not ASKED
 
 
 def test_every_finished_case_is_a_line_and_failures_are_said(command):

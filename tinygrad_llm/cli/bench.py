@@ -130,9 +130,11 @@ def check_against(against: list[str] | None, questions: list[Any], options: Any)
 
 
 def parse_options(args: argparse.Namespace) -> Any:
+    import kernels
     from kernels._threads import cores
     from tinygrad_llm.bench import Options
 
+    kernels.use(kernels._side.get())  # a wrong TINYGRAD_LLM_KERNELS is said here, not by every process with a traceback
     threads = cores() if args.threads is None else args.threads
     if not 1 <= threads <= cores():
         raise ValueError(f"--threads must be 1 to {cores()} on this machine, got {threads}")
