@@ -123,7 +123,7 @@ def test_what_a_killed_save_left_goes_with_the_next_and_nothing_else(saved):
     left = {p.name for p in folder.iterdir()} - before
     assert len(left) == 1
     (folder / ".saving-notes.tmp").mkdir()
-    (folder / ".saving-notes.tmp" / "mine.txt").touch()
+    (folder / ".saving-notes.tmp" / "mine.json").touch()
     with saving.staging_in(folder) as staging:  # another save, under way
         model.save(folder)
         assert {p.name for p in folder.iterdir()} == before | {".saving-notes.tmp", staging.name}

@@ -56,10 +56,10 @@ def staging_in(folder: Path) -> Iterator[Path]:
     It gets the name by which it may be removed when it is locked already: the lock ends with the process, however that ends.
     """
     for left in folder.glob(".saving-*.tmp"):
-        if not left.is_symlink() and all(SAVED.fullmatch(p.name) or p.suffix == ".json" for p in left.glob("*")):
-            if (handle := lock(left)) is not None:
-                shutil.rmtree(left, ignore_errors=True)
-                os.close(handle)
+        ours = all(SAVED.fullmatch(p.name) or p.name in ("config.json", GENERATION) for p in left.glob("*"))
+        if ours and not left.is_symlink() and (handle := lock(left)) is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(handle)
     staging = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
     if (handle := lock(staging)) is not None:
         staging = staging.rename(staging.with_suffix(".tmp"))
