@@ -19,7 +19,7 @@ def forward(run, p, q, k, v, out, lse):
         return
     again, lse_again = np.empty_like(out), np.empty_like(lse)
     run(p, _clean(q), _clean(k), _clean(v), again, lse_again)
-    rows = _bad(q, row=True) | _by_keys(seen, _bad(k, row=True), p)                         # (B, H, T, 1)
+    rows = (_bad(q, row=True) | _by_keys(seen, _bad(k, row=True), p)) & seen.any(-1, keepdims=True)     # (B, H, T, 1)
     np.copyto(out, again, where=~(rows | _by_keys(seen, _bad(v), p)))
     np.copyto(lse, lse_again, where=~rows[..., 0])
 

@@ -66,7 +66,7 @@ def refuse_shared(groups):
     arrays = [x for group in groups for x in group]
     starts, stops = np.array([check.bounds(x) for x in arrays], np.int64).reshape(-1, 2).T
     order = starts.argsort()
-    if (starts[order][1:] >= np.maximum.accumulate(stops[order])[:-1]).all():
+    if (starts[order][1:] >= stops[order][:-1]).all():
         return
     named = [(f"{name}[{i}]", x) for name, group in zip(("param", "grad", "m", "v"), groups) for i, x in enumerate(group)]
     for (name, x), (other, y) in itertools.combinations(named, 2):

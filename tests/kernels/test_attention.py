@@ -207,6 +207,17 @@ def test_hidden_keys_and_values_may_hold_anything(module, bad):
         assert (dirty[3][:, :, places] == 0).all() and (dirty[4][:, :, places] == 0).all()
 
 
+@pytest.mark.parametrize("module", [attention, reference_attention])
+def test_a_query_without_keys_is_zero_whatever_anything_holds(module):
+    q, k, v, g, _ = random_problem(6, (1, 2, 2, 9, 80, 16, 24))
+    mask = np.ones((1, 1, 9, 80), bool)
+    mask[0, 0, 4] = mask[..., 70] = False
+    q[:, :, 4] = g[:, :, 4] = k[:, :, 70] = v[:, :, 70] = np.nan
+    out, lse, dq, dk, dv, _ = solve(module, q, k, v, g, {"mask": mask})
+    assert (out[:, :, 4] == 0).all() and (lse[:, :, 4] == -np.inf).all() and (dq[:, :, 4] == 0).all()
+    assert all(np.isfinite(x).all() for x in (out, dq, dk, dv))
+
+
 @pytest.mark.skipif(not COMPILED, reason="the plain loops take one key at a time")
 def test_finite_numbers_are_not_computed_twice(units, monkeypatch):
     monkeypatch.setattr(attention_reach.plain, "visible_keys", lambda p: pytest.fail("looked at again"))

@@ -12,6 +12,7 @@ import kernels
 import kernels._threads
 from kernels import _pool
 from kernels._jit import COMPILED, jit_tasks
+from tests.kernels.fresh import python
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="threads belong to compiled kernels")
 
@@ -194,6 +195,50 @@ def test_a_small_product_is_the_same_with_a_thread_asleep_or_awake():
         results.append(kernels.matmul(a, b))
     np.testing.assert_array_equal(*results)
     np.testing.assert_allclose(results[0], a @ b, atol=1e-4)
+
+
+ALLOWED = """
+import threading, time
+import kernels
+from kernels import _pool, _threads
+kernels.set_num_threads(3)
+pool = _pool._start()
+assert pool.limit.value == 2
+end = time.monotonic() + 10
+while not all(pool.dozing) and time.monotonic() < end:
+    time.sleep(0.002)
+assert all(pool.dozing) and pool.asleep.value == 2
+_pool._start().wake()
+assert pool.dozing[2], "the third is not to work"
+for asked, got in ((2, 2), (1, 1), (10**6, 4)):
+    kernels.set_num_threads(asked)
+    assert (kernels.get_num_threads(), pool.limit.value) == (got, got - 1)
+print("as many as allowed")
+"""
+
+
+def test_as_many_threads_are_woken_as_are_allowed():
+    assert python(ALLOWED, NUMBA_NUM_THREADS="4") == "as many as allowed"
+
+
+def test_a_thread_that_has_one_core_alone_stays_on_it(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda thread: {3}, raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *to: pytest.fail("no core would be left"), raising=False)
+    assert _pool._keep_off(1, 3) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or kernels._threads.pool_size() < 2, reason="nobody to start")
+def test_a_child_forked_while_the_pool_was_starting_does_not_wait_for_that():
+    assert python("""
+        import os, signal
+        from kernels import _pool
+        with _pool._starting:
+            child = os.fork()
+            if child == 0:
+                signal.alarm(20)
+                os._exit(0 if _pool.ready(2) else 1)
+        print(os.waitpid(child, 0)[1])
+    """) == "0"
 
 
 def until(true):
