@@ -15,21 +15,50 @@ from ._stream import LARGE
 from .arrays import empty
 from .vecmath import exp, exp_low, row_max, wide_vectors
 
+AWAY = 128                                    # numbers
+
+
+@jit(forceinline=True)
+def _scratch(width, dtype):
+    """Memory for a row that begins AWAY numbers after whatever lies before it.
+
+    A loop that reads one array and writes another runs in vectors where the one written begins before the one read, or a few
+    vectors after it: that is all LLVM checks. A short row right before its scratch would be summed number by number, to other bits.
+    """
+    return np.empty(AWAY + width, dtype)[AWAY:]
+
+
+@jit(forceinline=True)
+def _exponentials(row, top, scratch):
+    """scratch = exp(row - top); their sum"""
+    s = row.dtype.type(0)
+    for i in range(row.size):
+        e = exp_low(row[i] - top)
+        scratch[i] = e
+        s += e
+    return s
+
+
+@jit(forceinline=True)
+def _differences(row, top, scratch):
+    """scratch = row - top; the sum of their exponentials"""
+    s = row.dtype.type(0)
+    for i in range(row.size):
+        z = row[i] - top
+        scratch[i] = z
+        s += exp_low(z)
+    return s
+
 
 @jit_tasks
 def _softmax(task, tasks, width, x, out):
     wide_vectors()
     first, last = span(task, tasks, x.shape[0])
-    scratch = np.empty(width, x.dtype)
+    scratch = _scratch(width, x.dtype)
     for r in range(first, last):
         row, y = x[r][:width], out[r][:width]
         top = row_max(row)
-        s = x.dtype.type(0)
-        for i in range(width):
-            e = exp_low(row[i] - top)
-            scratch[i] = e
-            s += e
-        scale = x.dtype.type(1 / s)
+        scale = x.dtype.type(1 / _exponentials(row, top, scratch))
         for i in range(width):
             y[i] = scratch[i] * scale
 
@@ -38,16 +67,11 @@ def _softmax(task, tasks, width, x, out):
 def _log_softmax(task, tasks, width, x, out):
     wide_vectors()
     first, last = span(task, tasks, x.shape[0])
-    scratch = np.empty(width, x.dtype)
+    scratch = _scratch(width, x.dtype)
     for r in range(first, last):
         row, y = x[r][:width], out[r][:width]
         top = row_max(row)
-        s = x.dtype.type(0)
-        for i in range(width):
-            z = row[i] - top
-            scratch[i] = z
-            s += exp_low(z)
-        log = x.dtype.type(math.log(s))
+        log = x.dtype.type(math.log(_differences(row, top, scratch)))
         for i in range(width):
             y[i] = scratch[i] - log
 

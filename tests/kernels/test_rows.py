@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kernels
-from kernels import reference
-from kernels._jit import jit
+from kernels import reference, softmax, vecmath
+from kernels._jit import COMPILED, jit
 from tests.kernels.row_problems import PROBLEMS
 
 EPS = np.finfo(np.float32).eps
@@ -442,3 +442,19 @@ def test_adamw_updates_views_in_place():
     for x, y, before in zip((p, g, m, v), expected, whole_before):
         np.testing.assert_allclose(x, y, rtol=1e-6)
         np.testing.assert_array_equal(x.base[:, 1::2], before[:, 1::2])
+
+
+@pytest.mark.skipif(not COMPILED, reason="plain loops add one number after the other")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_row_is_summed_alike_wherever_it_lies(dtype):
+    """Right before its scratch a short row was summed number by number: the same softmax had other bits once in a while."""
+    @jit
+    def sums(row, top, scratch):
+        vecmath.wide_vectors()
+        return softmax._exponentials(row, top, scratch), softmax._differences(row, top, scratch)
+
+    rng, memory, far = np.random.default_rng(0), np.empty(1000, dtype), np.empty(1000, dtype)
+    for width in range(1, 80):
+        row, scratch = memory[:width], memory[width + softmax.AWAY :][:width]
+        row[:] = rng.standard_normal(width)
+        assert sums(row, row.max(), scratch) == sums(row, row.max(), far[-width:])

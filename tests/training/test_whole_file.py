@@ -1,7 +1,6 @@
 """A whole file is evaluated, each token once."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from tests.training.small import TEXT, prepared
 from tinygrad_llm import models
 from tinygrad_llm import text as texts
-from tinygrad_llm.models.registry import skeleton_of
+from tinygrad_llm.models.registry import preset_config, skeleton_of
 from tinygrad_llm.objectives import span_corruption
 from tinygrad_llm.text.base import sentinels_in
 from tinygrad_llm.training import prepare
@@ -99,10 +98,10 @@ def test_the_classes_are_those_of_the_model(tmp_path):
 
 
 def test_names_of_classes_are_those_that_somebody_gave():
-    named = lambda names: class_names(SimpleNamespace(extra={"id2label": names}))
-    assert named({"10": "k", "2": "c", "0": "a"}) == ["a", "c", "k"]
-    assert named({"0": "LABEL_0", "1": "LABEL_1"}) is None and named({"0": "LABEL_1", "1": "LABEL_0"}) == ["LABEL_1", "LABEL_0"]
-    assert named({}) is None
+    named = lambda *names: class_names(preset_config("bert-base", id2label=dict(enumerate(names))))
+    letters = [*"abcdefghijk"]  # eleven, as 10 comes after 9 and not after 1
+    assert named(*letters) == letters and named("LABEL_1", "LABEL_0") == ["LABEL_1", "LABEL_0"]
+    assert named("LABEL_0", "LABEL_1") is None and class_names(preset_config("bert-base")) is None
 
 
 @pytest.mark.parametrize(("name", "head", "plain", "pairs"), [
