@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import generator, no_grad
+from ..models.base import positions_of
 from ..nn import evaluating
 from .look import record
 from .naming import main_side, names, of_side
@@ -90,8 +91,7 @@ def detect_heads(model: Any, length: int = 24, batch: int = 8, rng: np.random.Ge
             f"detect_heads: {type(model).__name__} has no config that tells its vocabulary; make ids with repeated_tokens, then "
             "induction_scores(patterns(model, input_ids=ids), ids)"
         )
-    base = getattr(model, "without_head", lambda: model)()  # one of one's own has neither, and as many positions as it likes
-    limit = getattr(base, "positions_limit", lambda: None)()
+    limit = positions_of(model)
     ids = repeated_tokens(model.config.vocab_size, min(length, limit // 2) if limit else length, batch, rng)
     pattern = patterns(model, input_ids=ids)
     return {

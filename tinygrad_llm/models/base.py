@@ -225,9 +225,15 @@ class BaseModel(Model):
         return self.layers
 
 
+def positions_of(model: Any) -> int | None:
+    """How many positions there are for a model's tokens, one of one's own included; None for no limit."""
+    base = getattr(model, "without_head", lambda: model)()
+    return getattr(base, "positions_limit", lambda: None)()
+
+
 def limit_of(model: Model) -> int | None:
     """How many tokens the model has positions for, else how many it was made for; None where nothing says, as of T5."""
-    limit = getattr(model.without_head(), "positions_limit", lambda: None)()  # RoBERTa's config counts two that no token can have
+    limit = positions_of(model)  # RoBERTa's config counts two that no token can have
     return limit or getattr(model.config, "max_position_embeddings", None)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import nn
-from .base import longest
+from .base import longest, positions_of
 from .memory_limit import readable
 from .registry import head_of, skeleton_of
 from .training_flops import training_flops
@@ -172,7 +172,7 @@ def describe(
     model = skeleton_of(name, **overrides)
     if target is not None and not model.is_encoder_decoder:
         raise ValueError(f"describe: target is the length of an encoder-decoder's targets, and {name} has none; leave it out")
-    limit = getattr(model.without_head(), "positions_limit", lambda: None)()
+    limit = positions_of(model)
     if context is not None and limit is not None and context > limit:
         raise ValueError(f"describe: context {context}: {name} has {limit} positions")
     context = context or longest(model)
