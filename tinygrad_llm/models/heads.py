@@ -39,6 +39,11 @@ class VocabularyHead(nn.Module):
         return losses.vocabulary(hidden, output, self.bias, labels, transform=self.transform, transform_reads=self.parameters())
 
 
+def lm_head(c: Config) -> nn.Linear | None:
+    """A language model's output matrix (V, D), or None where it is the token embedding."""
+    return None if c.tie_word_embeddings else nn.Linear(c.hidden_size, c.vocab_size, bias=False)
+
+
 class DenseClassifier(nn.Module):
     """act(x Wᵀ + b) W₂ᵀ + b₂ with dropout before each product: (B, D) -> (B, C)"""
 

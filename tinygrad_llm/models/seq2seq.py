@@ -17,6 +17,7 @@ from ..nn.layers import output_weight
 from . import inputs, losses
 from .base import BaseModel, Model, Record, run_blocks
 from .config import Config, ConfigError
+from .heads import lm_head
 from .outputs import ModelOutput
 
 
@@ -147,8 +148,7 @@ class Seq2SeqLM(Model):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        tied = config.tie_word_embeddings
-        self.lm_head = None if tied else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = lm_head(config)
 
     def make_cache(self, capacity: int = 256) -> nn.KVCache:
         return EncoderDecoder.make_cache(self.without_head(), capacity)

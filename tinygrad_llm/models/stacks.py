@@ -20,7 +20,7 @@ from ..nn.tap import Unpacked, looking_through
 from . import inputs, losses
 from .base import BaseModel, Record, run_blocks
 from .config import Config, choice, layers, rate, size, small
-from .heads import WithHead
+from .heads import WithHead, lm_head
 from .outputs import ModelOutput
 
 
@@ -217,8 +217,7 @@ class CausalLM(WithHead):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        tied = config.tie_word_embeddings
-        self.lm_head = None if tied else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = lm_head(config)
 
     @property
     def tied(self) -> dict[str, str]:  # type: ignore[override]

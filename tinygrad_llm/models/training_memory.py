@@ -87,7 +87,8 @@ def output_layer(model: Any, rows: int) -> tuple[int, int]:
 def judged_rows(model: Any, rows: int) -> int:
     """How many of so many positions have their tokens predicted."""
     head = head_of(model)
-    return math.ceil((0.0 if (model.config.model_type, head) == ("electra", "pretraining") else JUDGED.get(head, 0.0)) * rows)
+    share = 0.0 if (model.config.model_type, head) == ("electra", "pretraining") else JUDGED.get(head, 0.0)
+    return math.ceil(share * rows)
 
 
 def attention_numbers(part: Any) -> int:

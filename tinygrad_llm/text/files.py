@@ -54,8 +54,8 @@ def load(directory) -> Tokenizer:
                             "merges.txt, or vocab.txt")
 
 
-def config_of(folder: Path, name: str = "tokenizer_config.json") -> dict:
-    """What tokenizer_config.json says; nothing where there is none."""
+def config_of(folder: Path, name: str = simple.CONFIG) -> dict:
+    """What a file of settings says; nothing where there is none."""
     return read_json(folder / name) if (folder / name).is_file() else {}
 
 
