@@ -105,7 +105,7 @@ def _claims(problem: Problem, pullback: Any, u: np.ndarray, g: np.ndarray, rng: 
         others = [u * rng.uniform(0.5, 2.0, u.shape) * rng.choice([-1.0, 1.0], u.shape) for _ in range(COMBINATIONS - 1)]
         combinations = np.stack([u, *others])
         if 1 < len(problem.output_shapes) <= FULL_ARRAYS:
-            number = np.repeat(np.arange(len(problem.output_shapes)), [int(np.prod(shape)) for shape in problem.output_shapes])
+            number = np.repeat(np.arange(len(problem.output_shapes)), problem.output_sizes)
             combinations = np.concatenate([np.where(number == k, combinations, 0.0) for k in np.unique(number)])
             return combinations, np.stack([problem.join(pullback(problem.split(c))) for c in combinations])
         rows = [g, *(problem.join(pullback(problem.split(c))) for c in combinations[1:])]
@@ -201,8 +201,7 @@ def _sizes(problem: Problem, claimed: np.ndarray, together: bool) -> np.ndarray:
     the loss beside it. Of rows that are combinations of outputs, the largest of those of the same outputs."""
     largest = [np.abs(claimed[:, a:b]).max(axis=1, initial=0.0) for a, b in zip(problem.starts[:-1], problem.starts[1:])]
     sizes, start = np.stack(largest, axis=1), 0
-    arrays = [int(np.prod(shape)) for shape in problem.output_shapes]
-    for length in [COMBINATIONS] * (len(claimed) // COMBINATIONS) if together else arrays:
+    for length in [COMBINATIONS] * (len(claimed) // COMBINATIONS) if together else problem.output_sizes:
         rows = sizes[start : start + length]
         rows[...] = rows.max(axis=0, initial=0.0)
         start += length

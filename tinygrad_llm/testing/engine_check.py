@@ -53,7 +53,7 @@ def gradcheck(
     _check_order(order, least=1)
     check = _Check(fn, inputs, Tolerance(eps, atol, rtol), fast)
     check.run("gradcheck", fn, check.values, check.wanted, level=1)
-    check.refuse_originals(inputs)
+    check.refuse_originals()
     return order < 2 or gradgradcheck(fn, inputs, eps=eps, atol=atol, rtol=rtol, order=order, fast=fast)
 
 
@@ -75,7 +75,7 @@ def gradgradcheck(
     """
     _check_order(order, least=2)
     check = _Check(fn, inputs, Tolerance(eps, atol, rtol), fast)
-    check.refuse_originals(inputs)
+    check.refuse_originals()
     function, given, active = fn, check.values, check.wanted
     for level in range(2, order + 1):
         with check.blaming(level):
@@ -93,9 +93,8 @@ def _check_order(order: Any, least: int) -> None:
 # -- inputs ------------------------------------------------------------------------------------------------------------
 
 
-def _sort_inputs(inputs: Any) -> tuple[list[Any], list[int]]:
+def _sort_inputs(given: list[Any]) -> tuple[list[Any], list[int]]:
     """The inputs with Tensors as arrays, and the positions to differentiate."""
-    given = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
     for i, x in enumerate(given):
         held = x.values() if isinstance(x, dict) else x if isinstance(x, (list, tuple)) else ()
         if any(isinstance(one, Tensor) and one.requires_grad for one in held):
@@ -118,13 +117,13 @@ class _Check:
 
     def __init__(self, fn: Function, inputs: Any, tolerance: Tolerance, fast: bool) -> None:
         self.fn, self.tolerance, self.fast = fn, tolerance, fast
-        self.values, self.wanted = _sort_inputs(inputs)
+        self.given = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
+        self.values, self.wanted = _sort_inputs(self.given)
         self.names = parameter_names(fn, len(self.values))
 
-    def refuse_originals(self, inputs: Any) -> None:
+    def refuse_originals(self) -> None:
         """A function that computes with the caller's Tensor stands still while its copy moves: nothing would be checked."""
-        given = inputs if isinstance(inputs, (tuple, list)) else [inputs]
-        originals = {x.node: i for i, x in enumerate(given) if isinstance(x, Tensor) and x.requires_grad}
+        originals = {x.node: i for i, x in enumerate(self.given) if isinstance(x, Tensor) and x.requires_grad}
         tensors = fresh_tensors(self.values, self.wanted)
         with enable_grad():
             outs = outputs_of(self.fn, tensors)

@@ -7,6 +7,7 @@ outputs, likewise, are 0 … m-1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +69,10 @@ class Problem:
         """The same function at other inputs of the same kinds."""
         return Problem(self.what, arrays, self.names, self.outputs, self.linearize)
 
+    @property
+    def output_sizes(self) -> list[int]:
+        return [math.prod(shape) for shape in self.output_shapes]
+
     # -- values ------------------------------------------------------------------------------------------------------
 
     def copies(self) -> Arrays:
@@ -125,8 +130,7 @@ class Problem:
     def split(self, u: np.ndarray) -> list[np.ndarray]:
         """A flat vector over the outputs as one array for each output; new memory, for a rule may write to it."""
         parts, start = [], 0
-        for shape in self.output_shapes:
-            size = int(np.prod(shape))
+        for shape, size in zip(self.output_shapes, self.output_sizes, strict=True):
             parts.append(u[start : start + size].reshape(shape).copy())
             start += size
         return parts
@@ -150,10 +154,9 @@ class Problem:
         return position, unravel(offset, self.arrays[position].shape)
 
     def locate_output(self, j: int) -> tuple[int, tuple[int, ...]]:
-        for number, shape in enumerate(self.output_shapes):
-            size = int(np.prod(shape))
+        for number, size in enumerate(self.output_sizes):
             if j < size:
-                return number, unravel(j, shape)
+                return number, unravel(j, self.output_shapes[number])
             j -= size
         raise IndexError(j)
 
