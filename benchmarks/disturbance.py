@@ -16,11 +16,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from _checkpoints import checkpoint
-from training_step import NANO, Batch, our_step, steps_on_a_batch, tight_gpt, torch_step
+from training_step import BATCH, CONTEXT, NANO, Batch, our_step, steps_on_a_batch, tight_gpt, torch_step
 
 from tinygrad_llm.bench import Case, Options
-
-BATCH, CONTEXT = 12, 64
 
 # A busy loop that ends with the process that started it.
 LOOP = """

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 from _checkpoints import checkpoint
-from training_step import NANO, Batch, our_step, steps_on_a_batch
+from training_step import BATCH, CONTEXT, NANO, Batch, our_step, steps_on_a_batch
 
 from tinygrad_llm.bench import Case, Options
 
 TINY = {"vocab_size": 65, "n_positions": 64, "n_embd": 32, "n_head": 2, "n_layer": 2, "dropout": 0.0}
 STEPS: dict[str, tuple[dict[str, Any], int, int]] = {
     "step of a GPT 2 x 32, B1 T16": (TINY, 1, 16),
-    "step of a GPT 4 x 128, B12 T64": (NANO, 12, 64),
+    "step of a GPT 4 x 128, B12 T64": (NANO, BATCH, CONTEXT),
 }
 LENGTH = 256
 

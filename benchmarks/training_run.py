@@ -15,13 +15,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from training_step import NANO, step_flops
+from training_step import BATCH, CONTEXT, NANO, step_flops
 
 from tinygrad_llm.bench import Case, Options, Skip
 from tinygrad_llm.bench.child import output_of
 
 STEPS, RUNS = 2000, 2
-BATCH = 12
 
 
 def cases(options: Options) -> Iterator[Case]:
@@ -37,7 +36,7 @@ def text_file() -> Path:
 
 
 def recipe_case(steps: int) -> Case:
-    flops = lambda: steps * step_flops("gpt2", NANO, BATCH, NANO["n_positions"])
+    flops = lambda: steps * step_flops("gpt2", NANO, BATCH, CONTEXT)
     case = Case(f"nanoGPT on Tiny Shakespeare, {steps} steps", flops=flops, unit="step", work=steps, runs=RUNS, tol=0.03)
     for name, precision in (("ours", "float32"), ("ours bfloat16", "bfloat16")):
         case.contestant(name)(partial(our_program, steps, precision))

@@ -24,14 +24,15 @@ LEARNING_RATE, DECAY, CLIP = 1e-4, 0.1, 1.0
 
 GPT2 = {"dropout": 0.0}
 CHARACTERS = {"vocab_size": 65, "n_positions": 256, "n_embd": 384, "n_head": 6, "n_layer": 6, "dropout": 0.0}
-NANO = {"vocab_size": 65, "n_positions": 64, "n_embd": 128, "n_head": 4, "n_layer": 4, "dropout": 0.0}
+BATCH, CONTEXT = 12, 64  # of nanoGPT's recipe
+NANO = {"vocab_size": 65, "n_positions": CONTEXT, "n_embd": 128, "n_head": 4, "n_layer": 4, "dropout": 0.0}
 
 # libraries that train the character model only; HIPS autograd and MyGrad differentiate the same plain NumPy code
 OTHERS = {"autograd": "_numpy_gpt", "mygrad": "_numpy_gpt", "jax": "_jax_gpt", "tinygrad": "_tinygrad_gpt"}
 
 # name: preset, overrides, vocabulary, batch, length, length of the target (encoder-decoder only)
 SHAPES: dict[str, tuple[str, dict[str, Any], int, int, int, int]] = {
-    "nanoGPT on a CPU, 4 x 128, B12 T64": ("gpt2", NANO, 65, 12, 64, 0),
+    "nanoGPT on a CPU, 4 x 128, B12 T64": ("gpt2", NANO, 65, BATCH, CONTEXT, 0),
     "characters, 6 x 384, B8 T256": ("gpt2", CHARACTERS, 65, 8, 256, 0),
     "GPT-2 124M, B1 T256": ("gpt2", GPT2, 50257, 1, 256, 0),
     "GPT-2 124M, B4 T256": ("gpt2", GPT2, 50257, 4, 256, 0),

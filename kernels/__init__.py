@@ -66,6 +66,10 @@ _default_side = os.environ.get("TINYGRAD_LLM_KERNELS") or "numba"
 _side = contextvars.ContextVar("kernels_side", default=_default_side)
 
 
+def _chosen_side():
+    return _checked_side(_side.get())
+
+
 class use:
     """Choose "numba" or "numpy": for this thread from now on when called plainly, for a block under `with`."""
 
@@ -143,7 +147,7 @@ def warmup(dtypes=("float32",)):
     dtypes: "float32" or "float64", or several of them.
     """
     dtypes = _dtype_names(dtypes)
-    if _checked_side(_side.get()) == "numpy":
+    if _chosen_side() == "numpy":
         return
     beside = ["attention", "cross_entropy"]                         # half of a cold start
     helper = compile_beside(*[f"{module}.warmup" for module in beside], dtypes=dtypes)
@@ -173,7 +177,7 @@ def compile_beside(*names, dtypes=("float32",)):
     from ._jit import COMPILED
     from ._threads import cores
 
-    if _checked_side(_side.get()) == "numpy" or not COMPILED or cores() < 2 or not sys.executable or getattr(sys, "frozen", False):
+    if _chosen_side() == "numpy" or not COMPILED or cores() < 2 or not sys.executable or getattr(sys, "frozen", False):
         return None
     from ._beside import Helper
 

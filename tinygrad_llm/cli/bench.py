@@ -134,7 +134,7 @@ def parse_options(args: argparse.Namespace) -> Any:
     from kernels._threads import cores
     from tinygrad_llm.bench import Options
 
-    kernels.use(kernels._side.get())  # a wrong TINYGRAD_LLM_KERNELS is said here, not by every process with a traceback
+    kernels._chosen_side()  # a wrong TINYGRAD_LLM_KERNELS is said here, not by every process with a traceback
     threads = cores() if args.threads is None else args.threads
     if not 1 <= threads <= cores():
         raise ValueError(f"--threads must be 1 to {cores()} on this machine, got {threads}")
