@@ -124,12 +124,11 @@ def question_table(question: dict[str, Any], limits: dict[str, Any]) -> str:
     rows = [head, ["---"] * len(head)]
     for case in question["cases"]:
         ours = case["contestants"].get("ours")
-        row = [case["name"], duration(ours["median"]) if ours else "–"]
+        row = [case["name"], cell(case, "ours")]
         row += [speed(case, limits, ours["median"]) if ours else "–"] if with_speed else []
         row += [cell(case, name) for name in others]
         rows.append(row + ([peaks(case)] if with_peak else []))
-    means = mean_row(question, others, len(head), with_speed)
-    return "\n".join([*map(table_row, [*rows, *means]), *growth(question)])
+    return "\n".join([*map(table_row, [*rows, *mean_row(question, head)]), *growth(question)])
 
 
 def sized(question: dict[str, Any]) -> dict[str, list[tuple[float, dict[str, Any]]]]:
@@ -163,6 +162,7 @@ def growth(question: dict[str, Any]) -> list[str]:
 
 
 def cell(case: dict[str, Any], name: str) -> str:
+    """A contestant's time over ours, or where there is no such ratio its time."""
     if ratio := case["ratios"].get(name):
         return f"{ratio['ratio']:.2f} ({interval_text(ratio['low'], ratio['high'], ratio['rounds'])})"
     if name in case["contestants"]:
@@ -172,9 +172,7 @@ def cell(case: dict[str, Any], name: str) -> str:
 
 def case_line(case: dict[str, Any]) -> str:
     """One finished case as a plain line: our time, and the others' over it."""
-    ours = case["contestants"].get("ours")
-    parts = [f"ours {duration(ours['median'])}"] if ours else []
-    parts += [f"{name} {cell(case, name)}" for name in case["contestants"] if name != "ours"]
+    parts = [f"{name} {cell(case, name)}" for name in case["contestants"]]
     return f"{case['name']}: {', '.join(parts) or 'nobody could run it'}"
 
 
@@ -183,16 +181,13 @@ def peaks(case: dict[str, Any]) -> str:
     return ", ".join(f"{n} {b / 1e6:.0f} MB" for n, b in found.items())
 
 
-def mean_row(question: dict[str, Any], others: list[str], width: int, with_speed: bool) -> list[list[str]]:
-    """Geometric mean of the ratios, where there is more than one."""
-    cells = []
-    for name in others:
+def mean_row(question: dict[str, Any], head: list[str]) -> list[list[str]]:
+    """Geometric mean of the ratios, where there is more than one, in the columns that `head` names."""
+    cells = ["geometric mean"]
+    for name in head[1:]:
         ratios = [c["ratios"][name]["ratio"] for c in question["cases"] if name in c["ratios"]]
         cells.append(f"**{geometric_mean(ratios):.2f}**" if len(ratios) > 1 else "")
-    if not any(cells):
-        return []
-    row = ["geometric mean", "", *([""] if with_speed else []), *cells]
-    return [row + [""] * (width - len(row))]
+    return [cells] if any(cells[1:]) else []
 
 
 def heading(report: dict[str, Any]) -> list[str]:
