@@ -23,10 +23,6 @@ Progress = Callable[[str, float], None]
 Keep = Callable[[dict[str, Any]], None]
 
 
-def nothing(record: dict[str, Any]) -> None:
-    """Nobody keeps what is measured until the question is through."""
-
-
 class Question:
     """Runs the cases of one file; keeps a process per contestant alive between cases unless a case asks for fresh ones.
 
@@ -36,8 +32,8 @@ class Question:
     """
 
     def __init__(
-        self, path: Path, options: Options, against: list[str] | None, say: Say, progress: Progress, keep: Keep = nothing,
-        roof: dict[str, Any] | None = None,
+        self, path: Path, options: Options, against: list[str] | None, say: Say, progress: Progress,
+        keep: Keep = lambda record: None, roof: dict[str, Any] | None = None,
     ):  # fmt: skip
         self.path, self.options, self.against, self.say, self.progress = path, options, against, say, progress
         self.keep, self.roof = keep, roof or {}

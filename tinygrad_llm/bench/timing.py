@@ -103,15 +103,8 @@ def table_row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(" ".join(cell.split("\n")).replace("|", "\\|") for cell in cells) + " |"
 
 
-def nothing() -> None:
-    """What is done before a lap unless somebody asks for more."""
-
-
 Progress = Callable[[float], Any]
-
-
-def silent(share: float) -> None:
-    """No progress wanted."""
+silent: Progress = lambda share: None
 
 
 def measure_runs(laps: dict[str, Lap], runs: int, progress: Progress = silent) -> Timing:
@@ -166,7 +159,7 @@ def is_tight(timing: Timing) -> bool:
     return all(r.high - r.low < TIGHT * r.ratio for r in timing.ratios.values())
 
 
-def timed_lap(function: Callable[[], Any], before: Callable[[], Any] = nothing) -> Lap:
+def timed_lap(function: Callable[[], Any], before: Callable[[], Any] = lambda: None) -> Lap:
     """The lap of a function in this process: `before`, some calls without the clock if calls are short, those with it, rest."""
     last = 0.0
 
