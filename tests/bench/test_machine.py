@@ -84,7 +84,7 @@ def test_the_peak_is_measured_with_multiply_adds_of_the_dtype(dtype):
 
 def test_reading_reads_every_number_once(monkeypatch):
     monkeypatch.setattr(limits, "READ_BYTES", 1 << 14)
-    totals = limits.reading(2)()()
+    totals = limits.reading(2)()
     assert totals.tolist() == [1 << 11, 1 << 11]
 
 
@@ -95,7 +95,7 @@ def test_every_thread_does_all_rounds_in_the_widest_vectors(dtype, monkeypatch):
     asked = []
     monkeypatch.setattr(limits, "ROUNDS", 8)
     monkeypatch.setattr(limits, "multiply_add_kernel", lambda *how: asked.append(how) or njit(lambda n, seed: n + seed))
-    totals = limits.adding(2, dtype)()()
+    totals = limits.adding(2, dtype)()
     assert totals.dtype == dtype and totals.tolist() == [8.5, 8.5]
     assert asked == [(limits.vector_bytes() // np.dtype(dtype).itemsize, dtype)]
 

@@ -29,8 +29,8 @@ STREAMS = 4  # that a thread reads side by side: memory gives one core more than
 def cases(options: Options) -> Iterator[Case]:
     """In the order of RESOURCES."""
     flops, read = amounts(options)
-    yield limit_case("multiply-adds", adding(options.threads, options.dtype), flops=flops)
-    yield limit_case("reading", reading(options.threads), bytes=read)
+    yield limit_case("multiply-adds", lambda: adding(options.threads, options.dtype), flops=flops)
+    yield limit_case("reading", lambda: reading(options.threads), bytes=read)
 
 
 # what a case counts, the machine's key for the limit, the unit of both
@@ -110,52 +110,46 @@ def amounts(options: Options) -> tuple[int, int]:
     return 2 * vector_bytes() // np.dtype(options.dtype).itemsize * CHAINS * ROUNDS * options.threads, READ_BYTES
 
 
-def adding(threads: int, dtype: str) -> Callable[[], Callable[[], Any]]:
-    def set_up() -> Callable[[], Any]:
-        from numba import njit, prange, types
+def adding(threads: int, dtype: str) -> Callable[[], Any]:
+    from numba import njit, prange, types
 
-        number = np.dtype(dtype)
-        seed = number.type(0.5)
-        one = multiply_add_kernel(vector_bytes() // number.itemsize, dtype)
+    number = np.dtype(dtype)
+    seed = number.type(0.5)
+    one = multiply_add_kernel(vector_bytes() // number.itemsize, dtype)
 
-        @njit(parallel=True)
-        def many(count, rounds, seed):
-            total = np.zeros(count, number)
-            for t in prange(count):
-                total[t] = one(types.int64(rounds), seed)
-            return total
+    @njit(parallel=True)
+    def many(count, rounds, seed):
+        total = np.zeros(count, number)
+        for t in prange(count):
+            total[t] = one(types.int64(rounds), seed)
+        return total
 
-        return lambda: many(threads, ROUNDS, seed)
-
-    return set_up
+    return lambda: many(threads, ROUNDS, seed)
 
 
-def reading(threads: int) -> Callable[[], Callable[[], Any]]:
-    def set_up() -> Callable[[], Any]:
-        from numba import njit, prange
+def reading(threads: int) -> Callable[[], Any]:
+    from numba import njit, prange
 
-        @njit(fastmath={"reassoc", "contract"})
-        def total(part):
-            """Of STREAMS quarters of an array, side by side."""
-            step = part.size // STREAMS
-            a, b, c, d = part[:step], part[step : 2 * step], part[2 * step : 3 * step], part[3 * step : 4 * step]
-            s = np.float32(0)
-            for i in range(step):
-                s += (a[i] + b[i]) + (c[i] + d[i])
-            return s
+    @njit(fastmath={"reassoc", "contract"})
+    def total(part):
+        """Of STREAMS quarters of an array, side by side."""
+        step = part.size // STREAMS
+        a, b, c, d = part[:step], part[step : 2 * step], part[2 * step : 3 * step], part[3 * step : 4 * step]
+        s = np.float32(0)
+        for i in range(step):
+            s += (a[i] + b[i]) + (c[i] + d[i])
+        return s
 
-        @njit(parallel=True)
-        def read(x, count):
-            out = np.zeros(count, np.float32)
-            step = x.size // count
-            for t in prange(count):
-                out[t] = total(x[t * step : (t + 1) * step])
-            return out
+    @njit(parallel=True)
+    def read(x, count):
+        out = np.zeros(count, np.float32)
+        step = x.size // count
+        for t in prange(count):
+            out[t] = total(x[t * step : (t + 1) * step])
+        return out
 
-        x = np.ones(READ_BYTES // 4, np.float32)
-        return lambda: read(x, threads)
-
-    return set_up
+    x = np.ones(READ_BYTES // 4, np.float32)
+    return lambda: read(x, threads)
 
 
 def best(threads: int, dtype: str, long_enough: float = LONG_ENOUGH) -> dict[str, Any]:
