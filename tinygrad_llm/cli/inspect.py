@@ -81,22 +81,16 @@ def prepare(model: Any, tokenizer: Any, given: str, target: str | None) -> dict[
 
 
 def decoder_ids(model: Any, head: str, tokenizer: Any, ids: Any, target: str | None) -> Any:
-    """What the decoder reads: the target, what the model generates, or, where it does not, the source once more."""
+    """What the decoder reads: the target behind the start token, what the model generates, or, where it does not, the source."""
+    import numpy as np
+
     from ..models.seq2seq import shift_right
 
     if target is not None:
-        return with_start(model, tokenizer.encode(target)[None])
+        return np.array([[model.config.decoder_start_token_id, *tokenizer.encode(target)]], np.int64)
     if head == "seq2seq_lm":
         return model.generate(ids, max_new_tokens=model.make_cache(25).capacity - 1)  # all that is read, the start token too
     return shift_right(ids, model.config)
-
-
-def with_start(model: Any, ids: Any) -> Any:
-    """Decoder ids: the start token, then the text."""
-    import numpy as np
-
-    start = np.full((1, 1), model.config.decoder_start_token_id)
-    return np.concatenate([start, ids], axis=1).astype(np.int64)
 
 
 def token_text(tokenizer: Any, i: int) -> str:
