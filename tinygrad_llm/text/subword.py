@@ -121,10 +121,15 @@ def train_subword(kind: str, texts, vocab_size: int, special_names: dict[str, st
     return SubwordTokenizer(inner)
 
 
+def assembled(model, pre_tokenizer, decoder, normalizer=None):
+    """The library's tokenizer of these parts."""
+    inner = library().Tokenizer(model)
+    inner.normalizer, inner.pre_tokenizer, inner.decoder = normalizer, pre_tokenizer, decoder
+    return inner
+
+
 def byte_level_bpe(tk, texts, vocab_size, specials, unk):
-    inner = tk.Tokenizer(tk.models.BPE())
-    inner.pre_tokenizer = tk.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = tk.decoders.ByteLevel()
+    inner = assembled(tk.models.BPE(), tk.pre_tokenizers.ByteLevel(add_prefix_space=False), tk.decoders.ByteLevel())
     alphabet = tk.pre_tokenizers.ByteLevel.alphabet()
     if vocab_size < len(alphabet) + len(specials):
         raise ValueError(f"vocab_size: byte-level BPE has {len(alphabet)} bytes and {len(specials)} special tokens "
@@ -147,11 +152,8 @@ def wordpiece(tk, texts, vocab_size, specials, unk):
         return inner.get_vocab()
 
     def framework(model):
-        inner = tk.Tokenizer(model)
-        inner.normalizer = tk.normalizers.BertNormalizer(lowercase=False)
-        inner.pre_tokenizer = tk.pre_tokenizers.BertPreTokenizer()
-        inner.decoder = tk.decoders.WordPiece()
-        return inner
+        cased = tk.normalizers.BertNormalizer(lowercase=False)
+        return assembled(model, tk.pre_tokenizers.BertPreTokenizer(), tk.decoders.WordPiece(), cased)
 
     letters = sorted(t for t in vocabulary(len(specials), specials) if t.startswith("##") and t not in specials)
     return framework(tk.models.WordPiece(vocabulary(vocab_size, specials + letters), unk_token=unk))
@@ -161,13 +163,7 @@ def unigram(tk, texts, vocab_size, specials, unk):
     """The library's pieces, ordered anew: it adds its sums up in an order that is another one each time, so that the last bits of
     the scores and the order of equal ones change, and hands the characters left over scores 0.0001 apart in any order.
     """
-
-    def framework(model):
-        inner = tk.Tokenizer(model)
-        inner.pre_tokenizer = tk.pre_tokenizers.Metaspace()
-        inner.decoder = tk.decoders.Metaspace()
-        return inner
-
+    framework = lambda model: assembled(model, tk.pre_tokenizers.Metaspace(), tk.decoders.Metaspace())
     inner = framework(tk.models.Unigram())
     inner.train_from_iterator(texts, trainer=tk.trainers.UnigramTrainer(
         vocab_size=vocab_size, special_tokens=specials, unk_token=unk, show_progress=False))  # fmt: skip
@@ -192,9 +188,8 @@ def read_gpt2_files(vocab: Path, merges: Path, add_prefix_space: bool = False) -
     tk = library()
     if "</w>" in merges.read_text("utf-8"):
         return read_gpt1_files(tk, vocab, merges)
-    inner = tk.Tokenizer(tk.models.BPE.from_file(str(vocab), str(merges)))
-    inner.pre_tokenizer = tk.pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
-    inner.decoder = tk.decoders.ByteLevel()
+    model, pieces = tk.models.BPE.from_file(str(vocab), str(merges)), tk.pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
+    inner = assembled(model, pieces, tk.decoders.ByteLevel())
     known = inner.get_vocab()
     inner.add_special_tokens([t for t in ("<s>", "<pad>", "</s>", "<unk>", "<|endoftext|>") if t in known])
     if "<mask>" in known:
@@ -205,10 +200,9 @@ def read_gpt2_files(vocab: Path, merges: Path, add_prefix_space: bool = False) -
 def read_gpt1_files(tk, vocab: Path, merges: Path) -> SubwordTokenizer:
     """GPT's pair of files: BPE over the characters of lowercase words (Radford et al. 2018, section 4.1)."""
     end = "</w>"
-    inner = tk.Tokenizer(tk.models.BPE.from_file(str(vocab), str(merges), unk_token="<unk>", end_of_word_suffix=end))
-    inner.normalizer = tk.normalizers.BertNormalizer(lowercase=True)
-    inner.pre_tokenizer = tk.pre_tokenizers.BertPreTokenizer()
-    inner.decoder = tk.decoders.BPEDecoder(suffix=end)
+    model = tk.models.BPE.from_file(str(vocab), str(merges), unk_token="<unk>", end_of_word_suffix=end)
+    lower, decoder = tk.normalizers.BertNormalizer(lowercase=True), tk.decoders.BPEDecoder(suffix=end)
+    inner = assembled(model, tk.pre_tokenizers.BertPreTokenizer(), decoder, lower)
     inner.add_special_tokens([t for t in ("<unk>",) if t in inner.get_vocab()])
     return SubwordTokenizer(inner)
 
@@ -216,10 +210,8 @@ def read_gpt1_files(tk, vocab: Path, merges: Path) -> SubwordTokenizer:
 def read_bert_vocab(vocab: Path, **normalizing: bool | None) -> SubwordTokenizer:
     """BERT's one-token-a-line file; normalizing: arguments of the library's BertNormalizer."""
     tk = library()
-    inner = tk.Tokenizer(tk.models.WordPiece.from_file(str(vocab), unk_token="[UNK]"))
-    inner.normalizer = tk.normalizers.BertNormalizer(**normalizing)
-    inner.pre_tokenizer = tk.pre_tokenizers.BertPreTokenizer()
-    inner.decoder = tk.decoders.WordPiece()
+    model, normalizer = tk.models.WordPiece.from_file(str(vocab), unk_token="[UNK]"), tk.normalizers.BertNormalizer(**normalizing)
+    inner = assembled(model, tk.pre_tokenizers.BertPreTokenizer(), tk.decoders.WordPiece(), normalizer)
     known = inner.get_vocab()
     inner.add_special_tokens([t for t in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if t in known])
     tokenizer = SubwordTokenizer(inner)
