@@ -124,14 +124,11 @@ class _Pair:
                 "there is none"
             )  # fmt: skip
         for i, (given, claimed) in enumerate(zip(problem.arrays, result, strict=True)):
-            if not isinstance(given, (np.ndarray, np.integer, int)) and not (claimed is None or is_zero(claimed)):
+            none = claimed is None or (isinstance(claimed, (int, float)) and claimed == 0)
+            if not none and not isinstance(given, (np.ndarray, np.integer, int)):
                 kind = type(given).__name__
                 raise problem.error("inputs", f"backward returned a gradient of it, but a {kind} is not checked; {AS_ARRAYS}", i)
         return [None if result[i] is None else np.asarray(result[i]) for i in problem.active]
-
-
-def is_zero(claimed: Any) -> bool:
-    return isinstance(claimed, (int, float)) and claimed == 0
 
 
 def refuse_inexact(what: str, arrays: Sequence[Any]) -> None:
