@@ -106,7 +106,10 @@ def add_step(args, pool, scratch, unused):
         out[i] = a[i] + b[i]
 
 
-def make_activate_step(overwrite):
+@functools.cache
+def activate_step_of(name):
+    overwrite = activation.LINES32[name][2]
+
     @jit
     def activate_step(args, pool, scratch, unused):
         """size, x"""
@@ -115,7 +118,10 @@ def make_activate_step(overwrite):
     return activate_step
 
 
-def make_gate_step(gated):
+@functools.cache
+def gate_step_of(name):
+    gated = activation.LOOPS[np.dtype(np.float32)][name][0].part
+
     @jit
     def gate_step(args, pool, scratch, unused):
         """size, gate, up, out"""
@@ -175,16 +181,6 @@ def attend_step(args, pool, scratch, unused):
 @functools.cache
 def _address(step):
     return address_of(step, *[int64] * 4)
-
-
-@functools.cache
-def _activate_step(name):
-    return make_activate_step(activation.LINES32[name][2])
-
-
-@functools.cache
-def _gate_step(name):
-    return make_gate_step(activation.LOOPS[np.dtype(np.float32)][name][0].part)
 
 
 # ---- the chain --------------------------------------------------------------------------------------------------------
@@ -248,7 +244,7 @@ class Chain:
         self.scratch = max(self.scratch, prepared.scratch)
         self._add(product_int8_step, prepared.threads, *prepared.addresses, x, q, out, bias, scale)
         if activation is not None:
-            self._add(_activate_step(FORMULAS[activation]), out.size, out)
+            self._add(activate_step_of(FORMULAS[activation]), out.size, out)
         if residual is not None:
             self.add(residual, out, out)
 
@@ -258,7 +254,7 @@ class Chain:
 
     def gate(self, activation, gate, up, out):
         """out = activation(gate) · up"""
-        self._add(_gate_step(FORMULAS[activation]), out.size, gate, up, out)
+        self._add(gate_step_of(FORMULAS[activation]), out.size, gate, up, out)
 
     def rotary(self, x, cos, sin, out):
         """out (B, H, T, K) = x (B, H, T, K) turned by the angles of cos and sin (B, T, K/2)"""
