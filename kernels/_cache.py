@@ -117,7 +117,7 @@ class KernelCache(_Cache):
         if not self._enabled or result.lifted or result.library.has_dynamic_globals:
             return
         payload = serialize.dumps(result._reduce())
-        name = self._file_name(signature, result.codegen if hasattr(result, "codegen") else result.library.codegen)
+        name = self._file_name(signature, result.codegen)
         for folder in folders():
             if _write(folder / name, payload):
                 return

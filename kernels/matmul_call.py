@@ -69,7 +69,8 @@ def matmul(a, b, out=None, *, transpose_a=False, transpose_b=False, alpha=1.0, b
            residual=None, pre=None, precision=None):
     """See `reference_matmul.matmul`. What is transposed is not copied."""
     if type(a) is not np.ndarray or type(b) is not np.ndarray or a.dtype is not b.dtype or a.dtype not in FLOATS:
-        _check_operands(a, b)
+        check.float_array("a", a)
+        check.same_dtype("b", check.float_array("b", b), a)
     if out is not None and not isinstance(out, np.ndarray):
         raise TypeError(f"out: expected a numpy array, got {type(out).__name__}")
     key = (a.shape, a.strides, b.shape, b.strides, a.itemsize, transpose_a, transpose_b, _threads.allowed,
@@ -158,12 +159,6 @@ def _gradient_b(g, a, b, transpose_a, transpose_b, alpha, precision):
     return sum_to(db, b.shape)
 
 
-def _check_operands(a, b):
-    check.float_array("a", a)
-    check.float_array("b", b)
-    check.same_dtype("b", b, a)
-
-
 def _matrix_strides(name, x, transpose):
     """Byte strides of the rows and columns of op(x), of a vector as the matrix that it stands for."""
     if x.ndim == 1:
@@ -174,9 +169,7 @@ def _matrix_strides(name, x, transpose):
 def _lead_strides(x, lead):
     """Byte strides of the leading axes of x, broadcast to `lead`."""
     own = x.shape[:-2]
-    strides = x.strides[:len(own)]
-    missing = len(lead) - len(own)
-    return [0] * missing + [0 if size == 1 else stride for size, stride in zip(own, strides)]
+    return [0] * (len(lead) - len(own)) + [0 if size == 1 else stride for size, stride in zip(own, x.strides)]
 
 
 class _Problem:
