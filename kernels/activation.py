@@ -105,17 +105,10 @@ def _erf(real):
     return value_and_slope
 
 
-def _softplus(real):
-    return softplus
-
-
-def _expm1(real):
-    @rounded
-    def value_and_slope(x):
-        """eˣ - 1 and its slope eˣ"""
-        return expm1(x), exp(x)
-
-    return value_and_slope
+@rounded
+def _expm1(x):
+    """eˣ - 1 and its slope eˣ"""
+    return expm1(x), exp(x)
 
 
 # ---- loops ------------------------------------------------------------------------------------------------------------
@@ -200,7 +193,7 @@ def _in_vectors():
 
 
 _FORMULAS = {"relu": _formula(_relu), "silu": _formula(_silu), "none": _formula(_gelu), "tanh": _formula(_gelu_tanh),
-             "tanh itself": _formula(_tanh), "erf": _formula(_erf), "softplus": _formula(_softplus), "expm1": _formula(_expm1)}
+             "tanh itself": _formula(_tanh), "erf": _formula(_erf), "softplus": softplus, "expm1": _expm1}
 LINES64 = {**{name: _lines(formula) for name, formula in _FORMULAS.items()}, "relu": _relu_lines(_FORMULAS["relu"])}
 LINES32 = dict(LINES64)
 if COMPILED:
