@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 Generator = np.random.Generator
+MARGIN = 1e-2  # how far samples stay away from kinks
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Declaration:
     `reference(*args, **params)` computes the value in plain NumPy, written independently of the op.
     `makers` build samples from a random generator. `domains` is given for elementwise ops: one (low, high) for
     each input, for tests that draw shapes and values themselves. `kinks` are input values at or
-    near which there is no derivative: samples stay away from them by `margin`.
+    near which there is no derivative: samples stay away from them by `MARGIN`.
     """
 
     name: str
@@ -38,7 +39,6 @@ class Declaration:
     makers: tuple[Callable[[Generator], Sample], ...]
     domains: tuple[tuple[float, float], ...] = ()
     kinks: tuple[float, ...] = ()
-    margin: float = 1e-2
     second: bool = True  # second derivatives exist and are checked
     complex_step: bool = False  # the op and its reference take complex numbers analytically
     float32_error: float = 4e-6  # of the largest value, float32 against the float64 reference
@@ -61,11 +61,9 @@ def declare(declaration: Declaration) -> Declaration:
     return declaration
 
 
-def draw(
-    rng: Generator, shape: tuple[int, ...], low: float = -2.0, high: float = 2.0, kinks: Any = (), margin: float = 1e-2
-) -> np.ndarray:
-    """Uniform float64 values in [low, high), pushed away from the kinks by `margin`."""
-    return away_from(np.asarray(rng.uniform(low, high, shape)), kinks, margin, rng)
+def draw(rng: Generator, shape: tuple[int, ...], low: float = -2.0, high: float = 2.0, kinks: Any = ()) -> np.ndarray:
+    """Uniform float64 values in [low, high), pushed away from the kinks."""
+    return away_from(np.asarray(rng.uniform(low, high, shape)), kinks, MARGIN, rng)
 
 
 def away_from(x: np.ndarray, kinks: Any, margin: float, rng: Generator) -> np.ndarray:
@@ -78,8 +76,7 @@ def away_from(x: np.ndarray, kinks: Any, margin: float, rng: Generator) -> np.nd
 
 def unary(name: str, reference: Callable[..., Any], low: float = -2.0, high: float = 2.0, **flags: Any) -> Declaration:
     """An elementwise op of one input: `unary("log", np.log, 0.1, 5)`, `unary("abs", np.abs, kinks=(0,))`."""
-    kinks, margin = flags.get("kinks", ()), flags.get("margin", 1e-2)
-    make = lambda shape: lambda rng: Sample((draw(rng, shape, low, high, kinks, margin),))
+    make = lambda shape: lambda rng: Sample((draw(rng, shape, low, high, flags.get("kinks", ())),))
     makers = (make((2, 3)), make(()), make((0, 3)))
     return declare(Declaration(name, reference, makers, ((low, high),), **flags))
 

@@ -59,7 +59,7 @@ general("min", _tupled(np.min), *MAKERS, *FROM, call((0, 3), axis=1), call((2, 0
 VARIANCES = (
     call((2, 3)), call((2, 3), axis=1, ddof=1), call((2, 3, 4), axis=(0, 2), keepdims=True), call((2, 3, 4), axis=[1], ddof=1),
 )
-general("var", _tupled(np.var), *VARIANCES, call((2, 3), axis=()), call((0, 3), axis=1), complex_step=False)
+general("var", _tupled(np.var), *VARIANCES, call((2, 3), axis=()), call((0, 3), axis=1))
 general("std", _tupled(np.std), *VARIANCES, call((0, 3), axis=1))
 general("logsumexp", _tupled(_logsumexp), *MAKERS, *EMPTY)
 general(
