@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from kernels import _threads
 from tinygrad_llm.bench.timing import Timing, interval_text, measure, table_row, timed_lap
 
 
@@ -113,7 +113,8 @@ def versus(functions: dict[str, Callable[[], Any]], seconds: float = 5.0, tol: f
         outputs = {name: [a.copy() for a in as_arrays(called(name, f))] for name, f in functions.items()}
         judge = list(functions)[-1]
         validate(outputs, outputs[judge], judge, tol)
-    return Result(measure({name: timed_lap(f, give_blas_its_threads) for name, f in functions.items()}, seconds))
+    before = _threads.leave_cores_to_blas  # our kernels leave NumPy's BLAS one thread; a contestant that calls it shall have all
+    return Result(measure({name: timed_lap(f, before) for name, f in functions.items()}, seconds))
 
 
 def called(name: str, function: Callable[[], Any]) -> Any:
@@ -123,11 +124,3 @@ def called(name: str, function: Callable[[], Any]) -> Any:
     except Exception as error:
         error.add_note(f"raised by the contestant {name!r} of versus")
         raise
-
-
-def give_blas_its_threads() -> None:
-    """Our kernels leave NumPy's BLAS one thread of a process; a contestant that calls it shall have all."""
-    if "kernels" in sys.modules:
-        from kernels import _threads
-
-        _threads.leave_cores_to_blas()
