@@ -116,8 +116,6 @@ def small_model(
 
     init: standard deviation of the weights at the start; None for `small_init`.
     """
-    if width % heads:
-        raise ValueError(f"--width {width} does not divide by --heads {heads}: every head gets the same number of columns")
     config = models.preset_config(recipe.preset)
     known = lambda name: name in vars(config) or name in type(config).attribute_map  # under its own or the common spelling
     if known("rope_parameters") and width // heads % 2:
