@@ -105,8 +105,7 @@ class Problem:
 
     def line(self, coordinate: int) -> Callable[[float], np.ndarray]:
         """The outputs as a function of one coordinate."""
-        k, offset = self._input_of(coordinate)
-        position = self.active[k]
+        position, offset = self._input_of(coordinate)
 
         def along(t: float) -> np.ndarray:
             arrays = self.copies()
@@ -145,12 +144,11 @@ class Problem:
 
     def _input_of(self, coordinate: int) -> tuple[int, int]:
         k = int(np.searchsorted(self.starts, coordinate, side="right") - 1)
-        return k, int(coordinate - self.starts[k])
+        return self.active[k], int(coordinate - self.starts[k])
 
     def locate(self, coordinate: int) -> tuple[int, tuple[int, ...]]:
         """Which input, and the index in it."""
-        k, offset = self._input_of(coordinate)
-        position = self.active[k]
+        position, offset = self._input_of(coordinate)
         return position, unravel(offset, self.arrays[position].shape)
 
     def locate_output(self, j: int) -> tuple[int, tuple[int, ...]]:
