@@ -27,26 +27,13 @@ binary("heaviside", np.heaviside, a=(0.5, 2))
 binary("xlogy", lambda a, b: a * np.log(b), b=(0.5, 2), complex_step=True)
 
 general(
-    "clip",
-    lambda x, low, high: np.clip(x, low, high),
-    call((3, 4), -0.5, 0.6),
-    call((3, 4), None, 0.3),
-    call((3, 4), lambda rng: rng.uniform(-1, -0.5, 4), lambda rng: rng.uniform(0.5, 1, (3, 1))),
-    call((0, 4), -0.5, 0.6),
+    "clip", lambda x, low, high: np.clip(x, low, high), call((3, 4), -0.5, 0.6), call((3, 4), None, 0.3),
+    call((3, 4), lambda rng: rng.uniform(-1, -0.5, 4), lambda rng: rng.uniform(0.5, 1, (3, 1))), call((0, 4), -0.5, 0.6),
 )
 general(
-    "where",
-    np.where,
-    call(lambda rng: rng.random((3, 4)) < 0.5, (3, 4), (3, 4)),
-    call(lambda rng: rng.random((3, 1)) < 0.5, (4,), ()),
-    call(lambda rng: rng.random((0, 1)) < 0.5, (4,), ()),
-    complex_step=True,
+    "where", np.where, call(lambda rng: rng.random((3, 4)) < 0.5, (3, 4), (3, 4)),
+    call(lambda rng: rng.random((3, 1)) < 0.5, (4,), ()), call(lambda rng: rng.random((0, 1)) < 0.5, (4,), ()), complex_step=True,
 )
-general(
-    "nan_to_num",
-    lambda x, **options: np.nan_to_num(x, **options),
-    call((3, 4)),
-    call((0, 4), nan=1.0, posinf=3.0),
-)
+general("nan_to_num", np.nan_to_num, call((3, 4)), call((0, 4), nan=1.0, posinf=3.0))
 general("astype", lambda x, dtype: x.astype(dtype), call((2, 3), dtype=np.float64), call((0, 3), dtype=np.float64))
 general("copy", np.copy, call((2, 3)), call(lambda rng: draw(rng, (4, 3)).T), complex_step=True)

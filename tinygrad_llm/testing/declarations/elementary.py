@@ -39,10 +39,7 @@ for _name in ("sign", "floor", "ceil", "trunc", "rint"):
 
 general("round", np.round, call((3, 4)), call(lambda rng: np.array([0.126, -1.374]), decimals=2))
 general(
-    "arctan2",
-    np.arctan2,
-    call((3, 4), lambda rng: draw(rng, (3, 4), 0.5, 2)),
-    call((4,), lambda rng: draw(rng, (3, 1), 0.5, 2)),
+    "arctan2", np.arctan2, call((3, 4), lambda rng: draw(rng, (3, 4), 0.5, 2)), call((4,), lambda rng: draw(rng, (3, 1), 0.5, 2)),
     call((0, 4), lambda rng: draw(rng, (4,), 0.5, 2)),
 )
 
@@ -78,9 +75,6 @@ def _digamma(x):
 unary("erfinv", np.vectorize(_inverse_erf, otypes=[float]), -0.95, 0.95)
 unary("digamma", _digamma, 0.2, 6)
 general(
-    "polygamma",
-    _polygamma,
-    call(lambda rng: draw(rng, (2, 3), 0.2, 6), n=1),
-    call(lambda rng: draw(rng, (4,), 0.2, 6), n=3),
+    "polygamma", _polygamma, call(lambda rng: draw(rng, (2, 3), 0.2, 6), n=1), call(lambda rng: draw(rng, (4,), 0.2, 6), n=3),
     float32_error=1e-5,
 )
