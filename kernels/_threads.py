@@ -52,12 +52,12 @@ def get_num_threads():
 
 _SETTERS = ("scipy_openblas_set_num_threads64_", "scipy_openblas_set_num_threads",
             "openblas_set_num_threads64_", "openblas_set_num_threads")
-_blas_setter = None                   # not looked for yet; False when there is none
 _blas_now = None
 
 
-def _find_blas_setter():
-    """The thread setter of the OpenBLAS in NumPy's wheel, else threadpoolctl's, else False (Accelerate has none)."""
+@functools.cache
+def _blas_setter():
+    """The thread setter of the OpenBLAS in NumPy's wheel, else threadpoolctl's, else None (Accelerate has none)."""
     package = Path(np.__file__).parent
     for folder in (package.parent / "numpy.libs", package / ".dylibs", package / ".libs"):
         for library in folder.glob("*openblas*"):
@@ -70,19 +70,17 @@ def _find_blas_setter():
     try:
         from threadpoolctl import threadpool_limits
     except ImportError:
-        return False
+        return None
     return lambda n: threadpool_limits(limits=n, user_api="blas")
 
 
 def set_blas_threads(n):
     """Give NumPy's BLAS `n` threads where it has a setter; a no-op when it has `n` already."""
-    global _blas_setter, _blas_now
+    global _blas_now
     if _blas_now == n:
         return
-    if _blas_setter is None:
-        _blas_setter = _find_blas_setter()
-    if _blas_setter:
-        _blas_setter(n)
+    if setter := _blas_setter():
+        setter(n)
     _blas_now = n
 
 
