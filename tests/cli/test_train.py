@@ -220,6 +220,16 @@ def test_the_tokens_of_a_run_that_never_began_are_in_nobodys_way(train, corpus, 
     assert train(corpus, "--batch", 10**12, "--force")[0] == 1 and (out / "tokens.bin").exists()
 
 
+def test_an_early_stop_says_so_and_how_to_go_on(train, corpus, run, tmp_path):
+    code, _, err = train(corpus, "--steps", 20, "--eval-every", 1, "--patience", 2, "--lr", 1e-30)
+    said = "the run stopped at step 2 for want of progress (--patience 2)"
+    assert code == 0 and said in err
+    code, _, err = run("train", "--resume", tmp_path / "run")
+    assert code == 0 and f"nothing left to do: {said}; a larger --patience goes on, 0 to the last step" in err
+    code, _, err = run("train", "--resume", tmp_path / "run", "--patience", 0)
+    assert code == 0 and "step 20/20" in err and "for want" not in err
+
+
 def test_resume_after_the_end_goes_further(train, corpus, run, tmp_path):
     train(corpus)
     for words in ([], ["--steps", 2]):

@@ -137,10 +137,14 @@ def train(settings: dict, out: Path, resume: bool, processes) -> dict:
     say(describe(settings, model, prepared, trainer, out))
     if trainer.step >= options.steps:
         say(f"there is nothing left to do: the run has taken {trainer.step} steps; --steps N goes on to N")
+    elif trainer.out_of_patience():
+        say(f"there is nothing left to do: {stopped_early(trainer)}; a larger --patience goes on, 0 to the last step")
     processes.from_first((model, prepared.task, options))
     begun = trainer.step
     try:
         result = trainer.run()
+        if begun < trainer.step < options.steps and result["stopped_early"]:
+            say(stopped_early(trainer))
         result |= {"out": str(out), "parameters": model.num_parameters(), "model": settings["model"],
                    "objective": prepared.task.objective,
                    "unigram_loss": unigram_loss(prepared.task, prepared.task.evaluation())}  # fmt: skip
@@ -156,6 +160,10 @@ def train(settings: dict, out: Path, resume: bool, processes) -> dict:
     except FloatingPointError as error:
         raise diverged(error, out, spoilt=resume and trainer.step == begun) from error
     return result
+
+
+def stopped_early(trainer) -> str:
+    return f"the run stopped at step {trainer.step} for want of progress (--patience {trainer.options.patience})"
 
 
 def remembered(settings: dict, prepared) -> dict:
