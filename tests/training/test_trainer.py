@@ -22,6 +22,7 @@ from tinygrad_llm.training import checkpoint
 from tinygrad_llm.training import progress as progress_module
 from tinygrad_llm.training import trainer as trainer_module
 from tinygrad_llm.training.log import Log, is_log, read
+from tinygrad_llm.training.report import points_of
 
 
 def test_it_learns_more_than_token_frequencies():
@@ -323,6 +324,19 @@ def test_early_stop(monkeypatch):
     assert (result["steps"], result["best_step"], result["best_loss"]) == (4, 1, 2.0)
 
 
+def test_a_loss_that_is_not_finite_is_no_progress_and_null_in_the_log(monkeypatch, tmp_path):
+    """JSON has no name for it, and no later loss is less than NaN."""
+    trainer = causal_trainer(tmp_path, steps=4, eval_every=1)
+    losses = iter([np.nan, np.inf, 3.0, np.nan, 2.0])
+    monkeypatch.setattr(trainer_module, "evaluate", lambda *a: {"loss": next(losses)})
+    result = trainer.run()
+    assert (result["best_step"], result["best_loss"]) == (4, 2.0)
+    records = [json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [r["eval_loss"] for r in records if "eval_loss" in r] == [None, None, 3.0, None, 2.0]
+    assert np.isnan(training.perplexity(np.nan)) and training.perplexity(np.inf) == np.inf
+    assert points_of(tmp_path)[1] == [(2, 3.0), (4, 2.0)]
+
+
 def test_best_is_kept_and_published(tmp_path):
     trainer = causal_trainer(tmp_path, steps=9, eval_every=3, lr=1e-2)
     result = trainer.run()
@@ -451,6 +465,8 @@ def test_the_optimizer_is_the_one_asked_for(name, kind):
 def test_resume_refuses_what_is_not_a_run(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing to resume"):
         causal_trainer(tmp_path).resume()
+    with pytest.raises(ValueError, match="no `out`, where it would look"):
+        causal_trainer().resume()
     (tmp_path / "last").mkdir()
     with pytest.raises(FileNotFoundError, match="no training.json"):
         causal_trainer(tmp_path).resume()

@@ -1,7 +1,6 @@
 """`--json [FILE]`: where a result goes. FILE is looked at before the work begins, and is never something of another kind."""
 
 import json
-import math
 from pathlib import Path
 
 HELP = "write the result as JSON to FILE or stdout"
@@ -42,8 +41,9 @@ def is_result(path: Path, key: str) -> bool:
 
 
 def write_json(result: dict, where: str) -> None:
-    """JSON has no name for inf, such as a diverged model's perplexity: it is null there."""
-    text = json.dumps({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in result.items()})
+    from tinygrad_llm.training.log import finite
+
+    text = json.dumps(finite(result))
     if where == "-":
         print(text)
         return

@@ -29,8 +29,8 @@ def evaluate(task, model, batches, processes=ALONE) -> dict[str, float]:
 
 
 def perplexity(loss: float) -> float:
-    """e^loss; infinite where that overflows."""
-    return math.exp(loss) if loss < 700 else math.inf
+    """e^loss; infinite where that overflows, NaN where the loss is."""
+    return math.inf if loss >= 700 else math.exp(loss)
 
 
 def unigram_loss(task, batches) -> float:

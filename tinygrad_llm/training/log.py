@@ -1,6 +1,7 @@
 """The log of a run: one JSON object a line, so that a killed run loses at most its last line."""
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,12 @@ class Log:
     def write(self, record: dict) -> None:
         if self.path is not None:
             with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+                file.write(json.dumps(finite(record)) + "\n")
+
+
+def finite(record: dict) -> dict:
+    """JSON has no name for NaN and infinity, such as a diverged model's loss or perplexity: they are null there."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
 
 
 def whole_lines(path: Path) -> Iterator[tuple[dict, int]]:

@@ -30,9 +30,9 @@ def write_report(out: Path, title: str, facts: dict, sample: str) -> Path:
 
 
 def points_of(out: Path) -> tuple[list, list]:
-    """(step, loss) of every training step, and of every evaluation."""
+    """(step, loss) of every training step, and of every evaluation; none where the loss was not finite."""
     records = read(out / LOG)
-    return tuple([(r["step"], r[name]) for r in records if name in r] for name in ("loss", "eval_loss"))
+    return tuple([(r["step"], r[name]) for r in records if r.get(name) is not None] for name in ("loss", "eval_loss"))
 
 
 def curves(losses, evaluations) -> str:

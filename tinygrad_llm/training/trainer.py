@@ -163,7 +163,7 @@ class Trainer:
     def evaluate(self) -> dict:
         """The held-out losses, logged; a model better than all before is saved as OUT/best."""
         result = evaluate(self.task, self.model, self.batches, self.processes)
-        better = self.best is None or result["loss"] < self.best
+        better = bool(np.isfinite(result["loss"])) and (self.best is None or result["loss"] < self.best)
         self.bad_evaluations = 0 if better else self.bad_evaluations + 1
         self.log.write({"step": self.step, **{f"eval_{k}": v for k, v in result.items()}})
         if self.progress:
@@ -223,6 +223,8 @@ class Trainer:
 
         Returns the `info` of the run that wrote it.
         """
+        if directory is None and self.out is None:
+            raise ValueError("resume: this trainer has no `out`, where it would look; name the checkpoint: resume(directory)")
         place = Path(directory) if directory is not None else checkpoint.find(self.out / "last")
         if place is None:
             raise FileNotFoundError(f"{self.out}: nothing to resume here; expected a checkpoint in {self.out / 'last'}")
