@@ -152,6 +152,12 @@ def test_documents_are_paragraphs_of_a_few_sentences():
         prepare.documents("a. b.\n\nc. d.", least=3)
 
 
+def test_a_sentence_without_tokens_is_in_no_pair(tmp_path):
+    sample = "".join(f"Here it is, {i}.\n\u200b\nAnd here again.\n\n" for i in range(40))
+    data, _ = prepared("bert", sample, tmp_path, tokenizer="wordpiece", vocab=60)
+    assert all(len(sentence) for d in data.task.train + data.task.held for sentence in d)
+
+
 def test_what_stands_in_a_file_of_pairs(tmp_path):
     """Spaces around a text and what follows a second tab are none of it; a pair with one side empty is none."""
     (tmp_path / "f").write_text("one \t eins\tnoun\n\tzwei\nthree\t\n\nfour\tvier\n")

@@ -116,7 +116,9 @@ def prepare_large(path, choices: DataChoices, tokenizer, scratch: Path) -> Prepa
 
 
 def prepare_pairs(text: str, choices: DataChoices, tokenizer) -> Prepared:
-    parts = [[tokenizer.encode(s) for s in d] for d in documents(text, least=1 if choices.whole else 4)]
+    encoded = ([tokenizer.encode(s) for s in d] for d in documents(text, least=1 if choices.whole else 4))
+    told = ([s for s in d if len(s)] for d in encoded)  # WordPiece has no token for a line of zero-width spaces
+    parts = [d for d in told if len(d) >= 2]
     train, held = split(parts, choices, least=2)  # a document, and one to draw a stranger from
     task = PAIR_TASKS[choices.objective](train, held, choices.context, tokenizer, **task_options(choices, "eval_pairs"))
     tokens = sum(len(s) for d in parts for s in d)
