@@ -10,8 +10,8 @@ from .optimizer import Optimizer
 class AdamW(Optimizer):
     """m ← β1 m + (1-β1) g;  v ← β2 v + (1-β2) g²;  p ← p (1 - lr λ) - lr m̂ / (√v̂ + ε)
 
-    The decay λ acts on the weight itself. `amsgrad` puts the largest v̂ so far under the root (Reddi et al. 2018), `maximize` goes
-    up the gradient. Defaults as in PyTorch.
+    The decay λ acts on the weight itself. `amsgrad` takes the largest v so far in place of v in v̂ (Reddi et al. 2018 §4, with
+    PyTorch's correction by 1 - β2ᵗ), `maximize` goes up the gradient. Defaults as in PyTorch.   Loshchilov and Hutter 2019 §2
     """
 
     buffers = ("m", "v")
@@ -47,7 +47,7 @@ class AdamW(Optimizer):
 
 
 class Adam(AdamW):
-    """The same without decoupling: the decay is an L2 penalty, added to the gradient."""
+    """AdamW without decoupling: the decay is an L2 penalty, added to the gradient.   Kingma and Ba 2015 §2"""
 
     decoupled = False
 
