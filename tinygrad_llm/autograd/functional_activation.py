@@ -171,7 +171,10 @@ def glu(input: Any, axis: int = -1) -> Tensor:
 def gumbel_softmax(
     logits: Any, tau: float = 1.0, hard: bool = False, axis: int = -1, rng: np.random.Generator | None = None
 ) -> Tensor:
-    """A differentiable draw from the softmax's distribution   Jang et al. 2017, arXiv:1611.01144"""
+    """y = softmax((x - log(-log u)) / τ), u uniform in (0, 1): a draw with a gradient   Jang et al. 2017 §2, arXiv:1611.01144
+
+    `hard`: one-hot at the largest y, with y's gradient.
+    """
     x = as_tensor(logits)
     noise = generator(rng).gumbel(size=x.shape).astype(x.dtype)
     soft = softmax((x + noise) / tau, axis)

@@ -223,9 +223,10 @@ def _(g, x, alpha): return g * (np.exp(np.minimum(x, 0)) * by_sign(x, alpha))
 
 @op
 def rotary(x, *, cos, sin, interleaved=False):
-    """Pairs of features turned by an angle that grows with the position   Su et al. 2021, arXiv:2104.09864
+    """(y₁, y₂) = (x₁ cos - x₂ sin, x₂ cos + x₁ sin)   Su et al. 2021 §3.4.2, arXiv:2104.09864
 
-    x (..., T, K); cos and sin (..., T, R/2), R ≤ K, are constants
+    x (..., T, K); cos and sin (..., T, R/2), R ≤ K, are constants: TypeError where they require a gradient. The first R features
+    turn: x₁, x₂ are their halves, or the even and odd places if `interleaved`; the rest stays.
     """
     for angle in (cos, sin):
         if getattr(angle, "requires_grad", False):

@@ -9,10 +9,10 @@ from .check import check_share, check_span
 
 
 def text_infilling(ids, *, mask_id: int, rng=None, ratio: float = 0.3, mean_span: float = 3.0) -> np.ndarray:
-    """Spans with lengths drawn from Poisson(3), each replaced by ONE mask, until `ratio` of the tokens is covered.
+    """Spans with lengths drawn from Poisson(mean_span), each replaced by ONE mask, until `ratio` of the tokens is covered.
 
     A span of length 0 puts a mask in between two tokens. Spans do not overlap or touch, so that each keeps its own
-    mask, and a sequence always keeps at least one token of its own.
+    mask, and a sequence always keeps at least one token of its own.   ids (T,), Lewis et al. 2020, section 2.2
     """
     ids, rng = checked(ids, rng)
     check_share("ratio", ratio)
@@ -51,7 +51,7 @@ def permute_sentences(ids, *, ends, rng=None) -> np.ndarray:
 
 
 def mask_tokens(ids, *, mask_id: int, rng=None, ratio: float = 0.15) -> np.ndarray:
-    """Random tokens replaced by the mask, as in BERT."""
+    """round(ratio · T) random tokens of ids (T,) replaced by the mask.   Lewis et al. 2020, section 2.2"""
     ids, rng = checked(ids, rng)
     noisy = ids.copy()
     noisy[random_places(ids, ratio, rng)] = mask_id
@@ -59,7 +59,7 @@ def mask_tokens(ids, *, mask_id: int, rng=None, ratio: float = 0.15) -> np.ndarr
 
 
 def delete_tokens(ids, *, rng=None, ratio: float = 0.15) -> np.ndarray:
-    """Random tokens deleted; the model must also find out where."""
+    """round(ratio · T) random tokens of ids (T,) deleted; the model must also find out where.   Lewis et al. 2020, section 2.2"""
     ids, rng = checked(ids, rng)
     return np.delete(ids, random_places(ids, ratio, rng))
 
@@ -70,7 +70,7 @@ def random_places(ids, ratio: float, rng) -> np.ndarray:
 
 
 def rotate(ids, *, rng=None) -> np.ndarray:
-    """The document begins at a random token and wraps around."""
+    """ids (T,) from a random token on, around the end.   Lewis et al. 2020, section 2.2"""
     ids, rng = checked(ids, rng)
     return np.roll(ids, -int(rng.integers(0, len(ids)))) if len(ids) else ids.copy()
 

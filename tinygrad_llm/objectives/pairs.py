@@ -12,7 +12,7 @@ from ..data.padding import as_ids
 
 
 def next_sentence(documents, batch: int | None, *, max_length: int, cls_id: int, sep_id: int, pad_id: int, rng=None):
-    """Does b follow a? Half the time it does (label 0), half it comes from another document (1). Devlin et al. 2019
+    """Does b follow a? Half the time it does (label 0), half it comes from another document (1). Devlin et al. 2019 §3.1
 
     batch None: instead of drawn places, every sentence once, in order.
     Returns input_ids, attention_mask, token_type_ids (batch, T) and next_sentence_label (batch,).

@@ -64,23 +64,26 @@ def check_total(warmup: int, total: int) -> None:
 
 
 def cosine(optimizer, warmup: int, total: int, minimum: float = 0.0) -> Schedule:
-    """Half a cosine from 1 to `minimum` (a fraction of the rate). Loshchilov and Hutter 2017"""
+    """minimum + (1 - minimum) (1 + cos πs) / 2, s from 0 to 1 between `warmup` and `total`   Loshchilov and Hutter 2017 §3
+
+    The rate as a fraction of the group's own; step t < warmup has (t + 1) / (warmup + 1). ValueError unless total > warmup ≥ 0.
+    """
     check_total(warmup, total)
     curve = lambda t: minimum + (1 - minimum) * 0.5 * (1 + math.cos(math.pi * progress(t, warmup, total)))
     return Schedule(optimizer, warmed(warmup, curve))
 
 
 def linear(optimizer, warmup: int, total: int, minimum: float = 0.0) -> Schedule:
-    """A straight line from 1 to `minimum`, as BERT is trained."""
+    """A straight line from 1 to `minimum`, as BERT is trained. Warm-up, fractions and errors are those of `cosine`."""
     check_total(warmup, total)
     return Schedule(optimizer, warmed(warmup, lambda t: minimum + (1 - minimum) * (1 - progress(t, warmup, total))))
 
 
 def inverse_sqrt(optimizer, warmup: int, total: int | None = None) -> Schedule:
-    """√((warmup + 1) / (t + 1)) after warm-up: Vaswani et al. 2017 and T5. `total` is not used."""
+    """√((warmup + 1) / (t + 1)) after `cosine`'s warm-up: Vaswani et al. 2017 §5.3, T5 §3.1.2. `total` is not used."""
     return Schedule(optimizer, warmed(warmup, lambda t: math.sqrt((warmup + 1) / (t + 1))))
 
 
 def constant(optimizer, warmup: int = 0, total: int | None = None) -> Schedule:
-    """1 after warm-up. `total` is not used."""
+    """1 after `cosine`'s warm-up. `total` is not used."""
     return Schedule(optimizer, warmed(warmup, lambda t: 1.0))

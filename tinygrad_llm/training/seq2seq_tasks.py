@@ -61,7 +61,7 @@ class InfillingTask(TeacherForced, WindowTask):
 
 
 class TranslationTask(TeacherForced, ExampleTask):
-    """Pairs (source ids, target ids), with label smoothing (Szegedy et al. 2016; 0.1 in Vaswani et al. 2017)."""
+    """Pairs (source ids, target ids), with label smoothing (Szegedy et al. 2016 §7; 0.1 in Vaswani et al. 2017 §5.4)."""
 
     objective = "translation"
 
