@@ -321,6 +321,20 @@ def test_the_statistics_of_a_single_row_go_back_in(name, side):
 
 
 @pytest.mark.parametrize("side", kernels.SIDES)
+def test_norms_without_weight_or_gradient_of_the_sum(side):
+    g, x = np.random.default_rng(0).standard_normal((2, 3, 5))
+    one, zero = np.ones(5), np.zeros((3, 5))
+    with kernels.use(side):
+        _, mean, rstd = kernels.layer_norm_forward(x)
+        _, root = kernels.rms_norm_forward(x)
+        dx, dweight = kernels.add_rms_norm_backward(g, None, x, None, root)
+        layer_dx, layer_dweight, _ = kernels.add_layer_norm_backward(g, None, x, None, mean, rstd)
+        assert dweight is None and layer_dweight is None
+        np.testing.assert_allclose(dx, kernels.add_rms_norm_backward(g, zero, x, one, root)[0], rtol=1e-12)
+        np.testing.assert_allclose(layer_dx, kernels.add_layer_norm_backward(g, zero, x, one, mean, rstd)[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("side", kernels.SIDES)
 @pytest.mark.parametrize("name", ["relu", "silu", "gelu", "gelu_tanh", "tanh", "erf", "softplus", "expm1", "swiglu", "geglu"])
 def test_a_number_without_axes_comes_back_as_an_array(name, side):
     problem = PROBLEMS[name](np.random.default_rng(0), (), 1)
@@ -420,6 +434,21 @@ def test_adamw_without_decay_leaves_moments_of_an_infinite_parameter_alone():
     kernels.adamw_step(p, g, m, v, 1e-2, 0.9, 0.999, 1e-8, 0.0, 1)
     for got, want in zip((p, m, v), (expected[0], *expected[2:])):
         np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("side", kernels.SIDES)
+def test_adamw_takes_no_parameters_and_one_gradient_for_two(side):
+    g, p, m, v = (np.full((2, 3), x, np.float32) for x in (1, 1, 0, 0))
+    with kernels.use(side):
+        kernels.adamw_step([], [], [], [], 0.1, 0.9, 0.9, 1e-8, 0.0, 1)
+        kernels.adamw_step(list(p), [g[0], g[0]], list(m), list(v), 0.1, 0.9, 0.9, 1e-8, 0.0, 1)
+    np.testing.assert_allclose(p, 0.9, rtol=1e-6)
+
+
+@pytest.mark.parametrize("side", kernels.SIDES)
+def test_the_norm_of_gradients_whose_squares_are_beyond_float32(side):
+    with kernels.use(side):
+        assert kernels.grad_norm(np.full(4, 1e30, np.float32)) == pytest.approx(2e30)
 
 
 def test_adamw_takes_columns_of_one_array_and_a_parameter_that_is_its_own_gradient():
