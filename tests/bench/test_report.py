@@ -279,6 +279,12 @@ def test_cases_grow_in_families_of_one_name_before_and_after_the_number():
     }
 
 
+def test_the_last_step_is_to_the_largest_size_however_they_were_taken(results):
+    for one, (size, median) in zip(results["questions"][0]["cases"], ((256, 2 * 256**2), (64, 64**2), (128, 128**2))):
+        one["name"], one["contestants"]["ours"]["median"] = f"matmul {size}", median
+    assert "power 2.50; 3.00 from 128 to 256." in report.markdown(results)
+
+
 def test_cases_that_came_and_went_and_runs_that_ended_early_are_said(results):
     old, new = copy.deepcopy(results), copy.deepcopy(results)
     del old["questions"][0]["cases"][3], new["questions"][0]["cases"][0]

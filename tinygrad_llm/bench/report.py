@@ -134,14 +134,14 @@ def question_table(question: dict[str, Any], limits: dict[str, Any]) -> str:
 def sized(question: dict[str, Any]) -> dict[str, list[tuple[float, dict[str, Any]]]]:
     """Cases that differ in their last number only, as families: {"attention T=": [(256, case), (1024, case), (4096, case)]}.
 
-    A size above zero, as log axes need it, and three of them at least, as an exponent does.
+    By size, however they were taken. A size above zero, as log axes need it, and three of them at least, as an exponent does.
     """
     families: dict[str, list[tuple[float, dict[str, Any]]]] = {}
     for case in question["cases"]:
         if (found := re.fullmatch(r"(.*?)(\d+(?:\.\d+)?)(\D*)", case["name"], re.DOTALL)) and float(found[2]) > 0:
             name = f"{found[1].strip()} … {found[3].strip()}".strip() if found[3].strip() else found[1].strip()
             families.setdefault(name, []).append((float(found[2]), case))
-    return {name: points for name, points in families.items() if len(points) >= 3}
+    return {name: sorted(points, key=lambda point: point[0]) for name, points in families.items() if len(points) >= 3}
 
 
 def exponent(points: list[tuple[float, float]]) -> float:
