@@ -119,6 +119,9 @@ def test_contestants_that_other_questions_have_are_said_and_go(command, tmp_path
     assert code == 0 and err.splitlines()[:2] == [
         f"{name} is skipped: none of these questions has this contestant" for name in ("jax", "torch")
     ]
+    code, _, err = command("good.py", "--against", "numpi,mine")
+    assert code == 0
+    assert err.splitlines()[0] == "numpi is skipped: none of these questions has this contestant; there are: mine, numpy"
     (tmp_path / "good.py").write_text(FILE.format(title="", names="1 / 0"))
     assert command("good.py", "--against", "nobody")[0] == 0, "its run says what is wrong"
     (tmp_path / "good.py").write_text(FILE.format(title="", names="pass"))

@@ -374,7 +374,7 @@ def test_a_failed_validation_fails_the_run(tmp_path, capsys, monkeypatch):
         (["no_such_question"], "no benchmark named 'no_such_question'; there are: "),
         (["nowhere.py"], "no benchmark file 'nowhere.py'"),
         (["rows", "matmul", "rows"], "two questions are named 'rows'"),
-        (["matmul", "overhead", "--against", "torch,numpi"], "no contestant 'numpi' in these questions; there are: autograd, mygrad, "),
+        (["matmul", "overhead", "--against", "numpi"], "no contestant 'numpi' in these questions; there are: autograd, mygrad, "),
         (["lens", "--against", "nobody"], "no contestant 'nobody' in these questions; there are: none"),
         (["--threads", "0"], "--threads must be 1 to"),
         (["--threads", "9999"], "--threads must be 1 to"),

@@ -113,7 +113,7 @@ def run_questions(args: argparse.Namespace) -> int:
 
 
 def check_against(against: list[str] | None, questions: list[Any], options: Any) -> None:
-    """A name that no case has is a mistake, unless it is one that other questions know: of that a line is said."""
+    """Who takes part in none of these questions is said, and left out; an error where none that any question knows is left."""
     from tinygrad_llm.bench.case import PACKAGES, is_ours
 
     if not against:
@@ -122,11 +122,14 @@ def check_against(against: list[str] | None, questions: list[Any], options: Any)
         known = {name for question in questions for case in question.cases(options) for name in case.contestants}
     except Exception:  # in a question's own code: its run says so, and others go on
         return
-    for name in sorted(set(against) - known):
-        if name not in PACKAGES:
-            others = ", ".join(sorted(n for n in known if not is_ours(n))) or "none"
-            raise LookupError(f"--against: no contestant {name!r} in these questions; there are: {others}")
-        print(f"{name} is skipped: none of these questions has this contestant", file=sys.stderr)
+    others = ", ".join(sorted(n for n in known if not is_ours(n))) or "none"
+    absent = sorted(set(against) - known)
+    unknown = [name for name in absent if name not in PACKAGES]
+    if len(unknown) == len(set(against)):  # a typing error: the run would compare nobody
+        raise LookupError(f"--against: no contestant {unknown[0]!r} in these questions; there are: {others}")
+    for name in absent:
+        there = f"; there are: {others}" if name in unknown else ""
+        print(f"{name} is skipped: none of these questions has this contestant{there}", file=sys.stderr)
 
 
 def parse_options(args: argparse.Namespace) -> Any:
