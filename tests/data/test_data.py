@@ -193,10 +193,45 @@ def test_whole_numbers_and_small_integers_are_ids():
 def test_sizes_below_one_are_refused():
     with pytest.raises(ValueError, match="multiple: expected at least 1, got 0"):
         data.pad([[1]], multiple=0)
-    with pytest.raises(ValueError, match="batch: expected at least 1 example, got 0"):
+    with pytest.raises(ValueError, match="batch: expected at least 1, got 0"):
         data.by_length([3, 1], 0)
-    with pytest.raises(ValueError, match="pool: expected at least 1 batch, got 0"):
+    with pytest.raises(ValueError, match="pool: expected at least 1, got 0"):
         data.by_length([3, 1], 2, np.random.default_rng(0), pool=0)
+
+
+@pytest.mark.parametrize("call", [
+    lambda x: data.pad([[1]], x, length=3), lambda x: data.pad([[1]], length=x), lambda x: data.pad([[1]], multiple=x),
+    lambda x: data.pack([[1, 2]], 1, x), lambda x: data.pack([[1, 2]], x), lambda x: data.by_length([3, 1], x),
+    lambda x: data.Windows(np.arange(9), x), lambda x: data.Windows(np.arange(9), 2).draw(x), lambda x: data.Examples("ab").draw(x),
+    lambda x: data.write_tokens("never-written", [[1]], x),
+])  # fmt: skip
+@pytest.mark.parametrize("number", [1.5, float("nan"), "3", 2j, np.array([1, 2])])
+def test_what_is_no_whole_number_is_refused_by_its_name(call, number):
+    with pytest.raises(TypeError, match="[a-z_]+: expected a whole number, got"):
+        call(number)
+
+
+def test_a_whole_number_may_be_a_float():
+    assert data.pad([[1]], 7.0, length=2.0)[0].tolist() == [[1, 7]]
+    assert data.Windows(np.arange(9), np.float32(3)).draw(2e0).shape == (2, 3)
+
+
+def test_sizes_and_ids_that_nothing_fits():
+    for length in (0, -3):
+        with pytest.raises(ValueError, match="length: expected at least 1, got"):
+            data.Windows(np.arange(9), length)
+    with pytest.raises(ValueError, match="batch: expected at least 0, got -1"):
+        data.Examples("ab").draw(-1)
+    with pytest.raises(ValueError, match=r"ids: expected one long sequence, got shape \(9, 2\)"):
+        data.Windows(np.zeros((9, 2), int), 3)
+    with pytest.raises(ValueError, match=r"lengths: expected one number per example, got shape \(2, 2\)"):
+        data.by_length([[1, 2], [3, 4]], 2)
+    with pytest.raises(ValueError, match="ids below 2..63, got 9223372036854775808"):
+        data.pad(np.array([[1, 2**63]], np.uint64))
+    with pytest.raises(ValueError, match="vocab_size: expected at most 2..32"):
+        data.write_tokens("never-written", [[2**33]], 2**40)  # its ids would be cut to 32 bits
+    with pytest.raises(TypeError, match="fraction: expected a number between 0 and 1, got '0.1'"):
+        data.split_ids(np.arange(9), "0.1")
 
 
 def test_a_token_file_is_split_and_sent_without_reading_it(tmp_path):

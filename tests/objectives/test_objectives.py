@@ -326,6 +326,53 @@ def test_without_rng_manual_seed_decides(draw):
     assert np.array_equal(first, draw(ids))
 
 
+DOCUMENTS = [[words(4), words(5)], [words(3), words(6)]]
+FRAME = {"max_length": 12, "cls_id": 1, "sep_id": 2, "pad_id": 0}
+
+
+@pytest.mark.parametrize("call", [
+    lambda x: objectives.mask_tokens(words(9), mask_id=x), lambda x: objectives.text_infilling(words(9), mask_id=x),
+    lambda x: objectives.span_corruption(words(9), sentinels=range(9), eos_id=x),
+    lambda x: objectives.masked(words(9)[None], mask_id=x, vocab_size=V),
+    lambda x: objectives.masked(words(9)[None], mask_id=MASK, vocab_size=x),
+    lambda x: objectives.translation([[5]], [[6, 7]], pad_id=x), lambda x: objectives.translation([[5]], [[6]], pad_id=0, eos_id=x),
+    lambda x: objectives.classification([[5]], [0], pad_id=0, cls_id=x),
+    lambda x: objectives.classification([[5]], [0], pad_id=0, sep_id=x),
+    lambda x: objectives.classification([[5]], [0], pad_id=0, max_length=x),
+    lambda x: objectives.next_sentence(DOCUMENTS, 2, **FRAME | {"cls_id": x}),
+    lambda x: objectives.next_sentence(DOCUMENTS, 2, **FRAME | {"max_length": x}),
+    lambda x: objectives.sentence_order(DOCUMENTS, 2, **FRAME | {"sep_id": x}),
+    lambda x: objectives.sentence_order(DOCUMENTS, x, **FRAME),
+])  # fmt: skip
+@pytest.mark.parametrize("number", [1.5, float("nan"), "3"])
+def test_ids_and_sizes_are_whole_numbers(call, number):
+    with pytest.raises(TypeError, match="[a-z_]+: expected a whole number, got"):
+        call(number)
+
+
+def test_ids_within_lists_are_whole_numbers_too():
+    for call in (lambda ids: objectives.span_corruption(words(9), sentinels=ids),
+                 lambda ids: objectives.masked(words(9)[None], mask_id=MASK, vocab_size=V, special=ids),
+                 lambda ids: objectives.permute_sentences(words(9), ends=ids)):  # fmt: skip
+        with pytest.raises(TypeError, match="expected token ids, which are integers"):
+            call([1.5, 2.5, 3.5, 4.5])
+    with pytest.raises(TypeError, match="expected token ids"):
+        objectives.masked(words(9)[None], mask_id=MASK, vocab_size=V, static=[0.5])
+
+
+def test_a_split_of_no_number_is_refused():
+    with pytest.raises(ValueError, match="split: expected three fractions that sum to 1"):
+        objectives.masked(words(9)[None], mask_id=MASK, vocab_size=V, split=(float("nan"), 0.5, 0.5))
+
+
+def test_the_generators_logits_have_a_vocabulary():
+    ids = words(9)[None]
+    with pytest.raises(ValueError, match="generator_logits"):
+        objectives.replaced_token(ids, ids, np.zeros(ids.shape))
+    with pytest.raises(ValueError, match="attention_mask: expected the shape of ids"):
+        objectives.replaced_token(ids, ids, np.zeros((1, 9, V)), attention_mask=1)
+
+
 @pytest.mark.parametrize("share", [-0.2, 1.5, float("nan")])
 @pytest.mark.parametrize(("name", "call"), [
     ("ratio", lambda share: objectives.mask_tokens(words(9), mask_id=MASK, ratio=share)),
@@ -335,7 +382,7 @@ def test_without_rng_manual_seed_decides(draw):
     ("density", lambda share: objectives.span_corruption(words(9), sentinels=range(9), density=share)),
 ])
 def test_shares_lie_between_0_and_1(name, call, share):
-    with pytest.raises(ValueError, match=f"{name}: expected a share of the tokens, from 0 to 1; got {share}"):
+    with pytest.raises(ValueError, match=f"{name}: expected a share of the tokens, from 0 to 1, got {share}"):
         call(share)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .._check import whole
 from .padding import as_ids
 
 
@@ -10,9 +11,8 @@ def pack(documents, length: int, eos_id: int | None = None) -> np.ndarray:
 
     Radford et al. 2019 train GPT-2 on such blocks. Raises if the documents do not fill one block.
     """
-    if length < 1:
-        raise ValueError(f"length: expected at least 1, got {length}")
-    end = [] if eos_id is None else [np.array([eos_id], dtype=np.int64)]
+    length = whole("length", length, 1)
+    end = [] if eos_id is None else [np.array([whole("eos_id", eos_id)], dtype=np.int64)]
     pieces = [piece for d in documents for piece in (as_ids(d).reshape(-1), *end)]
     flat = np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int64)
     if len(flat) < length:

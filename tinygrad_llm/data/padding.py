@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from .._check import whole
+
 #: The label that no loss counts, as in PyTorch and transformers.
 IGNORE = -100
 
@@ -9,11 +11,13 @@ IGNORE = -100
 def as_ids(values) -> np.ndarray:
     """Ids as int64; numbers that a cast would change (0.5, NaN) are refused, for they are no ids."""
     given = np.asarray(values)
-    whole = given.dtype.kind in "iub"
+    integers = given.dtype.kind in "iub"
     if given.dtype.kind == "f":  # an empty list is a float array, and joined with ids makes floats of them
-        whole = bool(((np.abs(given) < 2**63) & (given == np.trunc(given))).all())
-    if not whole:
+        integers = bool(((np.abs(given) < 2**63) & (given == np.trunc(given))).all())
+    if not integers:
         raise TypeError(f"expected token ids, which are integers, got {given.dtype}")
+    if given.dtype == np.uint64 and given.size and given.max() >= 2**63:
+        raise ValueError(f"expected token ids below 2**63, got {given.max()}")
     return given.astype(np.int64, copy=False)
 
 
@@ -25,13 +29,12 @@ def pad(sequences, pad_id: int = 0, *, side: str = "right", length: int | None =
     """
     if side not in ("left", "right"):
         raise ValueError(f"side: expected 'left' or 'right', got {side!r}")
-    if multiple < 1:
-        raise ValueError(f"multiple: expected at least 1, got {multiple}")
+    multiple, pad_id = whole("multiple", multiple, 1), whole("pad_id", pad_id)
     sequences = [as_ids(s).reshape(-1) for s in sequences]
     if not sequences:
         raise ValueError("pad: expected at least one sequence, got none")
     longest = max(len(s) for s in sequences)
-    width = -(-longest // multiple) * multiple if length is None else length
+    width = -(-longest // multiple) * multiple if length is None else whole("length", length)
     if longest > width:
         raise ValueError(f"length: a sequence has {longest} tokens, more than {width}; cut it first")
     ids = np.full((len(sequences), width), pad_id, dtype=np.int64)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .._check import whole
 from .padding import as_ids
 
 
@@ -9,15 +10,18 @@ class Windows:
     """Random windows of one long sequence (an ndarray or a TokenFile), as nanoGPT draws them: (B, length) int64."""
 
     def __init__(self, ids, length: int, seed: int = 0):
+        length = whole("length", length, 1)
         if len(ids) < length:
             raise ValueError(f"the text has {len(ids)} tokens, fewer than one window of {length}; "
                              "use a longer text or a shorter context")
+        if as_ids(ids[:1]).ndim != 1:
+            raise ValueError(f"ids: expected one long sequence, got shape {np.shape(ids)}")
         self.ids, self.length = ids, length
         self.rng = np.random.default_rng(seed)
 
     def draw(self, batch: int) -> np.ndarray:
         """The next windows, (batch, length) int64."""
-        starts = self.rng.integers(0, len(self.ids) - self.length + 1, size=batch)
+        starts = self.rng.integers(0, len(self.ids) - self.length + 1, size=whole("batch", batch, 0))
         if isinstance(self.ids, np.ndarray):
             return as_ids(self.ids[starts[:, None] + np.arange(self.length)])  # (B, length)
         return as_ids(np.stack([self.ids[s : s + self.length] for s in starts]))
@@ -49,6 +53,7 @@ class Examples:
     def draw_numbers(self, batch: int) -> list[int]:
         """The numbers of the next examples; static masking keys its masks by them."""
         numbers: list[int] = []
+        batch = whole("batch", batch, 0)
         while len(numbers) < batch:
             if self.position == len(self.order):
                 self.draw_order()
@@ -82,11 +87,10 @@ def by_length(lengths, batch: int, rng=None, *, pool: int = 50) -> list[np.ndarr
     The examples are shuffled, sorted by length within pools of `pool` batches, and the batches shuffled again; with
     rng None nothing is shuffled and all is one pool, which is what evaluation wants.
     """
-    if batch < 1:
-        raise ValueError(f"batch: expected at least 1 example, got {batch}")
-    if pool < 1:
-        raise ValueError(f"pool: expected at least 1 batch, got {pool}")
-    lengths = np.asarray(lengths)
+    batch, pool = whole("batch", batch, 1), whole("pool", pool, 1)
+    lengths = as_ids(lengths)
+    if lengths.ndim != 1:
+        raise ValueError(f"lengths: expected one number per example, got shape {lengths.shape}")
     order = np.arange(len(lengths)) if rng is None else rng.permutation(len(lengths))
     span = len(order) if rng is None else batch * pool
     batches = []

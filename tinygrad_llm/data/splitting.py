@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .._check import need
 from .token_file import TokenFile
 
 
@@ -26,5 +27,4 @@ def split_items(items: list, fraction: float = 0.1, seed: int = 0):
 
 
 def check_fraction(fraction: float) -> None:
-    if not 0.0 < fraction < 1.0:
-        raise ValueError(f"fraction: expected a number between 0 and 1, got {fraction}")
+    need("fraction", fraction, lambda x: 0.0 < x < 1.0, "a number between 0 and 1")

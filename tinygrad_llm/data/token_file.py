@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .._check import whole
 from .padding import as_ids
 
 MAGIC = b"TGLTOKS2"
@@ -20,6 +21,9 @@ HEADER = 24
 
 def write_tokens(path, pieces: Iterable[np.ndarray], vocab_size: int) -> int:
     """Writes the ids of `pieces` one after another and returns their number; beside `path` first, then renamed."""
+    vocab_size = whole("vocab_size", vocab_size, 1)
+    if vocab_size > 1 << 32:
+        raise ValueError(f"vocab_size: expected at most 2**32, got {vocab_size}")
     dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
     path, total = Path(path), 0
     beside = path.with_name(path.name + ".new")

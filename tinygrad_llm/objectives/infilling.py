@@ -3,6 +3,7 @@ original. BART itself uses text infilling with sentence permutation."""
 
 import numpy as np
 
+from .._check import whole
 from ..autograd import generator
 from ..data.padding import as_ids
 from .check import check_share, check_span
@@ -15,6 +16,7 @@ def text_infilling(ids, *, mask_id: int, rng=None, ratio: float = 0.3, mean_span
     mask, and a sequence always keeps at least one token of its own.   ids (T,), Lewis et al. 2020, section 2.2
     """
     ids, rng = checked(ids, rng)
+    mask_id = whole("mask_id", mask_id)
     check_share("ratio", ratio)
     check_span(mean_span)
     lengths = span_lengths(round(len(ids) * ratio), mean_span, rng)
@@ -45,7 +47,7 @@ def span_lengths(quota: int, mean: float, rng) -> list[int]:
 def permute_sentences(ids, *, ends, rng=None) -> np.ndarray:
     """Sentences (each up to and with a token of `ends`, such as the full stop) in random order."""
     ids, rng = checked(ids, rng)
-    cuts = np.flatnonzero(np.isin(ids, np.asarray(list(ends)))) + 1
+    cuts = np.flatnonzero(np.isin(ids, as_ids(list(ends)))) + 1
     sentences = [s for s in np.split(ids, cuts) if len(s)]
     return np.concatenate([sentences[i] for i in rng.permutation(len(sentences))]) if sentences else ids.copy()
 
@@ -54,7 +56,7 @@ def mask_tokens(ids, *, mask_id: int, rng=None, ratio: float = 0.15) -> np.ndarr
     """round(ratio · T) random tokens of ids (T,) replaced by the mask.   Lewis et al. 2020, section 2.2"""
     ids, rng = checked(ids, rng)
     noisy = ids.copy()
-    noisy[random_places(ids, ratio, rng)] = mask_id
+    noisy[random_places(ids, ratio, rng)] = whole("mask_id", mask_id)
     return noisy
 
 

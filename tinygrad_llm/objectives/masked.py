@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .._check import need, whole
 from ..autograd import generator
 from ..data import IGNORE
 from ..data.padding import as_ids
@@ -19,8 +20,8 @@ def masked(ids, *, mask_id: int, vocab_size: int, rng=None, special=(), attentio
     it masks are drawn anew (RoBERTa's dynamic masking).
     """
     check_share("probability", probability)
-    if len(split) != 3 or abs(sum(split) - 1.0) > 1e-9 or min(split) < 0:
-        raise ValueError(f"split: expected three fractions that sum to 1, got {split}")
+    need("split", split, lambda s: len(s) == 3 and abs(sum(s) - 1.0) <= 1e-9 and min(s) >= 0, "three fractions that sum to 1")
+    mask_id, vocab_size = whole("mask_id", mask_id), whole("vocab_size", vocab_size, 1)
     ids = as_ids(ids)
     if ids.ndim != 2:
         raise ValueError(f"ids: expected (batch, length), got shape {ids.shape}")
@@ -28,7 +29,8 @@ def masked(ids, *, mask_id: int, vocab_size: int, rng=None, special=(), attentio
                                ("static", static, ids.shape[:1])):  # fmt: skip
         if value is not None and np.shape(value) != shape:
             raise ValueError(f"{name}: expected shape {shape} for ids {ids.shape}, got {np.shape(value)}")
-    special = np.asarray(sorted(special), dtype=np.int64)
+    special = as_ids(sorted(special))
+    static = None if static is None else as_ids(static)
     allowed = ~np.isin(ids, special)
     if attention_mask is not None:
         allowed &= np.asarray(attention_mask) != 0

@@ -6,6 +6,7 @@ up to the first [SEP] and 1 after it.
 
 import numpy as np
 
+from .._check import whole
 from ..autograd import generator
 from ..data import pad
 from ..data.padding import as_ids
@@ -20,7 +21,7 @@ def next_sentence(documents, batch: int | None, *, max_length: int, cls_id: int,
     filled = np.flatnonzero([len(d) > 0 for d in documents])
     if len(filled) < 2:
         raise ValueError(f"documents: expected at least 2 with sentences, to draw a stranger from; got {len(filled)}")
-    rng = generator(rng)
+    rng, max_length = generator(rng), whole("max_length", max_length)
     pairs, labels = [], []
     for label, here, chunk in labels_and_places(documents, max_length - 3, batch, rng):
         labels.append(label)
@@ -40,7 +41,7 @@ def sentence_order(documents, batch: int | None, *, max_length: int, cls_id: int
     batch None: instead of drawn places, every sentence once, in order.
     Returns input_ids, attention_mask, token_type_ids (batch, T) and sentence_order_label (batch,).
     """
-    rng = generator(rng)
+    rng, max_length = generator(rng), whole("max_length", max_length)
     pairs, labels = [], []
     for label, _, chunk in labels_and_places(documents, max_length - 3, batch, rng):
         labels.append(label)
@@ -53,7 +54,7 @@ def sentence_order(documents, batch: int | None, *, max_length: int, cls_id: int
 def labels_and_places(documents, room: int, batch: int | None, rng):
     """For each pair 0 or 1, and where it is cut out: the number of a document, and consecutive sentences of it."""
     if batch is not None:
-        return drawn(documents, room, batch, rng)
+        return drawn(documents, room, whole("batch", batch, 1), rng)
     places = walked(documents, room)
     return [(label, *place) for label, place in zip(rng.integers(0, 2, size=len(places)), places)]
 
@@ -121,6 +122,7 @@ def truncate_pair(first, second, room: int, rng):
 
 
 def assemble(pairs, cls_id: int, sep_id: int, pad_id: int) -> dict[str, np.ndarray]:
+    cls_id, sep_id = whole("cls_id", cls_id), whole("sep_id", sep_id)
     rows = [np.concatenate([[cls_id], a, [sep_id], b, [sep_id]]) for a, b in pairs]
     ids, mask = pad(rows, pad_id)
     types = np.zeros_like(ids)

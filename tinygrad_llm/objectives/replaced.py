@@ -18,9 +18,9 @@ def replaced_token(ids, masked_labels, generator_logits, *, rng=None, attention_
     ids (B, T) originals; masked_labels (B, T) as `masked(..., split=(1, 0, 0))` gives them (-100 where not masked);
     generator_logits (B, T, V). A draw that happens to be right counts as original. Padding has label -100.
     """
-    ids, masked_labels = as_ids(ids), np.asarray(masked_labels)
+    ids, masked_labels = as_ids(ids), as_ids(masked_labels)
     logits = np.asarray(generator_logits)
-    if logits.shape[:2] != ids.shape or masked_labels.shape != ids.shape:
+    if ids.ndim != 2 or logits.ndim != 3 or logits.shape[:2] != ids.shape or masked_labels.shape != ids.shape:
         raise ValueError(f"expected masked_labels {ids.shape} and generator_logits {ids.shape} + (V,), "
                          f"got {masked_labels.shape} and {logits.shape}")
     rng = generator(rng)
@@ -32,4 +32,6 @@ def replaced_token(ids, masked_labels, generator_logits, *, rng=None, attention_
     if attention_mask is None:
         return {"input_ids": corrupted, "labels": labels}
     mask = np.asarray(attention_mask)
+    if mask.shape != ids.shape:
+        raise ValueError(f"attention_mask: expected the shape of ids, {ids.shape}; got {mask.shape}")
     return {"input_ids": corrupted, "attention_mask": mask, "labels": np.where(mask != 0, labels, IGNORE)}

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..autograd import generator
 from ..data.padding import as_ids
-from .check import check_share, check_span
+from .check import check_share, check_span, ids_if_given
 
 
 def span_corruption(ids, *, sentinels, eos_id: int | None = None, rng=None, density: float = 0.15,
@@ -21,6 +21,7 @@ def span_corruption(ids, *, sentinels, eos_id: int | None = None, rng=None, dens
     ids = as_ids(ids)
     if ids.ndim != 1 or len(ids) < 2:
         raise ValueError(f"ids: expected one sequence (T,) of at least 2 tokens, got shape {ids.shape}")
+    sentinels, [end] = as_ids(sentinels), ids_if_given(eos_id=eos_id)
     check_share("density", density)
     check_span(mean_span)
     rng = generator(rng)
@@ -35,9 +36,8 @@ def span_corruption(ids, *, sentinels, eos_id: int | None = None, rng=None, dens
         source += [ids[position : position + kept], [sentinel]]
         target += [[sentinel], ids[position + kept : position + kept + lost]]
         position += kept + lost
-    end = [] if eos_id is None else [[eos_id]]
     target += [[sentinels[spans]]]
-    return np.concatenate(source + end).astype(np.int64), np.concatenate(target + end).astype(np.int64)
+    return np.concatenate([*source, end]).astype(np.int64), np.concatenate([*target, end]).astype(np.int64)
 
 
 def partition(total: int, parts: int, rng) -> np.ndarray:

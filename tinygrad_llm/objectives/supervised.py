@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from .._check import whole
 from ..data import pad, pad_labels
 from ..data.padding import as_ids
+from .check import ids_if_given
 
 
 def translation(sources, targets, *, pad_id: int, eos_id: int | None = None, max_length: int | None = None):
@@ -16,7 +18,7 @@ def translation(sources, targets, *, pad_id: int, eos_id: int | None = None, max
     """
     if len(sources) != len(targets):
         raise ValueError(f"expected as many targets as sources, got {len(targets)} and {len(sources)}")
-    end = [] if eos_id is None else [eos_id]
+    [end] = ids_if_given(eos_id=eos_id)
     room = room_for_text(max_length, len(end))
     close = lambda s: np.concatenate([as_ids(s)[:room], end]).astype(np.int64)
     ids, mask = pad([close(s) for s in sources], pad_id)
@@ -32,8 +34,7 @@ def classification(sequences, labels, *, pad_id: int, cls_id: int | None = None,
     labels = np.asarray(labels)
     if len(sequences) != len(labels):
         raise ValueError(f"expected one label per text, got {len(labels)} labels and {len(sequences)} texts")
-    front = [] if cls_id is None else [cls_id]
-    back = [] if sep_id is None else [sep_id]
+    front, back = ids_if_given(cls_id=cls_id, sep_id=sep_id)
     room = room_for_text(max_length, len(front) + len(back))
     rows = [np.concatenate([front, as_ids(s)[:room], back]).astype(np.int64) for s in sequences]
     ids, mask = pad(rows, pad_id)
@@ -42,6 +43,9 @@ def classification(sequences, labels, *, pad_id: int, cls_id: int | None = None,
 
 def room_for_text(max_length: int | None, special: int) -> int | None:
     """Tokens of the text that fit beside the special ones; None: all."""
-    if max_length is not None and max_length <= special:
+    if max_length is None:
+        return None
+    max_length = whole("max_length", max_length)
+    if max_length <= special:
         raise ValueError(f"max_length: expected more than the {special} special tokens, got {max_length}")
-    return None if max_length is None else max_length - special
+    return max_length - special
