@@ -493,3 +493,34 @@ def test_the_builtin_corpus_takes_what_is_ascii_and_not_empty(tmp_path, monkeypa
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     assert text.builtin_corpus() == "one\n\ntwo\n\nend" and text.builtin_corpus(6) == "one\n\nt"
+
+
+@pytest.mark.parametrize("kind", text.KINDS)
+def test_ids_that_are_none_are_not_decoded(kind):
+    pytest.importorskip("tokenizers")
+    tokenizer = text.train(kind, "hello world " * 50, 300)
+    for ids in ([1.5], [float("nan")], ["1"]):
+        with pytest.raises(TypeError, match="expected token ids, which are integers"):
+            tokenizer.decode(ids)
+    with pytest.raises(ValueError, match="ids: expected values .*got -100"):
+        tokenizer.decode([1, -100])  # labels
+    assert tokenizer.decode([]) == "" and tokenizer.decode(np.float32([1, 2])) == tokenizer.decode([1, 2])
+
+
+@pytest.mark.parametrize("kind", text.KINDS)
+def test_a_role_that_there_is_not_frames_no_text(kind):
+    pytest.importorskip("tokenizers")
+    tokenizer = text.train(kind, "hello world " * 50, 300, style="bert")
+    before = tokenizer.framed("hello").tolist()
+    for roles in (("CLS", "sep"), ("cls", "[SEP]"), (2, None), (["cls"], None)):
+        with pytest.raises(ValueError, match="frame: expected a role, one of pad, .*, or None; got"):
+            tokenizer.frame(*roles)
+    assert tokenizer.framed("hello").tolist() == before
+    tokenizer.frame("bos", None)  # a role without a token here
+    assert tokenizer.framed("hello").tolist() == tokenizer.encode("hello").tolist()
+
+
+def test_a_vocabulary_is_learnt_to_a_whole_number():
+    pytest.importorskip("tokenizers")
+    with pytest.raises(TypeError, match="vocab_size: expected a whole number, got '300'"):
+        text.train("bpe", "hello", "300")

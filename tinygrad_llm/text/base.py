@@ -107,6 +107,13 @@ def with_borrowed_roles(roles: dict[str, int]) -> dict[str, int]:
     return roles | {r: i for r, i in borrowed.items() if r not in roles and i is not None}
 
 
+def check_roles(special: dict[str, int], *roles: str | None) -> None:
+    """A role that a tokenizer has no token for frames nothing; one that there is not is a slip of the pen."""
+    for role in roles:
+        if role is not None and role not in [*special, *KNOWN_SPELLINGS]:
+            raise ValueError(f"frame: expected a role, one of {', '.join(KNOWN_SPELLINGS)}, or None; got {role!r:.60}")
+
+
 def around(special: dict[str, int], first: str | None, last: str | None) -> tuple[list, list]:
     """What stands around one text, $A, and around two, $A and $B, with the tokens that there are: lists of (role or text, type).
 

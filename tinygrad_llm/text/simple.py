@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .base import Hinting, around, encoded, transformers_config, with_borrowed_roles
+from ..data.padding import as_ids
+from .base import Hinting, around, check_roles, encoded, transformers_config, with_borrowed_roles
 
 FILE = "vocabulary.json"
 CONFIG = "tokenizer_config.json"
@@ -41,6 +42,7 @@ class SimpleTokenizer(Hinting):
 
     def frame(self, first: str | None, last: str | None) -> None:
         """From now on the special tokens with these roles stand before a `framed` text and after it; None: nothing does."""
+        check_roles(self.special, first, last)
         self.roles_around = first, last
 
     def save(self, directory) -> None:
@@ -78,7 +80,7 @@ class SimpleTokenizer(Hinting):
         return {}
 
     def checked(self, ids, skip_special_tokens: bool) -> np.ndarray:
-        ids = np.asarray(ids, dtype=np.int64).reshape(-1)
+        ids = as_ids(ids).reshape(-1)
         if ids.size and (ids.min() < 0 or ids.max() >= self.vocab_size):
             raise ValueError(f"ids: expected values in [0, {self.vocab_size}), got {ids.min()} to {ids.max()}")
         return ids[ids >= self.first] if skip_special_tokens else ids

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from .._check import whole
+from ..data.padding import as_ids
 from . import simple
-from .base import Hinting, around, encoded, roles_in, transformers_config
+from .base import Hinting, around, check_roles, encoded, roles_in, transformers_config
 
 KINDS = ("bpe", "wordpiece", "unigram")
 
@@ -54,6 +56,7 @@ class SubwordTokenizer(Hinting):
 
     def frame(self, first: str | None, last: str | None) -> None:
         """From now on the special tokens with these roles stand before a `framed` text and after it; None: nothing does."""
+        check_roles(self.special, first, last)
         single, pair = around(self.special, first, last)
         ids = {role: [self.special[role]] for role in (first, last) if role in self.special}
         if self.framed("").tolist() == [i for part, _ in single for i in ids.get(part, self.encode(""))]:
@@ -67,8 +70,11 @@ class SubwordTokenizer(Hinting):
     def decode(self, ids, skip_special_tokens: bool = False) -> str:
         """The text of ids, special tokens in their spelling or, if so asked, left out."""
         hidden = set(self.special.values()) if skip_special_tokens else ()
-        kept = [int(i) for i in np.asarray(ids).reshape(-1) if int(i) not in hidden]
-        return self.inner.decode(kept, skip_special_tokens=skip_special_tokens)
+        ids = as_ids(ids).reshape(-1)
+        if ids.size and ids.min() < 0:
+            raise ValueError(f"ids: expected values of at least 0, got {ids.min()}")
+        kept = [i for i in ids.tolist() if i not in hidden]
+        return self.inner.decode(kept, skip_special_tokens=bool(skip_special_tokens))
 
     def word_starts(self, ids) -> np.ndarray:
         """(T,) True where a token begins a word; what whole-word masking groups by."""
@@ -108,6 +114,7 @@ def train_subword(kind: str, texts, vocab_size: int, special_names: dict[str, st
     specials = list(special_names.values())
     if unk is not None and unk not in specials:
         specials = [unk, *specials]
+    vocab_size = whole("vocab_size", vocab_size)
     if vocab_size <= len(specials):
         raise ValueError(f"vocab_size: expected more than the {len(specials)} special tokens, got {vocab_size}")
     learn = {"bpe": byte_level_bpe, "wordpiece": wordpiece, "unigram": unigram}[kind]
