@@ -573,3 +573,43 @@ def test_a_group_without_params_and_a_foreign_state_are_refused():
     foreign = {"state": {0: {"step": 1}}, "param_groups": [{"lr": 1e-3}]}  # as PyTorch lays it out
     with pytest.raises(ValueError, match="expected the keys 'groups', 'steps' and 'state' .* got 'state', 'param_groups'"):
         optim.AdamW(params).load_state_dict(foreign)
+
+
+@pytest.mark.parametrize(("kind", "name"), [
+    *((kind, name) for kind in (optim.SGD, optim.Adam, optim.AdamW) for name in ("lr", "weight_decay")), (optim.SGD, "momentum"),
+    (optim.SGD, "dampening"), (optim.Adam, "eps"), (optim.AdamW, "betas"),
+])  # fmt: skip
+def test_an_option_that_is_no_number_is_named(kind, name):
+    for value in ("1e-3", None, [0.1, 0.2, "x"], object()):
+        with pytest.raises((TypeError, ValueError), match=f"{name}: expected"):
+            kind(parameters(), **{name: value})
+    for value in (float("nan"), float("inf"), -1.0):
+        value = (value, 0.9) if name == "betas" else value
+        with pytest.raises(ValueError, match=f"{name}: expected"):
+            kind(parameters(), **{name: value})
+    with pytest.raises(TypeError, match="max_norm: expected a number of at least 0, got '1'"):
+        optim.clip_grad_norm_(parameters(), "1")
+
+
+def test_betas_in_a_list_are_kept_as_they_were():
+    betas = [0.8, 0.9]
+    optimizer = optim.AdamW(parameters(), betas=betas)
+    betas[0] = 2.0
+    assert optimizer.param_groups[0]["betas"] == (0.8, 0.9)
+
+
+@pytest.mark.parametrize("schedule", [optim.cosine, optim.linear])
+def test_a_schedule_that_would_leave_its_range_is_refused(schedule):
+    for minimum in (-1, 2, float("nan")):  # beyond 0 the last steps would go up the gradient
+        with pytest.raises(ValueError, match="minimum: expected a fraction of the rate, from 0 to 1, got"):
+            rates(schedule, 1, warmup=1, total=5, minimum=minimum)
+    for warmup, total in ((0.1, 5), (float("nan"), 5), (1, float("nan")), ("1", 5)):  # 0.1 is no share of the steps
+        with pytest.raises(TypeError, match="expected a whole number, got"):
+            rates(schedule, 1, warmup=warmup, total=total)
+    assert rates(schedule, 3, warmup=1.0, total=5e0).tolist() == rates(schedule, 3, warmup=1, total=5).tolist()
+
+
+def test_groups_by_decay_need_names():
+    model = tg.nn.Linear(2, 2)  # each weight is two rows, which would pass for a name and a Tensor
+    with pytest.raises(TypeError, match=r"such as model.named_parameters\(\)"):
+        optim.decay_groups(model.parameters(), 0.1)

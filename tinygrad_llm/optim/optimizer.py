@@ -6,6 +6,7 @@ import numpy as np
 
 import kernels
 
+from .._check import need
 from ..autograd import Tensor, mark_written
 from ..autograd.elsewhere import OF_AN_OPTIMIZER, no_attribute
 from .flat import Store
@@ -13,15 +14,17 @@ from .flat import Store
 
 def clip_scale(norm: float, max_norm: float) -> float:
     """min(1, max_norm / (norm + 1e-6)); a norm that is NaN gives NaN, as in PyTorch."""
-    if not max_norm >= 0:
-        raise ValueError(f"max_norm: expected a number of at least 0, got {max_norm}")
+    need("max_norm", max_norm, lambda x: x >= 0, "a number of at least 0")
     scale = max_norm / (norm + 1e-6)
     return 1.0 if scale >= 1.0 else float(scale)
 
 
 def decay_groups(named_parameters, weight_decay: float) -> list[dict]:
     """Two groups: matrices and embeddings decay; biases and norm weights (one axis or none) do not, as in GPT-2 and BERT."""
-    parameters = [p for _, p in named_parameters]
+    named = list(named_parameters)
+    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in named):
+        raise TypeError("named_parameters: expected pairs of a name and a Tensor, such as model.named_parameters()")
+    parameters = [p for _, p in named]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
@@ -65,6 +68,7 @@ class Optimizer:
         group = dict(self.defaults, **group)
         group["params"] = unique(as_list(group["params"]))
         check_options(group)
+        group |= {"betas": tuple(group["betas"])} if "betas" in group else {}
         held = {id(p) for g in self.param_groups for p in g["params"]}
         again = [p for p in group["params"] if id(p) in held]
         if again:
@@ -237,8 +241,8 @@ def by_dtype(parameters) -> list[list]:
 
 
 def check_options(group: dict) -> None:
-    for name in ("lr", "weight_decay", "eps", "momentum"):
-        if name in group and not group[name] >= 0.0:
-            raise ValueError(f"{name}: expected a number of at least 0, got {group[name]}")
-    if "betas" in group and not (len(group["betas"]) == 2 and all(0.0 <= b < 1.0 for b in group["betas"])):
-        raise ValueError(f"betas: expected two numbers in [0, 1), got {group['betas']}")
+    for name in ("lr", "weight_decay", "eps", "momentum", "dampening"):
+        if name in group:
+            need(name, group[name], lambda x: 0.0 <= x < np.inf, "a finite number of at least 0")
+    if "betas" in group:
+        need("betas", group["betas"], lambda betas: len(betas) == 2 and all(0.0 <= b < 1.0 for b in betas), "two numbers in [0, 1)")

@@ -6,6 +6,8 @@ Steps count from 0. During warm-up factor(t) = (t + 1) / (warmup + 1), so that t
 import math
 from collections.abc import Callable
 
+from .._check import need, whole
+
 
 class Schedule:
     """Sets the rate of every group of `optimizer`; `step()` moves on by one."""
@@ -48,7 +50,7 @@ class Schedule:
 
 
 def warmed(warmup: int, after: Callable[[int], float]) -> Callable[[int], float]:
-    if warmup < 0:
+    if whole("warmup", warmup) < 0:
         raise ValueError(f"warmup: expected at least 0 steps, got {warmup}")
     return lambda t: (t + 1) / (warmup + 1) if t < warmup else after(t)
 
@@ -58,24 +60,25 @@ def progress(t: int, warmup: int, total: int) -> float:
     return min(max((t - warmup) / (total - warmup), 0.0), 1.0)
 
 
-def check_total(warmup: int, total: int) -> None:
-    if total <= warmup:
+def check_span(warmup: int, total: int, minimum: float) -> None:
+    need("minimum", minimum, lambda x: 0 <= x <= 1, "a fraction of the rate, from 0 to 1")
+    if whole("total", total) <= whole("warmup", warmup):
         raise ValueError(f"total: expected more steps than the {warmup} of warm-up, got {total}")
 
 
 def cosine(optimizer, warmup: int, total: int, minimum: float = 0.0) -> Schedule:
     """minimum + (1 - minimum) (1 + cos πs) / 2, s from 0 to 1 between `warmup` and `total`   Loshchilov and Hutter 2017 §3
 
-    The rate as a fraction of the group's own; step t < warmup has (t + 1) / (warmup + 1). ValueError unless total > warmup ≥ 0.
+    The rate as a fraction of the group's own; step t < warmup has (t + 1) / (warmup + 1). ValueError unless total > warmup ≥ 0 and 0 ≤ minimum ≤ 1.
     """
-    check_total(warmup, total)
+    check_span(warmup, total, minimum)
     curve = lambda t: minimum + (1 - minimum) * 0.5 * (1 + math.cos(math.pi * progress(t, warmup, total)))
     return Schedule(optimizer, warmed(warmup, curve))
 
 
 def linear(optimizer, warmup: int, total: int, minimum: float = 0.0) -> Schedule:
     """A straight line from 1 to `minimum`, as BERT is trained. Warm-up, fractions and errors are those of `cosine`."""
-    check_total(warmup, total)
+    check_span(warmup, total, minimum)
     return Schedule(optimizer, warmed(warmup, lambda t: minimum + (1 - minimum) * (1 - progress(t, warmup, total))))
 
 
