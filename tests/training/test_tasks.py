@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.training.small import TEXT, prepared
-from tinygrad_llm import models, training
+from tinygrad_llm import models, text, training
 from tinygrad_llm.data import IGNORE
 from tinygrad_llm.training import prepare
 from tinygrad_llm.training.families import HEADS, RECIPES, recipe_for
@@ -98,3 +98,51 @@ def test_a_noisy_text_fits_into_the_shortest_context(tmp_path):
     """Masks of length 0 made one in a thousand texts longer than the model's eight positions."""
     data, _ = prepared("bart", tmp_path=tmp_path, context=8)
     assert data.task.draw(8_000)["input_ids"].shape[1] == 8
+
+
+def held_out(**options):
+    return training.CausalTask(np.arange(90) % 9, np.arange(40) % 9, 8, **options)
+
+
+def test_nothing_to_evaluate_is_no_loss_of_0():
+    model = models.create("gpt2", n_layer=1, n_head=1, n_embd=4, n_positions=8, vocab_size=9)
+    task = held_out()
+    once = iter(task.evaluation())
+    assert training.evaluate(task, model, once)["loss"] > 1
+    for batches in (once, [], [{"input_ids": np.ones((1, 8), int), "labels": np.full((1, 8), IGNORE)}]):
+        with pytest.raises(ValueError, match="evaluate: expected batches with something to predict"):
+            training.evaluate(task, model, batches)
+
+
+def test_the_perplexity_of_no_number_is_none():
+    assert np.isnan(training.perplexity(float("nan"))) and training.perplexity(float("inf")) == float("inf")
+
+
+@pytest.mark.parametrize("options", [{"eval_batch": 0}, {"eval_batch": -1}, {"eval_windows": 0}, {"eval_windows": -2}])
+def test_an_evaluation_has_batches(options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))}: expected at least 1, got"):
+        held_out(**options)
+
+
+def test_a_context_too_short_to_learn_from_is_refused():
+    tokenizer = text.train("chars", TEXT, style="bert")
+    ids = tokenizer.encode(TEXT)
+    for context in (0, -3):
+        with pytest.raises(ValueError, match="context: too short, for its windows would have"):
+            training.CausalTask(ids, ids, context)
+    for context in (2, -1):
+        with pytest.raises(ValueError, match="context: too short"):  # [CLS] and [SEP] alone
+            training.MaskedTask(ids, ids, context, tokenizer)
+    with pytest.raises(TypeError, match="context: expected a whole number"):
+        training.CausalTask(ids, ids, 8.5)
+    with pytest.raises(TypeError, match="tokenizer: expected one of text.train or text.load, got a str"):
+        training.MaskedTask(ids, ids, 8, "bert-base-uncased")
+    with pytest.raises(TypeError, match="expected token ids, which are integers"):
+        training.CausalTask(ids, ids + 0.5, 8)
+
+
+@pytest.mark.parametrize("name", ["lr", "min_lr", "beta1", "beta2", "weight_decay", "clip"])
+def test_a_number_of_a_run_is_a_number(name):
+    for value in ("1e-3", None):
+        with pytest.raises(ValueError, match=f"{name}: expected a number, got"):
+            training.Options(**{name: value})

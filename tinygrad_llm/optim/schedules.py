@@ -69,7 +69,8 @@ def check_span(warmup: int, total: int, minimum: float) -> None:
 def cosine(optimizer, warmup: int, total: int, minimum: float = 0.0) -> Schedule:
     """minimum + (1 - minimum) (1 + cos πs) / 2, s from 0 to 1 between `warmup` and `total`   Loshchilov and Hutter 2017 §3
 
-    The rate as a fraction of the group's own; step t < warmup has (t + 1) / (warmup + 1). ValueError unless total > warmup ≥ 0 and 0 ≤ minimum ≤ 1.
+    The rate as a fraction of the group's own; step t < warmup has (t + 1) / (warmup + 1).
+    ValueError unless total > warmup ≥ 0 and 0 ≤ minimum ≤ 1.
     """
     check_span(warmup, total, minimum)
     curve = lambda t: minimum + (1 - minimum) * 0.5 * (1 + math.cos(math.pi * progress(t, warmup, total)))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from .. import objectives
+from .._check import whole
 from ..autograd import functional as F
 from ..data import IGNORE
 from ..objectives.replaced import DISCRIMINATOR_WEIGHT
@@ -91,7 +92,7 @@ class PairTask(Task):
         self.train, self.held, self.context, self.tokenizer = train, held, context, tokenizer
         self.special = tokenizer.special
         self.rng, self.noise = np.random.default_rng(seed), np.random.default_rng([seed, 1])
-        self.eval_pairs, self.eval_batch = eval_pairs, eval_batch
+        self.eval_pairs, self.eval_batch = eval_pairs, whole("eval_batch", eval_batch, 1)
 
     def batch(self, documents, n: int | None, rng, noise):
         """n pairs, drawn from `rng`; None: all that the documents hold. `noise` is for the masks alone: neither depends on n."""
@@ -176,6 +177,8 @@ def binary_loss(logits, labels):
 
 
 def need_roles(tokenizer, objective: str, *roles: str) -> None:
+    if not isinstance(getattr(tokenizer, "special", None), dict):
+        raise TypeError(f"tokenizer: expected one of text.train or text.load, got a {type(tokenizer).__name__}")
     missing = [r for r in roles if r not in tokenizer.special]
     if missing:
         raise ValueError(f"objective {objective} needs special tokens that this tokenizer has not: {', '.join(missing)}")

@@ -24,6 +24,9 @@ def evaluate(task, model, batches, processes=ALONE) -> dict[str, float]:
             for name, n in task.counts(batch).items():
                 counts[name] += n
     sums, counts = processes.total(sums), processes.total(counts)
+    if not any(counts.values()):
+        raise ValueError("evaluate: expected batches with something to predict (labels other than -100), got none; "
+                         "a generator gives its batches once")  # fmt: skip
     parts = {name: sums[name] / max(counts[name], 1) for name in sums}
     return {**parts, "loss": sum(task.weights[name] * parts[name] for name in parts)}
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -44,6 +44,8 @@ class Options:
         counts = ("steps", "batch", "accumulate", "warmup", "eval_every", "save_every", "sample_every", "patience", "seed")
         for name in counts:
             self.need(isinstance(getattr(self, name), Integral), name, "a whole number")
+        for name in ("lr", "min_lr", "beta1", "beta2", "weight_decay", "clip"):
+            self.need(isinstance(getattr(self, name), Real), name, "a number")
         for name in ("steps", "batch", "accumulate"):
             self.need(getattr(self, name) >= 1, name, "at least 1")
         for name in ("warmup", "eval_every", "save_every", "sample_every", "patience", "clip", "weight_decay", "seed"):

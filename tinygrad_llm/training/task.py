@@ -9,8 +9,10 @@ exact for sequences of different lengths:
 
 import numpy as np
 
+from .._check import whole
 from ..autograd import functional as F
 from ..data import IGNORE, Examples, Windows
+from ..data.padding import as_ids
 
 
 class Task:
@@ -59,13 +61,17 @@ class Task:
 class WindowTask(Task):
     """A task on windows of one long text. A subclass turns windows (B, length) into a batch in `make`."""
 
+    shortest = 1  # window to learn from
+
     def __init__(self, train, held, length: int, *, seed: int = 0, eval_windows: int | None = 64, eval_batch: int = 16):
+        if whole("context", length) < self.shortest:
+            raise ValueError(f"context: too short, for its windows would have {length} tokens; expected at least {self.shortest}")
         if eval_windows is None:  # all of a text, which may be shorter than a window
             length = max(1, min(length, len(held)))
         self.source = Windows(train, length, seed)
         self.noise = np.random.default_rng([seed, 1])
         self.windows = spread_windows(held, length, eval_windows)
-        self.eval_batch = eval_batch
+        self.eval_batch = whole("eval_batch", eval_batch, 1)
 
     def make(self, windows: np.ndarray, rng) -> dict[str, np.ndarray]:
         """A batch of windows (B, length); rng: for what the objective draws."""
@@ -91,7 +97,8 @@ class ExampleTask(Task):
 
     def __init__(self, train, held, *, seed: int = 0, eval_examples: int | None = 512, eval_batch: int = 32):
         self.source = Examples(train, seed)
-        self.held, self.eval_batch = held[:eval_examples], eval_batch
+        self.held = held if eval_examples is None else held[: whole("eval_examples", eval_examples, 1)]
+        self.eval_batch = whole("eval_batch", eval_batch, 1)
 
     def make(self, examples: list) -> dict[str, np.ndarray]:
         raise NotImplementedError
@@ -111,6 +118,7 @@ class CausalTask(WindowTask):
 
     objective = "causal"
     head = "causal_lm"
+    shortest = 2
 
     def __init__(self, train, held, context: int, **options):
         super().__init__(train, held, context + 1, **options)
@@ -126,9 +134,9 @@ def spread_windows(ids, length: int, count: int | None) -> np.ndarray:
             f"the held-out part has {len(ids)} tokens, fewer than one window of {length}; use a longer text or a shorter context"
         )
     room = len(ids) - length
-    n = -(-len(ids) // length) if count is None else max(1, min(count, len(ids) // length))
+    n = -(-len(ids) // length) if count is None else min(whole("eval_windows", count, 1), len(ids) // length)
     starts = np.linspace(0, room, n).astype(np.int64)
-    return np.stack([np.asarray(ids[s : s + length], dtype=np.int64) for s in starts])
+    return np.stack([as_ids(ids[s : s + length]) for s in starts])
 
 
 def slices(batch: dict[str, np.ndarray], step: int) -> list[dict[str, np.ndarray]]:
