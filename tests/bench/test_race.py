@@ -111,9 +111,9 @@ def test_nothing_to_race_is_an_error():
             versus(wrong)
 
 
-@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
 def test_no_time_to_race_is_an_error(seconds):
-    with pytest.raises(ValueError, match="seconds must be positive, got"):
+    with pytest.raises(ValueError, match="seconds: expected a finite number above 0, got"):
         versus({"mine": lambda: X}, seconds=seconds)
 
 

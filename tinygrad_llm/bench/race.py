@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kernels import _threads
+from tinygrad_llm._check import need
 from tinygrad_llm.bench.timing import Timing, interval_text, measure, table_row, timed_lap
 
 
@@ -107,8 +108,7 @@ def versus(functions: dict[str, Callable[[], Any]], seconds: float = 5.0, tol: f
         raise ValueError('versus needs at least one function, as in versus({"mine": f, "numpy": g})')
     if not isinstance(functions, dict) or not all(map(callable, functions.values())):
         raise TypeError('versus takes a name and a function without arguments for each, as in versus({"mine": lambda: f(x)})')
-    if not seconds > 0:
-        raise ValueError(f"seconds must be positive, got {seconds}")
+    need("seconds", seconds, lambda x: 0 < x < float("inf"), "a finite number above 0")
     if tol is not None:  # copies: the functions may write into one array, as in `lambda: np.matmul(x, x, out=y)`
         outputs = {name: [a.copy() for a in as_arrays(called(name, f))] for name, f in functions.items()}
         judge = list(functions)[-1]
