@@ -28,3 +28,16 @@ def need(name: str, value: Any, good: Callable[[Any], Any], expected: str) -> No
     except (TypeError, ValueError):
         raise TypeError(f"{name}: expected {expected}, got {value!r:.60}") from None
     raise ValueError(f"{name}: expected {expected}, got {value}")
+
+
+def as_ids(values: Any) -> np.ndarray:
+    """Ids as int64; numbers that a cast would change (0.5, NaN) are refused, for they are no ids."""
+    given = np.asarray(values)
+    integers = given.dtype.kind in "iub"
+    if given.dtype.kind == "f":  # an empty list is a float array, and joined with ids makes floats of them
+        integers = bool(((np.abs(given) < 2**63) & (given == np.trunc(given))).all())
+    if not integers:
+        raise TypeError(f"expected token ids, which are integers, got {given.dtype}")
+    if given.dtype == np.uint64 and given.size and given.max() >= 2**63:
+        raise ValueError(f"expected token ids below 2**63, got {given.max()}")
+    return given.astype(np.int64, copy=False)

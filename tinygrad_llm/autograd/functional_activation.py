@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .._check import need
 from . import ops_neural as fused
 from .ops_common import as_floats, derived, normal_axis, plain_number, value
 from .ops_elementary import expm1, sigmoid, tanh
@@ -175,6 +176,7 @@ def gumbel_softmax(
 
     `hard`: one-hot at the largest y, with y's gradient.
     """
+    need("tau", tau, lambda t: 0 < t < float("inf"), "a finite number above 0")
     x = as_tensor(logits)
     noise = generator(rng).gumbel(size=x.shape).astype(x.dtype)
     soft = softmax((x + noise) / tau, axis)

@@ -2,23 +2,10 @@
 
 import numpy as np
 
-from .._check import whole
+from .._check import as_ids, whole
 
 #: The label that no loss counts, as in PyTorch and transformers.
 IGNORE = -100
-
-
-def as_ids(values) -> np.ndarray:
-    """Ids as int64; numbers that a cast would change (0.5, NaN) are refused, for they are no ids."""
-    given = np.asarray(values)
-    integers = given.dtype.kind in "iub"
-    if given.dtype.kind == "f":  # an empty list is a float array, and joined with ids makes floats of them
-        integers = bool(((np.abs(given) < 2**63) & (given == np.trunc(given))).all())
-    if not integers:
-        raise TypeError(f"expected token ids, which are integers, got {given.dtype}")
-    if given.dtype == np.uint64 and given.size and given.max() >= 2**63:
-        raise ValueError(f"expected token ids below 2**63, got {given.max()}")
-    return given.astype(np.int64, copy=False)
 
 
 def pad(sequences, pad_id: int = 0, *, side: str = "right", length: int | None = None, multiple: int = 1):

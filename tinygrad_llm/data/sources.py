@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from .._check import whole
-from .padding import as_ids
+from .._check import as_ids, whole
 
 
 class Windows:

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._check import whole
-from .padding import as_ids
+from .._check import as_ids, whole
 
 MAGIC = b"TGLTOKS2"
 HEADER = 24

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .._check import as_ids, whole
 from ..autograd import no_grad
 from ..models.outputs import word_logits
 from ..nn import evaluating
@@ -10,7 +11,7 @@ from . import filters
 
 def fill_mask(model, input_ids, mask_id: int, *, attention_mask=None, top_k: int = 5) -> list[list[list[tuple[int, float]]]]:
     """For each row, for each of its masks in order, the `top_k` pairs (token, probability), best first."""
-    ids = np.atleast_2d(np.asarray(input_ids, dtype=np.int64))
+    ids, mask_id, top_k = np.atleast_2d(as_ids(input_ids)), whole("mask_id", mask_id), whole("top_k", top_k, 1)
     if not (ids == mask_id).any():
         raise ValueError(f"input_ids: no mask token (id {mask_id}) to fill")
     mask = np.ones_like(ids) if attention_mask is None else np.asarray(attention_mask)

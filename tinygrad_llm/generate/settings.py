@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,10 @@ class Settings:
             value = getattr(self, name)
             whole = isinstance(value, int | np.integer) and value >= least
             need(whole or (value is None and bool(or_none)), name, f"a whole number of at least {least}{or_none}")
+        for name in ("temperature", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "repetition_penalty",
+                     "encoder_repetition_penalty", "length_penalty"):  # fmt: skip
+            value = getattr(self, name)
+            need(isinstance(value, Real) or (value is None and getattr(Settings, name) is None), name, "a number")
         if self.num_beams > 1:
             need(self.num_return_sequences <= self.num_beams, "num_return_sequences", f"at most num_beams = {self.num_beams}")
         else:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .._check import need
 from ..autograd import generator, no_grad
 from ..models.base import positions_of
 from ..nn import evaluating
@@ -120,6 +121,7 @@ def rollout(pattern: np.ndarray, residual: float = 0.5) -> np.ndarray:
     Layers are averaged over heads, mixed with the residual stream (`residual` of the identity) and multiplied.
     Abnar and Zuidema 2020, "Quantifying Attention Flow in Transformers", §3.
     """
+    need("residual", residual, lambda x: 0 <= x <= 1, "a share from 0 to 1")
     T = pattern.shape[-1]
     if pattern.ndim != 5 or pattern.shape[-2] != T:
         raise ValueError(f"rollout: expected the patterns of self-attention, (L, B, H, T, T), got {pattern.shape}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import nn
+from .._check import need
 from .base import longest, positions_of
 from .memory_limit import readable
 from .registry import head_of, skeleton_of
@@ -29,6 +30,8 @@ QUOTED = 8.55  # bytes per parameter behind the often quoted 63 cards for 175 bi
 
 def cards(parameters: float, bytes_per_parameter: float = QUOTED, card_gb: float = 24.0) -> int:
     """How many cards of `card_gb` · 10⁹ bytes hold this many parameters at so many bytes each."""
+    for name, value in (("bytes_per_parameter", bytes_per_parameter), ("card_gb", card_gb)):
+        need(name, value, lambda x: 0 < x < math.inf, "a finite number above 0")
     return math.ceil(parameters * bytes_per_parameter / (card_gb * 1e9))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .._check import need
 from ..autograd import Tensor, is_grad_enabled
 from ..autograd import functional as F
 from ..autograd.ops_linalg import FEW_ROWS, is_for_kernels
@@ -100,11 +101,16 @@ def lengths(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
     return (normalized_shape,) if isinstance(normalized_shape, (int, np.integer)) else tuple(normalized_shape)
 
 
+def checked_eps(eps: float) -> float:
+    need("eps", eps, lambda x: 0 <= x < math.inf, "a finite number of at least 0")
+    return eps
+
+
 class LayerNorm(Module):
     """y = (x - mean) / sqrt(var + eps) · weight + bias, over the last axes, one or more.   Ba, Kiros, Hinton 2016"""
 
     def __init__(self, normalized_shape: int | Sequence[int], eps: float = 1e-5, *, bias: bool = True) -> None:
-        self.eps = eps
+        self.eps = checked_eps(eps)
         self.weight = init.parameter(lengths(normalized_shape), init.ones)
         self.bias = init.parameter(self.weight.shape, init.zeros) if bias else None
 
@@ -117,7 +123,7 @@ class RMSNorm(Module):
     """y = x / sqrt(mean(x²) + eps) · weight, over the last axes, one or more.   Zhang and Sennrich 2019"""
 
     def __init__(self, normalized_shape: int | Sequence[int], eps: float = 1e-6) -> None:
-        self.eps = eps
+        self.eps = checked_eps(eps)
         self.weight = init.parameter(lengths(normalized_shape), init.ones)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from .._check import as_ids
 from ..data import IGNORE
-from ..data.padding import as_ids
 
 
 def causal(ids, attention_mask=None) -> dict[str, np.ndarray]:

@@ -3,9 +3,8 @@ original. BART itself uses text infilling with sentence permutation."""
 
 import numpy as np
 
-from .._check import whole
+from .._check import as_ids, whole
 from ..autograd import generator
-from ..data.padding import as_ids
 from .check import check_share, check_span
 
 

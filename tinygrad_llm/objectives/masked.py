@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from .._check import need, whole
+from .._check import as_ids, need, whole
 from ..autograd import generator
 from ..data import IGNORE
-from ..data.padding import as_ids
 from .check import check_share
 
 

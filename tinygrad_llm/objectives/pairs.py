@@ -6,10 +6,9 @@ up to the first [SEP] and 1 after it.
 
 import numpy as np
 
-from .._check import whole
+from .._check import as_ids, whole
 from ..autograd import generator
 from ..data import pad
-from ..data.padding import as_ids
 
 
 def next_sentence(documents, batch: int | None, *, max_length: int, cls_id: int, sep_id: int, pad_id: int, rng=None):

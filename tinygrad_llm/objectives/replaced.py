@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from .._check import as_ids
 from ..autograd import generator
 from ..data import IGNORE
-from ..data.padding import as_ids
 
 #: The discriminator's loss counts this many times the generator's (appendix A).
 DISCRIMINATOR_WEIGHT = 50.0

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from .._check import as_ids
 from ..autograd import generator
-from ..data.padding import as_ids
 from .check import check_share, check_span, ids_if_given
 
 

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from .._check import whole
+from .._check import as_ids, whole
 from ..data import pad, pad_labels
-from ..data.padding import as_ids
 from .check import ids_if_given
 
 

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from .._check import need
+
 ULP = float(np.finfo(np.float64).eps)
 Line = Callable[[float], np.ndarray]  # coordinate -> outputs, flat
 
@@ -238,6 +240,8 @@ def numerical_gradient(
     """
     if method not in ("central", "complex", "richardson"):
         raise ValueError(f"numerical_gradient: method is 'central', 'complex' or 'richardson', got {method!r}")
+    if eps is not None:
+        need("eps", eps, lambda h: 0 < h < np.inf, "a finite number above 0, or None")
     call, base = _on_arrays(fn, x)
     if base.dtype != np.float64:
         raise TypeError(f"numerical_gradient: x must be float64, got {base.dtype}; use x.astype(np.float64)")

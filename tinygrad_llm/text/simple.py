@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data.padding import as_ids
+from .._check import as_ids
 from .base import Hinting, around, check_roles, encoded, transformers_config, with_borrowed_roles
 
 FILE = "vocabulary.json"

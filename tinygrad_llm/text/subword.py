@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._check import whole
-from ..data.padding import as_ids
+from .._check import as_ids, whole
 from . import simple
 from .base import Hinting, around, check_roles, encoded, roles_in, transformers_config
 
@@ -107,6 +106,9 @@ class SubwordTokenizer(Hinting):
         return said
 
 
+MOST_TOKENS = 10_000_000  # the library makes room for all that it may learn, and where there is none ends the process
+
+
 def train_subword(kind: str, texts, vocab_size: int, special_names: dict[str, str]) -> SubwordTokenizer:
     """Learns a vocabulary of at most `vocab_size` from `texts` (an iterable of strings)."""
     tk = library()
@@ -115,6 +117,8 @@ def train_subword(kind: str, texts, vocab_size: int, special_names: dict[str, st
     if unk is not None and unk not in specials:
         specials = [unk, *specials]
     vocab_size = whole("vocab_size", vocab_size)
+    if vocab_size > MOST_TOKENS:
+        raise ValueError(f"vocab_size: expected at most {MOST_TOKENS:,}, got {vocab_size}")
     if vocab_size <= len(specials):
         raise ValueError(f"vocab_size: expected more than the {len(specials)} special tokens, got {vocab_size}")
     learn = {"bpe": byte_level_bpe, "wordpiece": wordpiece, "unigram": unigram}[kind]

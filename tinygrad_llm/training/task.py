@@ -9,10 +9,9 @@ exact for sequences of different lengths:
 
 import numpy as np
 
-from .._check import whole
+from .._check import as_ids, whole
 from ..autograd import functional as F
 from ..data import IGNORE, Examples, Windows
-from ..data.padding import as_ids
 
 
 class Task:
