@@ -17,8 +17,8 @@ def bert():
                             intermediate_size=8, vocab_size=11, max_position_embeddings=8)  # fmt: skip
 
 
-@pytest.mark.parametrize("bad", [0, -1, 1.5, "3", None])
-def test_how_many_are_shown_is_a_whole_number_from_one_on(bert, bad):
+@pytest.mark.parametrize("bad", [-1, 1.5, "3", None])
+def test_how_many_are_shown_is_a_whole_number(bert, bad):
     ids = np.array([[1, 2, 3]])
     for call in (lambda: fill_mask(bert, ids, 2, top_k=bad), lambda: lens.logit_lens(bert, top=bad, input_ids=ids)):
         with pytest.raises((TypeError, ValueError), match=r"top(_k)?: expected"):

@@ -121,7 +121,7 @@ def logit_lens(model: Any, top: int = 5, targets: np.ndarray | None = None, **in
     tokens whose rank is wanted. nostalgebraist 2020, "interpreting GPT: the logit lens".
     """
     _need_logits(model, "logit_lens")
-    top = whole("top", top, 1)
+    top = whole("top", top, 0)  # 0: the ranks alone
     side, last = of_side(main_side(model)), depth(model) - 1
     places = [f"{side}blocks.0.resid_pre", *(f"{side}blocks.{i}.resid_post" for i in range(last + 1))]
     with no_grad(), evaluating(model), record(model, *places) as values:
