@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import kernels
 from tests.generate.small import EOS, PAD, V, decoder, prompts, seq2seq
-from tinygrad_llm.generate import beam, generate
+from tinygrad_llm.generate import Settings, beam, generate
 
 
 def log_probability(model, ids, start):
@@ -92,6 +92,16 @@ def test_drawn_beams_differ_and_repeat_with_their_seed():
     draw = lambda seed: generate(decoder(), prompts(0), max_new_tokens=6, num_beams=2, do_sample=True, rng=np.random.default_rng(seed))
     drawn = [draw(seed) for seed in range(6)]
     assert len({x.tobytes() for x in drawn}) > 3 and np.array_equal(drawn[0], draw(0))
+
+
+def test_drawn_continuations_stand_best_first():
+    """Which of them may finish goes by their place, so the order in which they were drawn must not show."""
+    settings = Settings(num_beams=3, do_sample=True, max_new_tokens=2, eos=(EOS,))
+    beams = beam.start(np.ones((40, 1), dtype=np.int64), settings)
+    total = np.log(np.random.default_rng(0).dirichlet(np.ones(V), (40, 3)))
+    scores, sources, candidates = beam.continuations(total, beams, 1, settings, np.random.default_rng(1))
+    assert (np.diff(scores, axis=1) <= 0).all()
+    np.testing.assert_array_equal(scores, total[np.arange(40)[:, None], sources, candidates[:, :, 1]])
 
 
 @given(st.integers(1, 3), st.integers(1, 700), st.integers(1, 12), st.booleans(), st.integers(0, 2**32 - 1))

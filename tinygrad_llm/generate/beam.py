@@ -81,8 +81,12 @@ def continuations(total, beams: Beams, length: int, settings: Settings, rng):
     B, K, V = total.shape
     flat = total.reshape(B, K * V)
     keep = min(max(2, 1 + len(settings.eos)) * K, K * V)
-    # Gumbel top-k: draws without replacement
-    best = top_indices(flat + rng.gumbel(size=flat.shape) if settings.do_sample else flat, keep)
+    if settings.do_sample:  # Gumbel top-k: draws without replacement; then, as without sampling, the best of them first
+        drawn = top_indices(flat + rng.gumbel(size=flat.shape), keep)
+        order = np.argsort(-np.take_along_axis(flat, drawn, axis=1), axis=1, kind="stable")
+        best = np.take_along_axis(drawn, order, axis=1)
+    else:
+        best = top_indices(flat, keep)
     sources, tokens = best // V, best % V
     candidates = np.take_along_axis(beams.running, sources[:, :, None], axis=1)
     candidates[:, :, length] = tokens
