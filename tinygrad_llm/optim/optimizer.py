@@ -68,7 +68,8 @@ class Optimizer:
         group = dict(self.defaults, **group)
         group["params"] = unique(as_list(group["params"]))
         check_options(group)
-        group |= {"betas": tuple(group["betas"])} if "betas" in group else {}
+        if "betas" in group:
+            group["betas"] = tuple(group["betas"])
         held = {id(p) for g in self.param_groups for p in g["params"]}
         again = [p for p in group["params"] if id(p) in held]
         if again:
