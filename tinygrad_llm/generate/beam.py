@@ -81,16 +81,16 @@ def continuations(total, beams: Beams, length: int, settings: Settings, rng):
     B, K, V = total.shape
     flat = total.reshape(B, K * V)
     keep = min(max(2, 1 + len(settings.eos)) * K, K * V)
-    if settings.do_sample:  # Gumbel top-k: draws without replacement; then, as without sampling, the best of them first
-        drawn = top_indices(flat + rng.gumbel(size=flat.shape), keep)
-        order = np.argsort(-np.take_along_axis(flat, drawn, axis=1), axis=1, kind="stable")
-        best = np.take_along_axis(drawn, order, axis=1)
-    else:
-        best = top_indices(flat, keep)
+    # Gumbel top-k: draws without replacement
+    best = top_indices(flat + rng.gumbel(size=flat.shape) if settings.do_sample else flat, keep)
+    scores = np.take_along_axis(flat, best, axis=1)
+    if settings.do_sample:  # as drawn; the best of them come first, as without sampling
+        order = np.argsort(-scores, axis=1, kind="stable")
+        best, scores = (np.take_along_axis(x, order, axis=1) for x in (best, scores))
     sources, tokens = best // V, best % V
     candidates = np.take_along_axis(beams.running, sources[:, :, None], axis=1)
     candidates[:, :, length] = tokens
-    return np.take_along_axis(flat, best, axis=1), sources, candidates
+    return scores, sources, candidates
 
 
 def run_on(beams: Beams, top_scores, sources, candidates, over, K: int) -> np.ndarray:
